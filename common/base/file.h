@@ -1,0 +1,39 @@
+/* Files: memory maps, whole reads with a cap, atomic writes, folders, paths. */
+#ifndef KF_BASE_FILE_H
+#define KF_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/mem.h"
+#include "common/base/status.h"
+
+#define KF_PATH_MAX 4096
+
+/* A read-only memory map of a whole file. Zero-initialise before open. */
+typedef struct {
+	const uint8_t *data; /* NULL for an empty file */
+	size_t size;         /* bytes */
+} kf_map;
+
+kf_status kf_map_open(kf_map *map, const char *path, kf_err *err) KF_MUST_CHECK;
+void kf_map_close(kf_map *map);
+
+/* Read a whole file, at most max bytes, into buf (cleared first, and followed
+ * by a NUL that is not counted). Larger: KF_EDATA. Missing: KF_ENOTFOUND. */
+kf_status kf_file_read(const char *path, size_t max, kf_buf *buf, kf_err *err) KF_MUST_CHECK;
+
+/* Write bytes to path so that a reader sees the old file or the new one, never
+ * a part: temporary name beside it, fsync, rename, fsync of the folder. */
+kf_status kf_file_write_atomic(const char *path, const void *data, size_t n, kf_err *err) KF_MUST_CHECK;
+
+kf_status kf_mkdirs(const char *path, kf_err *err) KF_MUST_CHECK;   /* like mkdir -p */
+kf_status kf_sync_dir(const char *path, kf_err *err) KF_MUST_CHECK; /* makes renames in it durable */
+bool kf_is_dir(const char *path);
+bool kf_exists(const char *path);
+
+/* out (KF_PATH_MAX) = dir "/" name; KF_EINVAL when it does not fit. */
+kf_status kf_path_join(char *out, const char *dir, const char *name, kf_err *err) KF_MUST_CHECK;
+
+#endif

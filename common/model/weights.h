@@ -1,0 +1,57 @@
+/* A model's files: a Hugging Face folder or a GGUF file, memory-mapped, every
+ * offset and count checked before use; its descriptor, its tensors, its tokenizer. */
+#ifndef KF_MODEL_WEIGHTS_H
+#define KF_MODEL_WEIGHTS_H
+
+#include <jansson.h>
+
+#include "common/base/hash.h"
+#include "common/model/arch.h"
+#include "common/model/tensor.h"
+#include "common/text/tokenizer.h"
+
+typedef struct kf_weights kf_weights;
+
+/* Open a folder with config.json and *.safetensors (with or without an index), or a GGUF
+ * file. Unknown architecture, tensor type, or an option that would change the
+ * result: KF_EUNSUPPORTED naming it. Damage: KF_EDATA naming file and tensor. Missing
+ * tensors of the architecture, wrong shapes, and a vocabulary that disagrees with the
+ * weights are found here, not later. */
+kf_status kf_weights_open(const char *path, kf_weights **out, kf_err *err) KF_MUST_CHECK;
+void kf_weights_close(kf_weights *w);                        /* accepts NULL */
+
+const char *kf_weights_path(const kf_weights *w);
+const kf_arch *kf_weights_arch(const kf_weights *w);
+/* Fingerprint of everything that decides what the model computes (config and tensors; not the tokenizer). */
+kf_status kf_weights_fp(kf_weights *w, kf_fp *out, kf_err *err) KF_MUST_CHECK;
+
+/* Tensors by Hugging Face name, whatever the file calls them; NULL when absent. Norm weights come as the
+ * kernels use them: Gemma's with the 1 added. */
+const kf_tensor *kf_weights_find(const kf_weights *w, const char *name);
+int kf_weights_count(const kf_weights *w);
+const kf_tensor *kf_weights_at(const kf_weights *w, int i);  /* in the order of the architecture */
+
+/* The tokenizer of the same path; a new one, freed by the caller. KF_EMISMATCH when it has more
+ * ids than the weights have rows. */
+kf_status kf_weights_tokenizer(const kf_weights *w, kf_tokenizer **out, kf_err *err) KF_MUST_CHECK;
+
+/* ---- writing a Hugging Face folder ---- */
+
+/* A tensor to write: f32 values by Hugging Face name and the kernels' convention (Gemma's norms
+ * with the 1 added: the writer takes it off). get fills out (rows, cols) when its turn comes. */
+typedef struct {
+	const char *name;
+	uint64_t rows, cols;
+	int n_dims;
+	kf_status (*get)(void *arg, int index, float *out, kf_err *err);
+	void *arg;
+} kf_out_tensor;
+
+/* Write config.json, model.safetensors (sharded with an index above shard_bytes; 0: 5 GB), generation_config.json and
+ * the tokenizer's files into dir, which must not exist: built under a temporary name
+ * and renamed, so that a folder is there whole or not at all. dtype: KF_F32, KF_F16 or KF_BF16. transformers
+ * loads the folder as it is. tokenizer may be NULL (none written). */
+kf_status kf_hf_write(const char *dir, const kf_arch *arch, const kf_out_tensor *tensors, int n,
+	kf_dtype dtype, uint64_t shard_bytes, const kf_tokenizer *tokenizer, kf_err *err) KF_MUST_CHECK;
+
+#endif

@@ -1,0 +1,155 @@
+/* The op table: what a model's forward and backward are made of. One table a
+ * backend; nobody above it names a device.
+ *
+ *     kf_ops_ref   plain loops, one thread: the definition, kept for the tests
+ *     kf_ops_cpu   oneDNN, threads, vector loops
+ *
+ * Shapes: T tokens (rows of the packed batch), C width, H query heads, G
+ * key-value heads (G divides H), D head size, F MLP width, V vocabulary rows,
+ * S sequences with offset (S + 1) into the T rows. Everything is float32, row-major,
+ * contiguous, in memory of the backend (alloc), except index arrays and kf_mat, which
+ * are in host memory. Backward ops ADD to the gradients they are named after (dx, dw,
+ * ...) unless said otherwise, so the caller clears what must start at zero.
+ */
+#ifndef KF_OPS_OPS_H
+#define KF_OPS_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/mem.h"
+#include "common/base/pool.h"
+#include "common/base/status.h"
+
+typedef struct kf_ops kf_ops;
+
+typedef enum { KF_COMPUTE_AUTO, KF_COMPUTE_F32, KF_COMPUTE_BF16 } kf_compute;
+
+/* What every op gets: backend, threads, and the backend's own scratch memory. */
+typedef struct kf_exec {
+	const kf_ops *ops;
+	kf_pool *pool;
+	kf_compute compute;      /* of matrix products: f32, or bf16 with f32 accumulation */
+	void *state;             /* the backend's */
+} kf_exec;
+
+kf_status kf_exec_new(const kf_ops *ops, kf_pool *pool, kf_compute compute, kf_exec **out, kf_err *err) KF_MUST_CHECK;
+void kf_exec_free(kf_exec *x);   /* accepts NULL */
+
+/* A weight matrix (rows, cols): resident as float32, or unpacked from the
+ * model's file each time it is used (weights held once; the cost is shared by all rows of a batch). */
+typedef struct {
+	int rows, cols;
+	const float *f32;        /* (rows, cols), or NULL: then unpack */
+	/* Unpack rows [row, row + n), or those that index names, into out (n, cols). Called from many threads. */
+	void (*unpack)(const void *src, const int32_t *index, uint64_t row, uint64_t n, float *out);
+	const void *src;
+} kf_mat;
+
+/* What the head is asked about each row when a model is run over known text. */
+typedef struct {
+	int k;                       /* candidates to keep, <= V */
+	const int32_t *labels;       /* (T) token that followed, -1: none */
+	const int32_t *order;        /* (V) rows in the order to visit (kf_tokenizer_sorted, then rows without a token) */
+	/* The byte path. Row t has ranges [range_off[t], range_off[t+1]); range r is rows
+	 * [lo[r], hi[r]) of order, each inside the one before it (longer prefixes of the label's bytes). NULL: none. */
+	const int32_t *range_off;    /* (T + 1) */
+	const int32_t *range_lo, *range_hi;
+	int extra_min;               /* m: for every range wanting: fewer than m of the stored candidates lie in it */
+	int extra_max;               /* E: at most so many extra candidates a row */
+} kf_score_query;
+
+/* Answers; all in host memory, allocated by the caller. */
+typedef struct {
+	float *ce;                   /* (T) -ln p(label); NAN where none */
+	int32_t *top_ids;            /* (T, k) best first; ties: lower id first */
+	float *top_lp;               /* (T, k) ln p */
+	float *range_nlm;            /* (ranges) -ln of the mass of the range; INFINITY when empty */
+	int32_t *extra_n;            /* (T) extra candidates of each row */
+	int32_t *extra_ids;          /* (T, E) best first: beyond the top k, the best that make ranges reach m */
+	float *extra_lp;             /* (T, E) */
+} kf_score;
+
+/* Sparse training targets a row, and the loss of design: lambda * CLM + (1 - lambda) * fusion. */
+typedef enum { KF_LOSS_CE, KF_LOSS_KL } kf_loss_kind;
+typedef enum { KF_TAIL_REST, KF_TAIL_RENORMALIZE } kf_tail_kind;
+typedef struct {
+	const int32_t *labels;       /* (T) -1: no CLM term */
+	const uint32_t *off;         /* (T + 1) candidates of row t; empty: the row counts as its label */
+	const int32_t *ids;
+	const float *q;              /* probabilities, sum <= 1 a row */
+	const float *weight;         /* (T) w in [0, 1]: the row's lambda is 1 - w (1 - lambda); NULL: 1 */
+	double lambda, temperature;
+	kf_loss_kind kind;
+	kf_tail_kind tail;           /* REST: the mass outside the candidates is one more outcome */
+	float scale;                 /* the gradient is of scale * sum over rows of the loss */
+} kf_loss_query;
+
+typedef struct {
+	double loss, clm, fusion;    /* sums over rows, nats, unscaled; fusion over rows with candidates */
+	int64_t rows, clm_rows, fusion_rows; /* rows with a loss; with a label; with candidates */
+} kf_loss;
+
+struct kf_ops {
+	const char *name;
+
+	kf_status (*open)(kf_exec *x, kf_err *err);      /* makes x->state; may be NULL */
+	void (*close)(kf_exec *x);
+	void *(*alloc)(kf_exec *x, size_t n, size_t size);
+	void (*free)(kf_exec *x, void *p);
+	kf_status (*put)(kf_exec *x, void *dst, const void *host, size_t bytes, kf_err *err);
+	kf_status (*get)(kf_exec *x, void *host, const void *src, size_t bytes, kf_err *err);
+	void (*zero)(kf_exec *x, void *p, size_t bytes);
+
+	/* y (T, N) = x (T, K) w (N, K)^T + bias (N, or NULL) (+ y when add) */
+	kf_status (*linear)(kf_exec *x, float *y, const float *in, const kf_mat *w, const float *bias, int T, bool add, kf_err *err);
+	/* dx (T, K) = dy (T, N) w (+ dx when add) */
+	kf_status (*linear_dx)(kf_exec *x, float *dx, const float *dy, const kf_mat *w, int T, bool add, kf_err *err);
+	/* dw (N, K) += dy^T x;  db (N, or NULL) += column sums of dy */
+	kf_status (*linear_dw)(kf_exec *x, float *dw, float *db, const float *dy, const float *in, int T, int N, int K, kf_err *err);
+
+	/* y (T, C) = scale * table[tokens];  dtable[tokens] += scale * dy */
+	kf_status (*embed)(kf_exec *x, float *y, const kf_mat *table, const int32_t *tokens, float scale, int T, kf_err *err);
+	kf_status (*embed_dw)(kf_exec *x, float *dtable, const float *dy, const int32_t *tokens, float scale, int T, int V, int C, kf_err *err);
+
+	/* RMSNorm over rows of C: y = x * rstd * w, rstd = 1/sqrt(mean x^2 + eps). stride: floats from
+	 * one row to the next in both (C, or more: heads inside a row). rstd (rows) is kept for backward, or NULL. */
+	void (*rmsnorm)(kf_exec *x, float *y, float *rstd, const float *in, const float *w, float eps, int64_t rows, int C);
+	void (*rmsnorm_dx)(kf_exec *x, float *dx, float *dw, const float *dy, const float *in, const float *w, const float *rstd, int64_t rows, int C);
+
+	/* Rotary, in place on v (T, heads, D), halves convention (Hugging Face). inv_freq (D/2). position
+	 * of row t is t - its sequence's offset. inverse: the backward. */
+	void (*rope)(kf_exec *x, float *v, const float *inv_freq, const int32_t *offset, int S, int heads, int D, bool inverse);
+
+	/* Causal attention of packed sequences: q (T, H, D), k, v (T, G, D), out (T, H, D); position i sees
+	 * (i - window, i], all before it when window = 0. lse (T, H): log-sum-exp of the scaled scores, kept for backward, or NULL. */
+	kf_status (*attention)(kf_exec *x, float *out, float *lse, const float *q, const float *k, const float *v,
+		const int32_t *offset, int S, int H, int G, int D, float scale, int window, kf_err *err);
+	/* dq, dk, dv are written, not added to. */
+	kf_status (*attention_dx)(kf_exec *x, float *dq, float *dk, float *dv, const float *dout, const float *out, const float *lse,
+		const float *q, const float *k, const float *v, const int32_t *offset, int S, int H, int G, int D, float scale, int window, kf_err *err);
+
+	/* y = act(gate) * up, elementwise over n; act: 0 SiLU, 1 GELU (tanh form).
+	 * Backward writes dgate and dup (may be in place of gate and up). */
+	void (*glu)(kf_exec *x, float *y, const float *gate, const float *up, int act, size_t n);
+	void (*glu_dx)(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up, int act, size_t n);
+
+	void (*add)(kf_exec *x, float *y, const float *in, size_t n);             /* y += in */
+
+	/* The fused head: hidden (T, C) through w (V, C) in tiles of the vocabulary; no (T, V) matrix ever exists. */
+	kf_status (*head_score)(kf_exec *x, const float *hidden, const kf_mat *w, int T, const kf_score_query *q, kf_score *out, kf_err *err);
+	/* dhidden (T, C) is written, dw (V, C) added to; both NULL: the loss alone. */
+	kf_status (*head_loss)(kf_exec *x, const float *hidden, const kf_mat *w, int T, const kf_loss_query *q,
+		float *dhidden, float *dw, kf_loss *out, kf_err *err);
+
+	double (*sumsq)(kf_exec *x, const float *v, size_t n);
+	/* AdamW (Loshchilov and Hutter 2019): g is multiplied by gscale first; step counts from 1. */
+	void (*adamw)(kf_exec *x, float *w, const float *g, float *m, float *v, size_t n, float gscale,
+		float lr, float beta1, float beta2, float eps, float decay, int64_t step);
+};
+
+extern const kf_ops kf_ops_ref;
+extern const kf_ops kf_ops_cpu;
+
+#endif

@@ -1,0 +1,82 @@
+/* Records: what the documents of a shard set hold, decoded, and how they are
+ * written and read. The encodings are record_*.c's business and docs/format.md's.
+ *
+ * Letters: n tokens of a document, k candidates, positions 0..n. Position p is
+ * about token p: its distribution predicts the token that starts at byte start[p]
+ * from everything before that byte. Position n predicts what follows the text. Where
+ * the model adds no BOS, position 0 has no distribution.
+ *
+ * Readers allocate everything in the caller's arena: valid until its next reset.
+ */
+#ifndef KF_STORE_RECORD_H
+#define KF_STORE_RECORD_H
+
+#include "common/store/set.h"
+
+/* What every record begins with. Strings are NUL-terminated UTF-8. */
+typedef struct {
+	uint64_t doc;        /* number in input order, 0.., unique in a set */
+	const char *id;      /* the user's id of the document, or "" */
+	const char *domain;  /* or "" */
+	uint32_t piece;      /* 0.. of a document that was cut */
+	uint32_t bytes;      /* of text */
+} kf_dochead;
+
+typedef struct {
+	kf_dochead head;
+	const uint8_t *text; /* (head.bytes) UTF-8 unless the input was not */
+} kf_corpus_rec;
+
+/* What a model predicted along a document.
+ * Precision when packed: top_lp and extra_lp within 1/32 nat, ce and path_nlm
+ * within 1/512 nat; exact with --precision f32. */
+typedef struct {
+	kf_dochead head;
+	bool bos;                 /* the model adds a BOS: position 0 has a distribution */
+	uint32_t n, k;
+	const int32_t *tokens;    /* (n) without BOS */
+	const uint32_t *start;    /* (n + 1) byte where each token starts, and the end */
+	const float *ce;          /* (n) -ln p(token), nats; NAN at 0 where !bos */
+	const int32_t *top_ids;   /* (n + 1, k) best first; row 0 all -1 where !bos */
+	const float *top_lp;      /* (n + 1, k) ln p, descending; -INFINITY in row 0 where !bos */
+	/* The byte path. Absent (has_path false, pointers NULL) when not extracted. */
+	bool has_path;
+	const uint32_t *path_off; /* (n + 1) token i's interior bytes x = start[i]+1 .. start[i+1]-1 are
+	                           * path_nlm[path_off[i]] ..; path_off[n] is their number in all */
+	const float *path_nlm;    /* -ln M(x), nats: M the mass at position i of all tokens whose bytes begin
+	                           * with text[start[i]..x). Non-decreasing within a token, at most ce[i] */
+	const uint32_t *extra_off;/* (n + 2) candidates beyond the top k of position p: [extra_off[p], extra_off[p+1]) */
+	const int32_t *extra_ids;
+	const float *extra_lp;    /* descending within a position */
+} kf_logits_rec;
+
+/* A sparse distribution a position, over the target's vocabulary: aligned and
+ * fused sets. Probabilities of a position never sum above 1 when read back. */
+typedef struct {
+	kf_dochead head;
+	bool bos;
+	uint32_t n;
+	const int32_t *tokens;    /* (n) the target's */
+	const uint32_t *start;    /* (n + 1) */
+	const float *ce;          /* (n) aligned: the source's -ln P of the bytes of the token; fused: -ln of the
+	                           * fused probability of the label where it has one; NAN where there is none */
+	const uint32_t *off;      /* (n + 2) position p's candidates are [off[p], off[p+1]); empty: no distribution */
+	const int32_t *ids;
+	const float *lp;          /* ln q, descending within a position */
+	const float *tail;        /* (n + 1) 1 - sum of q, >= 0; NAN where the position has no distribution */
+	const float *weight;      /* (n + 1) in [0, 1], scales the fusion share; NULL: 1 everywhere */
+} kf_dist_rec;
+
+/* Writing: copies what it needs before returning. Documents of a shard come in
+ * ascending head.doc. KF_EINVAL for records that break the rules above. */
+kf_status kf_shard_put_corpus(kf_shard_writer *sw, const kf_corpus_rec *rec, kf_err *err) KF_MUST_CHECK;
+kf_status kf_shard_put_logits(kf_shard_writer *sw, const kf_logits_rec *rec, kf_err *err) KF_MUST_CHECK;
+kf_status kf_shard_put_dist(kf_shard_writer *sw, const kf_dist_rec *rec, kf_err *err) KF_MUST_CHECK;
+
+/* Reading, in order; KF_END after the last. Damage is KF_EDATA naming the shard
+ * and block. */
+kf_status kf_shard_next_corpus(kf_shard *s, kf_arena *arena, kf_corpus_rec *rec, kf_err *err) KF_MUST_CHECK;
+kf_status kf_shard_next_logits(kf_shard *s, kf_arena *arena, kf_logits_rec *rec, kf_err *err) KF_MUST_CHECK;
+kf_status kf_shard_next_dist(kf_shard *s, kf_arena *arena, kf_dist_rec *rec, kf_err *err) KF_MUST_CHECK;
+
+#endif
