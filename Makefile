@@ -35,7 +35,7 @@ include deps.mk
 # ---- sources ----------------------------------------------------------------
 
 STAGES := $(patsubst %/main.c,%,$(wildcard */main.c))
-PROGRAMS := $(STAGES:%=$B/bin/kf-%)
+PROGRAMS := $(patsubst %/kf-data,%/kf-prepare,$(STAGES:%=$B/bin/kf-%))
 
 LIB_SRC := $(wildcard common/*/*.c common/*/*/*.c common/*/*.cc) $(filter-out %/main.c,$(wildcard $(STAGES:%=%/*.c)))
 LIB_OBJ := $(patsubst %,$B/obj/%.o,$(basename $(LIB_SRC)))
@@ -61,15 +61,20 @@ $B/obj/%.o: %.cc $(DEPS_STAMP) $B/flags
 	@echo "  c++   $<"
 	@$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c $< -o $@
 
-$B/bin/kf-%: $B/obj/%/main.o $B/libkfuse.a
+define link
 	@mkdir -p $(@D)
 	@echo "  link  $@"
-	@$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	@$(CC) $(LDFLAGS) $^ $1 $(LDLIBS) -o $@
+endef
+
+$B/bin/kf-%: $B/obj/%/main.o $B/libkfuse.a
+	$(call link)
+
+$B/bin/kf-prepare: $B/obj/data/main.o $B/libkfuse.a
+	$(call link)
 
 $B/tests/%: $B/obj/tests/unit/%.o $B/libkfuse.a
-	@mkdir -p $(@D)
-	@echo "  link  $@"
-	@$(CC) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
+	$(call link,-lcmocka)
 
 # Objects are made again when the flags change.
 FLAGS := $(CC) $(CPPFLAGS) $(CFLAGS) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS)
