@@ -1,0 +1,188 @@
+#include "common/base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static kf_status open_regular(const char *path, int *fd, struct stat *st, kf_err *err)
+{
+	kf_status rc;
+
+	if ((*fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) return kf_fail_errno(err, "cannot open %s", path);
+	if (fstat(*fd, st) < 0) {
+		rc = kf_fail_errno(err, "cannot examine %s", path);
+	} else if (S_ISDIR(st->st_mode)) {
+		rc = kf_fail(err, KF_EINVAL, "%s is a folder, not a file", path);
+	} else {
+		return KF_OK;
+	}
+	close(*fd);
+	*fd = -1;
+	return rc;
+}
+
+kf_status kf_map_open(kf_map *map, const char *path, kf_err *err)
+{
+	struct stat st;
+	kf_status rc;
+	int fd;
+	void *p;
+
+	map->data = NULL;
+	map->size = 0;
+	if ((rc = open_regular(path, &fd, &st, err)) != KF_OK) return rc;
+	if (st.st_size > 0) {
+		p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+		if (p == MAP_FAILED) {
+			rc = kf_fail_errno(err, "cannot map %s (%lld bytes) into memory", path, (long long)st.st_size);
+		} else {
+			map->data = p;
+			map->size = (size_t)st.st_size;
+		}
+	}
+	close(fd);
+	return rc;
+}
+
+void kf_map_close(kf_map *map)
+{
+	if (map->data) munmap((void *)(uintptr_t)map->data, map->size);
+	map->data = NULL;
+	map->size = 0;
+}
+
+kf_status kf_file_read(const char *path, size_t max, kf_buf *buf, kf_err *err)
+{
+	struct stat st;
+	kf_status rc;
+	int fd;
+
+	kf_buf_clear(buf);
+	if ((rc = open_regular(path, &fd, &st, err)) != KF_OK) return rc;
+	for (;;) {
+		size_t room = st.st_size > 0 && (size_t)st.st_size > buf->len ? (size_t)st.st_size - buf->len + 1 : 65536;
+		ssize_t got;
+
+		if (!kf_buf_reserve(buf, room + 1)) {
+			rc = kf_buf_check(buf, err);
+			break;
+		}
+		got = read(fd, buf->data + buf->len, room);
+		if (got < 0 && errno == EINTR) continue;
+		if (got < 0) {
+			rc = kf_fail_errno(err, "cannot read %s", path);
+			break;
+		}
+		if (got == 0) {
+			buf->data[buf->len] = 0;
+			break;
+		}
+		buf->len += (size_t)got;
+		if (buf->len > max) {
+			rc = kf_fail(err, KF_EDATA, "%s is larger than %zu bytes, the most such a file may have", path, max);
+			break;
+		}
+	}
+	close(fd);
+	return rc;
+}
+
+kf_status kf_sync_dir(const char *path, kf_err *err)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	kf_status rc = KF_OK;
+
+	if (fd < 0) return kf_fail_errno(err, "cannot open folder %s", path);
+	if (fsync(fd) < 0 && errno != EINVAL && errno != EROFS) rc = kf_fail_errno(err, "cannot sync folder %s", path);
+	close(fd);
+	return rc;
+}
+
+/* The folder a path is in: "a/b" -> "a", "b" -> ".", "/b" -> "/". */
+static void parent_of(const char *path, char out[KF_PATH_MAX])
+{
+	const char *slash = strrchr(path, '/');
+	size_t n = slash ? (size_t)(slash - path) : 0;
+
+	if (!slash) {
+		strcpy(out, ".");
+	} else {
+		if (n == 0) n = 1;
+		memcpy(out, path, n);
+		out[n] = 0;
+	}
+}
+
+kf_status kf_file_write_atomic(const char *path, const void *data, size_t n, kf_err *err)
+{
+	char tmp[KF_PATH_MAX], dir[KF_PATH_MAX];
+	const char *p = data;
+	kf_status rc = KF_OK;
+	int fd, len;
+
+	len = snprintf(tmp, sizeof tmp, "%s.tmp%ld", path, (long)getpid());
+	if (len < 0 || len >= (int)sizeof tmp) return kf_fail(err, KF_EINVAL, "path too long: %s", path);
+	parent_of(path, dir);
+	if ((fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
+		return kf_fail_errno(err, "cannot create %s", tmp);
+	while (n > 0) {
+		ssize_t put = write(fd, p, n);
+
+		if (put < 0 && errno == EINTR) continue;
+		if (put < 0) {
+			rc = kf_fail_errno(err, "cannot write %s", tmp);
+			goto out;
+		}
+		p += put;
+		n -= (size_t)put;
+	}
+	if (fsync(fd) < 0) rc = kf_fail_errno(err, "cannot sync %s", tmp);
+out:
+	if (close(fd) < 0 && rc == KF_OK) rc = kf_fail_errno(err, "cannot close %s", tmp);
+	if (rc == KF_OK && rename(tmp, path) < 0) rc = kf_fail_errno(err, "cannot rename %s to %s", tmp, path);
+	if (rc == KF_OK) return kf_sync_dir(dir, err);
+	unlink(tmp);
+	return rc;
+}
+
+kf_status kf_mkdirs(const char *path, kf_err *err)
+{
+	char part[KF_PATH_MAX];
+	size_t n = strlen(path);
+
+	if (n == 0 || n >= sizeof part) return kf_fail(err, KF_EINVAL, "%s", n ? "path too long" : "empty path");
+	memcpy(part, path, n + 1);
+	for (size_t i = 1; i <= n; i++) {
+		if (part[i] != '/' && part[i] != 0) continue;
+		part[i] = 0;
+		if (mkdir(part, 0777) < 0 && errno != EEXIST) return kf_fail_errno(err, "cannot create folder %s", part);
+		if (i < n) part[i] = '/';
+	}
+	return kf_is_dir(path) ? KF_OK : kf_fail(err, KF_EIO, "cannot create folder %s: a file is in the way", path);
+}
+
+bool kf_is_dir(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+bool kf_exists(const char *path)
+{
+	return access(path, F_OK) == 0;
+}
+
+kf_status kf_path_join(char *out, const char *dir, const char *name, kf_err *err)
+{
+	size_t d = strlen(dir);
+	int n = snprintf(out, KF_PATH_MAX, "%s%s%s", dir, d && dir[d - 1] == '/' ? "" : "/", name);
+
+	return n >= 0 && n < KF_PATH_MAX ? KF_OK : kf_fail(err, KF_EINVAL, "path too long: %s/%s", dir, name);
+}

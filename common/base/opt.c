@@ -1,0 +1,291 @@
+#include "common/base/opt.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_OPTS 128
+
+/* ---- choices: "a|b|c" ---- */
+
+static int choice_find(const char *choices, const char *word)
+{
+	size_t n = strlen(word);
+	int index = 0;
+
+	for (const char *p = choices;; index++) {
+		const char *end = strchr(p, '|');
+		size_t len = end ? (size_t)(end - p) : strlen(p);
+
+		if (len == n && memcmp(p, word, n) == 0) return index;
+		if (!end) return -1;
+		p = end + 1;
+	}
+}
+
+static void choice_name(const char *choices, int index, char *out, size_t size)
+{
+	const char *p = choices;
+
+	for (; index > 0 && (p = strchr(p, '|')); index--) p++;
+	snprintf(out, size, "%.*s", (int)strcspn(p ? p : "", "|"), p ? p : "");
+}
+
+/* ---- help ---- */
+
+static void print_default(const kf_opt *o)
+{
+	char word[64];
+
+	switch (o->kind) {
+	case KF_OPT_INT:
+		printf(" [%ld]", *(long *)o->value);
+		break;
+	case KF_OPT_REAL:
+		printf(" [%g]", *(double *)o->value);
+		break;
+	case KF_OPT_CHOICE:
+		choice_name(o->arg, *(int *)o->value, word, sizeof word);
+		printf(" [%s]", word);
+		break;
+	case KF_OPT_STRING:
+		if (*(const char **)o->value) printf(" [%s]", *(const char **)o->value);
+		break;
+	default:
+		break;
+	}
+}
+
+static void print_help(const kf_program *p)
+{
+	printf("%s: %s\n\nUsage: %s %s\n\nOptions:\n", p->name, p->summary, p->name, p->usage);
+	for (const kf_opt *o = p->opts; o->kind != KF_OPT_END; o++) {
+		int n = printf("  --%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+
+		if (n > 29) printf("\n%30s", "");
+		else printf("%*s", 30 - n, "");
+		printf("%s", o->help);
+		if (o->flags & KF_OPT_REQUIRED) printf(" (required)");
+		if (o->kind == KF_OPT_LIST) printf(" (repeat for more)");
+		print_default(o);
+		putchar('\n');
+	}
+	printf("  --%-26s%s\n  --%-26s%s\n", "help", "print this and stop", "version", "print the version and stop");
+	if (p->notes) printf("\n%s\n", p->notes);
+}
+
+/* ---- values ---- */
+
+static kf_status in_range(const kf_opt *o, double v, const char *text, kf_err *err)
+{
+	if (o->flags & KF_OPT_POSITIVE && v <= o->min)
+		return kf_fail(err, KF_EINVAL, "--%s %s: must be more than %g", o->name, text, o->min);
+	if ((o->min != 0 || o->max != 0) && (v < o->min || v > o->max))
+		return kf_fail(err, KF_EINVAL, "--%s %s: must be from %.15g to %.15g", o->name, text, o->min, o->max);
+	return KF_OK;
+}
+
+static kf_status set_value(const kf_opt *o, const char *text, kf_err *err)
+{
+	char *end;
+
+	errno = 0;
+	switch (o->kind) {
+	case KF_OPT_FLAG:
+		*(bool *)o->value = true;
+		return KF_OK;
+	case KF_OPT_INT: {
+		long v = strtol(text, &end, 10);
+
+		if (end == text || *end || errno) return kf_fail(err, KF_EINVAL, "--%s %s: not a whole number", o->name, text);
+		*(long *)o->value = v;
+		return in_range(o, (double)v, text, err);
+	}
+	case KF_OPT_REAL: {
+		double v = strtod(text, &end);
+
+		if (end == text || *end || errno || !isfinite(v))
+			return kf_fail(err, KF_EINVAL, "--%s %s: not a number", o->name, text);
+		*(double *)o->value = v;
+		return in_range(o, v, text, err);
+	}
+	case KF_OPT_STRING:
+		if (!*text) return kf_fail(err, KF_EINVAL, "--%s: empty value", o->name);
+		*(const char **)o->value = text;
+		return KF_OK;
+	case KF_OPT_LIST: {
+		kf_list *list = o->value;
+
+		if (!*text) return kf_fail(err, KF_EINVAL, "--%s: empty value", o->name);
+		if (list->n == KF_LIST_MAX) return kf_fail(err, KF_EINVAL, "--%s: given more than %d times", o->name, KF_LIST_MAX);
+		list->item[list->n++] = text;
+		return KF_OK;
+	}
+	case KF_OPT_CHOICE: {
+		int v = choice_find(o->arg, text);
+
+		if (v < 0) return kf_fail(err, KF_EINVAL, "--%s %s: must be one of %s", o->name, text, o->arg);
+		*(int *)o->value = v;
+		return KF_OK;
+	}
+	case KF_OPT_END:
+		break;
+	}
+	return kf_fail(err, KF_EINVAL, "--%s: option of no kind", o->name);
+}
+
+/* ---- parsing ---- */
+
+/* The option called by the first n characters of name: exact, else the only one that begins so. */
+static kf_status find(const kf_program *p, const char *name, size_t n, int *index, kf_err *err)
+{
+	int found = -1, several = 0;
+
+	for (int i = 0; p->opts[i].kind != KF_OPT_END; i++) {
+		const char *o = p->opts[i].name;
+
+		if (strncmp(o, name, n) != 0) continue;
+		if (strlen(o) == n) {
+			*index = i;
+			return KF_OK;
+		}
+		if (found >= 0) several = 1;
+		found = i;
+	}
+	if (found < 0)
+		return kf_fail(err, KF_EINVAL, "unknown option --%.*s; try %s --help", (int)n, name, p->name);
+	if (several) return kf_fail(err, KF_EINVAL, "--%.*s could be several options; try %s --help", (int)n, name, p->name);
+	*index = found;
+	return KF_OK;
+}
+
+kf_status kf_opt_parse(const kf_program *p, int argc, char **argv, kf_list *operands, kf_err *err)
+{
+	bool given[MAX_OPTS] = { false }, options = true;
+	kf_status rc;
+
+	for (int i = 1; i < argc; i++) {
+		const char *a = argv[i], *eq, *value = NULL;
+		const kf_opt *o;
+		size_t n;
+		int index = 0;
+
+		if (!options || a[0] != '-' || a[1] == 0) {
+			if (!p->operands || !operands)
+				return kf_fail(err, KF_EINVAL, "unexpected argument %s; try %s --help", a, p->name);
+			if (operands->n == KF_LIST_MAX)
+				return kf_fail(err, KF_EINVAL, "more than %d arguments; put the files in a folder", KF_LIST_MAX);
+			operands->item[operands->n++] = a;
+			continue;
+		}
+		if (strcmp(a, "--") == 0) {
+			options = false;
+			continue;
+		}
+		if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0) {
+			print_help(p);
+			return KF_END;
+		}
+		if (strcmp(a, "--version") == 0) {
+			printf("%s (kfuse) %s\n", p->name, KF_VERSION);
+			return KF_END;
+		}
+		if (a[1] != '-') return kf_fail(err, KF_EINVAL, "unknown option %s; try %s --help", a, p->name);
+		a += 2;
+		eq = strchr(a, '=');
+		n = eq ? (size_t)(eq - a) : strlen(a);
+		if ((rc = find(p, a, n, &index, err)) != KF_OK) return rc;
+		o = &p->opts[index];
+		if (o->kind == KF_OPT_FLAG) {
+			if (eq) return kf_fail(err, KF_EINVAL, "--%s takes no value", o->name);
+		} else if (eq) {
+			value = eq + 1;
+		} else if (i + 1 < argc) {
+			value = argv[++i];
+		} else {
+			return kf_fail(err, KF_EINVAL, "--%s needs a value: %s", o->name, o->arg);
+		}
+		if (given[index] && o->kind != KF_OPT_LIST && o->kind != KF_OPT_FLAG)
+			return kf_fail(err, KF_EINVAL, "--%s is given twice", o->name);
+		given[index] = true;
+		if ((rc = set_value(o, value, err)) != KF_OK) return rc;
+	}
+	for (int i = 0; p->opts[i].kind != KF_OPT_END; i++)
+		if (p->opts[i].flags & KF_OPT_REQUIRED && !given[i])
+			return kf_fail(err, KF_EINVAL, "--%s %s is missing; try %s --help", p->opts[i].name, p->opts[i].arg, p->name);
+	return KF_OK;
+}
+
+json_t *kf_opt_record(const kf_program *p)
+{
+	json_t *record = json_object();
+
+	for (const kf_opt *o = p->opts; record && o->kind != KF_OPT_END; o++) {
+		json_t *v = NULL;
+		char word[64];
+
+		if (!(o->flags & KF_OPT_SHAPES)) continue;
+		switch (o->kind) {
+		case KF_OPT_FLAG: v = json_boolean(*(bool *)o->value); break;
+		case KF_OPT_INT: v = json_integer(*(long *)o->value); break;
+		case KF_OPT_REAL: v = json_real(*(double *)o->value); break;
+		case KF_OPT_STRING:
+			v = *(const char **)o->value ? json_string(*(const char **)o->value) : json_null();
+			break;
+		case KF_OPT_CHOICE:
+			choice_name(o->arg, *(int *)o->value, word, sizeof word);
+			v = json_string(word);
+			break;
+		case KF_OPT_LIST: {
+			const kf_list *list = o->value;
+
+			v = json_array();
+			for (int i = 0; v && i < list->n; i++) json_array_append_new(v, json_string(list->item[i]));
+			break;
+		}
+		case KF_OPT_END: break;
+		}
+		if (!v || json_object_set_new(record, o->name, v) < 0) {
+			json_decref(record);
+			return NULL;
+		}
+	}
+	return record;
+}
+
+kf_status kf_parse_shard(const char *text, int *i, int *n, kf_err *err)
+{
+	char extra;
+
+	*i = 0;
+	*n = 1;
+	if (!text) return KF_OK;
+	if (sscanf(text, "%d/%d%c", i, n, &extra) != 2 || *n < 1 || *i < 0 || *i >= *n)
+		return kf_fail(err, KF_EINVAL, "--shard %s: must be I/N with 0 <= I < N, for example 0/4", text);
+	return KF_OK;
+}
+
+int kf_main(const kf_program *p, int argc, char **argv, kf_status (*run)(const kf_list *operands, kf_err *err))
+{
+	kf_err err = { KF_OK, "" };
+	kf_list operands = { .n = 0 };
+	kf_status rc = kf_opt_parse(p, argc, argv, &operands, &err);
+	int failed = 2;
+
+	if (rc == KF_OK) {
+		failed = 1;
+		rc = run(&operands, &err);
+	}
+	if (rc != KF_OK && rc != KF_END) {
+		fprintf(stderr, "%s: %s\n", p->name, err.text[0] ? err.text : kf_status_name(rc));
+		return failed;
+	}
+	/* A full disk or closed pipe behind standard output is found out here. */
+	if (fflush(stdout) != 0 && errno != EPIPE) {
+		fprintf(stderr, "%s: cannot write standard output: %s\n", p->name, strerror(errno));
+		return 1;
+	}
+	return 0;
+}

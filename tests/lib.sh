@@ -1,0 +1,41 @@
+# For tests/cli, tests/fault and tests/long scripts: source it first. They run from the
+# repository's root with BIN (programs) set by tests/run.sh and print a line a test:
+# "ok NAME", "not ok NAME" or "skip NAME - WHY".
+set -u
+BIN=${BIN:-build/bin}
+TMP=$(mktemp -d "${TMPDIR:-/tmp}/kfuse-test.XXXXXX")
+trap 'rm -rf "$TMP"' EXIT
+KFUSE_CACHE=${KFUSE_CACHE:-$HOME/.cache/kfuse}
+
+ok() { echo "ok $1"; }
+not_ok() { echo "not ok $1"; shift; [ $# -eq 0 ] || printf '%s\n' "$@" | sed 's/^/#   /'; }
+skip() { echo "skip $1 - $2"; }
+
+# check NAME CMD...: passes when CMD succeeds.
+check() {
+	local name=$1; shift
+	if "$@" >"$TMP/.out" 2>"$TMP/.err"; then ok "$name"
+	else not_ok "$name" "exit status $? of: $*" "$(tail -n 5 "$TMP/.out")" "$(tail -n 5 "$TMP/.err")"; fi
+}
+
+# check_fails STATUS REGEX NAME CMD...: passes when CMD exits with STATUS and its standard error matches REGEX (grep -E).
+check_fails() {
+	local want=$1 regex=$2 name=$3 got; shift 3
+	"$@" >"$TMP/.out" 2>"$TMP/.err"; got=$?
+	if [ "$got" -ne "$want" ]; then not_ok "$name" "exit status $got, not $want, of: $*" "$(tail -n 5 "$TMP/.err")"
+	elif ! grep -Eq -- "$regex" "$TMP/.err"; then not_ok "$name" "standard error does not match: $regex" "$(tail -n 5 "$TMP/.err")"
+	else ok "$name"; fi
+}
+
+# check_same NAME FILE FILE: passes when the files are equal.
+check_same() {
+	if cmp -s "$2" "$3"; then ok "$1"; else not_ok "$1" "$(diff "$2" "$3" | head -n 10)"; fi
+}
+
+# model NAME: the path of a real model, or nothing when it has not been fetched.
+model() {
+	local f
+	for f in "data/models/$1.gguf" "$KFUSE_CACHE/models/$1.gguf"; do
+		if [ -f "$f" ]; then echo "$f"; return; fi
+	done
+}
