@@ -5,6 +5,7 @@
 #   DEV=1    strict warnings as errors      ASAN=1   address and undefined-behaviour sanitizers
 #   CUDA=1   reserved                       ARCH=…   processor to compile for (native)
 
+.DEFAULT_GOAL := all
 SHELL := /bin/bash
 CC ?= cc
 CXX ?= c++

@@ -5,7 +5,7 @@ set -eu
 
 missing=()
 need() { missing+=("$1"); }
-has_header() { printf '#include <%s>\n' "$1" | ${CXX:-c++} -x c++ -E - >/dev/null 2>&1; }
+has_header() { printf '#include <%s>\n' "$1" | ${CXX:-c++} -DPCRE2_CODE_UNIT_WIDTH=8 -x c++ -E - >/dev/null 2>&1; }
 
 command -v cc >/dev/null || need gcc
 command -v c++ >/dev/null || need g++
