@@ -1,0 +1,120 @@
+# The pipeline as make sees it, and the demo that runs it on real models and text.
+#
+#   make demo                              everything, from nothing
+#   make demo DOCS=50                      more text
+#   make demo SOURCES=gemma3-270m          another choice of sources: what does not depend on it is reused
+#   make -n demo SOURCES=…                 what would run
+#
+# Every set is a target with its true dependencies, in a folder named after what it depends on:
+#
+#   text -> corpus/SPLIT -> logits/SPLIT/MODEL -> aligned/SOURCE -> targets/MIX -> train/… -> report
+
+TARGET  ?= smollm2-135m
+SOURCES ?= gemma3-270m qwen2.5-coder-0.5b
+DOMAINS ?= prose docs python c
+WORK    ?= work/demo
+
+# Documents a domain, and their size; the seed of which ones.
+DOCS       ?= 8
+VALID_DOCS ?= 3
+TEST_DOCS  ?= 8
+DOC_BYTES  ?= 2048
+SEED       ?= 1
+
+# Fusion and training. Each method keeps the epoch that predicts the validation text best.
+FUNCTION ?= avg-ce
+LEVEL    ?= sequence
+LAMBDA   ?= 0.5
+EPOCHS   ?= 3
+LR       ?= 3e-5
+BATCH    ?= 2048
+THREADS  ?= 0
+
+empty :=
+space := $(empty) $(empty)
+mix := $(subst $(space),+,$(sort $(SOURCES)))
+run := $(WORK)/docs$(DOCS)
+bin := $B/bin
+
+# A model is data/models/NAME.gguf, fetched when it is one of the demo's, or a folder data/models/NAME.
+model = $(if $(wildcard data/models/$1/config.json),data/models/$1,data/models/$1.gguf)
+data/models/%.gguf:
+	@bash data/fetch.sh model $* $@
+
+data/text/%.jsonl:
+	@bash data/fetch.sh text $* $@
+.PRECIOUS: data/models/%.gguf data/text/%.jsonl
+
+text := $(DOMAINS:%=data/text/%.jsonl)
+
+# ---- corpus: SPLIT in train, valid, test; no file is in two of them ----
+
+split_docs = $(if $(filter train,$1),$(DOCS),$(if $(filter valid,$1),$(VALID_DOCS),$(TEST_DOCS)))
+define corpus_rule
+$(run)/corpus/$1/manifest.json: $(text) | $(bin)/kf-prepare
+	$(bin)/kf-prepare --out $$(@D) --split $1 --docs-per-domain $(call split_docs,$1) \
+	  --doc-bytes $(DOC_BYTES) --seed $(SEED) --shards 4 $(text)
+endef
+$(foreach s,train valid test,$(eval $(call corpus_rule,$s)))
+
+# ---- logits: every model over the training text, and over the test text to be compared ----
+
+define logits_rule
+$(run)/logits/$1/$2/manifest.json: $(call model,$2) $(run)/corpus/$1/manifest.json | $(bin)/kf-extract
+	$(bin)/kf-extract --model $$< --corpus $(run)/corpus/$1 --out $$(@D) --threads $(THREADS)
+endef
+$(foreach s,train test,$(foreach m,$(sort $(TARGET) $(SOURCES)),$(eval $(call logits_rule,$s,$m))))
+
+# ---- aligned: a source's predictions in the target's vocabulary ----
+
+target_logits := $(run)/logits/train/$(TARGET)
+define aligned_rule
+$(run)/aligned/$1/manifest.json: $(run)/logits/train/$1/manifest.json $(target_logits)/manifest.json | $(bin)/kf-align
+	$(bin)/kf-align --source $(run)/logits/train/$1 --target $(target_logits) --out $$(@D) --threads $(THREADS)
+endef
+$(foreach s,$(SOURCES),$(eval $(call aligned_rule,$s)))
+
+# ---- targets: what to train on ----
+
+aligned := $(sort $(SOURCES:%=$(run)/aligned/%))
+targets := $(run)/targets/$(mix)-$(FUNCTION)-$(LEVEL)
+$(targets)/manifest.json: $(aligned:%=%/manifest.json) $(target_logits)/manifest.json | $(bin)/kf-fuse
+	$(bin)/kf-fuse --target $(target_logits) $(aligned:%=--aligned %) --out $(@D) \
+	  --function $(FUNCTION) --level $(LEVEL) --threads $(THREADS)
+
+# ---- train: on the fused targets, and on the same text alone (CLM) ----
+
+training := --epochs $(EPOCHS) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --threads $(THREADS)
+fused := $(run)/train/fused-$(mix)-$(FUNCTION)-$(LEVEL)
+clm := $(run)/train/clm
+$(fused)/config.json: $(targets)/manifest.json $(call model,$(TARGET)) $(run)/corpus/valid/manifest.json | $(bin)/kf-train
+	$(bin)/kf-train --model $(call model,$(TARGET)) --targets $(targets) --valid $(run)/corpus/valid \
+	  --out $(@D) --lambda $(LAMBDA) $(training)
+# CLM needs the tokens only, so it does not depend on the sources.
+$(clm)/config.json: $(target_logits)/manifest.json $(call model,$(TARGET)) $(run)/corpus/valid/manifest.json | $(bin)/kf-train
+	$(bin)/kf-train --model $(call model,$(TARGET)) --targets $(target_logits) --valid $(run)/corpus/valid \
+	  --out $(@D) --lambda 1 $(training)
+
+# ---- evaluation on held-out text ----
+
+test_models := $(sort $(SOURCES)) $(TARGET)
+# The report is made again when what it is about changes.
+settings := $(mix) $(TARGET) $(run) $(FUNCTION) $(LEVEL)
+$(WORK)/settings: FORCE
+	@mkdir -p $(@D)
+	@echo '$(settings)' | cmp -s - $@ || echo '$(settings)' > $@
+
+$(WORK)/report.json: $(test_models:%=$(run)/logits/test/%/manifest.json) $(clm)/config.json $(fused)/config.json \
+  $(run)/corpus/test/manifest.json $(WORK)/settings | $(bin)/kf-eval
+	@$(bin)/kf-eval --corpus $(run)/corpus/test \
+	  $(foreach s,$(sort $(SOURCES)),--logits $s=$(run)/logits/test/$s) --logits target=$(run)/logits/test/$(TARGET) \
+	  --model clm=$(clm) --model fused=$(fused) \
+	  --compare fused,target --compare fused,clm --report $@ --markdown $(WORK)/report.md --threads $(THREADS)
+
+demo: $(WORK)/report.json
+	@cat $(WORK)/report.md
+	@echo "Saved as $(WORK)/report.json and $(WORK)/report.md; the fused model is the folder $(fused)"
+
+clean-demo:
+	rm -rf $(WORK)
+.PHONY: clean-demo
