@@ -15,7 +15,7 @@ typedef enum {
 	KF_Q2_K = 10, KF_Q3_K = 11, KF_Q4_K = 12, KF_Q5_K = 13, KF_Q6_K = 14, KF_BF16 = 30
 } kf_dtype;
 
-const char *kf_dtype_name(kf_dtype t);               /* "Q4_1"; "type 77" for one we do not know */
+const char *kf_dtype_name(kf_dtype t);               /* "Q4_1"; "unknown type" */
 bool kf_dtype_known(int t);
 int kf_dtype_block(kf_dtype t);                      /* elements a block: 1, 32 or 256 */
 /* Bytes of a row of cols elements; 0 when cols is no whole number of blocks. */
