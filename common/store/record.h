@@ -55,6 +55,8 @@ typedef struct {
 typedef struct {
 	kf_dochead head;
 	bool bos;
+	uint32_t source_tokens;   /* aligned: how many of the source's tokens the ce speaks of, so that its mean per
+	                           * token of its own is known (the papers' metric); fused: 0 */
 	uint32_t n;
 	const int32_t *tokens;    /* (n) the target's */
 	const uint32_t *start;    /* (n + 1) */
