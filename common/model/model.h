@@ -14,6 +14,8 @@ typedef struct {
 	bool resident;            /* not training: unpack all weights to float32 once (fast for small batches);
 	                           * otherwise each matrix is unpacked when it is used */
 	bool recompute;           /* training: keep only layer inputs, run each layer's forward again in backward */
+	size_t keep_bytes;        /* training: activations kept for backward, at most; as many of the last layers as fit are
+	                           * kept, the others recomputed. 0: all */
 } kf_model_opts;
 
 /* A packed batch: sequences one after the other; positions restart at 0 in each. */
