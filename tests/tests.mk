@@ -1,6 +1,23 @@
-# make test: everything fast. make test-long: what takes minutes.
+# make test: everything fast, offline after the first download. make test-long: what takes minutes.
+# make bench: speed, memory and size, as JSON in build/bench. make bench-peers: the same
+# beside the other tools, which it installs into build/bench/venv.
+
+# The end-to-end test wants a real model; without a network it is skipped, and says so.
 test: programs unit
+	-@bash data/fetch.sh model smollm2-135m data/models/smollm2-135m.gguf
 	@bash tests/run.sh $B unit cli fault
 
 test-long: programs unit
 	@bash tests/run.sh $B long
+
+BENCH_SRC := $(wildcard tests/bench/bench_*.c)
+BENCH := $(BENCH_SRC:tests/bench/%.c=$B/bench/%)
+$B/bench/%: $B/obj/tests/bench/%.o $B/libkfuse.a
+	$(call link)
+
+bench_models := data/models/smollm2-135m.gguf data/models/gemma3-270m.gguf data/models/qwen2.5-coder-0.5b.gguf
+bench: programs $(BENCH) $(bench_models) $(text)
+	@bash tests/bench/bench.sh $B own
+
+bench-peers: programs $(BENCH) $(bench_models) $(text)
+	@bash tests/bench/bench.sh $B peers
