@@ -1,0 +1,116 @@
+/* The table of the CPU backend, its state, and what its ops share. */
+#include "common/ops/cpu/cpu.h"
+#include "common/ops/ref/ref.h"
+
+#include <dnnl.h>
+#include <omp.h>
+
+typedef struct { void *p; size_t size; } block;
+
+typedef struct {
+	block slot[KF_CPU_SLOTS];
+	int workers;
+	block *worker;   /* (workers) */
+} cpu_state;
+
+kf_status kf_cpu_open(kf_exec *x, kf_err *err)
+{
+	cpu_state *s = kf_zalloc(1, sizeof *s);
+
+	if (!s) return kf_fail(err, KF_ENOMEM, "out of memory for the CPU backend");
+	s->workers = kf_pool_size(x->pool);
+	if (!(s->worker = kf_zalloc((size_t)s->workers, sizeof *s->worker))) {
+		kf_free(s);
+		return kf_fail(err, KF_ENOMEM, "out of memory for the CPU backend");
+	}
+	x->state = s;
+	return KF_OK;
+}
+
+void kf_cpu_close(kf_exec *x)
+{
+	cpu_state *s = x->state;
+
+	if (!s) return;
+	for (int i = 0; i < s->workers; i++) kf_free(s->worker[i].p);
+	for (int i = 0; i < KF_CPU_SLOTS; i++) kf_free(s->slot[i].p);
+	kf_free(s->worker);
+	kf_free(s);
+	x->state = NULL;
+}
+
+static void *grow(block *b, size_t bytes)
+{
+	if (bytes > b->size || !b->p) {
+		kf_free(b->p);
+		b->p = kf_alloc(bytes ? bytes : 1, 1);
+		b->size = b->p ? bytes : 0;
+	}
+	return b->p;
+}
+
+void *kf_cpu_scratch(kf_exec *x, int slot, size_t bytes)
+{
+	cpu_state *s = x->state;
+
+	return grow(&s->slot[slot], bytes);
+}
+
+void *kf_cpu_worker_scratch(kf_exec *x, int worker, size_t bytes)
+{
+	cpu_state *s = x->state;
+
+	return grow(&s->worker[worker], bytes);
+}
+
+/* oneDNN is built on OpenMP; a pool thread that calls it must stay one thread. The
+ * setting belongs to the calling thread, and is put back for the sake of main. */
+int kf_cpu_sgemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, float alpha, const float *A, int64_t lda,
+	const float *B, int64_t ldb, float beta, float *C, int64_t ldc)
+{
+	const int before = omp_get_max_threads();
+	dnnl_status_t st;
+
+	if (before != 1) omp_set_num_threads(1);
+	st = dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
+	if (before != 1) omp_set_num_threads(before);
+	return (int)st;
+}
+
+kf_status kf_cpu_dnnl_status(int status, const char *what, kf_err *err)
+{
+	switch (status) {
+	case dnnl_success: return KF_OK;
+	case dnnl_out_of_memory: return kf_fail(err, KF_ENOMEM, "%s: oneDNN is out of memory", what);
+	case dnnl_invalid_arguments: return kf_fail(err, KF_EINVAL, "%s: oneDNN refuses the shape as invalid", what);
+	case dnnl_unimplemented: return kf_fail(err, KF_EUNSUPPORTED, "%s: oneDNN has no such product on this processor", what);
+	default: return kf_fail(err, KF_EIO, "%s: oneDNN failed with status %d", what, status);
+	}
+}
+
+const kf_ops kf_ops_cpu = {
+	.name = "cpu",
+	.open = kf_cpu_open,
+	.close = kf_cpu_close,
+	.alloc = kf_ref_alloc,
+	.free = kf_ref_free,
+	.put = kf_ref_put,
+	.get = kf_ref_get,
+	.zero = kf_ref_zero,
+	.linear = kf_ref_linear,
+	.linear_dx = kf_ref_linear_dx,
+	.linear_dw = kf_ref_linear_dw,
+	.embed = kf_ref_embed,
+	.embed_dw = kf_ref_embed_dw,
+	.rmsnorm = kf_ref_rmsnorm,
+	.rmsnorm_dx = kf_ref_rmsnorm_dx,
+	.rope = kf_ref_rope,
+	.attention = kf_ref_attention,
+	.attention_dx = kf_ref_attention_dx,
+	.glu = kf_ref_glu,
+	.glu_dx = kf_ref_glu_dx,
+	.add = kf_ref_add,
+	/* HEAD_CPU: .head_score = kf_cpu_head_score, .head_loss = kf_cpu_head_loss come with cpu/head.c */
+	.sumsq = kf_ref_sumsq,
+	.adamw = kf_ref_adamw,
+};

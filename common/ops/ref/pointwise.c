@@ -1,0 +1,73 @@
+/* Gated activations, sums, AdamW. */
+#include "common/ops/ref/ref.h"
+
+#include <math.h>
+
+/* act(g) and its derivative. GELU: 0.5 g (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))). */
+static double activate(int act, double g, double *slope)
+{
+	if (act == 0) {
+		double s = 1 / (1 + exp(-g));
+
+		*slope = s * (1 + g * (1 - s));
+		return g * s;
+	} else {
+		const double a = 0.79788456080286535588, b = 0.044715; /* a: sqrt(2 / pi) */
+		double th = tanh(a * (g + b * g * g * g));
+
+		*slope = 0.5 * (1 + th) + 0.5 * g * (1 - th * th) * a * (1 + 3 * b * g * g);
+		return 0.5 * g * (1 + th);
+	}
+}
+
+void kf_ref_glu(kf_exec *x, float *y, const float *gate, const float *up, int act, size_t n)
+{
+	(void)x;
+	for (size_t i = 0; i < n; i++) {
+		double slope;
+
+		y[i] = (float)(activate(act, gate[i], &slope) * up[i]);
+	}
+}
+
+void kf_ref_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up, int act, size_t n)
+{
+	(void)x;
+	for (size_t i = 0; i < n; i++) {
+		double slope, a = activate(act, gate[i], &slope), d = dy[i], u = up[i];
+
+		dgate[i] = (float)(d * u * slope);
+		dup[i] = (float)(d * a);
+	}
+}
+
+void kf_ref_add(kf_exec *x, float *y, const float *in, size_t n)
+{
+	(void)x;
+	for (size_t i = 0; i < n; i++) y[i] += in[i];
+}
+
+double kf_ref_sumsq(kf_exec *x, const float *v, size_t n)
+{
+	double s = 0;
+
+	(void)x;
+	for (size_t i = 0; i < n; i++) s += (double)v[i] * v[i];
+	return s;
+}
+
+void kf_ref_adamw(kf_exec *x, float *w, const float *g, float *m, float *v, size_t n, float gscale,
+	float lr, float beta1, float beta2, float eps, float decay, int64_t step)
+{
+	const double c1 = 1 - pow(beta1, (double)step), c2 = 1 - pow(beta2, (double)step);
+
+	(void)x;
+	for (size_t i = 0; i < n; i++) {
+		double d = (double)g[i] * gscale;
+		double mi = beta1 * (double)m[i] + (1 - (double)beta1) * d, vi = beta2 * (double)v[i] + (1 - (double)beta2) * d * d;
+
+		w[i] = (float)(w[i] * (1 - (double)lr * decay) - lr * (mi / c1) / (sqrt(vi / c2) + eps));
+		m[i] = (float)mi;
+		v[i] = (float)vi;
+	}
+}

@@ -1,0 +1,60 @@
+#include "common/ops/ref/ref.h"
+
+#include <string.h>
+
+void *kf_ref_alloc(kf_exec *x, size_t n, size_t size)
+{
+	(void)x;
+	return kf_alloc(n, size);
+}
+
+void kf_ref_free(kf_exec *x, void *p)
+{
+	(void)x;
+	kf_free(p);
+}
+
+kf_status kf_ref_put(kf_exec *x, void *dst, const void *host, size_t bytes, kf_err *err)
+{
+	(void)x, (void)err;
+	if (bytes) memcpy(dst, host, bytes);
+	return KF_OK;
+}
+
+kf_status kf_ref_get(kf_exec *x, void *host, const void *src, size_t bytes, kf_err *err)
+{
+	(void)x, (void)err;
+	if (bytes) memcpy(host, src, bytes);
+	return KF_OK;
+}
+
+void kf_ref_zero(kf_exec *x, void *p, size_t bytes)
+{
+	(void)x;
+	if (bytes) memset(p, 0, bytes);
+}
+
+const kf_ops kf_ops_ref = {
+	.name = "reference",
+	.alloc = kf_ref_alloc,
+	.free = kf_ref_free,
+	.put = kf_ref_put,
+	.get = kf_ref_get,
+	.zero = kf_ref_zero,
+	.linear = kf_ref_linear,
+	.linear_dx = kf_ref_linear_dx,
+	.linear_dw = kf_ref_linear_dw,
+	.embed = kf_ref_embed,
+	.embed_dw = kf_ref_embed_dw,
+	.rmsnorm = kf_ref_rmsnorm,
+	.rmsnorm_dx = kf_ref_rmsnorm_dx,
+	.rope = kf_ref_rope,
+	.attention = kf_ref_attention,
+	.attention_dx = kf_ref_attention_dx,
+	.glu = kf_ref_glu,
+	.glu_dx = kf_ref_glu_dx,
+	.add = kf_ref_add,
+	/* HEAD_REF: .head_score = kf_ref_head_score, .head_loss = kf_ref_head_loss come with ref/head.c */
+	.sumsq = kf_ref_sumsq,
+	.adamw = kf_ref_adamw,
+};
