@@ -1,0 +1,390 @@
+#include "data/input.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/base/file.h"
+
+#define DEPTH_MAX 64    /* folders in folders */
+#define SNIFF 8192      /* bytes looked at to tell text from other files */
+
+typedef struct {
+	char *path;        /* to open */
+	char *name;        /* to show */
+	bool jsonl;
+	int operand;
+} input_file;
+
+struct kf_inputs {
+	input_file *file;
+	int n, cap, operands, left_out;
+	uint64_t bytes;
+	kf_fp *fp;         /* (operands) */
+	int spool;         /* descriptor of the copy of standard input, or -1 */
+};
+
+int kf_inputs_files(const kf_inputs *in) { return in->n; }
+int kf_inputs_left_out(const kf_inputs *in) { return in->left_out; }
+uint64_t kf_inputs_bytes(const kf_inputs *in) { return in->bytes; }
+kf_fp kf_inputs_fp(const kf_inputs *in, int i) { return in->fp[i]; }
+
+void kf_inputs_close(kf_inputs *in)
+{
+	if (!in) return;
+	for (int i = 0; i < in->n; i++) {
+		kf_free(in->file[i].path);
+		kf_free(in->file[i].name);
+	}
+	free(in->file);
+	kf_free(in->fp);
+	if (in->spool >= 0) close(in->spool);
+	kf_free(in);
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+	size_t n = strlen(s), m = strlen(end);
+
+	return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+static kf_status add_file(kf_inputs *in, const char *path, const char *name, bool jsonl, int operand, kf_err *err)
+{
+	input_file *f;
+
+	if (in->n == in->cap) {
+		int cap = in->cap ? in->cap * 2 : 16;
+		input_file *grown = cap < in->cap ? NULL : realloc(in->file, (size_t)cap * sizeof *grown);
+
+		if (!grown) return kf_fail(err, KF_ENOMEM, "out of memory for the names of %d files", in->n);
+		in->file = grown;
+		in->cap = cap;
+	}
+	f = &in->file[in->n];
+	f->path = kf_strdup(path);
+	f->name = kf_strdup(name);
+	f->jsonl = jsonl;
+	f->operand = operand;
+	if (!f->path || !f->name) {
+		kf_free(f->path);
+		kf_free(f->name);
+		return kf_fail(err, KF_ENOMEM, "out of memory for the name of %s", name);
+	}
+	in->n++;
+	return KF_OK;
+}
+
+static bool is_jsonl(const char *name, kf_text_format format)
+{
+	if (format != KF_FORMAT_AUTO) return format == KF_FORMAT_JSONL;
+	return ends_with(name, ".jsonl") || ends_with(name, ".ndjson");
+}
+
+/* ---- folders ---- */
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void free_names(char **name, size_t n)
+{
+	for (size_t i = 0; i < n; i++) kf_free(name[i]);
+	free(name);
+}
+
+static kf_status list_folder(const char *path, char ***names, size_t *count, kf_err *err)
+{
+	DIR *dir = opendir(path);
+	struct dirent *e;
+	char **name = NULL;
+	size_t n = 0, cap = 0;
+	kf_status rc = KF_OK;
+
+	if (!dir) return kf_fail_errno(err, "cannot open folder %s", path);
+	while (errno = 0, (e = readdir(dir))) {
+		if (e->d_name[0] == '.') continue;
+		if (n == cap) {
+			char **grown = realloc(name, (cap = cap ? cap * 2 : 64) * sizeof *grown);
+
+			if (!grown) {
+				rc = kf_fail(err, KF_ENOMEM, "out of memory for the names in folder %s", path);
+				goto out;
+			}
+			name = grown;
+		}
+		if (!(name[n] = kf_strdup(e->d_name))) {
+			rc = kf_fail(err, KF_ENOMEM, "out of memory for the names in folder %s", path);
+			goto out;
+		}
+		n++;
+	}
+	if (errno) rc = kf_fail_errno(err, "cannot read folder %s", path);
+out:
+	closedir(dir);
+	if (rc != KF_OK) {
+		free_names(name, n);
+		return rc;
+	}
+	if (n) qsort(name, n, sizeof *name, by_name);
+	*names = name;
+	*count = n;
+	return KF_OK;
+}
+
+/* Whether a file of a folder is text: not empty, no NUL byte near its beginning. */
+static kf_status looks_like_text(const char *path, bool *yes, kf_err *err)
+{
+	char head[SNIFF];
+	FILE *f = fopen(path, "rbe");
+	size_t n;
+
+	*yes = false;
+	if (!f) return kf_fail_errno(err, "cannot open %s", path);
+	n = fread(head, 1, sizeof head, f);
+	if (ferror(f)) {
+		kf_status rc = kf_fail_errno(err, "cannot read %s", path);
+
+		fclose(f);
+		return rc;
+	}
+	fclose(f);
+	*yes = n > 0 && !memchr(head, 0, n);
+	return KF_OK;
+}
+
+static kf_status add_folder(kf_inputs *in, const char *path, kf_text_format format, int operand, int depth, kf_err *err)
+{
+	char **name = NULL, sub[KF_PATH_MAX];
+	size_t n = 0;
+	kf_status rc;
+
+	if (depth > DEPTH_MAX) return kf_fail(err, KF_EINVAL, "%s: folders are more than %d deep", path, DEPTH_MAX);
+	if ((rc = list_folder(path, &name, &n, err)) != KF_OK) return rc;
+	for (size_t i = 0; i < n && rc == KF_OK; i++) {
+		struct stat st, link;
+		bool text;
+
+		if ((rc = kf_path_join(sub, path, name[i], err)) != KF_OK) break;
+		if (lstat(sub, &link) < 0 || (stat(sub, &st) < 0 && !S_ISLNK(link.st_mode))) {
+			rc = kf_fail_errno(err, "cannot examine %s", sub);
+		} else if (S_ISDIR(link.st_mode)) {
+			rc = add_folder(in, sub, format, operand, depth + 1, err);
+		} else if (stat(sub, &st) < 0 || !S_ISREG(st.st_mode)) {
+			in->left_out++; /* links to nowhere and to folders (which may go in circles), devices, pipes */
+		} else if ((rc = looks_like_text(sub, &text, err)) == KF_OK) {
+			if (text) rc = add_file(in, sub, sub, is_jsonl(name[i], format), operand, err);
+			else in->left_out++;
+		}
+	}
+	free_names(name, n);
+	return rc;
+}
+
+/* ---- standard input ---- */
+
+static kf_status spool_stdin(kf_inputs *in, kf_text_format format, int operand, kf_err *err)
+{
+	const char *dir = getenv("TMPDIR");
+	char path[KF_PATH_MAX], block[65536], first = 0;
+	ssize_t got;
+	kf_status rc;
+
+	if (in->spool >= 0) return kf_fail(err, KF_EINVAL, "standard input (-) is given twice");
+	if ((rc = kf_path_join(path, dir && *dir ? dir : "/tmp", "kf-prepare.XXXXXX", err)) != KF_OK) return rc;
+	if ((in->spool = mkstemp(path)) < 0) return kf_fail_errno(err, "cannot create a temporary file %s for standard input", path);
+	unlink(path);
+	while ((got = read(0, block, sizeof block)) != 0) {
+		if (got < 0 && errno == EINTR) continue;
+		if (got < 0) return kf_fail_errno(err, "cannot read standard input");
+		for (ssize_t i = 0; !first && i < got; i++)
+			if (!strchr(" \t\r\n", block[i])) first = block[i];
+		for (ssize_t put = 0, w; put < got; put += w) {
+			if ((w = write(in->spool, block + put, (size_t)(got - put))) < 0) {
+				if (errno != EINTR) return kf_fail_errno(err, "cannot write the temporary copy of standard input (%s)", path);
+				w = 0;
+			}
+		}
+	}
+	snprintf(path, sizeof path, "/proc/self/fd/%d", in->spool);
+	return add_file(in, path, "standard input", format == KF_FORMAT_AUTO ? first == '{' : format == KF_FORMAT_JSONL,
+		operand, err);
+}
+
+/* ---- opening ---- */
+
+static kf_status take_fingerprints(kf_inputs *in, kf_err *err)
+{
+	kf_hasher *h = kf_hasher_new();
+	kf_status rc = KF_OK;
+	int i = 0;
+
+	if (!h) return kf_fail(err, KF_ENOMEM, "out of memory for fingerprints");
+	for (int o = 0; o < in->operands && rc == KF_OK; o++) {
+		kf_hasher_free(h);
+		if (!(h = kf_hasher_new())) return kf_fail(err, KF_ENOMEM, "out of memory for fingerprints");
+		for (; i < in->n && in->file[i].operand == o; i++) {
+			kf_map map = { 0 };
+			kf_fp fp;
+
+			if ((rc = kf_map_open(&map, in->file[i].path, err)) != KF_OK) break;
+			fp = kf_fp_of(map.data, map.size);
+			in->bytes += map.size;
+			kf_map_close(&map);
+			kf_hasher_add(h, in->file[i].name, strlen(in->file[i].name) + 1);
+			kf_hasher_add(h, &in->file[i].jsonl, 1);
+			kf_hasher_add(h, &fp, sizeof fp);
+		}
+		in->fp[o] = kf_hasher_fp(h);
+	}
+	kf_hasher_free(h);
+	return rc;
+}
+
+kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format, kf_inputs **out, kf_err *err)
+{
+	kf_inputs *in = kf_zalloc(1, sizeof *in);
+	kf_status rc = KF_OK;
+
+	*out = NULL;
+	if (!in) return kf_fail(err, KF_ENOMEM, "out of memory");
+	in->spool = -1;
+	in->operands = n;
+	if (!(in->fp = kf_zalloc((size_t)n, sizeof *in->fp))) {
+		rc = kf_fail(err, KF_ENOMEM, "out of memory");
+		goto out;
+	}
+	for (int i = 0; i < n && rc == KF_OK; i++) {
+		struct stat st;
+
+		if (strcmp(paths[i], "-") == 0) rc = spool_stdin(in, format, i, err);
+		else if (stat(paths[i], &st) < 0) rc = kf_fail_errno(err, "cannot examine %s", paths[i]);
+		else if (S_ISDIR(st.st_mode)) rc = add_folder(in, paths[i], format, i, 0, err);
+		else if (S_ISREG(st.st_mode)) rc = add_file(in, paths[i], paths[i], is_jsonl(paths[i], format), i, err);
+		else rc = kf_fail(err, KF_EINVAL, "%s is neither a file nor a folder (for a pipe, use - and standard input)", paths[i]);
+	}
+	if (rc == KF_OK) rc = take_fingerprints(in, err);
+out:
+	if (rc != KF_OK) {
+		kf_inputs_close(in);
+		return rc;
+	}
+	*out = in;
+	return KF_OK;
+}
+
+/* ---- documents ---- */
+
+/* A string member of a JSONL record: NULL when absent or null. */
+static kf_status member(json_t *record, const char *key, size_t max, const char *where, const char **out, kf_err *err)
+{
+	json_t *v = json_object_get(record, key);
+
+	*out = NULL;
+	if (!v || json_is_null(v)) return KF_OK;
+	if (!json_is_string(v)) return kf_fail(err, KF_EDATA, "%s: \"%s\" is not a string", where, key);
+	if (json_string_length(v) > max || strlen(json_string_value(v)) != json_string_length(v))
+		return kf_fail(err, KF_EDATA, "%s: \"%s\" is longer than %zu bytes or has a NUL character", where, key, max);
+	*out = json_string_value(v);
+	return KF_OK;
+}
+
+static kf_status one_record(const input_file *f, uint64_t line, const uint8_t *p, size_t n, kf_found_fn fn, void *arg, kf_err *err)
+{
+	char where[KF_PATH_MAX + 64], id[KF_PATH_MAX + 32];
+	json_error_t je;
+	json_t *record, *v;
+	kf_found doc = { .where = where };
+	kf_status rc = KF_OK;
+
+	snprintf(where, sizeof where, "%s, line %llu", f->name, (unsigned long long)line);
+	if (n > KF_LINE_MAX) return kf_fail(err, KF_EDATA, "%s: the line is longer than %zu bytes", where, KF_LINE_MAX);
+	/* jansson builds a tree by recursion, to a depth of its own that it checks. */
+	record = json_loadb((const char *)p, n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &je);
+	if (!record) return kf_fail(err, KF_EDATA, "%s: not valid JSON: %s (byte %d)", where, je.text, je.position);
+	if (!json_is_object(record)) {
+		rc = kf_fail(err, KF_EDATA, "%s: the record is not a JSON object: {\"text\": …}", where);
+		goto out;
+	}
+	if (!(v = json_object_get(record, "text"))) {
+		if (json_object_get(record, "messages"))
+			rc = kf_fail(err, KF_EUNSUPPORTED, "%s: the record has \"messages\": chat corpora are not built yet; "
+				"give plain \"text\"", where);
+		else
+			rc = kf_fail(err, KF_EDATA, "%s: the record has no \"text\"", where);
+		goto out;
+	}
+	if (!json_is_string(v)) {
+		rc = kf_fail(err, KF_EDATA, "%s: \"text\" is not a string", where);
+		goto out;
+	}
+	doc.text = (const uint8_t *)json_string_value(v);
+	doc.n = json_string_length(v);
+	if ((rc = member(record, "domain", KF_DOMAIN_MAX, where, &doc.domain, err)) != KF_OK) goto out;
+	if ((rc = member(record, "split", KF_DOMAIN_MAX, where, &doc.split, err)) != KF_OK) goto out;
+	v = json_object_get(record, "id");
+	if (json_is_integer(v)) {
+		snprintf(id, sizeof id, "%lld", (long long)json_integer_value(v));
+		doc.id = id;
+	} else if ((rc = member(record, "id", KF_ID_MAX, where, &doc.id, err)) != KF_OK) {
+		goto out;
+	}
+	if (!doc.id || !*doc.id) {
+		snprintf(id, sizeof id, "%s:%llu", f->name, (unsigned long long)line);
+		doc.id = id;
+	}
+	rc = fn(arg, &doc, err);
+out:
+	json_decref(record);
+	return rc;
+}
+
+static bool blank_line(const uint8_t *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (p[i] != ' ' && p[i] != '\t' && p[i] != '\r') return false;
+	return true;
+}
+
+static kf_status each_of_file(const input_file *f, kf_found_fn fn, void (*progress)(void *arg, size_t bytes), void *arg, kf_err *err)
+{
+	kf_map map = { 0 };
+	const uint8_t *p, *end;
+	uint64_t line = 1;
+	kf_status rc;
+
+	if ((rc = kf_map_open(&map, f->path, err)) != KF_OK) return rc;
+	p = map.data;
+	end = p + map.size;
+	if (map.size >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0) p += 3; /* byte order mark: not text */
+	if (!f->jsonl) {
+		kf_found doc = { .id = f->name, .where = f->name, .text = p, .n = (size_t)(end - p) };
+
+		rc = fn(arg, &doc, err);
+		if (progress) progress(arg, map.size);
+	}
+	for (; f->jsonl && rc == KF_OK && p < end; line++) {
+		const uint8_t *eol = memchr(p, '\n', (size_t)(end - p));
+		size_t n = (size_t)((eol ? eol : end) - p);
+
+		if (!blank_line(p, n)) rc = one_record(f, line, p, n, fn, arg, err);
+		if (progress) progress(arg, n + 1);
+		p = eol ? eol + 1 : end;
+	}
+	kf_map_close(&map);
+	return rc;
+}
+
+kf_status kf_inputs_each(const kf_inputs *in, kf_found_fn fn, void (*progress)(void *arg, size_t bytes), void *arg, kf_err *err)
+{
+	kf_status rc = KF_OK;
+
+	for (int i = 0; i < in->n && rc == KF_OK; i++) rc = each_of_file(&in->file[i], fn, progress, arg, err);
+	return rc;
+}

@@ -1,0 +1,49 @@
+/* Where text comes from: files of text, JSONL files, folders, standard input. */
+#ifndef KF_DATA_INPUT_H
+#define KF_DATA_INPUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/hash.h"
+#include "common/base/status.h"
+
+typedef enum { KF_FORMAT_AUTO, KF_FORMAT_TEXT, KF_FORMAT_JSONL } kf_text_format;
+
+#define KF_ID_MAX 4096     /* bytes of a document's id */
+#define KF_DOMAIN_MAX 256  /* bytes of a domain's name */
+#define KF_LINE_MAX ((size_t)1 << 30) /* bytes of a JSONL line */
+
+/* A document as it was found. Everything is borrowed for the call. */
+typedef struct {
+	const char *id;        /* the record's "id"; else FILE, or FILE:LINE of a JSONL file */
+	const char *domain;    /* the record's "domain", or NULL */
+	const char *split;     /* the record's "split", or NULL */
+	const char *where;     /* for messages: "FILE" or "FILE, line N" */
+	const uint8_t *text;
+	size_t n;
+} kf_found;
+
+typedef kf_status (*kf_found_fn)(void *arg, const kf_found *doc, kf_err *err);
+
+typedef struct kf_inputs kf_inputs;
+
+/* paths (n), at most 64: files, folders (searched through, in order of the names; files that are
+ * empty or not text, and names that begin with a dot, are left out there), "-" for standard
+ * input (copied to a temporary file, since it is read twice). AUTO: a name ending in .jsonl or .ndjson
+ * is JSONL, anything else text; standard input is JSONL when it begins with '{'. */
+kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format, kf_inputs **out, kf_err *err) KF_MUST_CHECK;
+void kf_inputs_close(kf_inputs *in);               /* accepts NULL */
+int kf_inputs_files(const kf_inputs *in);
+int kf_inputs_left_out(const kf_inputs *in);       /* files of folders that were empty or not text */
+uint64_t kf_inputs_bytes(const kf_inputs *in);
+/* What the i-th path holds: names and content. */
+kf_fp kf_inputs_fp(const kf_inputs *in, int i);
+
+/* Call fn for each document, in order; progress (may be NULL) is told of bytes as they are read. Blank
+ * lines of a JSONL file are passed over. A record that is not what it should be: KF_EDATA with file and line. */
+kf_status kf_inputs_each(const kf_inputs *in, kf_found_fn fn, void (*progress)(void *arg, size_t bytes),
+	void *arg, kf_err *err) KF_MUST_CHECK;
+
+#endif

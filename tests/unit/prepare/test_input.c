@@ -1,0 +1,172 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "common/base/file.h"
+#include "data/input.h"
+
+static char dir[] = "/tmp/kfuse-input.XXXXXX";
+
+static void put(const char *name, const char *text, size_t n)
+{
+	char path[KF_PATH_MAX];
+	kf_err err;
+
+	assert_int_equal(kf_path_join(path, dir, name, &err), KF_OK);
+	assert_int_equal(kf_file_write_atomic(path, text, n, &err), KF_OK);
+}
+
+typedef struct { char log[4096]; size_t bytes; } seen;
+
+static kf_status note(void *arg, const kf_found *d, kf_err *err)
+{
+	seen *s = arg;
+	size_t n = strlen(s->log);
+	const char *id = strncmp(d->id, dir, strlen(dir)) == 0 ? d->id + strlen(dir) : d->id;
+
+	(void)err;
+	snprintf(s->log + n, sizeof s->log - n, "%s|%s|%s|%.*s;", id, d->domain ? d->domain : "-", d->split ? d->split : "-",
+		(int)d->n, (const char *)d->text);
+	return KF_OK;
+}
+
+static void note_bytes(void *arg, size_t bytes) { ((seen *)arg)->bytes += bytes; }
+
+static kf_status read_all(const char *name, kf_text_format format, seen *s, kf_err *err)
+{
+	char path[KF_PATH_MAX];
+	const char *paths[] = { path };
+	kf_inputs *in;
+	kf_status rc;
+
+	memset(s, 0, sizeof *s);
+	assert_int_equal(kf_path_join(path, dir, name, err), KF_OK);
+	if ((rc = kf_inputs_open(paths, 1, format, &in, err)) != KF_OK) return rc;
+	rc = kf_inputs_each(in, note, note_bytes, s, err);
+	kf_inputs_close(in);
+	return rc;
+}
+
+static void test_jsonl(void **state)
+{
+	static const char text[] = "\xef\xbb\xbf{\"text\": \"one\"}\n"
+		"\n  \r\n"
+		"{\"id\": 7, \"text\": \"two\", \"domain\": \"d\", \"split\": \"test\", \"other\": [1]}\r\n"
+		"{\"id\": \"x\", \"domain\": null, \"text\": \"caf\\u00e9\"}";
+	seen s;
+	kf_err err;
+
+	(void)state;
+	put("a.jsonl", text, sizeof text - 1);
+	assert_int_equal(read_all("a.jsonl", KF_FORMAT_AUTO, &s, &err), KF_OK);
+	assert_string_equal(s.log, "/a.jsonl:1|-|-|one;7|d|test|two;x|-|-|caf\xc3\xa9;");
+	assert_in_range(s.bytes, sizeof text - 5, sizeof text);
+	/* The same file as text is one document. */
+	assert_int_equal(read_all("a.jsonl", KF_FORMAT_TEXT, &s, &err), KF_OK);
+	assert_memory_equal(s.log, "/a.jsonl|-|-|{\"text\": \"one\"}", 27);
+}
+
+static void expect_error(const char *text, size_t n, kf_status code, const char *want)
+{
+	seen s;
+	kf_err err;
+
+	put("bad.jsonl", text, n);
+	assert_int_equal(read_all("bad.jsonl", KF_FORMAT_AUTO, &s, &err), code);
+	if (!strstr(err.text, want)) fail_msg("\"%s\" lacks \"%s\"", err.text, want);
+}
+#define BAD(text, code, want) expect_error(text, sizeof text - 1, code, want)
+
+static void test_errors(void **state)
+{
+	(void)state;
+	BAD("{\"text\": \"a\"}\n{\"text\": \"b\"", KF_EDATA, "bad.jsonl, line 2: not valid JSON");
+	BAD("{\"text\": \"a\"}\n\n[1]\n", KF_EDATA, "bad.jsonl, line 3: the record is not a JSON object");
+	BAD("{\"id\": \"a\"}\n", KF_EDATA, "bad.jsonl, line 1: the record has no \"text\"");
+	BAD("{\"text\": 5}\n", KF_EDATA, "line 1: \"text\" is not a string");
+	BAD("{\"text\": \"a\", \"domain\": 5}\n", KF_EDATA, "line 1: \"domain\" is not a string");
+	BAD("{\"text\": \"a\", \"id\": []}\n", KF_EDATA, "line 1: \"id\" is not a string");
+	BAD("{\"text\": \"a\", \"id\": \"a\\u0000b\"}\n", KF_EDATA, "\"id\" is longer than 4096 bytes or has a NUL");
+	BAD("{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}\n", KF_EUNSUPPORTED, "chat corpora are not built yet");
+	BAD("{\"text\": \"\xff\"}\n", KF_EDATA, "line 1: not valid JSON");
+	BAD("{\"text\": \"\\ud800\"}\n", KF_EDATA, "line 1: not valid JSON");
+	BAD("{\"text\": \"a\", \"text\": \"b\"}\n", KF_EDATA, "line 1: not valid JSON: duplicate object key");
+	BAD("{\"text\": \"a\"} {\"text\": \"b\"}\n", KF_EDATA, "line 1: not valid JSON");
+	{
+		char deep[20000];
+
+		memset(deep, '[', sizeof deep);
+		expect_error(deep, sizeof deep, KF_EDATA, "line 1: not valid JSON");
+	}
+}
+
+static void test_folders(void **state)
+{
+	char path[KF_PATH_MAX], loop[KF_PATH_MAX];
+	const char *paths[] = { path };
+	kf_inputs *in;
+	kf_fp before, after;
+	seen s;
+	kf_err err;
+
+	(void)state;
+	assert_int_equal(kf_path_join(path, dir, "tree", &err), KF_OK);
+	assert_int_equal(kf_path_join(loop, dir, "tree/sub", &err), KF_OK);
+	assert_int_equal(kf_mkdirs(loop, &err), KF_OK);
+	put("tree/b.txt", "bee", 3);
+	put("tree/a.txt", "ay", 2);
+	put("tree/.hidden", "no", 2);
+	put("tree/empty", "", 0);
+	put("tree/binary", "x\0y", 3);
+	put("tree/sub/c.jsonl", "{\"text\": \"sea\"}\n", 16);
+	strcat(loop, "/loop");
+	assert_int_equal(symlink(path, loop), 0);
+	assert_int_equal(read_all("tree", KF_FORMAT_AUTO, &s, &err), KF_OK);
+	assert_string_equal(s.log, "/tree/a.txt|-|-|ay;/tree/b.txt|-|-|bee;/tree/sub/c.jsonl:1|-|-|sea;");
+
+	assert_int_equal(kf_inputs_open(paths, 1, KF_FORMAT_AUTO, &in, &err), KF_OK);
+	assert_int_equal(kf_inputs_files(in), 3);
+	assert_int_equal(kf_inputs_left_out(in), 3);
+	assert_int_equal(kf_inputs_bytes(in), 21);
+	before = kf_inputs_fp(in, 0);
+	kf_inputs_close(in);
+	put("tree/a.txt", "oh", 2);
+	assert_int_equal(kf_inputs_open(paths, 1, KF_FORMAT_AUTO, &in, &err), KF_OK);
+	after = kf_inputs_fp(in, 0);
+	assert_false(kf_fp_equal(before, after));
+	kf_inputs_close(in);
+
+	assert_int_equal(read_all("nowhere", KF_FORMAT_AUTO, &s, &err), KF_ENOTFOUND);
+	assert_non_null(strstr(err.text, "nowhere: No such file"));
+}
+
+static int make_dir(void **state)
+{
+	(void)state;
+	return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state)
+{
+	char command[128];
+
+	(void)state;
+	snprintf(command, sizeof command, "rm -rf %s", dir);
+	return system(command);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_jsonl), cmocka_unit_test(test_errors), cmocka_unit_test(test_folders),
+	};
+
+	return cmocka_run_group_tests(tests, make_dir, remove_dir);
+}
