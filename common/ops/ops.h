@@ -56,8 +56,12 @@ typedef struct {
 	 * [lo[r], hi[r]) of order, each inside the one before it (longer prefixes of the label's bytes). NULL: none. */
 	const int32_t *range_off;    /* (T + 1) */
 	const int32_t *range_lo, *range_hi;
-	int extra_min;               /* m: for every range wanting: fewer than m of the stored candidates lie in it */
-	int extra_max;               /* E: at most so many extra candidates a row */
+	/* Extra candidates beyond the top k. The ranges of a row are taken from the last (the longest prefix)
+	 * to the first; to one with fewer than m stored candidates in it (of the top k, or extra already) the best of
+	 * the range that are not stored are added until it has m or has no more, or the row has E extras.
+	 * Better means a larger logit; between equals, the lower id. */
+	int extra_min;               /* m */
+	int extra_max;               /* E */
 } kf_score_query;
 
 /* Answers; all in host memory, allocated by the caller. */
@@ -71,13 +75,25 @@ typedef struct {
 	float *extra_lp;             /* (T, E) */
 } kf_score;
 
-/* Sparse training targets a row, and the loss of design: lambda * CLM + (1 - lambda) * fusion. */
+/* Sparse training targets a row, and the loss: lambda_t CLM + (1 - lambda_t) F, lambda_t = 1 - w_t (1 - lambda).
+ *
+ * CLM is -ln p(label), at temperature 1. F is -sum q' ln p' over outcomes (CE), or that less the entropy of q'
+ * (KL: the same gradient), times temperature^2 so that its gradient keeps its size (Hinton, Vinyals and Dean 2015,
+ * section 2). With tau the temperature:
+ *   REST         outcomes are the candidates S and one more, "another token", with q's 1 - sum q and p's mass
+ *                off S. Both sides are raised to 1/tau and normalised over these outcomes. (Not softmax(z / tau): that heats
+ *                every token of the rest by itself, which a teacher known only by S cannot answer; this way a
+ *                student that equals its teacher has no gradient, at any tau.) Where S is the whole vocabulary there is no rest.
+ *   RENORMALIZE  q' is q^(1/tau) normalised over S, p' = softmax(z / tau) over the vocabulary. A row whose q are all 0
+ *                counts as having none.
+ * A row without candidates counts as its label: lambda_t = 1. A row without a label has (1 - lambda_t) F alone;
+ * without either, nothing. At tau = 1 nothing is raised or multiplied. */
 typedef enum { KF_LOSS_CE, KF_LOSS_KL } kf_loss_kind;
 typedef enum { KF_TAIL_REST, KF_TAIL_RENORMALIZE } kf_tail_kind;
 typedef struct {
 	const int32_t *labels;       /* (T) -1: no CLM term */
 	const uint32_t *off;         /* (T + 1) candidates of row t; empty: the row counts as its label */
-	const int32_t *ids;
+	const int32_t *ids;          /* distinct in a row */
 	const float *q;              /* probabilities, sum <= 1 a row */
 	const float *weight;         /* (T) w in [0, 1]: the row's lambda is 1 - w (1 - lambda); NULL: 1 */
 	double lambda, temperature;
@@ -137,7 +153,8 @@ struct kf_ops {
 
 	void (*add)(kf_exec *x, float *y, const float *in, size_t n);             /* y += in */
 
-	/* The fused head: hidden (T, C) through w (V, C) in tiles of the vocabulary; no (T, V) matrix ever exists. */
+	/* The fused head: hidden (T, C) through w (V, C) in tiles of the vocabulary; no (T, V) matrix ever exists, and
+	 * memory does not grow as one. Queries that break their rules: KF_EINVAL. Logits that are not finite: KF_EDATA. */
 	kf_status (*head_score)(kf_exec *x, const float *hidden, const kf_mat *w, int T, const kf_score_query *q, kf_score *out, kf_err *err);
 	/* dhidden (T, C) is written, dw (V, C) added to; both NULL: the loss alone. */
 	kf_status (*head_loss)(kf_exec *x, const float *hidden, const kf_mat *w, int T, const kf_loss_query *q,

@@ -30,7 +30,7 @@ kf_status kf_cpu_dnnl_status(int status, const char *what, kf_err *err);
 kf_status kf_cpu_open(kf_exec *x, kf_err *err);
 void kf_cpu_close(kf_exec *x);
 
-/* head.c */
+/* head_score.c, head_loss.c */
 kf_status kf_cpu_head_score(kf_exec *x, const float *hidden, const kf_mat *w, int T, const kf_score_query *q, kf_score *out, kf_err *err);
 kf_status kf_cpu_head_loss(kf_exec *x, const float *hidden, const kf_mat *w, int T, const kf_loss_query *q,
 	float *dhidden, float *dw, kf_loss *out, kf_err *err);

@@ -110,7 +110,8 @@ const kf_ops kf_ops_cpu = {
 	.glu = kf_ref_glu,
 	.glu_dx = kf_ref_glu_dx,
 	.add = kf_ref_add,
-	/* HEAD_CPU: .head_score = kf_cpu_head_score, .head_loss = kf_cpu_head_loss come with cpu/head.c */
+	.head_score = kf_cpu_head_score,
+	.head_loss = kf_cpu_head_loss,
 	.sumsq = kf_ref_sumsq,
 	.adamw = kf_ref_adamw,
 };

@@ -54,7 +54,8 @@ const kf_ops kf_ops_ref = {
 	.glu = kf_ref_glu,
 	.glu_dx = kf_ref_glu_dx,
 	.add = kf_ref_add,
-	/* HEAD_REF: .head_score = kf_ref_head_score, .head_loss = kf_ref_head_loss come with ref/head.c */
+	.head_score = kf_ref_head_score,
+	.head_loss = kf_ref_head_loss,
 	.sumsq = kf_ref_sumsq,
 	.adamw = kf_ref_adamw,
 };

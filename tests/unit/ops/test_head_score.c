@@ -1,0 +1,279 @@
+/* head_score: hand-worked numbers, then the CPU's tiles against the definition in ref/head.c. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "common/base/rng.h"
+#include "common/ops/ops.h"
+
+static const kf_ops *const both[] = { &kf_ops_ref, &kf_ops_cpu };
+
+/* One call in a fresh kf_exec. */
+static kf_status score(const kf_ops *ops, kf_pool *pool, const float *hidden, const kf_mat *w, int T, const kf_score_query *q,
+	kf_score *out, kf_err *err)
+{
+	kf_exec *x;
+	kf_status rc = kf_exec_new(ops, pool, KF_COMPUTE_F32, &x, err);
+	if (rc == KF_OK) rc = ops->head_score(x, hidden, w, T, q, out, err);
+	kf_exec_free(x);
+	return rc;
+}
+
+typedef struct {
+	int T, V, C, k, E;
+	float *hidden, *w;
+	int32_t *order, *labels, *off, *lo, *hi;
+	kf_score_query q;
+} problem;
+
+static void unpack(const void *src, const int32_t *index, uint64_t row, uint64_t n, float *out)
+{
+	const problem *p = src;
+	for (uint64_t i = 0; i < n; i++)
+		for (int c = 0; c < p->C; c++) out[i * p->C + c] = p->w[(index ? (uint64_t)index[i] : row + i) * p->C + c];
+}
+
+/* Values on a grid make logits exact in float32, with many ties; without, ordinary Gaussian ones. */
+static problem make(kf_rng *r, int T, int V, int C, int k, int m, int E, bool grid)
+{
+	problem p = { .T = T, .V = V, .C = C, .k = k, .E = E };
+	p.hidden = calloc(T * C, sizeof(float));
+	p.w = calloc((size_t)V * C, sizeof(float));
+	p.order = calloc(V, sizeof(int32_t));
+	p.labels = calloc(T, sizeof(int32_t));
+	p.off = calloc(T + 1, sizeof(int32_t));
+	p.lo = calloc(T * 6 + 1, sizeof(int32_t));
+	p.hi = calloc(T * 6 + 1, sizeof(int32_t));
+	for (int i = 0; i < T * C; i++) p.hidden[i] = grid ? ((int)kf_rng_below(r, 9) - 4) / 4.f : (float)kf_rng_normal(r);
+	for (int i = 0; i < V * C; i++) p.w[i] = grid ? ((int)kf_rng_below(r, 17) - 8) / 8.f : (float)kf_rng_normal(r);
+	for (int i = 0; i < V; i++) p.order[i] = i;
+	for (int i = V - 1; i > 0; i--) {
+		int j = (int)kf_rng_below(r, i + 1), o = p.order[i];
+		p.order[i] = p.order[j];
+		p.order[j] = o;
+	}
+	int n = 0;
+	for (int t = 0; t < T; t++) {
+		p.labels[t] = (int)kf_rng_below(r, V + 1) - 1;
+		int lo = 0, hi = V;
+		for (int i = (int)kf_rng_below(r, 7); i > 0; i--) {
+			int a = lo + (int)kf_rng_below(r, hi - lo + 1), b = lo + (int)kf_rng_below(r, hi - lo + 1);
+			if (kf_rng_below(r, 4) == 0) { a = lo; b = hi; }
+			lo = a < b ? a : b;
+			hi = a < b ? b : a;
+			p.lo[n] = lo;
+			p.hi[n++] = hi;
+		}
+		p.off[t + 1] = n;
+	}
+	p.q = (kf_score_query){ k, p.labels, p.order, p.off, p.lo, p.hi, m, E };
+	return p;
+}
+
+static void release(problem *p)
+{
+	free(p->hidden);
+	free(p->w);
+	free(p->order);
+	free(p->labels);
+	free(p->off);
+	free(p->lo);
+	free(p->hi);
+}
+
+static kf_score answers(const problem *p)
+{
+	int n = p->off[p->T];
+	return (kf_score){ calloc(p->T, 4), calloc(p->T * p->k, 4), calloc(p->T * p->k, 4), calloc(n + 1, 4),
+		calloc(p->T, 4), calloc(p->T * p->E + 1, 4), calloc(p->T * p->E + 1, 4) };
+}
+
+static void drop(kf_score *a)
+{
+	free(a->ce);
+	free(a->top_ids);
+	free(a->top_lp);
+	free(a->range_nlm);
+	free(a->extra_n);
+	free(a->extra_ids);
+	free(a->extra_lp);
+}
+
+static void close_to(float a, float b, float tol)
+{
+	if (isnan(a) && isnan(b)) return;
+	if (a == b) return;
+	if (!(fabsf(a - b) <= tol)) fail_msg("%.9g is not %.9g", a, b);
+}
+
+/* Candidates in the same order, or in another where they are equal but for rounding. */
+static void same_list(const int32_t *a, const float *la, const int32_t *b, const float *lb, int n, bool exact)
+{
+	for (int i = 0; i < n; i++) {
+		close_to(la[i], lb[i], 1e-5f);
+		if (exact) assert_int_equal(a[i], b[i]);
+	}
+}
+
+static void compare(const problem *p, kf_pool *pool, bool packed, bool exact)
+{
+	kf_mat w = { .rows = p->V, .cols = p->C, .f32 = packed ? NULL : p->w, .unpack = unpack, .src = p };
+	kf_mat plain = { .rows = p->V, .cols = p->C, .f32 = p->w };
+	kf_score a = answers(p), b = answers(p);
+	kf_err err;
+	assert_int_equal(score(&kf_ops_ref, pool, p->hidden, &plain, p->T, &p->q, &a, &err), KF_OK);
+	assert_int_equal(score(&kf_ops_cpu, pool, p->hidden, &w, p->T, &p->q, &b, &err), KF_OK);
+	for (int t = 0; t < p->T; t++) {
+		close_to(a.ce[t], b.ce[t], 1e-5f);
+		same_list(a.top_ids + t * p->k, a.top_lp + t * p->k, b.top_ids + t * p->k, b.top_lp + t * p->k, p->k, exact);
+		assert_int_equal(a.extra_n[t], b.extra_n[t]);
+		same_list(a.extra_ids + t * p->E, a.extra_lp + t * p->E, b.extra_ids + t * p->E, b.extra_lp + t * p->E, a.extra_n[t], exact);
+		for (int r = p->off[t]; r < p->off[t + 1]; r++) close_to(a.range_nlm[r], b.range_nlm[r], 1e-5f);
+	}
+	drop(&a);
+	drop(&b);
+}
+
+/* Probabilities .1 .2 .3 .4 */
+static const float log_p[] = { 0, 0.69314718f, 1.09861229f, 1.38629436f };
+
+static void check_hand(const kf_ops *ops)
+{
+	kf_err err;
+	float hidden[] = { 1, 1 }, ce[2], lp[4], nlm[4], xlp[4];
+	int32_t labels[] = { 1, -1 }, order[] = { 2, 0, 3, 1 }, off[] = { 0, 3, 4 }, ids[4], n[2], xids[4];
+	int32_t lo[] = { 0, 1, 1, 3 }, hi[] = { 3, 2, 1, 4 };
+	kf_mat w = { .rows = 4, .cols = 1, .f32 = log_p };
+	kf_score_query q = { 2, labels, order, off, lo, hi, 2, 2 };
+	kf_score out = { ce, ids, lp, nlm, n, xids, xlp };
+	assert_int_equal(score(ops, NULL, hidden, &w, 2, &q, &out, &err), KF_OK);
+	close_to(ce[0], -logf(0.2f), 1e-6f);
+	assert_true(isnan(ce[1]));
+	assert_int_equal(ids[0], 3);
+	assert_int_equal(ids[1], 2);
+	close_to(lp[0], logf(0.4f), 1e-6f);
+	close_to(lp[1], logf(0.3f), 1e-6f);
+	close_to(nlm[0], -logf(0.8f), 1e-6f); /* ids 2, 0, 3 */
+	close_to(nlm[1], -logf(0.1f), 1e-6f); /* id 0 */
+	assert_true(nlm[2] == INFINITY);
+	close_to(nlm[3], -logf(0.2f), 1e-6f); /* id 1 */
+	/* Row 0: the empty range cannot be helped; [1, 2) has none of {3, 2}: id 0; [0, 3) has three by then. */
+	assert_int_equal(n[0], 1);
+	assert_int_equal(xids[0], 0);
+	close_to(xlp[0], logf(0.1f), 1e-6f);
+	assert_int_equal(n[1], 1);
+	assert_int_equal(xids[2], 1);
+}
+
+static void hand(void **state)
+{
+	(void)state;
+	check_hand(&kf_ops_ref);
+	check_hand(&kf_ops_cpu);
+}
+
+static void against_ref(void **state)
+{
+	(void)state;
+	static const struct { int T, V, C, k, m, E; } shape[] = {
+		{ 1, 1, 1, 1, 1, 1 }, { 3, 5, 2, 5, 2, 3 }, { 17, 511, 8, 10, 3, 8 }, { 40, 512, 8, 10, 3, 8 },
+		{ 40, 513, 8, 1, 4, 2 }, { 33, 1500, 16, 10, 3, 8 }, { 300, 1030, 4, 3, 2, 5 }, { 9, 4000, 8, 200, 8, 0 },
+		{ 12, 600, 8, 10, 0, 4 }, { 20, 700, 8, 2, 30, 64 }
+	};
+	kf_pool *pool;
+	kf_err err;
+	kf_rng r;
+	assert_int_equal(kf_pool_new(3, &pool, &err), KF_OK);
+	kf_rng_seed(&r, 7);
+	for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
+		for (int grid = 0; grid < 2; grid++) {
+			problem p = make(&r, shape[i].T, shape[i].V, shape[i].C, shape[i].k, shape[i].m, shape[i].E, grid);
+			compare(&p, pool, false, grid);
+			compare(&p, NULL, true, grid);
+			release(&p);
+		}
+	kf_pool_free(pool);
+}
+
+/* A range whose best token is 150 nats below the best of all. */
+static void tiny_masses(void **state)
+{
+	(void)state;
+	enum { V = 1200 };
+	kf_rng r;
+	kf_rng_seed(&r, 3);
+	problem p = make(&r, 1, V, 1, 4, 2, 4, false);
+	p.hidden[0] = 1;
+	p.labels[0] = p.order[900];
+	for (int i = 0; i < V; i++) p.w[p.order[i]] += i >= 500 && i < 1100 ? -150 : 0;
+	for (int i = 800; i < 950; i++) p.w[p.order[i]] -= 100;
+	p.off[1] = 2;
+	p.lo[0] = 500;
+	p.hi[0] = 1100;
+	p.lo[1] = 800;
+	p.hi[1] = 950;
+	kf_mat w = { .rows = V, .cols = 1, .f32 = p.w };
+	kf_score a = answers(&p), b = answers(&p);
+	kf_err err;
+	assert_int_equal(score(&kf_ops_ref, NULL, p.hidden, &w, 1, &p.q, &a, &err), KF_OK);
+	assert_int_equal(score(&kf_ops_cpu, NULL, p.hidden, &w, 1, &p.q, &b, &err), KF_OK);
+	assert_true(a.range_nlm[0] > 100 && a.range_nlm[1] > 200);
+	close_to(a.range_nlm[0], b.range_nlm[0], 2e-5f); /* one step of float32 at 250 is 1.5e-5 */
+	close_to(a.range_nlm[1], b.range_nlm[1], 2e-5f);
+	close_to(a.ce[0], b.ce[0], 2e-5f);
+	drop(&a);
+	drop(&b);
+	release(&p);
+}
+
+static void refuses(const kf_ops *ops, kf_score_query q, int T, kf_status want)
+{
+	kf_err err;
+	float hidden[] = { 1, 1 }, ce[2], lp[8], nlm[4], xlp[4];
+	int32_t ids[8], n[2], xids[4];
+	kf_mat w = { .rows = 4, .cols = 1, .f32 = log_p };
+	kf_score out = { ce, ids, lp, nlm, n, xids, xlp };
+	assert_int_equal(score(ops, NULL, hidden, &w, T, &q, &out, &err), want);
+	assert_int_equal(err.code, want);
+}
+
+static void bad_queries(void **state)
+{
+	(void)state;
+	int32_t label[] = { 4, 0 }, good[] = { 0, 1 }, order[] = { 2, 0, 3, 2 }, fine[] = { 2, 0, 3, 1 }, off[] = { 0, 2, 2 };
+	int32_t lo[] = { 1, 0 }, hi[] = { 3, 2 }, out_hi[] = { 5, 2 };
+	for (int i = 0; i < 2; i++) {
+		refuses(both[i], (kf_score_query){ .k = 5, .labels = good }, 2, KF_EINVAL);
+		refuses(both[i], (kf_score_query){ .k = 0, .labels = good }, 2, KF_EINVAL);
+		refuses(both[i], (kf_score_query){ .k = 1, .labels = label }, 2, KF_EINVAL);
+		refuses(both[i], (kf_score_query){ .k = 1, .labels = good, .order = order }, 2, KF_EINVAL);
+		refuses(both[i], (kf_score_query){ 1, good, fine, off, lo, hi, 1, 1 }, 2, KF_EINVAL);
+		refuses(both[i], (kf_score_query){ 1, good, fine, off, lo, out_hi, 1, 1 }, 2, KF_EINVAL);
+	}
+}
+
+static void not_numbers(void **state)
+{
+	(void)state;
+	kf_err err;
+	float w_nan[] = { 0, NAN, 0, 0 }, w_inf[] = { 0, INFINITY, 0, 0 }, hidden = 1, ce, lp[2];
+	int32_t ids[2];
+	kf_score_query q = { .k = 2 };
+	kf_score out = { .ce = &ce, .top_ids = ids, .top_lp = lp };
+	kf_mat w = { .rows = 4, .cols = 1, .f32 = w_nan };
+	assert_int_equal(score(&kf_ops_cpu, NULL, &hidden, &w, 1, &q, &out, &err), KF_EDATA);
+	w.f32 = w_inf;
+	assert_int_equal(score(&kf_ops_cpu, NULL, &hidden, &w, 1, &q, &out, &err), KF_EDATA);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(hand), cmocka_unit_test(against_ref), cmocka_unit_test(tiny_masses),
+		cmocka_unit_test(bad_queries), cmocka_unit_test(not_numbers)
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
