@@ -47,6 +47,9 @@ typedef struct {
 
 const char *kf_family_name(kf_family f);   /* "llama", "qwen2", "gemma3" */
 
+/* Whether the shape makes sense: everything in range, no product overflows an int. where names the file in the message. */
+kf_status kf_arch_check(const kf_arch *a, const char *where, kf_err *err) KF_MUST_CHECK;
+
 /* From config.json (parsed). Unknown model_type or a value we would not honour: KF_EUNSUPPORTED naming it. */
 kf_status kf_arch_from_config(const json_t *config, kf_arch *out, kf_err *err) KF_MUST_CHECK;
 /* The config.json that transformers reads; new reference, NULL on no memory. */

@@ -1,0 +1,364 @@
+#include "common/model/safetensors.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/file.h"
+#include "common/base/mem.h"
+
+#define MAX_HEADER (100u << 20)  /* bytes; the reference implementation's limit */
+#define MAX_INDEX (64u << 20)
+#define MAX_FILES 4096
+#define MAX_TENSORS 1000000
+
+struct file { char *path; kf_map map; };
+
+struct kf_safetensors {
+	struct file *file;
+	int n_files;
+	kf_st_tensor *tensor;
+	int n, cap;
+	kf_arena arena;            /* names */
+};
+
+int kf_safetensors_count(const kf_safetensors *s) { return s->n; }
+const kf_st_tensor *kf_safetensors_at(const kf_safetensors *s, int i) { return &s->tensor[i]; }
+const char *kf_safetensors_path(const kf_safetensors *s, int file) { return s->file[file].path; }
+
+static kf_status no_memory(const char *path, kf_err *err)
+{
+	return kf_fail(err, KF_ENOMEM, "%s: no memory for its table of tensors", path);
+}
+
+/* ---- one tensor of the header ---- */
+
+static const struct { const char *name; int bytes, dtype; } dtypes[] = {
+	{ "F32", 4, KF_F32 }, { "F16", 2, KF_F16 }, { "BF16", 2, KF_BF16 },
+	/* sizes known, so that ranges can be checked; not read */
+	{ "F64", 8, -1 }, { "I64", 8, -1 }, { "U64", 8, -1 }, { "I32", 4, -1 }, { "U32", 4, -1 }, { "I16", 2, -1 },
+	{ "U16", 2, -1 }, { "I8", 1, -1 }, { "U8", 1, -1 }, { "BOOL", 1, -1 }, { "F8_E4M3", 1, -1 }, { "F8_E5M2", 1, -1 },
+};
+
+static bool whole_number(const json_t *v, uint64_t *out)
+{
+	if (!json_is_integer(v) || json_integer_value(v) < 0) return false;
+	*out = (uint64_t)json_integer_value(v);
+	return true;
+}
+
+static kf_status add_tensor(kf_safetensors *s, int file, const char *name, const json_t *v, const uint8_t *data, size_t size,
+	kf_err *err)
+{
+	const char *path = s->file[file].path, *dtype = json_string_value(json_object_get(v, "dtype"));
+	const json_t *shape = json_object_get(v, "shape"), *range = json_object_get(v, "data_offsets");
+	kf_st_tensor *t = &s->tensor[s->n];
+	uint64_t elements = 1, begin, end, dim[2] = { 1, 1 }, bytes;
+	int width = 0;
+
+	if (!dtype || !json_is_array(shape) || json_array_size(range) != 2 ||
+		!whole_number(json_array_get(range, 0), &begin) || !whole_number(json_array_get(range, 1), &end))
+		return kf_fail(err, KF_EDATA, "%s: the header's entry for tensor %s lacks a dtype, shape or data_offsets", path, name);
+	if (begin > end || end > size)
+		return kf_fail(err, KF_EDATA, "%s: tensor %s lies at bytes %" PRIu64 " to %" PRIu64 " of the data, which has %zu; the "
+			"file is damaged or incomplete", path, name, begin, end, size);
+	*t = (kf_st_tensor){ .file = file, .n_dims = (int)json_array_size(shape) };
+	for (size_t i = 0; i < json_array_size(shape); i++) {
+		uint64_t d;
+		if (!whole_number(json_array_get(shape, i), &d) || __builtin_mul_overflow(elements, d, &elements))
+			return kf_fail(err, KF_EDATA, "%s: tensor %s has a shape that makes no sense", path, name);
+		if (i < 2) dim[i] = d;
+	}
+	for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
+		if (strcmp(dtype, dtypes[i].name) != 0) continue;
+		width = dtypes[i].bytes;
+		t->readable = dtypes[i].dtype >= 0;
+		if (t->readable) t->t.dtype = (kf_dtype)dtypes[i].dtype;
+		if (__builtin_mul_overflow(elements, (uint64_t)width, &bytes) || bytes != end - begin)
+			return kf_fail(err, KF_EDATA, "%s: tensor %s has %" PRIu64 " bytes of data, not what its shape and dtype %s need",
+				path, name, end - begin, dtype);
+	}
+	t->readable = t->readable && (t->n_dims == 1 || t->n_dims == 2) && elements > 0;
+	t->t.n_dims = t->n_dims == 1 ? 1 : 2;
+	t->t.rows = t->n_dims == 1 ? 1 : dim[0];
+	t->t.cols = t->n_dims == 1 ? dim[0] : dim[1];
+	t->t.data = data + begin;
+	t->t.name = kf_arena_strdup(&s->arena, name, strlen(name));
+	t->dtype = kf_arena_strdup(&s->arena, dtype, strlen(dtype));
+	if (!t->t.name || !t->dtype) return no_memory(path, err);
+	s->n++;
+	return KF_OK;
+}
+
+/* ---- one file ---- */
+
+struct span { uint64_t begin, end; const char *name; };
+
+static int by_begin(const void *a, const void *b)
+{
+	const struct span *x = a, *y = b;
+	return x->begin != y->begin ? (x->begin < y->begin ? -1 : 1) : (x->end > y->end) - (x->end < y->end);
+}
+
+/* No two tensors of the file (from number `first`) share bytes. */
+static kf_status check_overlap(const kf_safetensors *s, int first, const json_t *header, kf_err *err)
+{
+	const char *path = s->file[s->n_files - 1].path;
+	size_t n = (size_t)(s->n - first), k = 0;
+	struct span *span = kf_alloc(n, sizeof *span);
+	kf_status rc = KF_OK;
+
+	if (!span) return no_memory(path, err);
+	for (int i = first; i < s->n; i++) {
+		const json_t *r = json_object_get(json_object_get(header, s->tensor[i].t.name), "data_offsets");
+		span[k++] = (struct span){ (uint64_t)json_integer_value(json_array_get(r, 0)),
+			(uint64_t)json_integer_value(json_array_get(r, 1)), s->tensor[i].t.name };
+	}
+	qsort(span, n, sizeof *span, by_begin);
+	for (size_t i = 1; i < n && rc == KF_OK; i++)
+		if (span[i].begin < span[i - 1].end)
+			rc = kf_fail(err, KF_EDATA, "%s: the data of tensors %s and %s overlap; the file is damaged", path,
+				span[i - 1].name, span[i].name);
+	kf_free(span);
+	return rc;
+}
+
+static kf_status add_file(kf_safetensors *s, const char *path, kf_err *err)
+{
+	struct file *f = &s->file[s->n_files];
+	int first = s->n;
+	json_t *header = NULL;
+	json_error_t je;
+	const char *name;
+	json_t *v;
+	uint64_t n;
+	kf_status rc;
+
+	if (!(f->path = kf_strdup(path))) return no_memory(path, err);
+	s->n_files++;
+	if ((rc = kf_map_open(&f->map, path, err)) != KF_OK) return rc;
+	kf_cur c = kf_cur_of(f->map.data, f->map.size);
+	n = kf_cur_u64(&c);
+	if (c.bad || n > MAX_HEADER || n > kf_cur_left(&c))
+		return kf_fail(err, KF_EDATA, "%s is no safetensors file, or not all of it: %zu bytes cannot begin with a header of "
+			"%" PRIu64, path, f->map.size, n);
+	header = json_loadb((const char *)c.p, (size_t)n, JSON_REJECT_DUPLICATES, &je);
+	if (!header)
+		return kf_fail(err, KF_EDATA, "%s: its header is no good JSON: %s (at byte %d)", path, je.text, je.position);
+	if (!json_is_object(header)) {
+		rc = kf_fail(err, KF_EDATA, "%s: its header is no JSON object", path);
+		goto out;
+	}
+	if (json_object_size(header) + (size_t)s->n > MAX_TENSORS) {
+		rc = kf_fail(err, KF_EDATA, "%s: names more than %d tensors", path, MAX_TENSORS);
+		goto out;
+	}
+	if (s->n + (int)json_object_size(header) > s->cap) {
+		int cap = s->n + (int)json_object_size(header);
+		kf_st_tensor *grown = kf_alloc((size_t)cap, sizeof *grown);
+		if (!grown) {
+			rc = no_memory(path, err);
+			goto out;
+		}
+		if (s->n) memcpy(grown, s->tensor, (size_t)s->n * sizeof *grown);
+		kf_free(s->tensor);
+		s->tensor = grown;
+		s->cap = cap;
+	}
+	json_object_foreach(header, name, v) {
+		if (!strcmp(name, "__metadata__")) continue;
+		rc = add_tensor(s, s->n_files - 1, name, v, c.p + n, kf_cur_left(&c) - (size_t)n, err);
+		if (rc != KF_OK) goto out;
+	}
+	rc = check_overlap(s, first, header, err);
+out:
+	json_decref(header);
+	return rc;
+}
+
+/* ---- all files ---- */
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const kf_st_tensor *)a)->t.name, ((const kf_st_tensor *)b)->t.name);
+}
+
+static kf_status finish(kf_safetensors *s, kf_err *err)
+{
+	if (s->n) qsort(s->tensor, (size_t)s->n, sizeof *s->tensor, by_name);
+	for (int i = 1; i < s->n; i++)
+		if (!strcmp(s->tensor[i].t.name, s->tensor[i - 1].t.name))
+			return kf_fail(err, KF_EDATA, "tensor %s is both in %s and in %s", s->tensor[i].t.name,
+				s->file[s->tensor[i - 1].file].path, s->file[s->tensor[i].file].path);
+	return KF_OK;
+}
+
+const kf_st_tensor *kf_safetensors_find(const kf_safetensors *s, const char *name)
+{
+	kf_st_tensor key = { .t = { .name = name } };
+
+	return s->n ? bsearch(&key, s->tensor, (size_t)s->n, sizeof *s->tensor, by_name) : NULL;
+}
+
+static kf_status begin(int files, kf_safetensors **out, const char *path, kf_err *err)
+{
+	kf_safetensors *s = kf_zalloc(1, sizeof *s);
+
+	if (!s || !(s->file = kf_zalloc((size_t)files, sizeof *s->file))) {
+		kf_free(s);
+		return no_memory(path, err);
+	}
+	kf_arena_init(&s->arena);
+	*out = s;
+	return KF_OK;
+}
+
+static kf_status end(kf_safetensors *s, kf_status rc, kf_safetensors **out, kf_err *err)
+{
+	if (rc == KF_OK) rc = finish(s, err);
+	if (rc == KF_OK) *out = s;
+	else kf_safetensors_close(s);
+	return rc;
+}
+
+kf_status kf_safetensors_open(const char *path, kf_safetensors **out, kf_err *err)
+{
+	kf_safetensors *s;
+	kf_status rc;
+
+	*out = NULL;
+	if ((rc = begin(1, &s, path, err)) != KF_OK) return rc;
+	return end(s, add_file(s, path, err), out, err);
+}
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The distinct files that an index names: plain names only, so that an index cannot point out of its folder. */
+static kf_status index_files(const char *path, const json_t *map, const char **names, int *n, kf_err *err)
+{
+	const char *tensor;
+	size_t all = 0;
+	int distinct = 0;
+	json_t *v;
+	const char **list = kf_alloc(json_object_size(map), sizeof *list);
+	kf_status rc = KF_OK;
+
+	if (!list) return no_memory(path, err);
+	json_object_foreach((json_t *)(uintptr_t)map, tensor, v) {
+		const char *file = json_string_value(v);
+		if (!file || !*file || strchr(file, '/') || !strcmp(file, "..") || strlen(file) > 255) {
+			rc = kf_fail(err, KF_EDATA, "%s: tensor %s is not in a file of this folder", path, tensor);
+			goto out;
+		}
+		list[all++] = file;
+	}
+	qsort(list, all, sizeof *list, by_text);
+	for (size_t i = 0; i < all; i++) {
+		if (i && !strcmp(list[i], list[i - 1])) continue;
+		if (distinct == MAX_FILES) {
+			rc = kf_fail(err, KF_EDATA, "%s: names more than %d files", path, MAX_FILES);
+			goto out;
+		}
+		names[distinct++] = list[i];
+	}
+	*n = distinct;
+out:
+	kf_free(list);
+	return rc;
+}
+
+/* Every tensor the index names is in the file it names. */
+static kf_status check_index(const kf_safetensors *s, const char *path, const json_t *map, kf_err *err)
+{
+	const char *name;
+	json_t *v;
+
+	json_object_foreach((json_t *)(uintptr_t)map, name, v) {
+		const kf_st_tensor *t = kf_safetensors_find(s, name);
+		const char *base = t ? strrchr(s->file[t->file].path, '/') : NULL;
+		if (!t || !base || strcmp(base + 1, json_string_value(v)) != 0)
+			return kf_fail(err, KF_EDATA, "%s: says tensor %s is in %s, but it is not", path, name, json_string_value(v));
+	}
+	return KF_OK;
+}
+
+static kf_status open_index(const char *dir, const char *path, kf_safetensors **out, kf_err *err)
+{
+	kf_buf text = { 0 };
+	kf_safetensors *s = NULL;
+	json_t *index = NULL, *map;
+	json_error_t je;
+	const char **names = NULL;
+	int n = 0;
+	char file[KF_PATH_MAX];
+	kf_status rc;
+
+	if ((rc = kf_file_read(path, MAX_INDEX, &text, err)) != KF_OK) goto out;
+	if (!(index = json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, &je))) {
+		rc = kf_fail(err, KF_EDATA, "%s is no good JSON: %s (line %d)", path, je.text, je.line);
+		goto out;
+	}
+	map = json_object_get(index, "weight_map");
+	if (!json_is_object(map) || !json_object_size(map)) {
+		rc = kf_fail(err, KF_EDATA, "%s: lacks the object \"weight_map\"", path);
+		goto out;
+	}
+	if (!(names = kf_alloc(MAX_FILES, sizeof *names))) {
+		rc = no_memory(path, err);
+		goto out;
+	}
+	if ((rc = index_files(path, map, names, &n, err)) != KF_OK) goto out;
+	if ((rc = begin(n, &s, path, err)) != KF_OK) goto out;
+	for (int i = 0; i < n && rc == KF_OK; i++)
+		if ((rc = kf_path_join(file, dir, names[i], err)) == KF_OK)
+			rc = kf_context(err, add_file(s, file, err), "%s names it", path);
+	if (rc == KF_OK) rc = finish(s, err);
+	if (rc == KF_OK) rc = check_index(s, path, map, err);
+	if (rc == KF_OK) *out = s;
+	else kf_safetensors_close(s);
+out:
+	json_decref(index);
+	kf_free(names);
+	kf_buf_release(&text);
+	return rc;
+}
+
+kf_status kf_safetensors_open_dir(const char *dir, kf_safetensors **out, kf_err *err)
+{
+	char path[KF_PATH_MAX];
+	kf_status rc;
+
+	*out = NULL;
+	if ((rc = kf_path_join(path, dir, "model.safetensors.index.json", err)) != KF_OK) return rc;
+	if (kf_exists(path)) return open_index(dir, path, out, err);
+	if ((rc = kf_path_join(path, dir, "model.safetensors", err)) != KF_OK) return rc;
+	if (kf_exists(path)) return kf_safetensors_open(path, out, err);
+	return kf_fail(err, KF_ENOTFOUND, "%s: has neither model.safetensors nor model.safetensors.index.json", dir);
+}
+
+void kf_safetensors_close(kf_safetensors *s)
+{
+	if (!s) return;
+	for (int i = 0; i < s->n_files; i++) {
+		kf_map_close(&s->file[i].map);
+		kf_free(s->file[i].path);
+	}
+	kf_free(s->file);
+	kf_free(s->tensor);
+	kf_arena_release(&s->arena);
+	kf_free(s);
+}
+
+kf_status kf_safetensors_check(const kf_safetensors *s, const kf_st_tensor *t, kf_err *err)
+{
+	const char *path = s->file[t->file].path;
+
+	if (t->readable) return KF_OK;
+	if (t->n_dims < 1 || t->n_dims > 2)
+		return kf_fail(err, KF_EUNSUPPORTED, "%s: tensor %s has %d dimensions, not 1 or 2", path, t->t.name, t->n_dims);
+	return kf_fail(err, KF_EUNSUPPORTED, "%s: tensor %s has dtype %s or no elements; kfuse reads F32, F16 and BF16", path,
+		t->t.name, t->dtype);
+}

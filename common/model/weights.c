@@ -1,0 +1,364 @@
+#include "common/model/weights_impl.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/file.h"
+
+#define MAX_CONFIG (16u << 20)
+
+const char *kf_weights_path(const kf_weights *w) { return w->path; }
+const kf_arch *kf_weights_arch(const kf_weights *w) { return &w->arch; }
+int kf_weights_count(const kf_weights *w) { return w->n; }
+const kf_tensor *kf_weights_at(const kf_weights *w, int i) { return i < 0 || i >= w->n ? NULL : &w->tensor[i]; }
+
+struct named { const char *name; int index; };
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct named *)a)->name, ((const struct named *)b)->name);
+}
+
+static int find(const kf_weights *w, const char *name)
+{
+	struct named key = { name, 0 }, *hit = bsearch(&key, w->by_name, (size_t)w->n, sizeof key, by_name);
+
+	return hit ? hit->index : -1;
+}
+
+const kf_tensor *kf_weights_find(const kf_weights *w, const char *name)
+{
+	int i = find(w, name);
+
+	return i < 0 ? NULL : &w->tensor[i];
+}
+
+/* ---- GGUF's names ---- */
+
+static const struct { const char *hf, *gguf; } plain_names[] = {
+	{ "self_attn.q_proj", "attn_q" }, { "self_attn.k_proj", "attn_k" }, { "self_attn.v_proj", "attn_v" },
+	{ "self_attn.o_proj", "attn_output" }, { "self_attn.q_norm", "attn_q_norm" }, { "self_attn.k_norm", "attn_k_norm" },
+	{ "mlp.gate_proj", "ffn_gate" }, { "mlp.up_proj", "ffn_up" }, { "mlp.down_proj", "ffn_down" },
+	{ "input_layernorm", "attn_norm" },
+	{ "pre_feedforward_layernorm", "ffn_norm" }, { "post_feedforward_layernorm", "post_ffw_norm" },
+}, top_names[] = {
+	{ "model.embed_tokens", "token_embd" }, { "model.norm", "output_norm" }, { "lm_head", "output" },
+};
+
+/* "model.layers.3.mlp.up_proj.weight" -> "blk.3.ffn_up.weight". Hugging Face's post_attention_layernorm
+ * is the norm before the MLP, except where there are norms after attention and MLP too. */
+static void gguf_name(const kf_arch *a, const char *hf, char out[128])
+{
+	const char *dot = strrchr(hf, '.'), *rest;
+	int l = 0, at = 0;
+
+	if (sscanf(hf, "model.layers.%d.%n", &l, &at) == 1 && at) {
+		rest = hf + at;
+		if (!strncmp(rest, "post_attention_layernorm.", 25)) {
+			snprintf(out, 128, "blk.%d.%s%s", l, a->post_norms ? "post_attention_norm" : "ffn_norm", dot);
+			return;
+		}
+		for (size_t i = 0; i < sizeof plain_names / sizeof *plain_names; i++)
+			if (strlen(plain_names[i].hf) == (size_t)(dot - rest) && !strncmp(rest, plain_names[i].hf, (size_t)(dot - rest)))
+				snprintf(out, 128, "blk.%d.%s%s", l, plain_names[i].gguf, dot);
+		return;
+	}
+	for (size_t i = 0; i < sizeof top_names / sizeof *top_names; i++)
+		if (strlen(top_names[i].hf) == (size_t)(dot - hf) && !strncmp(hf, top_names[i].hf, (size_t)(dot - hf)))
+			snprintf(out, 128, "%s%s", top_names[i].gguf, dot);
+}
+
+/* ---- the tables ---- */
+
+static bool ends_with(const char *s, const char *tail)
+{
+	size_t n = strlen(s), k = strlen(tail);
+
+	return n >= k && !strcmp(s + n - k, tail);
+}
+
+/* Find the tensor that the file calls `name`; sets *out (name and transforms aside) and *file. */
+static kf_status source_find(const kf_weights *w, const char *name, kf_tensor *out, const char **file, kf_err *err)
+{
+	kf_status rc;
+
+	if (w->gguf) {
+		const kf_gguf_tensor *g = kf_gguf_tensor_find(w->gguf, name);
+		*file = w->path;
+		if (!g) return kf_fail(err, KF_EDATA, "%s: lacks tensor %s", w->path, name);
+		*out = (kf_tensor){ .dtype = g->dtype, .rows = g->rows, .cols = g->cols, .n_dims = g->n_dims, .data = g->data };
+	} else {
+		const kf_st_tensor *s = kf_safetensors_find(w->st, name);
+		*file = w->path;
+		if (!s) return kf_fail(err, KF_EDATA, "%s: lacks tensor %s", w->path, name);
+		if ((rc = kf_safetensors_check(w->st, s, err)) != KF_OK) return rc;
+		*file = kf_safetensors_path(w->st, s->file);
+		*out = s->t;
+	}
+	return KF_OK;
+}
+
+static kf_status check_shape(const char *file, const char *name, const kf_tensor *t, uint64_t rows, uint64_t cols, kf_err *err)
+{
+	int n_dims = rows == 1 ? 1 : 2;
+
+	if (t->rows == rows && t->cols == cols && t->n_dims == n_dims) return KF_OK;
+	return kf_fail(err, KF_EDATA, "%s: tensor %s is %" PRIu64 " x %" PRIu64 ", where the model's configuration needs %" PRIu64
+		" x %" PRIu64, file, name, t->rows, t->cols, rows, cols);
+}
+
+/* GGUF's llama rotates neighbours, Hugging Face halves: its q and k rows are stored in another order. */
+static int rope_heads(const kf_weights *w, const char *name)
+{
+	if (!w->gguf || w->arch.family != KF_FAMILY_LLAMA) return 0;
+	if (strstr(name, ".q_proj.")) return w->arch.H;
+	return strstr(name, ".k_proj.") ? w->arch.G : 0;
+}
+
+static kf_status collect(kf_weights *w, kf_err *err)
+{
+	char name[128], source[128] = "";
+	uint64_t rows, cols;
+	const char *file;
+	kf_status rc;
+	int n = kf_arch_tensor(&w->arch, -1, name, &rows, &cols);
+
+	w->tensor = KF_ARENA_NEW(&w->arena, kf_tensor, (size_t)n);
+	w->by_name = KF_ARENA_NEW(&w->arena, struct named, (size_t)n);
+	if (!w->tensor || !w->by_name) return kf_fail(err, KF_ENOMEM, "%s: no memory for its table of tensors", w->path);
+	for (int i = 0; i < n; i++) {
+		kf_tensor *t = &w->tensor[i];
+		char *copy;
+
+		kf_arch_tensor(&w->arch, i, name, &rows, &cols);
+		if (w->gguf) gguf_name(&w->arch, name, source);
+		else snprintf(source, sizeof source, "%s", name);
+		if ((rc = source_find(w, source, t, &file, err)) != KF_OK) return rc;
+		if ((rc = check_shape(file, source, t, rows, cols, err)) != KF_OK) return rc;
+		if (!(copy = kf_arena_strdup(&w->arena, name, strlen(name))))
+			return kf_fail(err, KF_ENOMEM, "%s: no memory for its table of tensors", w->path);
+		t->name = copy;
+		t->rope_heads = rope_heads(w, name);
+		/* Hugging Face keeps Gemma's norm weights minus 1; GGUF as they are used. */
+		t->add = !w->gguf && w->arch.norm_plus_one && ends_with(name, "norm.weight") ? 1 : 0;
+		w->by_name[i] = (struct named){ copy, i };
+		w->n++;
+	}
+	qsort(w->by_name, (size_t)w->n, sizeof *w->by_name, by_name);
+	return KF_OK;
+}
+
+/* ---- tensors nobody asked for ---- */
+
+/* A tensor that the architecture as we understand it does not use: harmless, or a sign that the model
+ * is not what its configuration says. */
+static bool harmless(const kf_weights *w, const char *name)
+{
+	if (w->gguf) return !strcmp(name, "rope_freqs.weight"); /* read by kf_arch_from_gguf */
+	if (ends_with(name, ".rotary_emb.inv_freq")) return true; /* old checkpoints; always recomputed */
+	if (!strcmp(name, "lm_head.weight")) return w->arch.tied;
+	return strncmp(name, "model.", 6) != 0 && strncmp(name, "lm_head.", 8) != 0; /* other heads, on top of the model */
+}
+
+static kf_status check_extra(const kf_weights *w, kf_err *err)
+{
+	int n = w->gguf ? kf_gguf_tensors(w->gguf) : kf_safetensors_count(w->st), used = 0;
+	char (*names)[128] = kf_alloc((size_t)w->n, sizeof *names);
+	struct named *sorted = kf_alloc((size_t)w->n, sizeof *sorted);
+	kf_status rc = KF_OK;
+
+	if (!names || !sorted) {
+		rc = kf_fail(err, KF_ENOMEM, "%s: no memory for its table of tensors", w->path);
+		goto out;
+	}
+	for (int i = 0; i < w->n; i++) {
+		if (w->gguf) gguf_name(&w->arch, w->tensor[i].name, names[i]);
+		else snprintf(names[i], sizeof names[i], "%s", w->tensor[i].name);
+		sorted[i] = (struct named){ names[i], i };
+	}
+	qsort(sorted, (size_t)w->n, sizeof *sorted, by_name);
+	for (int i = 0; i < n; i++) {
+		const char *name = w->gguf ? kf_gguf_tensor_at(w->gguf, i)->name : kf_safetensors_at(w->st, i)->t.name;
+		struct named key = { name, 0 };
+		if (bsearch(&key, sorted, (size_t)w->n, sizeof key, by_name)) {
+			used++;
+		} else if (!harmless(w, name)) {
+			rc = kf_fail(err, KF_EUNSUPPORTED, "%s: has tensor %s, which a %s model as configured does not use; the model is "
+				"of a kind that is not supported, or its files do not belong together", w->path, name,
+				kf_family_name(w->arch.family));
+			goto out;
+		}
+	}
+out:
+	kf_free(names);
+	kf_free(sorted);
+	return rc;
+}
+
+/* ---- open ---- */
+
+static bool folder_has(const char *dir, const char *tail)
+{
+	DIR *d = opendir(dir);
+	const struct dirent *e;
+	bool found = false;
+
+	while (d && !found && (e = readdir(d))) found = ends_with(e->d_name, tail);
+	if (d) closedir(d);
+	return found;
+}
+
+static kf_status read_config(kf_weights *w, kf_err *err)
+{
+	char path[KF_PATH_MAX];
+	kf_buf text = { 0 };
+	json_t *config = NULL;
+	json_error_t je;
+	kf_status rc;
+
+	if ((rc = kf_path_join(path, w->path, "config.json", err)) != KF_OK) return rc;
+	if (!kf_exists(path)) {
+		if (folder_has(w->path, ".gguf"))
+			return kf_fail(err, KF_ENOTFOUND, "%s: has no config.json; to use a GGUF file in it, name the file itself", w->path);
+		return kf_fail(err, KF_ENOTFOUND, "%s: has no config.json; a model is a Hugging Face folder (config.json, "
+			"*.safetensors, tokenizer) or a GGUF file", w->path);
+	}
+	if ((rc = kf_file_read(path, MAX_CONFIG, &text, err)) != KF_OK) goto out;
+	if (!(config = json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, &je))) {
+		rc = kf_fail(err, KF_EDATA, "%s is no good JSON: %s (line %d)", path, je.text, je.line);
+		goto out;
+	}
+	rc = kf_context(err, kf_arch_from_config(config, &w->arch, err), "%s", w->path);
+out:
+	json_decref(config);
+	kf_buf_release(&text);
+	return rc;
+}
+
+static kf_status open_folder(kf_weights *w, kf_err *err)
+{
+	kf_status rc;
+
+	if ((rc = read_config(w, err)) != KF_OK) return rc;
+	rc = kf_safetensors_open_dir(w->path, &w->st, err);
+	if (rc == KF_ENOTFOUND && folder_has(w->path, ".bin"))
+		return kf_fail(err, KF_EUNSUPPORTED, "%s: has its weights in *.bin files, which are pickles; kfuse reads safetensors: "
+			"load it with transformers and save it again", w->path);
+	return rc;
+}
+
+static kf_status open_file(kf_weights *w, kf_err *err)
+{
+	kf_status rc;
+
+	if (ends_with(w->path, ".safetensors"))
+		return kf_fail(err, KF_EINVAL, "%s: a safetensors file alone is no model; name its folder, which has config.json too",
+			w->path);
+	if ((rc = kf_gguf_open(w->path, &w->gguf, err)) != KF_OK) return rc;
+	return kf_arch_from_gguf(w->gguf, &w->arch, err);
+}
+
+/* The tokenizer may have fewer ids than there are rows (padding), never more. */
+static kf_status check_vocab(const kf_weights *w, kf_err *err)
+{
+	const kf_gguf_entry *e = w->gguf ? kf_gguf_find(w->gguf, "tokenizer.ggml.tokens") : NULL;
+
+	if (e && e->type == KF_GGUF_ARRAY && e->n > (uint64_t)w->arch.V)
+		return kf_fail(err, KF_EMISMATCH, "%s: its tokenizer has %" PRIu64 " tokens, but its embedding has only %d rows",
+			w->path, e->n, w->arch.V);
+	return KF_OK;
+}
+
+kf_status kf_weights_open(const char *path, kf_weights **out, kf_err *err)
+{
+	kf_weights *w;
+	kf_status rc;
+
+	*out = NULL;
+	if (!kf_exists(path))
+		return kf_fail(err, KF_ENOTFOUND, "%s: no such model; it must be a Hugging Face folder or a GGUF file", path);
+	w = kf_zalloc(1, sizeof *w);
+	if (!w || !(w->path = kf_strdup(path))) {
+		kf_free(w);
+		return kf_fail(err, KF_ENOMEM, "%s: no memory to open it", path);
+	}
+	kf_arena_init(&w->arena);
+	if ((rc = kf_is_dir(path) ? open_folder(w, err) : open_file(w, err)) != KF_OK) goto fail;
+	if ((rc = collect(w, err)) != KF_OK || (rc = check_extra(w, err)) != KF_OK || (rc = check_vocab(w, err)) != KF_OK) goto fail;
+	*out = w;
+	return KF_OK;
+
+fail:
+	kf_weights_close(w);
+	return rc;
+}
+
+void kf_weights_close(kf_weights *w)
+{
+	if (!w) return;
+	kf_gguf_close(w->gguf);
+	kf_safetensors_close(w->st);
+	kf_arena_release(&w->arena);
+	kf_free(w->path);
+	kf_free(w);
+}
+
+/* ---- fingerprint ---- */
+
+static void put_rope(kf_buf *b, const kf_rope *r)
+{
+	kf_buf_u32(b, (uint32_t)r->kind);
+	kf_buf_f32(b, r->base);
+	kf_buf_f32(b, r->factor);
+	kf_buf_f32(b, r->low_freq);
+	kf_buf_f32(b, r->high_freq);
+	kf_buf_f32(b, r->original_context);
+}
+
+/* All of the descriptor that decides what is computed; bos and eos do not. */
+static void put_arch(kf_buf *b, const kf_arch *a)
+{
+	const int32_t ints[] = { (int32_t)a->family, a->L, a->C, a->H, a->G, a->D, a->F, a->V, a->context, a->post_norms, a->qk_norm,
+		a->qkv_bias, a->o_bias, a->mlp_bias, a->tied, (int32_t)a->act, a->window };
+
+	for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) kf_buf_u32(b, (uint32_t)ints[i]);
+	kf_buf_f32(b, a->norm_eps);
+	kf_buf_f32(b, a->embed_scale);
+	kf_buf_f32(b, a->attn_scale);
+	put_rope(b, &a->rope);
+	put_rope(b, &a->rope_local);
+	kf_buf_put(b, a->windowed, (size_t)a->L);
+}
+
+kf_status kf_weights_fp(kf_weights *w, kf_fp *out, kf_err *err)
+{
+	kf_hasher *h = kf_hasher_new();
+	kf_buf b = { 0 };
+	kf_status rc;
+
+	if (!h) return kf_fail(err, KF_ENOMEM, "%s: no memory for its fingerprint", w->path);
+	put_arch(&b, &w->arch);
+	if ((rc = kf_buf_check(&b, err)) != KF_OK) goto out;
+	kf_hasher_add(h, b.data, b.len);
+	for (int i = 0; i < w->n; i++) {
+		const kf_tensor *t = &w->tensor[i];
+		kf_buf_clear(&b);
+		kf_buf_str(&b, t->name);
+		kf_buf_u32(&b, (uint32_t)t->dtype);
+		kf_buf_u64(&b, t->rows);
+		kf_buf_u64(&b, t->cols);
+		kf_buf_u32(&b, (uint32_t)t->rope_heads);
+		kf_buf_f32(&b, t->add);
+		if ((rc = kf_buf_check(&b, err)) != KF_OK) goto out;
+		kf_hasher_add(h, b.data, b.len);
+		kf_hasher_add(h, t->data, kf_dtype_row_bytes(t->dtype, t->cols) * t->rows);
+	}
+	*out = kf_hasher_fp(h);
+out:
+	kf_hasher_free(h);
+	kf_buf_release(&b);
+	return rc;
+}
