@@ -15,7 +15,7 @@ enum {
 };
 
 /* At least `bytes` bytes, KF_ALIGN-aligned, not cleared; valid until the same slot
- * (or the same worker) asks for more, contents kept until it does. NULL: no memory. */
+ * (or the same worker) asks for more; what it held is lost then. NULL: no memory. */
 void *kf_cpu_scratch(kf_exec *x, int slot, size_t bytes);
 void *kf_cpu_worker_scratch(kf_exec *x, int worker, size_t bytes);   /* called by that worker, or before */
 

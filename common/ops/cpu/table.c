@@ -1,5 +1,6 @@
 /* The table of the CPU backend, its state, and what its ops share. */
 #include "common/ops/cpu/cpu.h"
+#include "common/ops/cpu/state.h"
 #include "common/ops/ref/ref.h"
 
 #include <dnnl.h>
@@ -11,6 +12,7 @@ typedef struct {
 	block slot[KF_CPU_SLOTS];
 	int workers;
 	block *worker;   /* (workers) */
+	kf_cpu_rope_table rope[KF_CPU_ROPES];
 } cpu_state;
 
 kf_status kf_cpu_open(kf_exec *x, kf_err *err)
@@ -34,9 +36,20 @@ void kf_cpu_close(kf_exec *x)
 	if (!s) return;
 	for (int i = 0; i < s->workers; i++) kf_free(s->worker[i].p);
 	for (int i = 0; i < KF_CPU_SLOTS; i++) kf_free(s->slot[i].p);
+	for (int i = 0; i < KF_CPU_ROPES; i++) {
+		kf_free(s->rope[i].table);
+		kf_free(s->rope[i].inv_freq);
+	}
 	kf_free(s->worker);
 	kf_free(s);
 	x->state = NULL;
+}
+
+kf_cpu_rope_table *kf_cpu_rope_tables(kf_exec *x)
+{
+	cpu_state *s = x->state;
+
+	return s->rope;
 }
 
 static void *grow(block *b, size_t bytes)
@@ -96,22 +109,22 @@ const kf_ops kf_ops_cpu = {
 	.free = kf_ref_free,
 	.put = kf_ref_put,
 	.get = kf_ref_get,
-	.zero = kf_ref_zero,
-	.linear = kf_ref_linear,
-	.linear_dx = kf_ref_linear_dx,
-	.linear_dw = kf_ref_linear_dw,
-	.embed = kf_ref_embed,
-	.embed_dw = kf_ref_embed_dw,
-	.rmsnorm = kf_ref_rmsnorm,
-	.rmsnorm_dx = kf_ref_rmsnorm_dx,
-	.rope = kf_ref_rope,
-	.attention = kf_ref_attention,
-	.attention_dx = kf_ref_attention_dx,
-	.glu = kf_ref_glu,
-	.glu_dx = kf_ref_glu_dx,
-	.add = kf_ref_add,
+	.zero = kf_cpu_zero,
+	.linear = kf_cpu_linear,
+	.linear_dx = kf_cpu_linear_dx,
+	.linear_dw = kf_cpu_linear_dw,
+	.embed = kf_cpu_embed,
+	.embed_dw = kf_cpu_embed_dw,
+	.rmsnorm = kf_cpu_rmsnorm,
+	.rmsnorm_dx = kf_cpu_rmsnorm_dx,
+	.rope = kf_cpu_rope,
+	.attention = kf_cpu_attention,
+	.attention_dx = kf_cpu_attention_dx,
+	.glu = kf_cpu_glu,
+	.glu_dx = kf_cpu_glu_dx,
+	.add = kf_cpu_add,
 	.head_score = kf_cpu_head_score,
 	.head_loss = kf_cpu_head_loss,
-	.sumsq = kf_ref_sumsq,
-	.adamw = kf_ref_adamw,
+	.sumsq = kf_cpu_sumsq,
+	.adamw = kf_cpu_adamw,
 };

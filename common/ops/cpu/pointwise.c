@@ -1,0 +1,170 @@
+/* Gated activations, sums, AdamW: loops that gcc vectorises, split over the threads
+ * where they are long enough to repay the waking. */
+#include "common/ops/cpu/cpu.h"
+#include "common/ops/cpu/vmath.h"
+#include "common/ops/ref/ref.h"
+
+enum { GRAIN = 1 << 14, CHUNK = 1 << 16 };   /* elements */
+
+/* The same place may be read and written, but never one element for another: ivdep tells gcc. */
+#define EACH _Pragma("GCC ivdep") for (size_t i = begin; i < end; i++)
+
+static void split(kf_exec *x, size_t n, kf_range_task fn, void *arg)
+{
+	kf_pool_split(n < 2 * GRAIN ? NULL : x->pool, n, GRAIN, fn, arg);
+}
+
+static void zero_task(void *arg, size_t begin, size_t end, int worker)
+{
+	(void)worker;
+	memset((char *)arg + begin, 0, end - begin);
+}
+
+void kf_cpu_zero(kf_exec *x, void *p, size_t bytes)
+{
+	kf_pool_split(bytes < (1 << 20) ? NULL : x->pool, bytes, 4096, zero_task, p);
+}
+
+typedef struct {
+	float *y, *y2;
+	const float *dy, *gate, *up;
+	int act;
+} glu_job;
+
+/* GELU's tanh form is a sigmoid: 0.5 (1 + tanh u) = 1 / (1 + e^-2u), u = sqrt(2 / pi) (g + 0.044715 g^3). */
+#define GELU_A 1.59576912160573071f   /* 2 sqrt(2 / pi) */
+#define GELU_B 0.044715f
+
+static void glu_task(void *arg, size_t begin, size_t end, int worker)
+{
+	const glu_job *j = arg;
+	const float *gate = j->gate, *up = j->up;
+	float *y = j->y;
+
+	(void)worker;
+	if (j->act == 0) {
+		EACH y[i] = gate[i] * kf_vsigmoid(gate[i]) * up[i];
+	} else {
+		EACH {
+			float g = gate[i];
+
+			y[i] = g * kf_vsigmoid(GELU_A * (g + GELU_B * g * g * g)) * up[i];
+		}
+	}
+}
+
+void kf_cpu_glu(kf_exec *x, float *y, const float *gate, const float *up, int act, size_t n)
+{
+	glu_job j = { .y = y, .gate = gate, .up = up, .act = act };
+
+	split(x, n, glu_task, &j);
+}
+
+static void glu_dx_task(void *arg, size_t begin, size_t end, int worker)
+{
+	const glu_job *j = arg;
+	const float *gate = j->gate, *up = j->up, *dy = j->dy;
+	float *dgate = j->y, *dup = j->y2;
+
+	(void)worker;
+	if (j->act == 0) {
+		EACH {
+			float g = gate[i], u = up[i], d = dy[i], s = kf_vsigmoid(g);
+
+			dgate[i] = d * u * (s * (1 + g * (1 - s)));
+			dup[i] = d * (g * s);
+		}
+	} else {
+		EACH {
+			float g = gate[i], u = up[i], d = dy[i], s = kf_vsigmoid(GELU_A * (g + GELU_B * g * g * g));
+
+			dgate[i] = d * u * (s + g * s * (1 - s) * (GELU_A * (1 + 3 * GELU_B * g * g)));
+			dup[i] = d * (g * s);
+		}
+	}
+}
+
+void kf_cpu_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up, int act, size_t n)
+{
+	glu_job j = { dgate, dup, dy, gate, up, act };
+
+	split(x, n, glu_dx_task, &j);
+}
+
+static void add_task(void *arg, size_t begin, size_t end, int worker)
+{
+	const glu_job *j = arg;
+	float *y = j->y;
+	const float *in = j->gate;
+
+	(void)worker;
+	EACH y[i] += in[i];
+}
+
+void kf_cpu_add(kf_exec *x, float *y, const float *in, size_t n)
+{
+	glu_job j = { .y = y, .gate = in };
+
+	split(x, n, add_task, &j);
+}
+
+typedef struct {
+	const float *v;
+	double *part;   /* (chunks) */
+	size_t n;
+} sumsq_job;
+
+/* A chunk has a fixed length, so the sum does not depend on the threads. */
+static void sumsq_task(void *arg, size_t i, int worker)
+{
+	sumsq_job *j = arg;
+	const size_t begin = i * CHUNK, end = begin + CHUNK < j->n ? begin + CHUNK : j->n;
+
+	(void)worker;
+	j->part[i] = kf_vsumsq(j->v + begin, end - begin);
+}
+
+double kf_cpu_sumsq(kf_exec *x, const float *v, size_t n)
+{
+	const size_t chunks = (n + CHUNK - 1) / CHUNK;
+	sumsq_job j = { v, kf_cpu_scratch(x, KF_CPU_ACT, chunks * sizeof(double)), n };
+	double s = 0;
+
+	if (!j.part) return kf_ref_sumsq(x, v, n);
+	kf_pool_run(x->pool, chunks, sumsq_task, &j);
+	for (size_t i = 0; i < chunks; i++) s += j.part[i];
+	return s;
+}
+
+typedef struct {
+	float *w, *m, *v;
+	const float *g;
+	float gscale, beta1, beta2, eps, keep, rate, root; /* keep: 1 - lr decay; rate: lr / (1 - beta1^step); root: 1 / sqrt(1 - beta2^step) */
+} adamw_job;
+
+static void adamw_task(void *arg, size_t begin, size_t end, int worker)
+{
+	const adamw_job j = *(const adamw_job *)arg;
+	float *w = j.w, *m = j.m, *v = j.v;
+	const float *g = j.g;
+	const float new1 = (float)(1 - (double)j.beta1), new2 = (float)(1 - (double)j.beta2);
+
+	(void)worker;
+	EACH {
+		float d = g[i] * j.gscale;
+		float mi = j.beta1 * m[i] + new1 * d, vi = j.beta2 * v[i] + new2 * d * d;
+
+		m[i] = mi;
+		v[i] = vi;
+		w[i] = w[i] * j.keep - j.rate * mi / (sqrtf(vi) * j.root + j.eps);
+	}
+}
+
+void kf_cpu_adamw(kf_exec *x, float *w, const float *g, float *m, float *v, size_t n, float gscale,
+	float lr, float beta1, float beta2, float eps, float decay, int64_t step)
+{
+	adamw_job j = { w, m, v, g, gscale, beta1, beta2, eps, (float)(1 - (double)lr * decay),
+		(float)(lr / (1 - pow(beta1, (double)step))), (float)(1 / sqrt(1 - pow(beta2, (double)step))) };
+
+	split(x, n, adamw_task, &j);
+}
