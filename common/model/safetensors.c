@@ -223,7 +223,7 @@ static kf_status end(kf_safetensors *s, kf_status rc, kf_safetensors **out, kf_e
 
 kf_status kf_safetensors_open(const char *path, kf_safetensors **out, kf_err *err)
 {
-	kf_safetensors *s;
+	kf_safetensors *s = NULL;
 	kf_status rc;
 
 	*out = NULL;

@@ -1,0 +1,345 @@
+#include "common/model/weights.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/base/file.h"
+#include "common/base/mem.h"
+
+/* A Hugging Face folder, written under the name "<dir>.partial" and renamed when
+ * everything in it is on disk. Tensors are fetched one at a time and converted in
+ * pieces, so that memory is one tensor in float32. */
+
+#define DEFAULT_SHARD 5000000000u   /* bytes, as transformers cuts by default */
+#define PIECE 65536                 /* elements converted at a time */
+#define MAX_SHARDS 99999            /* five digits in the name */
+
+struct writer {
+	const char *dir;
+	char tmp[KF_PATH_MAX];
+	const kf_arch *arch;
+	const kf_out_tensor *t;
+	int n;
+	kf_dtype dtype;
+	size_t width;               /* bytes an element */
+	int *shard;                 /* (n) which file a tensor goes to */
+	int n_shards;
+	uint64_t total;             /* bytes of all tensors */
+};
+
+/* ---- small files ---- */
+
+static kf_status write_json(const struct writer *w, const char *name, json_t *v, kf_err *err)
+{
+	char path[KF_PATH_MAX];
+	char *text = v ? json_dumps(v, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+	kf_buf b = { 0 };
+	kf_status rc;
+
+	json_decref(v);
+	if (!text) return kf_fail(err, KF_ENOMEM, "%s: no memory for %s", w->dir, name);
+	kf_buf_put(&b, text, strlen(text));
+	kf_buf_put(&b, "\n", 1);
+	free(text);
+	rc = kf_buf_check(&b, err);
+	if (rc == KF_OK) rc = kf_path_join(path, w->tmp, name, err);
+	if (rc == KF_OK) rc = kf_file_write_atomic(path, b.data, b.len, err);
+	kf_buf_release(&b);
+	return rc;
+}
+
+static const char *torch_dtype(kf_dtype t)
+{
+	return t == KF_F32 ? "float32" : t == KF_F16 ? "float16" : "bfloat16";
+}
+
+static kf_status write_configs(const struct writer *w, kf_err *err)
+{
+	json_t *g = json_pack("{s:b}", "_from_model_config", 1);
+	kf_status rc;
+
+	if (g && w->arch->bos >= 0) json_object_set_new(g, "bos_token_id", json_integer(w->arch->bos));
+	if (g && w->arch->eos >= 0) json_object_set_new(g, "eos_token_id", json_integer(w->arch->eos));
+	rc = write_json(w, "generation_config.json", g, err);
+	if (rc != KF_OK) return rc;
+	return write_json(w, "config.json", kf_arch_to_config(w->arch, torch_dtype(w->dtype)), err);
+}
+
+/* ---- tensors ---- */
+
+static void shard_name(const struct writer *w, int shard, char out[64])
+{
+	if (w->n_shards == 1) snprintf(out, 64, "model.safetensors");
+	else snprintf(out, 64, "model-%05d-of-%05d.safetensors", shard + 1, w->n_shards);
+}
+
+static uint64_t tensor_bytes(const struct writer *w, int i) { return w->t[i].rows * w->t[i].cols * w->width; }
+
+/* The header of one file, padded with spaces to a multiple of 8 bytes as the format asks. */
+static kf_status header_text(const struct writer *w, int shard, char **out, size_t *n, kf_err *err)
+{
+	json_t *h = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
+	uint64_t at = 0;
+	char *text = NULL, *padded;
+	bool ok = h != NULL;
+
+	for (int i = 0; i < w->n && ok; i++) {
+		const kf_out_tensor *t = &w->t[i];
+		json_t *e;
+		if (w->shard[i] != shard) continue;
+		e = json_pack("{s:s, s:[I], s:[I, I]}", "dtype", kf_dtype_name(w->dtype), "shape",
+			(json_int_t)(t->n_dims == 1 ? t->cols : t->rows),
+			"data_offsets", (json_int_t)at, (json_int_t)(at + tensor_bytes(w, i)));
+		ok = e && (t->n_dims == 1 || json_array_append_new(json_object_get(e, "shape"), json_integer((json_int_t)t->cols)) == 0);
+		ok = json_object_set_new(h, t->name, e) == 0 && ok;
+		at += tensor_bytes(w, i);
+	}
+	if (ok) text = json_dumps(h, JSON_COMPACT);
+	json_decref(h);
+	*n = text ? (strlen(text) + 7) / 8 * 8 : 0;
+	padded = text ? kf_alloc(*n + 1, 1) : NULL;
+	if (padded) {
+		memset(padded, ' ', *n);
+		memcpy(padded, text, strlen(text));
+	}
+	free(text);
+	*out = padded;
+	return padded ? KF_OK : kf_fail(err, KF_ENOMEM, "%s: no memory for a header", w->dir);
+}
+
+static kf_status put(int fd, const char *path, const void *data, size_t n, kf_err *err)
+{
+	const char *p = data;
+
+	while (n) {
+		ssize_t k = write(fd, p, n < (1u << 30) ? n : 1u << 30);
+		if (k < 0 && errno == EINTR) continue;
+		if (k < 0) return kf_fail_errno(err, "cannot write %s", path);
+		p += k;
+		n -= (size_t)k;
+	}
+	return KF_OK;
+}
+
+/* Gemma's norms lose their 1; others pass. */
+static bool loses_one(const struct writer *w, const char *name)
+{
+	size_t n = strlen(name);
+
+	return w->arch->norm_plus_one && n >= 11 && !strcmp(name + n - 11, "norm.weight");
+}
+
+static kf_status put_tensor(const struct writer *w, int fd, const char *path, const kf_out_tensor *t, float *values,
+	uint16_t *piece, kf_err *err)
+{
+	size_t n = (size_t)(t->rows * t->cols);
+	kf_status rc;
+
+	if (loses_one(w, t->name))
+		for (size_t i = 0; i < n; i++) values[i] -= 1;
+	if (w->dtype == KF_F32) return put(fd, path, values, n * 4, err);
+	for (size_t at = 0; at < n; at += PIECE) {
+		size_t k = n - at < PIECE ? n - at : PIECE;
+		if (w->dtype == KF_F16) for (size_t i = 0; i < k; i++) piece[i] = kf_f32_to_f16(values[at + i]);
+		else for (size_t i = 0; i < k; i++) piece[i] = kf_f32_to_bf16(values[at + i]);
+		if ((rc = put(fd, path, piece, k * 2, err)) != KF_OK) return rc;
+	}
+	return KF_OK;
+}
+
+static kf_status write_shard(const struct writer *w, int shard, float *values, uint16_t *piece, kf_err *err)
+{
+	char name[64], path[KF_PATH_MAX], *header = NULL;
+	uint8_t length[8];
+	size_t n;
+	int fd = -1;
+	kf_status rc;
+
+	shard_name(w, shard, name);
+	if ((rc = kf_path_join(path, w->tmp, name, err)) != KF_OK) return rc;
+	if ((rc = header_text(w, shard, &header, &n, err)) != KF_OK) return rc;
+	for (int i = 0; i < 8; i++) length[i] = (uint8_t)((uint64_t)n >> (8 * i));
+	if ((fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0) {
+		rc = kf_fail_errno(err, "cannot create %s", path);
+		goto out;
+	}
+	if ((rc = put(fd, path, length, 8, err)) != KF_OK || (rc = put(fd, path, header, n, err)) != KF_OK) goto out;
+	for (int i = 0; i < w->n; i++) {
+		const kf_out_tensor *t = &w->t[i];
+		if (w->shard[i] != shard) continue;
+		if ((rc = t->get(t->arg, i, values, err)) != KF_OK || (rc = put_tensor(w, fd, path, t, values, piece, err)) != KF_OK)
+			goto out;
+	}
+	if (fsync(fd) < 0) rc = kf_fail_errno(err, "cannot sync %s", path);
+out:
+	if (fd >= 0 && close(fd) < 0 && rc == KF_OK) rc = kf_fail_errno(err, "cannot write %s", path);
+	kf_free(header);
+	return rc;
+}
+
+static kf_status write_index(const struct writer *w, kf_err *err)
+{
+	json_t *map = json_object(), *index;
+	char name[64];
+	bool ok = map != NULL;
+
+	for (int i = 0; i < w->n && ok; i++) {
+		shard_name(w, w->shard[i], name);
+		ok = json_object_set_new(map, w->t[i].name, json_string(name)) == 0;
+	}
+	index = ok ? json_pack("{s:{s:I}, s:O}", "metadata", "total_size", (json_int_t)w->total, "weight_map", map) : NULL;
+	json_decref(map);
+	return write_json(w, "model.safetensors.index.json", index, err);
+}
+
+static kf_status write_tensors(struct writer *w, kf_err *err)
+{
+	uint64_t largest = 1;
+	float *values;
+	uint16_t *piece;
+	kf_status rc = KF_OK;
+
+	for (int i = 0; i < w->n; i++)
+		if (w->t[i].rows * w->t[i].cols > largest) largest = w->t[i].rows * w->t[i].cols;
+	values = kf_alloc((size_t)largest, sizeof *values);
+	piece = kf_alloc(PIECE, sizeof *piece);
+	if (!values || !piece) rc = kf_fail(err, KF_ENOMEM, "%s: no memory for a tensor of %" PRIu64 " elements", w->dir, largest);
+	for (int s = 0; s < w->n_shards && rc == KF_OK; s++) rc = write_shard(w, s, values, piece, err);
+	if (rc == KF_OK && w->n_shards > 1) rc = write_index(w, err);
+	kf_free(values);
+	kf_free(piece);
+	return rc;
+}
+
+/* ---- the plan ---- */
+
+/* The tensors given are the architecture's, in any order, each once and of its shape. */
+static kf_status check_tensors(const struct writer *w, kf_err *err)
+{
+	char name[128];
+	uint64_t rows, cols;
+	int n = kf_arch_tensor(w->arch, -1, name, &rows, &cols);
+
+	if (n != w->n) return kf_fail(err, KF_EINVAL, "%s: given %d tensors for a model of %d", w->dir, w->n, n);
+	for (int i = 0; i < n; i++) {
+		int at = 0;
+		kf_arch_tensor(w->arch, i, name, &rows, &cols);
+		if (!strcmp(w->t[i].name, name)) at = i; /* the usual order */
+		else while (at < n && strcmp(w->t[at].name, name) != 0) at++;
+		if (at == n) return kf_fail(err, KF_EINVAL, "%s: not given tensor %s", w->dir, name);
+		if (w->t[at].rows != rows || w->t[at].cols != cols || w->t[at].n_dims != (rows == 1 ? 1 : 2))
+			return kf_fail(err, KF_EINVAL, "%s: tensor %s is given as %" PRIu64 " x %" PRIu64 ", not %" PRIu64 " x %" PRIu64,
+				w->dir, name, w->t[at].rows, w->t[at].cols, rows, cols);
+	}
+	return KF_OK;
+}
+
+/* Fill files in order; a tensor larger than a shard has one to itself. */
+static kf_status plan_shards(struct writer *w, uint64_t limit, kf_err *err)
+{
+	uint64_t used = 0;
+
+	if (!(w->shard = kf_alloc((size_t)w->n, sizeof *w->shard))) return kf_fail(err, KF_ENOMEM, "%s: no memory", w->dir);
+	w->n_shards = 1;
+	for (int i = 0; i < w->n; i++) {
+		uint64_t bytes = tensor_bytes(w, i);
+		if (used && bytes > limit - used) {
+			w->n_shards++;
+			used = 0;
+		}
+		used = used + bytes < limit ? used + bytes : limit;
+		w->shard[i] = w->n_shards - 1;
+		w->total += bytes;
+	}
+	if (w->n_shards > MAX_SHARDS)
+		return kf_fail(err, KF_EINVAL, "%s: shards of %" PRIu64 " bytes would make %d files", w->dir, limit, w->n_shards);
+	return KF_OK;
+}
+
+/* ---- the folder ---- */
+
+/* Whether a file is one that an interrupted write of ours may have left. */
+static bool is_ours(const char *name)
+{
+	return !strncmp(name, "model", 5) || !strncmp(name, "config.json", 11) || !strncmp(name, "generation_config.json", 22) ||
+		!strncmp(name, "tokenizer", 9) || !strncmp(name, "special_tokens_map.json", 23) ||
+		!strncmp(name, "added_tokens.json", 17) || !strncmp(name, "vocab", 5) || !strncmp(name, "merges", 6);
+}
+
+/* Remove a half-written folder. One with anything else in it is left alone and reported. */
+static kf_status clear_partial(const char *dir, kf_err *err)
+{
+	char path[KF_PATH_MAX];
+	DIR *d = opendir(dir);
+	const struct dirent *e;
+	kf_status rc = KF_OK;
+
+	if (!d) return errno == ENOENT ? KF_OK : kf_fail_errno(err, "cannot read folder %s", dir);
+	while (rc == KF_OK && (e = readdir(d))) {
+		const char *name = e->d_name[0] == '.' ? e->d_name + 1 : e->d_name; /* temporary names may begin with a dot */
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+		if (!is_ours(name))
+			rc = kf_fail(err, KF_EINVAL, "%s: is in the way and has %s in it, which kfuse did not write; remove it", dir, e->d_name);
+		else if ((rc = kf_path_join(path, dir, e->d_name, err)) == KF_OK && unlink(path) < 0)
+			rc = kf_fail_errno(err, "cannot remove %s", path);
+	}
+	closedir(d);
+	if (rc == KF_OK && rmdir(dir) < 0) rc = kf_fail_errno(err, "cannot remove folder %s", dir);
+	return rc;
+}
+
+static kf_status publish(const struct writer *w, kf_err *err)
+{
+	char parent[KF_PATH_MAX];
+	char *slash;
+	kf_status rc;
+
+	if ((rc = kf_sync_dir(w->tmp, err)) != KF_OK) return rc;
+	if (rename(w->tmp, w->dir) < 0) return kf_fail_errno(err, "cannot rename %s to %s", w->tmp, w->dir);
+	snprintf(parent, sizeof parent, "%s", w->dir);
+	for (size_t n = strlen(parent); n > 1 && parent[n - 1] == '/'; n--) parent[n - 1] = 0;
+	slash = strrchr(parent, '/');
+	if (!slash) strcpy(parent, ".");
+	else slash[slash == parent] = 0;
+	return kf_sync_dir(parent, err);
+}
+
+kf_status kf_hf_write(const char *dir, const kf_arch *arch, const kf_out_tensor *tensors, int n, kf_dtype dtype,
+	uint64_t shard_bytes, const kf_tokenizer *tokenizer, kf_err *err)
+{
+	struct writer w = { .dir = dir, .arch = arch, .t = tensors, .n = n, .dtype = dtype };
+	size_t len = strlen(dir);
+	bool made = false;
+	kf_err ignored;
+	kf_status rc;
+
+	if (dtype != KF_F32 && dtype != KF_F16 && dtype != KF_BF16)
+		return kf_fail(err, KF_EINVAL, "%s: models are written as F32, F16 or BF16, not %s", dir, kf_dtype_name(dtype));
+	w.width = kf_dtype_row_bytes(dtype, 1);
+	while (len > 1 && dir[len - 1] == '/') len--;
+	if (len == 0 || (size_t)snprintf(w.tmp, sizeof w.tmp, "%.*s.partial", (int)len, dir) >= sizeof w.tmp)
+		return kf_fail(err, KF_EINVAL, "\"%s\" is no name for a folder", dir);
+	if (kf_exists(dir)) return kf_fail(err, KF_EINVAL, "%s: is there already; a model is written to a new folder only", dir);
+	if ((rc = check_tensors(&w, err)) != KF_OK) goto out;
+	if ((rc = plan_shards(&w, shard_bytes ? shard_bytes : DEFAULT_SHARD, err)) != KF_OK) goto out;
+	if ((rc = clear_partial(w.tmp, err)) != KF_OK) goto out;
+	if ((rc = kf_mkdirs(w.tmp, err)) != KF_OK) goto out;
+	made = true;
+	if ((rc = write_tensors(&w, err)) != KF_OK) goto out;
+	if (tokenizer && (rc = kf_tokenizer_write_hf(tokenizer, w.tmp, err)) != KF_OK) goto out;
+	if ((rc = write_configs(&w, err)) != KF_OK) goto out;
+	rc = publish(&w, err);
+out:
+	if (rc != KF_OK && made && clear_partial(w.tmp, &ignored) != KF_OK) {
+		/* the first error is the one to tell */
+	}
+	kf_free(w.shard);
+	return rc;
+}
