@@ -13,6 +13,7 @@
 struct kf_gguf {
 	char *path;
 	kf_map map;
+	bool borrowed;           /* the bytes are the caller's */
 	kf_arena arena;          /* names and the tables below */
 	kf_gguf_entry *entry;
 	kf_gguf_tensor *tensor;
@@ -323,7 +324,7 @@ static kf_status parse(kf_gguf *g, kf_err *err)
 	return sort_names(g, g->n_tensors, tensor_name, "tensor", &g->tensor_order, err);
 }
 
-kf_status kf_gguf_open(const char *path, kf_gguf **out, kf_err *err)
+static kf_status open_any(const char *path, const void *data, size_t n, kf_gguf **out, kf_err *err)
 {
 	kf_gguf *g = kf_zalloc(1, sizeof *g);
 	kf_status rc;
@@ -334,7 +335,9 @@ kf_status kf_gguf_open(const char *path, kf_gguf **out, kf_err *err)
 		return kf_fail(err, KF_ENOMEM, "%s: no memory to open it", path);
 	}
 	kf_arena_init(&g->arena);
-	if ((rc = kf_map_open(&g->map, path, err)) != KF_OK) goto fail;
+	g->borrowed = data != NULL;
+	if (data) g->map = (kf_map){ data, n };
+	else if ((rc = kf_map_open(&g->map, path, err)) != KF_OK) goto fail;
 	if ((rc = parse(g, err)) != KF_OK) goto fail;
 	*out = g;
 	return KF_OK;
@@ -344,10 +347,20 @@ fail:
 	return rc;
 }
 
+kf_status kf_gguf_open(const char *path, kf_gguf **out, kf_err *err)
+{
+	return open_any(path, NULL, 0, out, err);
+}
+
+kf_status kf_gguf_open_memory(const void *data, size_t n, const char *name, kf_gguf **out, kf_err *err)
+{
+	return open_any(name, data, n, out, err);
+}
+
 void kf_gguf_close(kf_gguf *g)
 {
 	if (!g) return;
-	kf_map_close(&g->map);
+	if (!g->borrowed) kf_map_close(&g->map);
 	kf_arena_release(&g->arena);
 	kf_free(g->path);
 	kf_free(g);

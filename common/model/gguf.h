@@ -42,6 +42,8 @@ typedef struct kf_gguf kf_gguf;
 /* Errors: KF_ENOTFOUND, KF_EIO; KF_EDATA for damage, with the place; KF_EUNSUPPORTED for version 1,
  * big-endian files, split files and tensor types we do not read, named. */
 kf_status kf_gguf_open(const char *path, kf_gguf **out, kf_err *err) KF_MUST_CHECK;
+/* The same from memory, borrowed until close; name stands for the path in messages. */
+kf_status kf_gguf_open_memory(const void *data, size_t n, const char *name, kf_gguf **out, kf_err *err) KF_MUST_CHECK;
 void kf_gguf_close(kf_gguf *g);          /* accepts NULL */
 const char *kf_gguf_path(const kf_gguf *g);
 

@@ -12,7 +12,7 @@
 #define MAX_FILES 4096
 #define MAX_TENSORS 1000000
 
-struct file { char *path; kf_map map; };
+struct file { char *path; kf_map map; bool borrowed; };
 
 struct kf_safetensors {
 	struct file *file;
@@ -123,7 +123,8 @@ static kf_status check_overlap(const kf_safetensors *s, int first, const json_t 
 	return rc;
 }
 
-static kf_status add_file(kf_safetensors *s, const char *path, kf_err *err)
+/* data: the file's bytes when they are in memory already, else NULL. */
+static kf_status add_file(kf_safetensors *s, const char *path, const void *data, size_t size, kf_err *err)
 {
 	struct file *f = &s->file[s->n_files];
 	int first = s->n;
@@ -136,7 +137,9 @@ static kf_status add_file(kf_safetensors *s, const char *path, kf_err *err)
 
 	if (!(f->path = kf_strdup(path))) return no_memory(path, err);
 	s->n_files++;
-	if ((rc = kf_map_open(&f->map, path, err)) != KF_OK) return rc;
+	f->borrowed = data != NULL;
+	if (data) f->map = (kf_map){ data, size };
+	else if ((rc = kf_map_open(&f->map, path, err)) != KF_OK) return rc;
 	kf_cur c = kf_cur_of(f->map.data, f->map.size);
 	n = kf_cur_u64(&c);
 	if (c.bad || n > MAX_HEADER || n > kf_cur_left(&c))
@@ -228,7 +231,17 @@ kf_status kf_safetensors_open(const char *path, kf_safetensors **out, kf_err *er
 
 	*out = NULL;
 	if ((rc = begin(1, &s, path, err)) != KF_OK) return rc;
-	return end(s, add_file(s, path, err), out, err);
+	return end(s, add_file(s, path, NULL, 0, err), out, err);
+}
+
+kf_status kf_safetensors_open_memory(const void *data, size_t n, const char *name, kf_safetensors **out, kf_err *err)
+{
+	kf_safetensors *s = NULL;
+	kf_status rc;
+
+	*out = NULL;
+	if ((rc = begin(1, &s, name, err)) != KF_OK) return rc;
+	return end(s, add_file(s, name, data, n, err), out, err);
 }
 
 static int by_text(const void *a, const void *b)
@@ -314,7 +327,7 @@ static kf_status open_index(const char *dir, const char *path, kf_safetensors **
 	if ((rc = begin(n, &s, path, err)) != KF_OK) goto out;
 	for (int i = 0; i < n && rc == KF_OK; i++)
 		if ((rc = kf_path_join(file, dir, names[i], err)) == KF_OK)
-			rc = kf_context(err, add_file(s, file, err), "%s names it", path);
+			rc = kf_context(err, add_file(s, file, NULL, 0, err), "%s names it", path);
 	if (rc == KF_OK) rc = finish(s, err);
 	if (rc == KF_OK) rc = check_index(s, path, map, err);
 	if (rc == KF_OK) *out = s;
@@ -343,7 +356,7 @@ void kf_safetensors_close(kf_safetensors *s)
 {
 	if (!s) return;
 	for (int i = 0; i < s->n_files; i++) {
-		kf_map_close(&s->file[i].map);
+		if (!s->file[i].borrowed) kf_map_close(&s->file[i].map);
 		kf_free(s->file[i].path);
 	}
 	kf_free(s->file);

@@ -20,6 +20,9 @@ typedef struct kf_safetensors kf_safetensors;
 kf_status kf_safetensors_open_dir(const char *dir, kf_safetensors **out, kf_err *err) KF_MUST_CHECK;
 /* One file. */
 kf_status kf_safetensors_open(const char *path, kf_safetensors **out, kf_err *err) KF_MUST_CHECK;
+/* The same from memory, borrowed until close; name stands for the path in messages. */
+kf_status kf_safetensors_open_memory(const void *data, size_t n, const char *name, kf_safetensors **out,
+	kf_err *err) KF_MUST_CHECK;
 void kf_safetensors_close(kf_safetensors *s);          /* accepts NULL */
 
 typedef struct {
