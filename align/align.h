@@ -1,0 +1,124 @@
+/* Alignment: what a source model predicted, told in the target's vocabulary.
+ *
+ * A text is bytes; tokenizers only cut it differently. The record made here has the
+ * target's tokens and, at each of its positions, the source's distribution over the
+ * target's tokens and the source's ce of the label.
+ *
+ * Coordinates. Where a tokenizer has a dummy prefix its stream is ' ' + text, so all
+ * offsets here are of that stream when either of the two has one ("stream bytes"; the
+ * text begins at stream byte D, D = 0 or 1). A source without a dummy prefix is then
+ * read as if its first token began with that space, of which it is certain.
+ *
+ * The byte path (KF_ALIGN_BYTE)
+ *   Let u be the start of the source's last token that begins at or before byte x, and
+ *   M(x) its mass there of all tokens whose bytes begin with text[u..x), 1 where u = x.
+ *   P(x) = (product of p of its tokens before u) * M(x). For the target token [s, e):
+ *
+ *   ce = -ln P(e)/P(s). It telescopes: over the covered bytes it sums to the source's own
+ *        log-likelihood of them, wherever either tokenizer cuts.
+ *   q    every stored candidate of the source's position whose bytes begin with text[u..s)
+ *        gives p/M(s) to the first token of the target's own encoding of its remaining bytes
+ *        (the prefix map). With [u, v) the source's token there and t its id, the label also gets
+ *          e < v: max(0, P(e)/P(s) - stored mass that begins with text[u..e))
+ *          e = v: t's mass, when t is not among the stored
+ *          e > v: P(e)/P(s), which is taken out of t's own contribution (down to 0)
+ *        All these are parts of one mass, so they sum to at most 1; stored values are
+ *        quantised, so where the sum exceeds 1 all of it is scaled down to 1. t's own
+ *        probability is taken from ce, which is stored finer than the candidates.
+ *   tail 1 - sum of q: what was not stored, candidates equal to text[u..s) (they count in M(s)),
+ *        tokens the target cannot spell, control tokens. Candidates that the map sends to
+ *        the same token are added up. Other tokens' q below KF_ALIGN_MIN go to the tail as well.
+ *   At the position after the text q has no label, and the source's EOS maps to the target's.
+ *
+ * Coverage
+ *   A source without BOS predicts nothing before start[1], its second token: a target
+ *   token that begins before that byte has ce NAN and no distribution. The covered
+ *   region runs from the first target token that begins at or after it to the end.
+ *   A target without BOS has no position 0 to train, so it gets no distribution there, but it keeps ce:
+ *   the source's view of those bytes is part of its likelihood.
+ *   Tokens of no bytes (a lone dummy prefix) have ce 0; when the source has such a
+ *   first token and the target has not, the target's first token carries its ce too. The space of a dummy
+ *   prefix inside a longer source token has no mass of its own: it counts as certain, and the label gets
+ *   no addition for it.
+ *
+ * FuseLLM's way (KF_ALIGN_DTW)
+ *   Dynamic time warping over the two token strings (as the vocabulary files spell them,
+ *   without the space marker), cost = edit distance in code points, ties diagonal, up
+ *   (an earlier source token), left. Where token p-1 of the target and token j-1 of the source are
+ *   each other's only partners and equal (by string after swapping the space markers, or through the map),
+ *   position p takes the source's position j: each candidate through the map (exact: the
+ *   target's token of that string; prefix: as above), of several that map to one token the first
+ *   is kept, the rest is tail. Position 0 takes position 0 where both add a BOS. Everywhere else, and where no
+ *   candidate has an image, it is one-hot on the label (position n: none). The published code
+ *   puts its one-hot on the token just read instead, although the row predicts the next.
+ *   ce is the byte path's; without path masses (--byte-path no) a source token's ce is
+ *   spread evenly over its bytes, which telescopes as well.
+ */
+#ifndef KF_ALIGN_ALIGN_H
+#define KF_ALIGN_ALIGN_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "common/base/mem.h"
+#include "common/base/pool.h"
+#include "common/store/record.h"
+#include "common/text/tokenizer.h"
+
+typedef enum { KF_ALIGN_BYTE, KF_ALIGN_DTW } kf_align_method;   /* --method byte|dtw */
+typedef enum { KF_ALIGN_PREFIX, KF_ALIGN_EXACT } kf_align_map;  /* --vocab-map prefix|exact */
+
+#define KF_ALIGN_MIN 1e-6f  /* q of a token other than the label below this joins the tail */
+
+/* A pair of tokenizers and a method. Immutable but for the prefix map, which fills
+ * as it is asked; may be used by many threads at once. The tokenizers are borrowed. */
+typedef struct kf_aligner kf_aligner;
+
+/* KF_EINVAL for byte with exact: the partition needs every remaining piece of bytes mapped. */
+kf_status kf_aligner_new(const kf_tokenizer *source, const kf_tokenizer *target, kf_align_method method,
+	kf_align_map map, kf_aligner **out, kf_err *err) KF_MUST_CHECK;
+void kf_aligner_free(kf_aligner *a);  /* accepts NULL */
+
+/* What alignment kept, of one domain. Sums, so that they add over documents and shards. */
+typedef struct {
+	char domain[64];
+	double docs, bytes;        /* bytes of text */
+	double tokens;             /* the target's: positions with a label */
+	double covered;            /* of those with the source's distribution (a one-hot is none) */
+	double ce, ce_tokens, ce_bytes; /* sum of ce (nats), over so many tokens, of so many bytes */
+	double mass;               /* sum of 1 - tail over covered */
+	double label, labelled;    /* sum of -ln q(label) where it is not 0, over so many positions */
+	double candidates;         /* stored, over covered */
+} kf_align_stat;
+
+typedef struct { kf_align_stat *item; int n, cap; } kf_align_stats;
+void kf_align_stats_release(kf_align_stats *s);
+kf_status kf_align_stats_add(kf_align_stats *to, const kf_align_stats *from, kf_err *err) KF_MUST_CHECK;
+/* {"all": {...}, "domains": {NAME: {...}}}: tokens, coverage, ce, mass, ... as means. NULL on no memory. */
+json_t *kf_align_stats_json(const kf_align_stats *s);
+
+/* Align one document. src and tgt are of the same text (KF_EMISMATCH when doc, piece or bytes
+ * differ); of tgt only head, bos, tokens and start are read. out and all it points to
+ * live in arena, but for tokens, start and head's strings, which are tgt's. stats may be NULL.
+ * KF_EDATA: a source record whose numbers are not numbers, or ids outside the vocabulary.
+ * KF_EMISMATCH: byte without path masses. */
+kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_rec *tgt, kf_arena *arena,
+	kf_dist_rec *out, kf_align_stats *stats, kf_err *err) KF_MUST_CHECK;
+
+typedef struct {
+	const char *source, *target, *out;   /* folders of sets */
+	kf_align_method method;
+	kf_align_map map;
+	int precision;                       /* 0 as the source set, 1 packed, 2 f32 */
+	const char *shard;                   /* "I/N" or NULL */
+	int progress;                        /* KF_PROGRESS_* */
+	json_t *record;                      /* options that shape the content (kf_opt_record), borrowed */
+	const char *program;
+} kf_align_opts;
+
+/* Align a set with a set. *state and *stats (may come back NULL when the set was up to date or
+ * this was one part of an array job; the caller decrefs it) tell what happened. */
+kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *state, json_t **stats,
+	kf_err *err) KF_MUST_CHECK;
+
+#endif

@@ -1,0 +1,34 @@
+#include "align/method.h"
+#include "align/stats.h"
+
+#include <math.h>
+
+kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_rec *tgt, kf_arena *arena,
+	kf_dist_rec *out, kf_align_stats *stats, kf_err *err)
+{
+	align_path path;
+	align_out o = { 0 };
+	uint64_t room;
+	kf_status rc;
+
+	if ((rc = align_path_init(&path, a, src, tgt, arena, err)) != KF_OK) return rc;
+	room = ((uint64_t)tgt->n + 1) * ((uint64_t)align_widest(src) + 1);
+	if (room > UINT32_MAX)
+		return kf_fail(err, KF_EUNSUPPORTED, "Document %llu has too many tokens times candidates (%llu) to align: cut documents "
+			"shorter (kf-prepare --doc-bytes)", (unsigned long long)src->head.doc, (unsigned long long)room);
+	o.off = KF_ARENA_NEW(arena, uint32_t, (size_t)tgt->n + 2);
+	o.ce = KF_ARENA_NEW(arena, float, (size_t)tgt->n + 1);
+	o.tail = KF_ARENA_NEW(arena, float, (size_t)tgt->n + 1);
+	o.ids = KF_ARENA_NEW(arena, int32_t, room);
+	o.lp = KF_ARENA_NEW(arena, float, room);
+	if (!o.off || !o.ce || !o.tail || !o.ids || !o.lp)
+		return kf_fail(err, KF_ENOMEM, "No memory to align a document of %u tokens", tgt->n);
+
+	align_ce(&path, &o);
+	rc = a->method == KF_ALIGN_BYTE ? align_byte(a, &path, tgt, arena, &o, err) : align_dtw(a, &path, tgt, arena, &o, err);
+	if (rc != KF_OK) return rc;
+	*out = (kf_dist_rec){ .head = tgt->head, .bos = tgt->bos, .n = tgt->n, .tokens = tgt->tokens, .start = tgt->start,
+		.ce = o.ce, .off = o.off, .ids = o.ids, .lp = o.lp, .tail = o.tail,
+		.source_tokens = src->n - (src->n > 0 && !src->bos) };
+	return stats ? align_stats_doc(stats, out, o.covered, err) : KF_OK;
+}

@@ -1,0 +1,76 @@
+#include "align/path.h"
+
+#include <math.h>
+
+static kf_status bad(const kf_logits_rec *r, const char *whose, const char *what, kf_err *err)
+{
+	return kf_fail(err, KF_EDATA, "Document %llu of the %s logits: %s", (unsigned long long)r->head.doc, whose, what);
+}
+
+static kf_status check_starts(const kf_logits_rec *r, const char *whose, kf_err *err)
+{
+	bool ok = r->start[0] == 0 && r->start[r->n] == (r->n ? r->head.bytes : 0);
+
+	for (uint32_t i = 0; i < r->n; i++) ok &= r->start[i] <= r->start[i + 1];
+	if (!ok) return bad(r, whose, "token starts do not run from 0 to the length of the text", err);
+	return KF_OK;
+}
+
+static kf_status check_source(const kf_aligner *a, const kf_logits_rec *r, kf_err *err)
+{
+	bool ok = true;
+
+	for (uint32_t i = 0; i < r->n; i++) {
+		ok &= (isfinite(r->ce[i]) && r->ce[i] >= 0) || (i == 0 && !r->bos);
+		ok &= r->tokens[i] >= 0 && r->tokens[i] < a->vs;
+	}
+	if (!ok) return bad(r, "source", "a cross-entropy is not a number of nats, or a token is not in the vocabulary", err);
+	if (!r->has_path) return KF_OK;
+	if (r->path_off[0] != 0) return bad(r, "source", "path masses do not begin at 0", err);
+	for (uint32_t i = 0; i < r->n; i++) {
+		uint32_t len = r->start[i + 1] - r->start[i];
+
+		if (r->path_off[i + 1] - r->path_off[i] != (len ? len - 1 : 0))
+			return bad(r, "source", "path masses do not match the tokens' bytes", err);
+	}
+	for (uint32_t i = 0; i < r->path_off[r->n]; i++)
+		/* a source without BOS has none inside its first token, whatever stands there */
+		if (isnan(r->path_nlm[i]) && (r->bos || i >= r->path_off[1]))
+			return bad(r, "source", "a path mass is not a number", err);
+	ok = r->extra_off[0] == 0;
+	for (uint32_t i = 0; i <= r->n; i++) ok &= r->extra_off[i] <= r->extra_off[i + 1];
+	return ok ? KF_OK : bad(r, "source", "extra candidates are out of order", err);
+}
+
+kf_status align_path_init(align_path *p, const kf_aligner *a, const kf_logits_rec *src, const kf_logits_rec *tgt,
+	kf_arena *arena, kf_err *err)
+{
+	uint32_t *s, *t;
+	double *base;
+	kf_status rc;
+
+	if (src->head.doc != tgt->head.doc || src->head.piece != tgt->head.piece || src->head.bytes != tgt->head.bytes)
+		return kf_fail(err, KF_EMISMATCH, "The source's document %llu (piece %u, %u bytes) is not the target's document %llu "
+			"(piece %u, %u bytes): both must come from one corpus", (unsigned long long)src->head.doc, src->head.piece,
+			src->head.bytes, (unsigned long long)tgt->head.doc, tgt->head.piece, tgt->head.bytes);
+	if ((rc = check_starts(src, "source", err)) != KF_OK || (rc = check_starts(tgt, "target", err)) != KF_OK) return rc;
+	if ((rc = check_source(a, src, err)) != KF_OK) return rc;
+	if (a->method == KF_ALIGN_BYTE && !src->has_path && src->n > 0)
+		return kf_fail(err, KF_EMISMATCH, "Document %llu of the source logits has no byte path, which --method byte needs: "
+			"run kf-extract again without --byte-path no", (unsigned long long)src->head.doc);
+
+	s = KF_ARENA_NEW(arena, uint32_t, (size_t)src->n + 1);
+	t = KF_ARENA_NEW(arena, uint32_t, (size_t)tgt->n + 1);
+	base = KF_ARENA_NEW(arena, double, (size_t)src->n + 1);
+	if (!s || !t || !base) return kf_fail(err, KF_ENOMEM, "No memory to align a document of %u tokens", src->n);
+	*p = (align_path){ .rec = src, .n = src->n, .tn = tgt->n, .s = s, .t = t, .base = base, .bos = src->bos,
+		.spread = !src->has_path, .d = a->src_dummy || a->tgt_dummy };
+	for (uint32_t i = 0; i <= src->n; i++) s[i] = src->start[i] + p->d;
+	for (uint32_t i = 0; i <= tgt->n; i++) t[i] = tgt->start[i] + p->d;
+	/* A first token begins with its dummy prefix; a source without one is read as if it had it. The end stays the end. */
+	if (src->n) s[0] = 0;
+	if (tgt->n && a->tgt_dummy) t[0] = 0;
+	base[0] = 0;
+	for (uint32_t i = 0; i < src->n; i++) base[i + 1] = base[i] + (i == 0 && !src->bos ? 0 : (double)src->ce[i]);
+	return KF_OK;
+}

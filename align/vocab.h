@@ -1,0 +1,57 @@
+/* Inside align/: a pair of vocabularies, and the map from the bytes of the source's
+ * tokens to the target's tokens. */
+#ifndef KF_ALIGN_VOCAB_H
+#define KF_ALIGN_VOCAB_H
+
+#include <stdatomic.h>
+
+#include "align/align.h"
+
+#define ALIGN_UNSET (-2)  /* in the lazy maps: not asked yet */
+
+struct kf_aligner {
+	const kf_tokenizer *src, *tgt;
+	kf_align_method method;
+	kf_align_map map;
+	int32_t vs, vt;            /* sizes of the vocabularies */
+	int32_t src_eos, tgt_eos;  /* -1: none */
+	bool src_dummy, tgt_dummy;
+	uint8_t *bytes;            /* of all source tokens, one after the other */
+	uint32_t *off;             /* (vs + 1); control tokens and EOS have none */
+	/* The prefix map, filled as it is asked: every value is a pure function of its index, so
+	 * threads that race write the same and relaxed order will do. */
+	_Atomic int32_t *first;    /* (vs) of a whole token; -1: none */
+	_Atomic int32_t *inner;    /* (off[vs]) of a token's bytes from this byte on to its end */
+	int32_t *exact;            /* (vs) KF_ALIGN_DTW: the target's token of the same string, -1: none */
+};
+
+static inline uint32_t align_len(const kf_aligner *a, int32_t id) { return a->off[id + 1] - a->off[id]; }
+
+int32_t align_first_slow(kf_aligner *a, int32_t id);
+int32_t align_inner_slow(kf_aligner *a, int32_t id, uint32_t skip);
+
+/* The target's first token of source token id's bytes; id in [0, vs). */
+static inline int32_t align_first(kf_aligner *a, int32_t id)
+{
+	int32_t t = atomic_load_explicit(&a->first[id], memory_order_relaxed);
+
+	return t == ALIGN_UNSET ? align_first_slow(a, id) : t;
+}
+
+/* The same without its first skip bytes, 0 < skip < length. */
+static inline int32_t align_inner(kf_aligner *a, int32_t id, uint32_t skip)
+{
+	int32_t t = atomic_load_explicit(&a->inner[a->off[id] + skip], memory_order_relaxed);
+
+	return t == ALIGN_UNSET ? align_inner_slow(a, id, skip) : t;
+}
+
+/* The same with a space in front (a dummy prefix of the target). Not remembered: once a document. */
+int32_t align_spaced(const kf_aligner *a, int32_t id);
+
+/* A token as dtw sees it, with the space marker replaced: "▁" and "Ġ" are markers of SentencePiece and
+ * byte-level BPE. to: "" or the other's marker. Writes at most size bytes and a NUL; false: does not fit. */
+bool align_respell(const kf_tokenizer *t, int32_t id, const char *to, char *out, size_t size);
+const char *align_marker(const kf_tokenizer *t);
+
+#endif
