@@ -1,0 +1,568 @@
+/* Byte-level BPE: added tokens are cut out, the rest is normalised, cut into words and merged.
+ *
+ * Merging follows Hugging Face's tokenizers exactly: the lowest rank first, the leftmost among
+ * equals; a byte that is no token is dropped (or becomes the model's unknown token where it has one),
+ * and its neighbours may merge over the gap.
+ */
+#include <stdlib.h>
+
+#include "common/text/internal.h"
+
+/* ---- the merge table ------------------------------------------------------------------ */
+
+static uint64_t pair_hash(int32_t l, int32_t r)
+{
+	uint64_t x = ((uint64_t)(uint32_t)l << 32 | (uint32_t)r) * 0x9e3779b97f4a7c15u;
+	return x ^ x >> 29;
+}
+
+/* The rank of a pair, -1 when it does not merge. */
+static int32_t merge_rank(const kf_bpe *b, int32_t l, int32_t r)
+{
+	for (uint64_t h = pair_hash(l, r);; h++) {
+		uint32_t s = b->slot[h & b->mask];
+		if (!s)
+			return -1;
+		if (b->left[s - 1] == l && b->right[s - 1] == r)
+			return (int32_t)s - 1;
+	}
+}
+
+kf_status kf_bpe_init(kf_tokenizer *t, const int32_t *left, const int32_t *right, int32_t n_merges, kf_err *err)
+{
+	kf_bpe *b = &t->bpe;
+	uint64_t cap = 16;
+	uint8_t buf[256];
+	uint8_t *joined = buf, *big = NULL;
+	size_t n_big = sizeof buf;
+	kf_status rc = KF_OK;
+
+	while (cap < (uint64_t)n_merges * 2)
+		cap *= 2;
+	b->left = kf_alloc((size_t)n_merges, sizeof *b->left);
+	b->right = kf_alloc((size_t)n_merges, sizeof *b->right);
+	b->made = kf_alloc((size_t)n_merges, sizeof *b->made);
+	b->slot = kf_zalloc(cap, sizeof *b->slot);
+	b->mask = cap - 1;
+	if (!b->left || !b->right || !b->made || !b->slot)
+		return kf_fail(err, KF_ENOMEM, "No memory for %d merges.", (int)n_merges);
+	for (int32_t i = 0; i < n_merges; i++) {
+		int32_t l = left[i], r = right[i];
+		size_t nl = t->byte_len[l], nr = t->byte_len[r];
+		if (nl + nr > n_big) {
+			kf_free(big);
+			n_big = (nl + nr) * 2;
+			if (!(joined = big = kf_alloc(n_big, 1)))
+				return kf_fail(err, KF_ENOMEM, "No memory for a token of %zu bytes.", nl + nr);
+		}
+		memcpy(joined, t->byte_pool + t->byte_off[l], nl);
+		memcpy(joined + nl, t->byte_pool + t->byte_off[r], nr);
+		int32_t made = -1, lo, hi;
+		kf_tokenizer_range(t, joined, nl + nr, &lo, &hi);
+		for (; made < 0 && lo < hi && t->byte_len[t->sorted[lo]] == nl + nr; lo++)
+			if (t->type[t->sorted[lo]] == KF_TT_NORMAL)
+				made = t->sorted[lo];
+		if (made < 0) {
+			rc = kf_fail(err, KF_EDATA, "Merge %d, of \"%.60s\" and \"%.60s\", makes a token that the vocabulary lacks.",
+				(int)i, kf_tokenizer_piece(t, l), kf_tokenizer_piece(t, r));
+			break;
+		}
+		b->left[i] = l;
+		b->right[i] = r;
+		b->made[i] = made;
+		b->n_merges = i + 1;
+		uint64_t h = pair_hash(l, r);
+		while (b->slot[h & b->mask]) {
+			uint32_t s = b->slot[h & b->mask] - 1;
+			if (b->left[s] == l && b->right[s] == r)
+				break; /* given twice: the later rank counts, as in a map that is filled in order */
+			h++;
+		}
+		b->slot[h & b->mask] = (uint32_t)i + 1;
+	}
+	kf_free(big);
+	if (rc != KF_OK)
+		return rc;
+	for (int c = 0; c < 256; c++) {
+		int32_t lo, hi;
+		uint8_t byte = (uint8_t)c;
+		b->byte_id[c] = -1;
+		kf_tokenizer_range(t, &byte, 1, &lo, &hi);
+		for (; lo < hi && t->byte_len[t->sorted[lo]] == 1; lo++) {
+			int32_t id = t->sorted[lo];
+			if (b->byte_id[c] < 0 && t->type[id] == KF_TT_NORMAL)
+				b->byte_id[c] = id;
+		}
+	}
+	/* Added tokens. */
+	kf_literal *lit = kf_alloc((size_t)t->n, sizeof *lit);
+	uint32_t n_user = 0, n_all = 0;
+	if (!lit)
+		return kf_fail(err, KF_ENOMEM, "No memory for added tokens.");
+	for (int pass = 0; pass < 2 && rc == KF_OK; pass++) {
+		uint32_t *n = pass ? &n_all : &n_user;
+		for (int32_t i = 0; i < t->n; i++)
+			if (t->type[i] == KF_TT_USER || (pass && t->type[i] == KF_TT_CONTROL))
+				lit[(*n)++] = (kf_literal){ (const uint8_t *)kf_tokenizer_piece(t, i),
+					t->piece_off[i + 1] - t->piece_off[i] - 1, i, t->flags[i] };
+		rc = kf_literals_make(pass ? &b->all : &b->user, lit, *n, err);
+	}
+	kf_free(lit);
+	return rc;
+}
+
+void kf_bpe_release(kf_bpe *b)
+{
+	kf_pretok_release(&b->pretok);
+	kf_free(b->left);
+	kf_free(b->right);
+	kf_free(b->made);
+	kf_free(b->slot);
+	kf_literals_release(&b->user);
+	kf_literals_release(&b->all);
+}
+
+/* ---- merging a word --------------------------------------------------------------------- */
+
+enum { SMALL = 64 };
+
+/* Up to SMALL symbols: look for the least rank each time. ids and lens (n), in place; returns how many are left. */
+static size_t merge_small(const kf_bpe *b, int32_t *ids, uint32_t *lens, size_t n)
+{
+	uint32_t rank[SMALL];
+	for (size_t i = 0; i + 1 < n; i++)
+		rank[i] = (uint32_t)merge_rank(b, ids[i], ids[i + 1]); /* -1 becomes the largest */
+	while (n > 1) {
+		size_t best = 0;
+		uint32_t least = UINT32_MAX;
+		for (size_t i = 0; i + 1 < n; i++)
+			if (rank[i] < least) {
+				least = rank[i];
+				best = i;
+			}
+		if (least == UINT32_MAX)
+			break;
+		ids[best] = b->made[least];
+		lens[best] += lens[best + 1];
+		n--;
+		memmove(ids + best + 1, ids + best + 2, (n - best - 1) * sizeof *ids);
+		memmove(lens + best + 1, lens + best + 2, (n - best - 1) * sizeof *lens);
+		if (best + 1 < n)
+			memmove(rank + best + 1, rank + best + 2, (n - best - 2) * sizeof *rank);
+		if (best > 0)
+			rank[best - 1] = (uint32_t)merge_rank(b, ids[best - 1], ids[best]);
+		if (best + 1 < n)
+			rank[best] = (uint32_t)merge_rank(b, ids[best], ids[best + 1]);
+	}
+	return n;
+}
+
+/* Candidates in a binary heap by (rank, place), packed into 64 bits. */
+typedef struct { uint64_t *v; size_t n; } heap;
+
+static void heap_push(heap *h, uint64_t x)
+{
+	size_t i = h->n++;
+	while (i && h->v[(i - 1) / 2] > x) {
+		h->v[i] = h->v[(i - 1) / 2];
+		i = (i - 1) / 2;
+	}
+	h->v[i] = x;
+}
+
+static uint64_t heap_pop(heap *h)
+{
+	uint64_t top = h->v[0], x = h->v[--h->n];
+	size_t i = 0;
+	for (;;) {
+		size_t c = 2 * i + 1;
+		if (c >= h->n)
+			break;
+		if (c + 1 < h->n && h->v[c + 1] < h->v[c])
+			c++;
+		if (h->v[c] >= x)
+			break;
+		h->v[i] = h->v[c];
+		i = c;
+	}
+	h->v[i] = x;
+	return top;
+}
+
+/* Any number of symbols: a queue of candidates over a linked list. Returns how many are left, SIZE_MAX: no memory. */
+static size_t merge_large(const kf_bpe *b, int32_t *ids, uint32_t *lens, size_t n)
+{
+	/* Each merge retires a symbol and adds at most two candidates. */
+	uint64_t *v = kf_alloc(n, 3 * sizeof *v);
+	int32_t *prev = kf_alloc(n, sizeof *prev), *next = kf_alloc(n, sizeof *next);
+	heap h = { v, 0 };
+	size_t k = SIZE_MAX;
+
+	if (!v || !prev || !next)
+		goto out;
+	for (size_t i = 0; i < n; i++) {
+		prev[i] = (int32_t)i - 1;
+		next[i] = i + 1 < n ? (int32_t)i + 1 : -1;
+		int32_t r = i + 1 < n ? merge_rank(b, ids[i], ids[i + 1]) : -1;
+		if (r >= 0)
+			heap_push(&h, (uint64_t)(uint32_t)r << 32 | i);
+	}
+	while (h.n) {
+		uint64_t top = heap_pop(&h);
+		int32_t i = (int32_t)(uint32_t)top, r = (int32_t)(top >> 32);
+		int32_t j = ids[i] < 0 ? -1 : next[i];
+		if (j < 0 || b->left[r] != ids[i] || b->right[r] != ids[j])
+			continue; /* one of the two has merged meanwhile */
+		ids[i] = b->made[r];
+		lens[i] += lens[j];
+		ids[j] = -1;
+		next[i] = next[j];
+		if (next[i] >= 0) {
+			prev[next[i]] = i;
+			int32_t q = merge_rank(b, ids[i], ids[next[i]]);
+			if (q >= 0)
+				heap_push(&h, (uint64_t)(uint32_t)q << 32 | (uint32_t)i);
+		}
+		if (prev[i] >= 0) {
+			int32_t q = merge_rank(b, ids[prev[i]], ids[i]);
+			if (q >= 0)
+				heap_push(&h, (uint64_t)(uint32_t)q << 32 | (uint32_t)prev[i]);
+		}
+	}
+	k = 0;
+	for (int32_t i = 0; i >= 0; i = next[i]) {
+		ids[k] = ids[i];
+		lens[k++] = lens[i];
+	}
+out:
+	kf_free(v);
+	kf_free(prev);
+	kf_free(next);
+	return k;
+}
+
+/* Encode one word of bytes. ids and lens have room for n. Bytes that are dropped count as of the token before them,
+ * or after them at the start of the word. Returns how many tokens, SIZE_MAX: no memory. */
+static size_t bpe_word(const kf_tokenizer *t, const uint8_t *p, size_t n, int32_t *ids, uint32_t *lens)
+{
+	const kf_bpe *b = &t->bpe;
+	size_t k = 0;
+	uint32_t lost = 0;
+	bool was_unk = false;
+
+	if (b->ignore_merges) {
+		int32_t id = kf_vocab_find(t, p, n);
+		if (id >= 0 && t->type[id] == KF_TT_NORMAL) {
+			ids[0] = id;
+			lens[0] = (uint32_t)n;
+			return 1;
+		}
+	}
+	for (size_t i = 0; i < n; i++) {
+		int32_t id = b->byte_id[p[i]];
+		bool is_unk = id < 0 && b->unk >= 0;
+		if (is_unk && !(was_unk && b->fuse_unk))
+			id = b->unk;
+		was_unk = is_unk;
+		if (id >= 0) {
+			ids[k] = id;
+			lens[k++] = 1 + lost;
+			lost = 0;
+		} else if (k) {
+			lens[k - 1]++;
+		} else {
+			lost++;
+		}
+	}
+	return k < 2 ? k : k <= SMALL ? merge_small(b, ids, lens, k) : merge_large(b, ids, lens, k);
+}
+
+/* ---- encoding text ------------------------------------------------------------------------- */
+
+typedef struct {
+	const kf_tokenizer *t;
+	kf_sink *sink;
+	const uint8_t *base;    /* of the normalised stretch */
+	const uint32_t *map;    /* from there to the text, or NULL */
+	size_t shift;           /* where the stretch begins in the text */
+	bool failed;
+} job;
+
+static inline uint32_t place(const job *j, size_t at)
+{
+	return (uint32_t)(j->shift + (j->map ? j->map[at] : at));
+}
+
+static bool emit_word(void *arg, const uint8_t *p, size_t n)
+{
+	job *j = arg;
+	const kf_tokenizer *t = j->t;
+	size_t at = (size_t)(p - j->base);
+
+	if (n <= KF_WORD_MAX) {
+		int32_t ids[KF_WORD_MAX];
+		uint32_t lens[KF_WORD_MAX];
+		uint64_t hash = kf_hash64(p, n);
+		const kf_word *w = kf_wcache_get(t->words, hash, p, n);
+		if (w) {
+			const int32_t *wi = kf_word_ids(w);
+			const uint8_t *wl = kf_word_lens(w);
+			for (unsigned i = 0; i < w->n; at += wl[i++])
+				kf_sink_put(j->sink, wi[i], place(j, at));
+			return !j->sink->failed;
+		}
+		size_t k = bpe_word(t, p, n, ids, lens);
+		for (size_t i = 0; i < k; at += lens[i++])
+			kf_sink_put(j->sink, ids[i], place(j, at));
+		kf_wcache_put(t->words, hash, p, n, ids, lens, k);
+		return !j->sink->failed;
+	}
+	int32_t *ids = kf_alloc(n, sizeof *ids);
+	uint32_t *lens = kf_alloc(n, sizeof *lens);
+	size_t k = ids && lens ? bpe_word(t, p, n, ids, lens) : SIZE_MAX;
+	if (k == SIZE_MAX) {
+		j->failed = true;
+	} else {
+		for (size_t i = 0; i < k; at += lens[i++])
+			kf_sink_put(j->sink, ids[i], place(j, at));
+	}
+	kf_free(ids);
+	kf_free(lens);
+	return !j->failed && !j->sink->failed;
+}
+
+/* A stretch of text without added tokens. */
+static kf_status stretch(job *j, kf_pretok_run *run, const uint8_t *text, size_t from, size_t to, kf_err *err)
+{
+	const kf_bpe *b = &j->t->bpe;
+	const uint8_t *p = text + from;
+	size_t n = to - from;
+	uint32_t *map = NULL;
+	kf_status rc;
+
+	if (!n)
+		return KF_OK;
+	if (b->nfc && (rc = kf_nfc(text + from, to - from, j->sink->arena, &p, &n, &map, err)) != KF_OK)
+		return rc;
+	j->shift = from;
+	if (b->pretok.prefix_space && p[0] != ' ') {
+		/* ' ' + text; the space lies before the stretch's first byte. */
+		uint8_t *q = kf_arena_alloc(j->sink->arena, n + 1, 1);
+		uint32_t *m = kf_arena_alloc(j->sink->arena, n + 2, sizeof *m);
+		if (!q || !m)
+			return kf_fail(err, KF_ENOMEM, "No memory to encode %zu bytes of text.", n);
+		q[0] = ' ';
+		memcpy(q + 1, p, n);
+		m[0] = 0;
+		for (size_t i = 0; i <= n; i++)
+			m[i + 1] = map ? map[i] : (uint32_t)i;
+		p = q;
+		map = m;
+		n++;
+	}
+	j->base = p;
+	j->map = map;
+	/* Bytes that are no UTF-8 are words of their own. */
+	for (size_t i = 0; i < n;) {
+		size_t ok = kf_utf8_valid(p + i, n - i);
+		if ((rc = kf_pretok_words(&b->pretok, run, p + i, ok, emit_word, j, err)) != KF_OK)
+			return rc;
+		i += ok;
+		size_t bad = 0;
+		while (i + bad < n && kf_utf8_len(p + i + bad, n - i - bad) == 0)
+			bad++;
+		if (bad && !emit_word(j, p + i, bad))
+			break;
+		i += bad;
+		if (j->failed || j->sink->failed)
+			break;
+	}
+	if (j->failed || j->sink->failed)
+		return kf_fail(err, KF_ENOMEM, "No memory to encode %zu bytes of text.", n);
+	return KF_OK;
+}
+
+static bool word_char(uint8_t c)
+{
+	return c >= 0x80 || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
+
+static bool white(uint8_t c)
+{
+	return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+kf_status kf_bpe_encode(const kf_tokenizer *t, const uint8_t *text, size_t n, bool specials, kf_sink *sink, kf_err *err)
+{
+	const kf_bpe *b = &t->bpe;
+	const kf_literals *set = specials ? &b->all : &b->user;
+	kf_pretok_run run;
+	job j = { .t = t, .sink = sink };
+	size_t from = 0;
+	kf_status rc = kf_pretok_begin(&b->pretok, &run, err);
+
+	if (rc != KF_OK)
+		return rc;
+	for (size_t i = 0; set->n && i < n;) {
+		const kf_literal *a = kf_literals_match(set, text + i, n - i);
+		if (!a) {
+			i++;
+			continue;
+		}
+		size_t lo = i, hi = i + a->n;
+		if (a->flags & KF_AT_SINGLE_WORD
+			&& ((lo > 0 && word_char(text[lo - 1])) || (hi < n && word_char(text[hi])))) {
+			i++;
+			continue;
+		}
+		if (a->flags & KF_AT_LSTRIP)
+			while (lo > from && white(text[lo - 1]))
+				lo--;
+		if (a->flags & KF_AT_RSTRIP)
+			while (hi < n && white(text[hi]))
+				hi++;
+		if ((rc = stretch(&j, &run, text, from, lo, err)) != KF_OK)
+			goto out;
+		kf_sink_put(sink, a->id, (uint32_t)lo);
+		i = from = hi;
+	}
+	rc = stretch(&j, &run, text, from, n, err);
+out:
+	kf_pretok_end(&run);
+	return rc;
+}
+
+/* ---- the prefix map ----------------------------------------------------------------------- */
+
+typedef struct { const kf_tokenizer *t; int32_t id; } first_job;
+
+static bool first_word(void *arg, const uint8_t *p, size_t n)
+{
+	first_job *f = arg;
+	int32_t small[KF_WORD_MAX], *ids = small;
+	uint32_t small_lens[KF_WORD_MAX], *lens = small_lens;
+	if (n > KF_WORD_MAX) {
+		ids = kf_alloc(n, sizeof *ids);
+		lens = kf_alloc(n, sizeof *lens);
+	}
+	size_t k = ids && lens ? bpe_word(f->t, p, n, ids, lens) : 0;
+	if (k && k != SIZE_MAX)
+		f->id = ids[0];
+	if (n > KF_WORD_MAX) {
+		kf_free(ids);
+		kf_free(lens);
+	}
+	return false; /* the first word is enough */
+}
+
+int32_t kf_bpe_first(const kf_tokenizer *t, const uint8_t *p, size_t n)
+{
+	const kf_bpe *b = &t->bpe;
+	first_job f = { t, -1 };
+	kf_pretok_run run;
+
+	/* Its first byte must be spelled, else the answer would not begin with these bytes. */
+	if (b->byte_id[p[0]] < 0)
+		return -1;
+	if (kf_utf8_valid(p, n) < n) {
+		first_word(&f, p, n);
+		return f.id;
+	}
+	/* Up to where an added token begins. */
+	for (size_t i = 0; b->user.n && i < n; i++) {
+		const kf_literal *a = kf_literals_match(&b->user, p + i, n - i);
+		if (!a || a->flags & KF_AT_SINGLE_WORD)
+			continue;
+		if (i == 0)
+			return a->id;
+		n = i;
+	}
+	kf_err err;
+	if (kf_pretok_begin(&b->pretok, &run, &err) != KF_OK)
+		return -1;
+	if (kf_pretok_words(&b->pretok, &run, p, n, first_word, &f, &err) != KF_OK)
+		f.id = -1;
+	kf_pretok_end(&run);
+	return f.id;
+}
+
+/* ---- from a GGUF vocabulary ----------------------------------------------------------------- */
+
+/* Pieces to ids while merges are read: open addressing on their spelling. */
+typedef struct { uint32_t *slot; uint64_t mask; const kf_tokenizer *t; } piece_map;
+
+static int32_t piece_id(const piece_map *m, const char *s, size_t n)
+{
+	for (uint64_t h = kf_hash64(s, n);; h++) {
+		uint32_t v = m->slot[h & m->mask];
+		if (!v)
+			return -1;
+		const char *q = kf_tokenizer_piece(m->t, (int32_t)v - 1);
+		if (strncmp(q, s, n) == 0 && q[n] == 0)
+			return (int32_t)v - 1;
+	}
+}
+
+kf_status kf_bpe_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, kf_err *err)
+{
+	piece_map m = { NULL, 15, t };
+	int32_t *left = NULL, *right = NULL;
+	kf_status rc;
+
+	if (spec->n_merges < 0 || spec->n_merges > KF_VOCAB_MAX || (spec->n_merges && !spec->merges))
+		return kf_fail(err, KF_EDATA, "The tokenizer has %d merges, not within 0 to %d.", (int)spec->n_merges, KF_VOCAB_MAX);
+	if ((rc = kf_vocab_pieces(t, spec->n, spec->pieces, spec->types, err)) != KF_OK)
+		return rc;
+	if (t->bpe.pretok.n == 0 && spec->pre) {
+		if ((rc = kf_pretok_named(&t->bpe.pretok, spec->pre, err)) != KF_OK)
+			return rc;
+		t->bpe.nfc = t->bpe.pretok.nfc;
+		t->bpe.ignore_merges = t->bpe.pretok.ignore_merges;
+	}
+	if ((rc = kf_vocab_index(t, err)) != KF_OK)
+		return rc;
+	while (m.mask < (uint64_t)t->n * 2)
+		m.mask = m.mask * 2 + 1;
+	m.slot = kf_zalloc(m.mask + 1, sizeof *m.slot);
+	left = kf_alloc((size_t)spec->n_merges, sizeof *left);
+	right = kf_alloc((size_t)spec->n_merges, sizeof *right);
+	if (!m.slot || !left || !right) {
+		rc = kf_fail(err, KF_ENOMEM, "No memory for a vocabulary of %d tokens.", (int)t->n);
+		goto out;
+	}
+	for (int32_t i = t->n - 1; i >= 0; i--) { /* of equals the least id is found first */
+		if (t->type[i] != KF_TT_NORMAL)
+			continue;
+		const char *q = kf_tokenizer_piece(t, i);
+		size_t l = strlen(q);
+		int32_t have = piece_id(&m, q, l);
+		uint64_t h = kf_hash64(q, l);
+		if (have >= 0) {
+			while (m.slot[h & m.mask] != (uint32_t)have + 1)
+				h++;
+		} else {
+			while (m.slot[h & m.mask])
+				h++;
+		}
+		m.slot[h & m.mask] = (uint32_t)i + 1;
+	}
+	for (int32_t i = 0; i < spec->n_merges; i++) {
+		const char *s = spec->merges[i], *gap = strchr(s, ' ');
+		if (!gap || gap == s || !gap[1] || strchr(gap + 1, ' ')) {
+			rc = kf_fail(err, KF_EDATA, "Merge %d of the tokenizer, \"%.60s\", is not two pieces with a space between.", (int)i, s);
+			goto out;
+		}
+		left[i] = piece_id(&m, s, (size_t)(gap - s));
+		right[i] = piece_id(&m, gap + 1, strlen(gap + 1));
+		if (left[i] < 0 || right[i] < 0) {
+			rc = kf_fail(err, KF_EDATA, "Merge %d of the tokenizer, \"%.60s\", joins a piece that the vocabulary lacks.", (int)i, s);
+			goto out;
+		}
+	}
+	rc = kf_bpe_init(t, left, right, spec->n_merges, err);
+out:
+	kf_free(m.slot);
+	kf_free(left);
+	kf_free(right);
+	return rc;
+}

@@ -1,0 +1,255 @@
+/* What the files of common/text share; nobody else includes it. */
+#ifndef KF_TEXT_INTERNAL_H
+#define KF_TEXT_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "common/text/tokenizer.h"
+
+/* ---- limits on what comes from outside ---------------------------------------- */
+
+#define KF_VOCAB_MAX (1 << 22)          /* tokens */
+#define KF_PIECE_MAX (1 << 16)          /* bytes of one piece */
+#define KF_TEXT_MAX ((size_t)1 << 30)   /* bytes of one text to encode */
+#define KF_STEPS_MAX 16                 /* pre-tokenizer steps */
+
+/* ---- UTF-8 (utf8.c) ---------------------------------------------------------- */
+
+/* Length of the well-formed character at p (Unicode's definition: shortest form,
+ * no surrogates, at most U+10FFFF), 0 when there is none. n > 0. */
+static inline unsigned kf_utf8_len(const uint8_t *p, size_t n)
+{
+	uint8_t c = p[0];
+	if (c < 0x80)
+		return 1;
+	if (c < 0xc2)
+		return 0;
+	if (c < 0xe0)
+		return n >= 2 && (p[1] & 0xc0) == 0x80 ? 2 : 0;
+	if (c < 0xf0) {
+		uint8_t lo = c == 0xe0 ? 0xa0 : 0x80, hi = c == 0xed ? 0x9f : 0xbf;
+		return n >= 3 && p[1] >= lo && p[1] <= hi && (p[2] & 0xc0) == 0x80 ? 3 : 0;
+	}
+	if (c < 0xf5) {
+		uint8_t lo = c == 0xf0 ? 0x90 : 0x80, hi = c == 0xf4 ? 0x8f : 0xbf;
+		return n >= 4 && p[1] >= lo && p[1] <= hi && (p[2] & 0xc0) == 0x80 && (p[3] & 0xc0) == 0x80 ? 4 : 0;
+	}
+	return 0;
+}
+/* The code point of a well-formed character of that length. */
+static inline uint32_t kf_utf8_code(const uint8_t *p, unsigned len)
+{
+	switch (len) {
+	case 1: return p[0];
+	case 2: return (uint32_t)(p[0] & 0x1f) << 6 | (p[1] & 0x3f);
+	case 3: return (uint32_t)(p[0] & 0x0f) << 12 | (uint32_t)(p[1] & 0x3f) << 6 | (p[2] & 0x3f);
+	default: return (uint32_t)(p[0] & 0x07) << 18 | (uint32_t)(p[1] & 0x3f) << 12
+		| (uint32_t)(p[2] & 0x3f) << 6 | (p[3] & 0x3f);
+	}
+}
+unsigned kf_utf8_put(uint8_t out[4], uint32_t code);
+/* How many bytes from p are well-formed UTF-8. */
+size_t kf_utf8_valid(const uint8_t *p, size_t n);
+/* GPT-2's printable stand-ins for bytes: the code point of a byte, and back (-1: none). */
+uint32_t kf_byte_char(uint8_t b);
+int kf_char_byte(uint32_t code);
+
+/* ---- a cache of encoded words (cache.c) ------------------------------------------ */
+
+#define KF_WORD_MAX 48   /* bytes of a cached word */
+
+/* An encoded word: ids, and the bytes each covers. */
+typedef struct {
+	uint64_t hash;
+	uint16_t len, n;     /* bytes of the word; tokens */
+	/* int32_t ids[n]; uint8_t lens[n]; uint8_t bytes[len]; */
+} kf_word;
+static inline const int32_t *kf_word_ids(const kf_word *w) { return (const int32_t *)(const void *)(w + 1); }
+static inline const uint8_t *kf_word_lens(const kf_word *w) { return (const uint8_t *)(kf_word_ids(w) + w->n); }
+
+typedef struct kf_wcache kf_wcache;
+kf_wcache *kf_wcache_new(unsigned bits);
+void kf_wcache_free(kf_wcache *c);
+const kf_word *kf_wcache_get(const kf_wcache *c, uint64_t hash, const uint8_t *p, size_t n);
+/* Remember; does nothing when the cache is full or there is no memory. */
+void kf_wcache_put(kf_wcache *c, uint64_t hash, const uint8_t *p, size_t n,
+	const int32_t *ids, const uint32_t *lens, size_t n_ids);
+
+/* ---- where tokens go ----------------------------------------------------------------- */
+
+/* Tokens as they are found: ids and where in the (normalised) text each begins. Grows in an
+ * arena. failed is set on no memory. */
+typedef struct {
+	kf_arena *arena;
+	int32_t *ids;
+	uint32_t *start;
+	uint32_t n, cap;
+	bool failed;
+} kf_sink;
+bool kf_sink_grow(kf_sink *s, size_t more);
+static inline void kf_sink_put(kf_sink *s, int32_t id, uint32_t start)
+{
+	if (s->n == s->cap && !kf_sink_grow(s, 1))
+		return;
+	s->ids[s->n] = id;
+	s->start[s->n++] = start;
+}
+
+/* ---- sets of literal strings to find in text: added tokens, user-defined pieces (added.c) --- */
+
+enum { KF_AT_LSTRIP = 1, KF_AT_RSTRIP = 2, KF_AT_SINGLE_WORD = 4, KF_AT_NORMALIZED = 8, KF_AT_SPECIAL = 16 };
+
+typedef struct { const uint8_t *p; uint32_t n; int32_t id; uint8_t flags; } kf_literal;
+typedef struct {
+	kf_literal *item;       /* (n) in byte order */
+	uint32_t n;
+	uint32_t max;           /* longest */
+	uint8_t pairs[8192];    /* bit (first byte << 8 | second): some item begins so */
+	uint8_t ones[32];       /* bit (byte): this byte alone is an item */
+	uint32_t first[257];    /* items from first[b] begin with byte b */
+} kf_literals;
+/* Strings are borrowed and must outlive the set; items are reordered. Duplicates: the first id. */
+kf_status kf_literals_make(kf_literals *l, const kf_literal *items, uint32_t n, kf_err *err);
+void kf_literals_release(kf_literals *l);
+/* The longest item that p (n bytes) begins with, or NULL. */
+const kf_literal *kf_literals_match(const kf_literals *l, const uint8_t *p, size_t n);
+
+/* ---- normalisation (norm.c) --------------------------------------------------------- */
+
+/* NFC of p (n bytes, well-formed or not: other bytes stay) into arena memory. *out is
+ * p itself when nothing changes, and then *map is NULL; else map (n_out + 1) has
+ * for each byte of out, and the end, the byte of p it came from. */
+kf_status kf_nfc(const uint8_t *p, size_t n, kf_arena *arena, const uint8_t **out, size_t *n_out,
+	uint32_t **map, kf_err *err);
+
+/* ---- pre-tokenizers (pretok.c) -------------------------------------------------------- */
+
+typedef enum { KF_SPLIT_ISOLATED, KF_SPLIT_REMOVED, KF_SPLIT_PREVIOUS, KF_SPLIT_NEXT, KF_SPLIT_CONTIGUOUS } kf_split;
+
+typedef struct {
+	char *pattern;          /* as the tokenizer's file has it: a regular expression */
+	kf_split how;
+	bool invert;
+	void *code;             /* pcre2_code * */
+} kf_pretok_step;
+
+typedef struct {
+	kf_pretok_step step[KF_STEPS_MAX];
+	int n;
+	bool prefix_space;      /* a space goes before a stretch of text that does not begin with one */
+	bool nfc;               /* (of the named ones) the tokenizer normalises first */
+	bool ignore_merges;     /* (of the named ones) a word that is a token is that token */
+	const char *hf_class;   /* (of the named ones) transformers' tokenizer_class */
+} kf_pretok;
+
+kf_status kf_pretok_named(kf_pretok *p, const char *name, kf_err *err);
+kf_status kf_pretok_add(kf_pretok *p, const char *pattern, kf_split how, bool invert, kf_err *err);
+/* tokenizer.json's pre_tokenizer (may be null). */
+kf_status kf_pretok_json(kf_pretok *p, const json_t *j, kf_err *err);
+json_t *kf_pretok_to_json(const kf_pretok *p);
+void kf_pretok_release(kf_pretok *p);
+
+/* Cut p (n bytes, well-formed) into words and hand each to fn; false from fn stops. One kf_pretok_run a thread. */
+typedef struct { void *match[KF_STEPS_MAX]; bool whole[KF_STEPS_MAX]; } kf_pretok_run;
+kf_status kf_pretok_begin(const kf_pretok *p, kf_pretok_run *run, kf_err *err);
+void kf_pretok_end(kf_pretok_run *run);
+typedef bool (*kf_word_fn)(void *arg, const uint8_t *p, size_t n);
+kf_status kf_pretok_words(const kf_pretok *p, kf_pretok_run *run, const uint8_t *text, size_t n,
+	kf_word_fn fn, void *arg, kf_err *err);
+
+/* ---- the two kinds ------------------------------------------------------------------------ */
+
+typedef struct {
+	kf_pretok pretok;
+	bool nfc, ignore_merges, fuse_unk;
+	int32_t unk;             /* of the model: for bytes without a token; -1 drops them, as HF does */
+	int32_t byte_id[256];
+	/* merges as given: (left, right) ids in rank order, and what each makes */
+	int32_t n_merges;
+	int32_t *left, *right, *made;
+	/* open addressing on (left, right): rank + 1, 0 empty */
+	uint32_t *slot;
+	uint64_t mask;
+	kf_literals user, all;   /* added tokens: user-defined only; with the control tokens */
+} kf_bpe;
+
+typedef struct {
+	bool bpe;                /* else unigram: the library encodes */
+	bool own;                /* encoded here (BPE without a character map), else by the library */
+	bool dummy_prefix, remove_extra_spaces, byte_fallback;
+	float *score;            /* (n) */
+	uint32_t *slot;          /* open addressing on the piece with ▁ as a space: id + 1, 0 empty */
+	uint64_t mask;
+	uint32_t max_piece;      /* bytes of the longest piece, ▁ as a space */
+	int32_t byte_id[256];    /* -1: none */
+	uint64_t *pair;          /* bit set over hashed character pairs that some piece contains */
+	uint64_t pair_mask;
+	uint8_t ascii_pair[128 * 16]; /* the same, exact, for two ASCII characters: bit (a << 7 | b) */
+	bool any_unused;
+	kf_literals user, control;
+	uint8_t *charsmap;       /* the normaliser's character map, as the library has it */
+	size_t n_charsmap;
+	void *lib, *lib_plain;   /* the library's processors, where needed; plain: without normaliser and dummy prefix */
+} kf_sp;
+
+struct kf_tokenizer {
+	kf_tok_kind kind;
+	int32_t n;
+	uint8_t *type;           /* (n) KF_TT_* */
+	uint8_t *flags;          /* (n) KF_AT_* of added tokens */
+	char *piece_pool;
+	uint32_t *piece_off;     /* (n + 1) */
+	uint8_t *byte_pool;      /* in sorted order, so that searches stay near */
+	uint32_t *byte_off, *byte_len; /* (n) */
+	int32_t *sorted;         /* (n) */
+	int32_t n_bytes;
+	int32_t *range2;         /* (65537) first of sorted not before these two bytes */
+	int32_t bos, eos, unk, pad;    /* as named; -1 none */
+	bool add_bos, add_eos;
+	char *hf_class;          /* transformers' tokenizer_class, or NULL */
+	kf_fp fp;
+	kf_wcache *words, *firsts;
+	kf_bpe bpe;
+	kf_sp sp;
+};
+
+/* vocab.c */
+kf_status kf_vocab_pieces(kf_tokenizer *t, int32_t n, const char *const *pieces, const int32_t *types, kf_err *err);
+kf_status kf_vocab_index(kf_tokenizer *t, kf_err *err);  /* bytes, sorted order, ranges; after the kind is known */
+int32_t kf_vocab_find(const kf_tokenizer *t, const uint8_t *p, size_t n); /* the first token with these bytes */
+
+/* bpe.c */
+kf_status kf_bpe_init(kf_tokenizer *t, const int32_t *left, const int32_t *right, int32_t n_merges, kf_err *err);
+void kf_bpe_release(kf_bpe *b);
+kf_status kf_bpe_encode(const kf_tokenizer *t, const uint8_t *text, size_t n, bool specials, kf_sink *sink, kf_err *err);
+int32_t kf_bpe_first(const kf_tokenizer *t, const uint8_t *p, size_t n);
+kf_status kf_bpe_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, kf_err *err);
+
+/* spbpe.c, spm_model.c */
+kf_status kf_sp_finish(kf_tokenizer *t, kf_err *err);    /* after pieces, types, scores and settings are in place: check, index, load */
+kf_status kf_sp_init(kf_tokenizer *t, kf_err *err);
+void kf_sp_release(kf_sp *s);
+kf_status kf_sp_encode(const kf_tokenizer *t, const uint8_t *text, size_t n, bool specials, kf_sink *sink, kf_err *err);
+int32_t kf_sp_first(const kf_tokenizer *t, const uint8_t *p, size_t n);
+kf_status kf_sp_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, kf_err *err);
+kf_status kf_sp_from_proto(kf_tokenizer *t, const uint8_t *proto, size_t n, kf_err *err);
+
+/* splib.c: through the library. shift is added to the starts. */
+kf_status kf_splib_load(kf_tokenizer *t, kf_err *err);
+kf_status kf_splib_encode(const kf_tokenizer *t, const uint8_t *text, size_t n, size_t shift, kf_sink *sink, kf_err *err);
+int32_t kf_splib_first(const kf_tokenizer *t, const uint8_t *p, size_t n);
+
+/* spm_model.c: the model as the library wants it, from the tokenizer's fields. */
+kf_status kf_spm_serialise(const kf_tokenizer *t, bool plain, kf_buf *out, kf_err *err);
+
+/* spm.cc: the SentencePiece library behind C. */
+void *kf_spm_load(const uint8_t *proto, size_t n, char *why, size_t n_why);  /* NULL: see why */
+void kf_spm_free(void *lib);
+typedef void (*kf_spm_fn)(void *arg, int32_t id, uint32_t begin, uint32_t end);
+bool kf_spm_encode(void *lib, const uint8_t *text, size_t n, kf_spm_fn fn, void *arg, char *why, size_t n_why);
+
+/* tokenizer.c */
+kf_tokenizer *kf_tokenizer_blank(kf_tok_kind kind);
+kf_status kf_tokenizer_finish(kf_tokenizer *t, kf_err *err); /* fingerprint, caches */
+
+#endif

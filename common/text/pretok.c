@@ -1,0 +1,415 @@
+/* Pre-tokenizers: the rules that cut text into words before merging. A pre-tokenizer is a list
+ * of steps, each a regular expression applied to every piece the step before left, as in
+ * Hugging Face's tokenizers; what has its own name there (Digits, ByteLevel, ...) is an expression here. */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <stdlib.h>
+
+#include "common/text/internal.h"
+
+#define RE_GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+#define RE_QWEN2 \
+	"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" \
+	"|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define RE_LLAMA3 \
+	"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" \
+	"|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define RE_DIGIT "\\p{N}"
+#define RE_SPACE "\\s+"
+#define RE_WORD "\\w+|[^\\w\\s]+"
+#define RE_PUNCT "[!-/:-@\\[-`{-~\\p{P}]"
+
+/* GGUF's tokenizer.ggml.pre. digits: single digits are cut off first. */
+static const struct { const char *name, *re; bool digits, nfc, ignore_merges; const char *hf_class; } named[] = {
+	{ "gpt-2", RE_GPT2, false, false, false, "GPT2Tokenizer" },
+	{ "gpt2", RE_GPT2, false, false, false, "GPT2Tokenizer" },
+	{ "phi-2", RE_GPT2, false, false, false, "CodeGenTokenizer" },
+	{ "jais", RE_GPT2, false, false, false, NULL },
+	{ "mpt", RE_GPT2, false, true, false, "GPTNeoXTokenizer" },
+	{ "olmo", RE_GPT2, false, true, false, "GPTNeoXTokenizer" },
+	{ "smollm", RE_GPT2, true, false, false, "GPT2Tokenizer" },
+	{ "starcoder", RE_GPT2, true, false, false, "GPT2Tokenizer" },
+	{ "refact", RE_GPT2, true, false, false, "GPT2Tokenizer" },
+	{ "codeshell", RE_GPT2, true, false, false, NULL },
+	{ "qwen2", RE_QWEN2, false, true, false, "Qwen2Tokenizer" },
+	{ "deepseek-r1-qwen", RE_QWEN2, false, true, false, "Qwen2Tokenizer" },
+	{ "megrez", RE_QWEN2, false, true, false, NULL },
+	{ "llama-bpe", RE_LLAMA3, false, false, true, NULL },
+	{ "llama3", RE_LLAMA3, false, false, true, NULL },
+	{ "llama-v3", RE_LLAMA3, false, false, true, NULL },
+	{ "smaug-bpe", RE_LLAMA3, false, false, true, NULL },
+	{ "dbrx", RE_LLAMA3, false, false, false, NULL },
+};
+
+/* ---- making one ---------------------------------------------------------------------- */
+
+/* White space as Unicode's White_Space property has it, for Oniguruma's and Rust's \s: PCRE2's
+ * takes U+180E too. Written so that it can stand inside a class. */
+#define WHITE "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define WORDS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+
+/* Rewrite what means something else to PCRE2 than to Oniguruma. */
+static kf_status translate(const char *re, kf_buf *out, kf_err *err)
+{
+	bool class = false;
+	for (const char *p = re; *p; p++) {
+		if (*p == '\\' && p[1]) {
+			char c = *++p;
+			const char *set = c == 's' ? WHITE : c == 'S' ? "^" WHITE : c == 'w' ? WORDS : c == 'W' ? "^" WORDS
+				: c == 'h' ? "0-9a-fA-F" : c == 'H' ? "^0-9a-fA-F" : NULL;
+			if (!set) {
+				kf_buf_put(out, (char[]){ '\\', c }, 2);
+			} else if (!class) {
+				kf_buf_put(out, "[", 1);
+				kf_buf_put(out, set, strlen(set));
+				kf_buf_put(out, "]", 1);
+			} else if (*set != '^') {
+				kf_buf_put(out, set, strlen(set));
+			} else {
+				return kf_fail(err, KF_EUNSUPPORTED,
+					"The pre-tokenizer pattern \"%s\" has \\%c inside a character class, which kfuse does not read.",
+					re, c);
+			}
+			continue;
+		}
+		if (class && ((*p == '&' && p[1] == '&') || (*p == '[' && p[1] != ':')))
+			return kf_fail(err, KF_EUNSUPPORTED,
+				"The pre-tokenizer pattern \"%s\" nests or intersects character classes, which kfuse does not read.", re);
+		if (*p == '[' && !class) {
+			class = true;
+			kf_buf_put(out, p, 1);
+			if (p[1] == '^')
+				kf_buf_put(out, ++p, 1);
+			if (p[1] == ']')
+				kf_buf_put(out, ++p, 1);
+			continue;
+		}
+		if (*p == ']')
+			class = false;
+		kf_buf_put(out, p, 1);
+	}
+	return kf_buf_check(out, err);
+}
+
+kf_status kf_pretok_add(kf_pretok *p, const char *pattern, kf_split how, bool invert, kf_err *err)
+{
+	kf_buf re = { 0 };
+	kf_status rc;
+	int code;
+	PCRE2_SIZE at;
+
+	if (p->n == KF_STEPS_MAX)
+		return kf_fail(err, KF_EUNSUPPORTED, "The pre-tokenizer has more than %d steps.", KF_STEPS_MAX);
+	if (strlen(pattern) > 8192)
+		return kf_fail(err, KF_EDATA, "A pre-tokenizer pattern of %zu bytes is too long.", strlen(pattern));
+	if ((rc = translate(pattern, &re, err)) != KF_OK)
+		goto out;
+	pcre2_compile_context *cc = pcre2_compile_context_create(NULL);
+	if (cc)
+		pcre2_set_parens_nest_limit(cc, 50);
+	pcre2_code *c = pcre2_compile(re.data, re.len,
+		PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_NO_AUTO_CAPTURE, &code, &at, cc);
+	pcre2_compile_context_free(cc);
+	if (!c) {
+		PCRE2_UCHAR why[120];
+		pcre2_get_error_message(code, why, sizeof why);
+		rc = kf_fail(err, KF_EDATA, "The pre-tokenizer pattern \"%s\" does not compile: %s.", pattern, (char *)why);
+		goto out;
+	}
+	(void)pcre2_jit_compile(c, PCRE2_JIT_COMPLETE); /* without it matching is slower, not different */
+	kf_pretok_step *s = &p->step[p->n];
+	s->pattern = kf_strdup(pattern);
+	s->how = how;
+	s->invert = invert;
+	s->code = c;
+	p->n++;
+	if (!s->pattern)
+		rc = kf_fail(err, KF_ENOMEM, "No memory for a pre-tokenizer pattern.");
+out:
+	kf_buf_release(&re);
+	return rc;
+}
+
+kf_status kf_pretok_named(kf_pretok *p, const char *name, kf_err *err)
+{
+	for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
+		if (strcmp(named[i].name, name) != 0)
+			continue;
+		kf_status rc = KF_OK;
+		p->nfc = named[i].nfc;
+		p->ignore_merges = named[i].ignore_merges;
+		p->hf_class = named[i].hf_class;
+		if (named[i].digits)
+			rc = kf_pretok_add(p, RE_DIGIT, KF_SPLIT_ISOLATED, false, err);
+		return rc ? rc : kf_pretok_add(p, named[i].re, KF_SPLIT_ISOLATED, false, err);
+	}
+	return kf_fail(err, KF_EUNSUPPORTED, "The pre-tokenizer \"%s\" (tokenizer.ggml.pre) is not one that kfuse knows.", name);
+}
+
+void kf_pretok_release(kf_pretok *p)
+{
+	for (int i = 0; i < p->n; i++) {
+		kf_free(p->step[i].pattern);
+		pcre2_code_free(p->step[i].code);
+	}
+	memset(p, 0, sizeof *p);
+}
+
+/* ---- tokenizer.json ------------------------------------------------------------------- */
+
+static bool flag(const json_t *j, const char *name, bool otherwise)
+{
+	const json_t *v = json_object_get(j, name);
+	return json_is_boolean(v) ? json_is_true(v) : otherwise;
+}
+
+/* A literal as an expression. */
+static kf_status quote(const char *s, kf_buf *out, kf_err *err)
+{
+	for (; *s; s++) {
+		if (strchr("\\^$.[]|()?*+{}-#&", *s))
+			kf_buf_put(out, "\\", 1);
+		kf_buf_put(out, s, 1);
+	}
+	kf_buf_u8(out, 0);
+	return kf_buf_check(out, err);
+}
+
+static kf_status split_json(kf_pretok *p, const json_t *j, kf_err *err)
+{
+	static const struct { const char *name; kf_split how; } ways[] = {
+		{ "Isolated", KF_SPLIT_ISOLATED }, { "Removed", KF_SPLIT_REMOVED },
+		{ "MergedWithPrevious", KF_SPLIT_PREVIOUS }, { "MergedWithNext", KF_SPLIT_NEXT },
+		{ "Contiguous", KF_SPLIT_CONTIGUOUS }
+	};
+	const json_t *pat = json_object_get(j, "pattern");
+	const char *re = json_string_value(json_object_get(pat, "Regex"));
+	const char *lit = json_string_value(json_object_get(pat, "String"));
+	const char *how = json_string_value(json_object_get(j, "behavior"));
+	kf_buf b = { 0 };
+	kf_status rc = KF_OK;
+	size_t i = 0;
+
+	if (!re && !lit)
+		return kf_fail(err, KF_EDATA, "A Split pre-tokenizer has neither a Regex nor a String pattern.");
+	while (i < 5 && (!how || strcmp(how, ways[i].name) != 0))
+		i++;
+	if (i == 5)
+		return kf_fail(err, KF_EUNSUPPORTED, "The Split behavior \"%s\" is not one that kfuse knows.", how ? how : "");
+	if (lit)
+		rc = quote(lit, &b, err);
+	if (rc == KF_OK)
+		rc = kf_pretok_add(p, lit ? (const char *)b.data : re, ways[i].how, flag(j, "invert", false), err);
+	kf_buf_release(&b);
+	return rc;
+}
+
+static kf_status pretok_json(kf_pretok *p, const json_t *j, int depth, kf_err *err)
+{
+	const char *type = json_string_value(json_object_get(j, "type"));
+
+	if (!type || depth > 8)
+		return kf_fail(err, KF_EDATA, "A pre_tokenizer of tokenizer.json %s.", type ? "is nested too deep" : "has no type");
+	if (strcmp(type, "Sequence") == 0) {
+		const json_t *list = json_object_get(j, "pretokenizers"), *e;
+		size_t i;
+		kf_status rc;
+		if (!json_is_array(list))
+			return kf_fail(err, KF_EDATA, "A Sequence pre_tokenizer has no list of pretokenizers.");
+		json_array_foreach((json_t *)list, i, e)
+			if ((rc = pretok_json(p, e, depth + 1, err)) != KF_OK)
+				return rc;
+		return KF_OK;
+	}
+	if (strcmp(type, "ByteLevel") == 0) {
+		if (flag(j, "add_prefix_space", true)) {
+			if (p->n)
+				return kf_fail(err, KF_EUNSUPPORTED,
+					"A ByteLevel pre_tokenizer adds a space after another step has cut the text, which kfuse does not do.");
+			p->prefix_space = true;
+		}
+		return flag(j, "use_regex", true) ? kf_pretok_add(p, RE_GPT2, KF_SPLIT_ISOLATED, false, err) : KF_OK;
+	}
+	if (strcmp(type, "Split") == 0)
+		return split_json(p, j, err);
+	if (strcmp(type, "Digits") == 0)
+		return kf_pretok_add(p, RE_DIGIT,
+			flag(j, "individual_digits", false) ? KF_SPLIT_ISOLATED : KF_SPLIT_CONTIGUOUS, false, err);
+	if (strcmp(type, "Whitespace") == 0)
+		return kf_pretok_add(p, RE_WORD, KF_SPLIT_REMOVED, true, err);
+	if (strcmp(type, "WhitespaceSplit") == 0)
+		return kf_pretok_add(p, "\\s", KF_SPLIT_REMOVED, false, err);
+	if (strcmp(type, "Punctuation") == 0) {
+		const char *how = json_string_value(json_object_get(j, "behavior"));
+		if (!how || strcmp(how, "Isolated") == 0)
+			return kf_pretok_add(p, RE_PUNCT, KF_SPLIT_ISOLATED, false, err);
+		if (strcmp(how, "Contiguous") == 0)
+			return kf_pretok_add(p, RE_PUNCT, KF_SPLIT_CONTIGUOUS, false, err);
+		return kf_fail(err, KF_EUNSUPPORTED, "The Punctuation behavior \"%s\" is not one that kfuse knows.", how);
+	}
+	return kf_fail(err, KF_EUNSUPPORTED, "The pre_tokenizer \"%s\" of tokenizer.json is not one that kfuse knows.", type);
+}
+
+kf_status kf_pretok_json(kf_pretok *p, const json_t *j, kf_err *err)
+{
+	return !j || json_is_null(j) ? KF_OK : pretok_json(p, j, 0, err);
+}
+
+json_t *kf_pretok_to_json(const kf_pretok *p)
+{
+	static const char *const ways[] = { "Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous" };
+	json_t *list = json_array();
+	bool gpt2 = p->n && strcmp(p->step[p->n - 1].pattern, RE_GPT2) == 0
+		&& p->step[p->n - 1].how == KF_SPLIT_ISOLATED && !p->step[p->n - 1].invert;
+	/* A space in front comes from a ByteLevel that is the first step. */
+	if (p->prefix_space && !(gpt2 && p->n == 1))
+		json_array_append_new(list, json_pack("{s:s,s:b,s:b,s:b}", "type", "ByteLevel", "add_prefix_space", 1,
+			"trim_offsets", 1, "use_regex", 0));
+	for (int i = 0; i < p->n - gpt2; i++) {
+		const kf_pretok_step *s = &p->step[i];
+		if (strcmp(s->pattern, RE_DIGIT) == 0 && !s->invert
+			&& (s->how == KF_SPLIT_ISOLATED || s->how == KF_SPLIT_CONTIGUOUS))
+			json_array_append_new(list, json_pack("{s:s,s:b}", "type", "Digits", "individual_digits",
+				s->how == KF_SPLIT_ISOLATED));
+		else
+			json_array_append_new(list, json_pack("{s:s,s:{s:s},s:s,s:b}", "type", "Split", "pattern", "Regex",
+				s->pattern, "behavior", ways[s->how], "invert", s->invert));
+	}
+	if (gpt2 || !p->prefix_space)
+		json_array_append_new(list, json_pack("{s:s,s:b,s:b,s:b}", "type", "ByteLevel",
+			"add_prefix_space", p->prefix_space && p->n == 1, "trim_offsets", 1, "use_regex", gpt2));
+	if (json_array_size(list) == 1) {
+		json_t *only = json_incref(json_array_get(list, 0));
+		json_decref(list);
+		return only;
+	}
+	return json_pack("{s:s,s:o}", "type", "Sequence", "pretokenizers", list);
+}
+
+/* ---- running one --------------------------------------------------------------------- */
+
+kf_status kf_pretok_begin(const kf_pretok *p, kf_pretok_run *run, kf_err *err)
+{
+	memset(run, 0, sizeof *run);
+	for (int i = 0; i < p->n; i++) {
+		run->match[i] = pcre2_match_data_create(1, NULL);
+		if (!run->match[i]) {
+			kf_pretok_end(run);
+			return kf_fail(err, KF_ENOMEM, "No memory to match a pre-tokenizer pattern.");
+		}
+	}
+	return KF_OK;
+}
+
+void kf_pretok_end(kf_pretok_run *run)
+{
+	for (int i = 0; i < KF_STEPS_MAX; i++)
+		pcre2_match_data_free(run->match[i]);
+	memset(run, 0, sizeof *run);
+}
+
+typedef struct {
+	const kf_pretok *p;
+	kf_pretok_run *run;
+	kf_word_fn fn;
+	void *arg;
+	kf_err *err;
+} walk;
+
+/* One step's pieces, with one held back for the behaviours that join neighbours. */
+typedef struct {
+	const uint8_t *text;
+	size_t from, to;        /* held back; from == to: nothing */
+	bool held_match, prev_match;
+} pending;
+
+static kf_status words(const walk *w, int step, const uint8_t *text, size_t n);
+
+static kf_status flush(const walk *w, int step, pending *q)
+{
+	size_t from = q->from, to = q->to;
+	q->from = q->to = 0;
+	return from < to ? words(w, step + 1, q->text + from, to - from) : KF_OK;
+}
+
+static kf_status piece(const walk *w, int step, pending *q, size_t from, size_t to, bool match)
+{
+	kf_split how = w->p->step[step].how;
+	bool held = q->from < q->to, join = false;
+	kf_status rc = KF_OK;
+
+	if (from == to)
+		return KF_OK;
+	match ^= w->p->step[step].invert;
+	switch (how) {
+	case KF_SPLIT_ISOLATED:
+		return words(w, step + 1, q->text + from, to - from);
+	case KF_SPLIT_REMOVED:
+		return match ? KF_OK : words(w, step + 1, q->text + from, to - from);
+	case KF_SPLIT_PREVIOUS:
+		join = held && match && !q->prev_match;
+		q->prev_match = match;
+		break;
+	case KF_SPLIT_NEXT:
+		join = held && q->held_match && !match;
+		break;
+	case KF_SPLIT_CONTIGUOUS:
+		join = held && q->held_match == match;
+		break;
+	}
+	if (!join) {
+		rc = flush(w, step, q);
+		q->from = from;
+		q->held_match = match;
+	} else if (how == KF_SPLIT_NEXT) {
+		q->held_match = false;
+	}
+	q->to = to;
+	return rc;
+}
+
+static kf_status words(const walk *w, int step, const uint8_t *text, size_t n)
+{
+	if (step == w->p->n)
+		return w->fn(w->arg, text, n) ? KF_OK : KF_END;
+	const kf_pretok_step *s = &w->p->step[step];
+	pcre2_match_data *md = w->run->match[step];
+	const PCRE2_SIZE *ov = pcre2_get_ovector_pointer(md);
+	pending q = { .text = text };
+	size_t prev = 0, at = 0;
+	kf_status rc;
+
+	while (at < n) {
+		int m = pcre2_match(s->code, text, n, at, PCRE2_NO_UTF_CHECK, md, NULL);
+		if (m == PCRE2_ERROR_JIT_STACKLIMIT)
+			m = pcre2_match(s->code, text, n, at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, md, NULL);
+		if (m == PCRE2_ERROR_NOMATCH)
+			break;
+		if (m < 0) {
+			PCRE2_UCHAR why[120];
+			pcre2_get_error_message(m, why, sizeof why);
+			return kf_fail(w->err, KF_EDATA, "The pre-tokenizer pattern \"%s\" cannot be matched on this text: %s.",
+				s->pattern, (char *)why);
+		}
+		if (ov[1] <= ov[0]) { /* an empty match cuts nothing */
+			unsigned l = kf_utf8_len(text + at, n - at);
+			at += l ? l : 1;
+			continue;
+		}
+		if ((rc = piece(w, step, &q, prev, ov[0], false)) != KF_OK
+			|| (rc = piece(w, step, &q, ov[0], ov[1], true)) != KF_OK)
+			return rc;
+		prev = at = ov[1];
+	}
+	if ((rc = piece(w, step, &q, prev, n, false)) != KF_OK)
+		return rc;
+	return flush(w, step, &q);
+}
+
+kf_status kf_pretok_words(const kf_pretok *p, kf_pretok_run *run, const uint8_t *text, size_t n,
+	kf_word_fn fn, void *arg, kf_err *err)
+{
+	walk w = { p, run, fn, arg, err };
+	kf_status rc = n ? words(&w, 0, text, n) : KF_OK;
+	return rc == KF_END ? KF_OK : rc;
+}
