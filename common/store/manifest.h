@@ -1,0 +1,20 @@
+/* The manifest: what a set is made from and what its shards hold, as JSON. */
+#ifndef KF_STORE_MANIFEST_H
+#define KF_STORE_MANIFEST_H
+
+#include "common/store/store.h"
+
+/* A new manifest of a set without its shards: what manifest.part.json holds. NULL on no memory. */
+json_t *kf_manifest_new(const kf_set_spec *spec, kf_fp tokenizer);
+kf_fp kf_manifest_identity(const kf_set_spec *spec, kf_fp tokenizer);
+/* KF_OK when the manifest there was made from the same as here; else KF_EMISMATCH with what differs. */
+kf_status kf_manifest_same(const json_t *there, const json_t *here, const char *dir, kf_err *err) KF_MUST_CHECK;
+/* Read one and check its form: format, kind, shards, inputs. */
+kf_status kf_manifest_load(const char *path, json_t **out, kf_err *err) KF_MUST_CHECK;
+kf_status kf_manifest_write(const char *path, json_t *manifest, kf_err *err) KF_MUST_CHECK;
+kf_status kf_manifest_facts(const json_t *manifest, int shard, kf_shard_facts *f, kf_err *err) KF_MUST_CHECK;
+kf_status kf_manifest_add_facts(json_t *manifest, const kf_shard_facts *facts, int n, kf_err *err) KF_MUST_CHECK;
+int kf_manifest_shards(const json_t *manifest);
+kf_set_kind kf_manifest_kind(const json_t *manifest); /* KF_SET_KINDS when unknown */
+
+#endif

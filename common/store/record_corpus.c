@@ -1,0 +1,130 @@
+/* Corpus records: heads, and the text one document after another. */
+#include "common/store/store.h"
+
+enum { PLANE_HEADS, PLANE_TEXT, PLANES };
+static const char *const plane_names[] = { "heads", "text", NULL };
+#define LEVEL 15 /* written once, read by every model; the text is small beside what models say of it */
+
+struct enc {
+	kf_heads_enc heads;
+	kf_buf planes[PLANES];
+	kf_packer *packer;
+};
+
+static void enc_free(void *state)
+{
+	struct enc *e = state;
+
+	kf_heads_release(&e->heads);
+	for (int i = 0; i < PLANES; i++) kf_buf_release(&e->planes[i]);
+	kf_packer_free(e->packer);
+	kf_free(e);
+}
+
+static kf_status enc_flush(void *state, bool f32, kf_buf *out, uint32_t *docs, kf_err *err)
+{
+	struct enc *e = state;
+	kf_status rc;
+
+	(void)f32;
+	*docs = e->heads.docs;
+	kf_buf_clear(&e->planes[PLANE_HEADS]);
+	kf_heads_finish(&e->heads, &e->planes[PLANE_HEADS]);
+	rc = kf_planes_pack(e->packer, e->planes, PLANES, out, err);
+	kf_buf_clear(&e->planes[PLANE_TEXT]);
+	return rc;
+}
+
+static const kf_codec_writer codec_writer = { 'C', enc_flush, enc_free };
+
+kf_status kf_shard_put_corpus(kf_shard_writer *sw, const kf_corpus_rec *r, kf_err *err)
+{
+	struct enc *e;
+	kf_status rc;
+
+	if ((rc = kf_shard_kind(sw->kind, 1u << KF_SET_CORPUS, "corpus", err)) != KF_OK) return rc;
+	if ((rc = kf_shard_put_begin(sw, &r->head, err)) != KF_OK) return rc;
+	if (r->head.bytes && !r->text) return kf_fail(err, KF_EINVAL, "document %llu has no text", (unsigned long long)r->head.doc);
+	if (!sw->state) {
+		if (!(e = kf_zalloc(1, sizeof *e)) || !(e->packer = kf_packer_new(LEVEL))) {
+			kf_free(e);
+			return kf_fail(err, KF_ENOMEM, "no memory to write a corpus");
+		}
+		sw->state = e;
+		sw->codec = &codec_writer;
+	}
+	e = sw->state;
+	kf_heads_put(&e->heads, &r->head, 0);
+	kf_buf_put(&e->planes[PLANE_TEXT], r->text, r->head.bytes);
+	return kf_shard_put_end(sw, &r->head, 0, kf_head_hash(&r->head, kf_hash64(r->text, r->head.bytes)),
+		e->planes[PLANE_TEXT].len, err);
+}
+
+/* ---- reading ---- */
+
+struct dec {
+	kf_block_state base;
+	kf_unpacker *unpacker;
+	kf_buf planes[PLANES];
+	size_t *at; /* (docs) where each text begins */
+};
+
+static void dec_free(kf_block_state *state)
+{
+	struct dec *d = (struct dec *)state;
+
+	for (int i = 0; i < PLANES; i++) kf_buf_release(&d->planes[i]);
+	kf_unpacker_free(d->unpacker);
+	kf_arena_release(&d->base.arena);
+	kf_free(d);
+}
+
+static kf_block_state *dec_new(void)
+{
+	struct dec *d = kf_zalloc(1, sizeof *d);
+
+	if (d && !(d->unpacker = kf_unpacker_new())) {
+		kf_free(d);
+		return NULL;
+	}
+	return d ? &d->base : NULL;
+}
+
+static kf_status decode(kf_block_state *state, const uint8_t *data, size_t n, uint32_t docs, bool f32, kf_err *err)
+{
+	struct dec *d = (struct dec *)state;
+	kf_cur c = kf_cur_of(data, n);
+	size_t at = 0;
+	kf_status rc;
+
+	(void)f32;
+	kf_arena_reset(&d->base.arena);
+	if ((rc = kf_planes_unpack(d->unpacker, &c, d->planes, PLANES, err)) != KF_OK) return rc;
+	if ((rc = kf_heads_get(&d->planes[PLANE_HEADS], docs, &d->base.arena, &d->base.heads, err)) != KF_OK) return rc;
+	d->base.docs = docs;
+	if (!(d->at = KF_ARENA_NEW(&d->base.arena, size_t, docs))) return kf_fail(err, KF_ENOMEM, "no memory for %u documents", docs);
+	for (uint32_t i = 0; i < docs; i++) {
+		d->at[i] = at;
+		at += d->base.heads[i].head.bytes;
+	}
+	return at == d->planes[PLANE_TEXT].len ? KF_OK : kf_fail(err, KF_EDATA, "its text is longer or shorter than its documents");
+}
+
+const kf_codec_reader kf_codec_corpus = { 'C', dec_new, dec_free, decode, plane_names, 0 };
+
+kf_status kf_shard_next_corpus(kf_shard *s, kf_arena *arena, kf_corpus_rec *rec, kf_err *err)
+{
+	struct dec *d;
+	uint32_t i;
+	kf_status rc;
+
+	memset(rec, 0, sizeof *rec);
+	if ((rc = kf_shard_kind(s->kind, 1u << KF_SET_CORPUS, "corpus", err)) != KF_OK) return rc;
+	if ((rc = kf_shard_load(s, &i, err)) != KF_OK) return rc;
+	d = (struct dec *)s->state;
+	if ((rc = kf_head_copy(&rec->head, &d->base.heads[i].head, arena, err)) != KF_OK) return rc;
+	rec->text = (const uint8_t *)kf_arena_strdup(arena, (const char *)d->planes[PLANE_TEXT].data + d->at[i], rec->head.bytes);
+	if (!rec->text) return kf_fail(err, KF_ENOMEM, "no memory for a document of %u bytes", rec->head.bytes);
+	s->next++;
+	return KF_OK;
+}

@@ -1,0 +1,281 @@
+/* Writing sets: beginning or continuing one, and the manifest that completes it. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zstd.h>
+
+#include "common/store/manifest.h"
+#include "common/store/writer.h"
+
+struct kf_set_writer {
+	char dir[KF_PATH_MAX];
+	kf_set_kind kind;
+	bool f32;
+	int n_shards;
+	kf_fp identity;
+	json_t *manifest;
+	bool *done;                /* (n_shards) under lock */
+	pthread_mutex_t lock;
+};
+
+const char *kf_writer_dir(const kf_set_writer *w) { return w->dir; }
+int kf_writer_shards(const kf_set_writer *w) { return w->n_shards; }
+kf_set_kind kf_writer_kind(const kf_set_writer *w) { return w->kind; }
+bool kf_writer_f32(const kf_set_writer *w) { return w->f32; }
+kf_fp kf_writer_identity(const kf_set_writer *w) { return w->identity; }
+
+void kf_writer_shard_done(kf_set_writer *w, int shard)
+{
+	pthread_mutex_lock(&w->lock);
+	w->done[shard] = true;
+	pthread_mutex_unlock(&w->lock);
+}
+
+bool kf_set_shard_done(const kf_set_writer *cw, int shard)
+{
+	kf_set_writer *w = (kf_set_writer *)(uintptr_t)cw;
+	bool done;
+
+	if (shard < 0 || shard >= w->n_shards) return false;
+	pthread_mutex_lock(&w->lock);
+	done = w->done[shard];
+	pthread_mutex_unlock(&w->lock);
+	return done;
+}
+
+void kf_set_abandon(kf_set_writer *w)
+{
+	if (!w) return;
+	json_decref(w->manifest);
+	kf_free(w->done);
+	pthread_mutex_destroy(&w->lock);
+	kf_free(w);
+}
+
+/* ---- the folder ---- */
+
+/* Beginning and completing a set are done by one process at a time. A file system without
+ * locks (-1 all the same) leaves atomic renames, which suffice but for a race of two first runs. */
+static int lock_dir(const char *dir)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	while (fd >= 0 && flock(fd, LOCK_EX) < 0 && errno == EINTR)
+		;
+	return fd;
+}
+
+static void unlock_dir(int fd)
+{
+	if (fd >= 0) close(fd);
+}
+
+static bool ours(const char *name)
+{
+	return strncmp(name, "shard-", 6) == 0 || strncmp(name, "manifest.", 9) == 0 || strncmp(name, TOKENIZER, strlen(TOKENIZER)) == 0;
+}
+
+/* Look through the folder: *foreign gets a name that is not a set's, "" when there is none. With sweep, remove the
+ * temporary files of dead runs (those of kf_file_write_atomic; under the lock, so that nobody is writing one). */
+static kf_status look_around(const char *dir, bool sweep, char foreign[256], kf_err *err)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+	char path[KF_PATH_MAX];
+
+	foreign[0] = 0;
+	if (!d) return kf_fail_errno(err, "cannot list folder %s", dir);
+	while ((e = readdir(d))) {
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+		if (!ours(e->d_name)) snprintf(foreign, 256, "%s", e->d_name);
+		else if (sweep && strncmp(e->d_name, "shard-", 6) && strstr(e->d_name, ".tmp") &&
+		    kf_path_join(path, dir, e->d_name, NULL) == KF_OK)
+			unlink(path);
+	}
+	closedir(d);
+	return KF_OK;
+}
+
+static kf_status write_tokenizer(const kf_set_spec *spec, kf_err *err)
+{
+	char path[KF_PATH_MAX];
+	size_t bound = ZSTD_compressBound(spec->tokenizer_size), got;
+	uint8_t *buf;
+	kf_status rc = kf_path_join(path, spec->dir, TOKENIZER, err);
+
+	if (rc != KF_OK) return rc;
+	if (!(buf = kf_alloc(bound, 1))) return kf_fail(err, KF_ENOMEM, "no memory to write %s", path);
+	got = ZSTD_compress(buf, bound, spec->tokenizer, spec->tokenizer_size, 12);
+	if (ZSTD_isError(got)) rc = kf_fail(err, KF_ENOMEM, "cannot compress %s: %s", path, ZSTD_getErrorName(got));
+	else rc = kf_file_write_atomic(path, buf, got, err);
+	kf_free(buf);
+	return rc;
+}
+
+/* ---- beginning ---- */
+
+/* Is shard i there, whole, and of this set? Then its facts. What is there but is not that is not removed: the shard that
+ * will be made takes its place. */
+static bool shard_there(const kf_set_writer *w, int i, kf_shard_facts *f, char path[KF_PATH_MAX])
+{
+	return kf_shard_path(path, w->dir, i, NULL) == KF_OK && kf_exists(path) && kf_shard_facts_of(path, f, NULL) == KF_OK &&
+		kf_fp_equal(f->identity, w->identity);
+}
+
+/* A complete set is there: is every file of it, too? */
+static bool still_whole(const kf_set_writer *w, const json_t *manifest)
+{
+	char path[KF_PATH_MAX];
+	struct stat st;
+	kf_shard_facts f;
+
+	for (int i = 0; i < w->n_shards; i++) {
+		if (kf_shard_path(path, w->dir, i, NULL) != KF_OK || kf_manifest_facts(manifest, i, &f, NULL) != KF_OK) return false;
+		if (stat(path, &st) < 0 || (uint64_t)st.st_size != f.disk) return false;
+	}
+	if (!json_object_get(manifest, "tokenizer")) return true;
+	return kf_path_join(path, w->dir, TOKENIZER, NULL) == KF_OK && kf_exists(path);
+}
+
+static kf_status begin_locked(const kf_set_spec *spec, kf_set_writer *w, kf_set_state *state, kf_err *err)
+{
+	char manifest[KF_PATH_MAX], part[KF_PATH_MAX], path[KF_PATH_MAX], foreign[256];
+	json_t *there = NULL;
+	kf_shard_facts f;
+	bool is_part = false;
+	kf_status rc;
+
+	if ((rc = kf_path_join(manifest, w->dir, MANIFEST, err)) != KF_OK) return rc;
+	if ((rc = kf_path_join(part, w->dir, MANIFEST_PART, err)) != KF_OK) return rc;
+	if ((rc = look_around(w->dir, true, foreign, err)) != KF_OK) return rc;
+	if (kf_exists(manifest)) {
+		if ((rc = kf_manifest_load(manifest, &there, err)) != KF_OK) return rc;
+	} else if ((is_part = kf_exists(part))) {
+		if ((rc = kf_manifest_load(part, &there, err)) != KF_OK) return rc;
+	} else if (foreign[0]) {
+		return kf_fail(err, KF_EINVAL, "%s is not a shard set and has other things in it (%s); choose a new folder", w->dir,
+			foreign);
+	}
+	if (there && (rc = kf_manifest_same(there, w->manifest, w->dir, err)) != KF_OK) goto out;
+	if (there && !is_part && still_whole(w, there)) {
+		*state = KF_SET_CURRENT;
+		unlink(part); /* a run killed between writing the manifest and this */
+		/* make compares times: what is up to date must not be older than what it is made from */
+		if (utimensat(AT_FDCWD, manifest, NULL, 0) < 0 && errno != EROFS && errno != EACCES && errno != EPERM)
+			rc = kf_fail_errno(err, "cannot refresh the time of %s", manifest);
+		for (int i = 0; i < w->n_shards; i++) w->done[i] = true;
+		goto out;
+	}
+	*state = there ? KF_SET_RESUMED : KF_SET_NEW;
+	if (spec->tokenizer && (rc = write_tokenizer(spec, err)) != KF_OK) goto out;
+	if ((rc = kf_manifest_write(part, w->manifest, err)) != KF_OK) goto out;
+	if (there && !is_part && unlink(manifest) < 0) {
+		rc = kf_fail_errno(err, "cannot remove %s, whose shards are incomplete", manifest);
+		goto out;
+	}
+	for (int i = 0; there && i < w->n_shards; i++) w->done[i] = shard_there(w, i, &f, path);
+out:
+	json_decref(there);
+	return rc;
+}
+
+kf_status kf_set_begin(const kf_set_spec *spec, kf_set_writer **out, kf_set_state *state, kf_err *err)
+{
+	kf_set_writer *w;
+	kf_fp tokenizer = { 0, 0 };
+	kf_status rc;
+	int fd;
+
+	*out = NULL;
+	*state = KF_SET_NEW;
+	if (!spec->dir || !spec->dir[0]) return kf_fail(err, KF_EINVAL, "no folder was given for the output");
+	if (spec->n_shards < 1 || spec->n_shards > KF_MAX_SHARDS)
+		return kf_fail(err, KF_EINVAL, "a set has 1 to %d shards, not %d", KF_MAX_SHARDS, spec->n_shards);
+	if (spec->n_inputs < 0 || spec->n_inputs > KF_MAX_INPUTS)
+		return kf_fail(err, KF_EINVAL, "a set has at most %d inputs, not %d", KF_MAX_INPUTS, spec->n_inputs);
+	if (strlen(spec->dir) >= KF_PATH_MAX - 64) return kf_fail(err, KF_EINVAL, "path too long: %s", spec->dir);
+	if ((rc = kf_mkdirs(spec->dir, err)) != KF_OK) return rc;
+	if (!(w = kf_zalloc(1, sizeof *w))) return kf_fail(err, KF_ENOMEM, "no memory to write %s", spec->dir);
+	pthread_mutex_init(&w->lock, NULL);
+	if (spec->tokenizer) tokenizer = kf_fp_of(spec->tokenizer, spec->tokenizer_size);
+	strcpy(w->dir, spec->dir);
+	w->kind = spec->kind;
+	w->f32 = spec->f32;
+	w->n_shards = spec->n_shards;
+	w->identity = kf_manifest_identity(spec, tokenizer);
+	w->manifest = kf_manifest_new(spec, tokenizer);
+	w->done = kf_zalloc((size_t)spec->n_shards, sizeof *w->done);
+	if (!w->manifest || !w->done) {
+		kf_set_abandon(w);
+		return kf_fail(err, KF_ENOMEM, "no memory to write %s", spec->dir);
+	}
+	fd = lock_dir(w->dir);
+	rc = begin_locked(spec, w, state, err);
+	unlock_dir(fd);
+	if (rc != KF_OK) kf_set_abandon(w);
+	else *out = w;
+	return rc;
+}
+
+/* ---- completing ---- */
+
+/* All facts, with checksums; *complete false when a shard is missing. */
+static kf_status gather(kf_set_writer *w, kf_shard_facts *facts, bool *complete, kf_err *err)
+{
+	char path[KF_PATH_MAX];
+	kf_status rc;
+
+	*complete = false;
+	for (int i = 0; i < w->n_shards; i++)
+		if (!shard_there(w, i, &facts[i], path)) return KF_OK;
+	for (int i = 0; i < w->n_shards; i++) {
+		if ((rc = kf_shard_path(path, w->dir, i, err)) != KF_OK) return rc;
+		if ((rc = kf_fp_file(path, &facts[i].checksum, err)) != KF_OK) return rc;
+	}
+	*complete = true;
+	return KF_OK;
+}
+
+static kf_status commit_locked(kf_set_writer *w, json_t *stats, bool *complete, kf_err *err)
+{
+	char manifest[KF_PATH_MAX], part[KF_PATH_MAX], foreign[256];
+	kf_shard_facts *facts;
+	kf_status rc;
+
+	if ((rc = kf_path_join(manifest, w->dir, MANIFEST, err)) != KF_OK) return rc;
+	if ((rc = kf_path_join(part, w->dir, MANIFEST_PART, err)) != KF_OK) return rc;
+	if (kf_exists(manifest)) { /* another part of the job came first, or it was up to date */
+		*complete = true;
+		return KF_OK;
+	}
+	if (!(facts = kf_zalloc((size_t)w->n_shards, sizeof *facts)))
+		return kf_fail(err, KF_ENOMEM, "no memory for %d shards", w->n_shards);
+	if ((rc = gather(w, facts, complete, err)) != KF_OK || !*complete) goto out;
+	if ((rc = kf_manifest_add_facts(w->manifest, facts, w->n_shards, err)) != KF_OK) goto out;
+	if (stats) json_object_set(w->manifest, "stats", stats);
+	if ((rc = kf_manifest_write(manifest, w->manifest, err)) != KF_OK) goto out;
+	unlink(part);
+	rc = look_around(w->dir, true, foreign, err);
+out:
+	if (rc != KF_OK) *complete = false;
+	kf_free(facts);
+	return rc;
+}
+
+kf_status kf_set_commit(kf_set_writer *w, json_t *stats, bool *complete, kf_err *err)
+{
+	int fd = lock_dir(w->dir);
+	bool whole = false;
+	kf_status rc = commit_locked(w, stats, &whole, err);
+
+	unlock_dir(fd);
+	if (complete) *complete = whole;
+	kf_set_abandon(w);
+	return rc;
+}
