@@ -35,10 +35,12 @@ include deps.mk
 
 # ---- sources ----------------------------------------------------------------
 
+# A stage's library may stand before its program does.
+FOLDERS := extract align fuse train merge eval data inspect
 STAGES := $(patsubst %/main.c,%,$(wildcard */main.c))
 PROGRAMS := $(patsubst %/kf-data,%/kf-prepare,$(STAGES:%=$B/bin/kf-%))
 
-LIB_SRC := $(wildcard common/*/*.c common/*/*/*.c common/*/*.cc) $(filter-out %/main.c,$(wildcard $(STAGES:%=%/*.c)))
+LIB_SRC := $(wildcard common/*/*.c common/*/*/*.c common/*/*.cc) $(filter-out %/main.c,$(wildcard $(FOLDERS:%=%/*.c)))
 LIB_OBJ := $(patsubst %,$B/obj/%.o,$(basename $(LIB_SRC)))
 UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
 UNIT := $(UNIT_SRC:tests/unit/%.c=$B/tests/%)
