@@ -1,0 +1,80 @@
+/* kf-align: a source's logits told in the target's vocabulary. */
+#include <stdio.h>
+
+#include "align/align.h"
+#include "common/base/opt.h"
+#include "common/base/progress.h"
+
+static struct {
+	const char *source, *target, *out;
+	int method, map, precision;
+	kf_common common;
+} o;
+
+static const kf_opt table[] = {
+	{ "source", KF_OPT_STRING, &o.source, "DIR", "logits of the source model", .flags = KF_OPT_REQUIRED },
+	{ "target", KF_OPT_STRING, &o.target, "DIR", "logits of the target model, for its tokens and tokenizer", .flags = KF_OPT_REQUIRED },
+	{ "out", KF_OPT_STRING, &o.out, "DIR", "where the aligned set goes", .flags = KF_OPT_REQUIRED },
+	{ "method", KF_OPT_CHOICE, &o.method, "byte|dtw", "along the bytes, or FuseLLM's warping of token strings", .flags = KF_OPT_SHAPES },
+	{ "vocab-map", KF_OPT_CHOICE, &o.map, "prefix|exact", "first token of the bytes, or the token of the same string (dtw)",
+		.flags = KF_OPT_SHAPES },
+	{ "precision", KF_OPT_CHOICE, &o.precision, "source|packed|f32", "of the numbers stored; source: as the source's set has them",
+		.flags = KF_OPT_SHAPES },
+	KF_OPT_COMMON(&o.common),
+	KF_OPT_SHARD(&o.common),
+	{ 0 }
+};
+
+static const kf_program program = {
+	.name = "kf-align",
+	.summary = "Tell what a source model predicted in the target's vocabulary.",
+	.usage = "--source DIR --target DIR --out DIR [options]",
+	.notes = "Both sets must be of one corpus. --method byte covers every position that the source covers; its ce sums to\n"
+		"the source's own log-likelihood of the text. --method dtw --vocab-map exact is FuseLLM's way, for comparison.",
+	.opts = table,
+};
+
+static void print_row(const char *name, const json_t *s)
+{
+	double bytes = json_number_value(json_object_get(s, "bytes"));
+
+	fprintf(stderr, "  %-14s %9.0f tokens %10.0f bytes  coverage %5.1f %%  ce %7.4f nats/token %7.4f /byte  mass kept %5.1f %%"
+		"  -ln q(label) %6.3f\n", name, json_number_value(json_object_get(s, "tokens")), bytes,
+		100 * json_number_value(json_object_get(s, "coverage")), json_number_value(json_object_get(s, "ce")),
+		json_number_value(json_object_get(s, "ce_byte")), 100 * json_number_value(json_object_get(s, "mass")),
+		json_number_value(json_object_get(s, "label_nll")));
+}
+
+static kf_status run(const kf_list *operands, kf_err *err)
+{
+	kf_align_opts a = { .source = o.source, .target = o.target, .out = o.out, .method = (kf_align_method)o.method,
+		.map = (kf_align_map)o.map, .precision = o.precision, .shard = o.common.shard, .program = program.name,
+		.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress };
+	kf_pool *pool = NULL;
+	kf_set_state state;
+	json_t *stats = NULL;
+	const char *name;
+	json_t *item;
+	kf_status rc;
+
+	(void)operands;
+	if (!(a.record = kf_opt_record(&program))) return kf_fail(err, KF_ENOMEM, "No memory for the options' record");
+	if ((rc = kf_pool_new((int)o.common.threads, &pool, err)) != KF_OK) goto out;
+	if ((rc = kf_align_run(&a, pool, &state, &stats, err)) != KF_OK) goto out;
+	if (o.common.quiet) goto out;
+	if (state == KF_SET_CURRENT) fprintf(stderr, "%s: up to date\n", o.out);
+	if (stats) {
+		json_object_foreach(json_object_get(stats, "domains"), name, item) print_row(*name ? name : "(no domain)", item);
+		print_row("all", json_object_get(stats, "all"));
+	}
+out:
+	json_decref(stats);
+	json_decref(a.record);
+	kf_pool_free(pool);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	return kf_main(&program, argc, argv, run);
+}
