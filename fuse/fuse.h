@@ -1,0 +1,106 @@
+/* Fusion: one distribution a position out of the target's own and the aligned sources'.
+ *
+ * Models are compared on the same bytes: the positions where every one of them (the target's
+ * own takes part unless told otherwise) has a ce.
+ *
+ *   CE       of a document, nats per byte over those positions, times the document's bytes per target
+ *            token, so that the scale is the papers'. KF_FUSE_TOKEN: the papers' own, the mean over
+ *            each model's own tokens, which says as much about tokenizers as about models.
+ *            At token level: the ce of that position (all models' are about the same bytes).
+ *   min-ce   the distribution of the model with the lowest CE (ties: the first)
+ *   avg-ce   the mixture with weights softmax over models of exp(-CE), which are
+ *            exp(exp(-CE_i)) / sum over j of exp(exp(-CE_j)): FuseLLM's, gentle on purpose
+ *   level    sequence: one choice, or set of weights, a document; token: one a position. Position n
+ *            (after the text) has no ce and takes the document's.
+ *
+ * Where a model has no distribution the weights are renormalised over the others (min-ce: the best of
+ * the others); where none has, there is none. Where there is nothing to compare, weights are equal.
+ *
+ * The target's own distribution is its stored candidates and the label, whose probability is known from
+ * ce; the rest is tail. Mixing adds probabilities, tails included, with the weights. Other tokens' q
+ * below KF_FUSE_MIN joins the tail.
+ *
+ * The fused ce is the mixture's as known best: -ln of sum over the position's models of w_i exp(-ce_i), from each
+ * model's own ce rather than from the label's share in the sparse q, which the cut candidates make too small.
+ */
+#ifndef KF_FUSE_FUSE_H
+#define KF_FUSE_FUSE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "common/base/mem.h"
+#include "common/base/pool.h"
+#include "common/store/record.h"
+
+typedef enum { KF_FUSE_MIN_CE, KF_FUSE_AVG_CE } kf_fuse_function;
+typedef enum { KF_FUSE_BY_SEQUENCE, KF_FUSE_BY_TOKEN } kf_fuse_level;
+typedef enum { KF_FUSE_BYTE, KF_FUSE_TOKEN } kf_fuse_metric;
+typedef enum { KF_FUSE_WEIGHT_NONE, KF_FUSE_WEIGHT_ADVANTAGE } kf_fuse_weight;
+
+#define KF_FUSE_MIN 1e-6f
+#define KF_FUSE_MODELS 64   /* at most, the target included */
+
+typedef struct {
+	kf_fuse_function function;
+	kf_fuse_level level;
+	kf_fuse_metric metric;
+	bool with_target;       /* the target's own distribution takes part */
+	/* advantage: every position of a document gets the weight clamp(a / full, 0, 1), a = 1 - (fused ce / the target's own ce)
+	 * over the compared bytes: text about which the mixture knows no more than the target is left to CLM. */
+	kf_fuse_weight weight;
+	double full;            /* the advantage at which the fusion counts in full, > 0 */
+} kf_fuse_how;
+
+/* What happened to one document. Model 0 is the target when it takes part, then the sources in order. */
+typedef struct {
+	int models;
+	double bytes, tokens;             /* compared */
+	double target_ce, fused_ce;       /* nats over them; the target's whether it takes part or not */
+	double ce[KF_FUSE_MODELS];        /* nats over them */
+	double share[KF_FUSE_MODELS];     /* sum of weights over the positions with a label */
+	double positions;                 /* of those, with a distribution */
+	int best;                         /* lowest CE, -1 when there was nothing to compare */
+	double weight;                    /* fusion's, of the document: 1 unless asked otherwise */
+} kf_fuse_tally;
+
+/* Fuse a document. aligned (m): to target's tokens (KF_EMISMATCH otherwise). out lives in arena but for what is the
+ * target's: tokens, start, head's strings. KF_EINVAL when there is no model at all. */
+kf_status kf_fuse_doc(const kf_fuse_how *how, const kf_logits_rec *target, const kf_dist_rec *aligned, int m,
+	kf_arena *arena, kf_dist_rec *out, kf_fuse_tally *tally, kf_err *err) KF_MUST_CHECK;
+
+/* exp(exp(-x_i)) / sum over j; x in nats, n > 0; NAN anywhere: equal. */
+void kf_fuse_weights(const double *x, int n, double *w);
+
+/* Tallies by domain. */
+typedef struct {
+	char domain[64];
+	double docs, tokens, bytes;       /* bytes and tokens compared */
+	double target_ce, fused_ce, positions, weight;
+	double ce[KF_FUSE_MODELS], share[KF_FUSE_MODELS], won[KF_FUSE_MODELS]; /* won: documents with the lowest CE */
+} kf_fuse_stat;
+
+typedef struct { kf_fuse_stat *item; int n, cap; } kf_fuse_stats;
+void kf_fuse_stats_release(kf_fuse_stats *s);
+kf_status kf_fuse_stats_doc(kf_fuse_stats *s, const char *domain, const kf_fuse_tally *t, kf_err *err) KF_MUST_CHECK;
+kf_status kf_fuse_stats_add(kf_fuse_stats *to, const kf_fuse_stats *from, kf_err *err) KF_MUST_CHECK;
+/* {"models": [names], "all": {...}, "domains": {NAME: {...}}}; in each: documents, tokens, bytes, target and fused
+ * ce_byte, and "models": {name: {ce_byte, share, documents_won}}. NULL on no memory. names (models). */
+json_t *kf_fuse_stats_json(const kf_fuse_stats *s, const char *const *names, int models);
+
+typedef struct {
+	const char *target, *out;            /* folders of sets */
+	const char *const *aligned;
+	int n_aligned;
+	kf_fuse_how how;
+	int precision;                       /* 0 as the aligned sets, 1 packed, 2 f32 */
+	const char *shard;                   /* "I/N" or NULL */
+	int progress;
+	json_t *record;                      /* options that shape the content (kf_opt_record), borrowed */
+	const char *program;
+} kf_fuse_opts;
+
+/* As kf_align_run: *stats may come back NULL when the set was up to date or this was a part of an array job. */
+kf_status kf_fuse_run(const kf_fuse_opts *o, kf_pool *pool, kf_set_state *state, json_t **stats, kf_err *err) KF_MUST_CHECK;
+
+#endif
