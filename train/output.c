@@ -1,0 +1,213 @@
+#include "train/output.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "train/checkpoint.h"
+
+#define MAX_JSON ((size_t)1 << 24)
+
+kf_status kf_write_json(const char *path, const json_t *value, kf_err *err)
+{
+	char *text = json_dumps(value, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
+	kf_buf b = { 0 };
+	kf_status rc;
+
+	if (!text)
+		return kf_fail(err, KF_ENOMEM, "No memory to write %s.", path);
+	kf_buf_put(&b, text, strlen(text));
+	kf_buf_u8(&b, '\n');
+	free(text);
+	if ((rc = kf_buf_check(&b, err)) == KF_OK)
+		rc = kf_file_write_atomic(path, b.data, b.len, err);
+	kf_buf_release(&b);
+	return rc;
+}
+
+static kf_status read_json(const char *path, json_t **out, kf_err *err)
+{
+	kf_buf b = { 0 };
+	json_error_t bad;
+	kf_status rc = kf_file_read(path, MAX_JSON, &b, err);
+
+	*out = NULL;
+	if (rc == KF_OK && !(*out = json_loadb((char *)b.data, b.len, 0, &bad)))
+		rc = kf_fail(err, KF_EDATA, "%s is no JSON: %s.", path, bad.text);
+	kf_buf_release(&b);
+	return rc;
+}
+
+/* A few words on what differs between two objects of one part ("options", "inputs"). */
+static void say_difference(char *text, size_t size, const char *part, const json_t *was, const json_t *is)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach((json_t *)is, key, value) {
+		const json_t *old = json_object_get(was, key);
+		size_t at = strlen(text);
+
+		if (old && json_equal((json_t *)old, value))
+			continue;
+		if (strcmp(part, "inputs") == 0) {
+			snprintf(text + at, size - at, "%sanother %s", at ? ", " : "", key);
+		} else {
+			char *a = old ? json_dumps(old, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) : NULL;
+			char *b = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+
+			snprintf(text + at, size - at, "%s--%s was %s and is %s", at ? ", " : "", key, a ? a : "not given", b ? b : "?");
+			free(a);
+			free(b);
+		}
+	}
+	json_object_foreach((json_t *)was, key, value)
+		if (!json_object_get(is, key)) {
+			size_t at = strlen(text);
+			snprintf(text + at, size - at, "%sno %s", at ? ", " : "", key);
+		}
+}
+
+static kf_status compare(const char *out, const json_t *was, const json_t *is, kf_err *err)
+{
+	static const char *const PARTS[] = { "options", "inputs" };
+	char text[512] = "";
+
+	for (int i = 0; i < 2; i++)
+		say_difference(text, sizeof text, PARTS[i], json_object_get(was, PARTS[i]), json_object_get(is, PARTS[i]));
+	if (!text[0])
+		return KF_OK;
+	return kf_fail(err, KF_EMISMATCH, "%s holds another training run (%s). Choose another --out, or give --restart to replace it.",
+		out, text);
+}
+
+/* Remove what a run of ours leaves behind, and nothing else. */
+static kf_status clear(const char *out, kf_err *err)
+{
+	static const char *const OURS[] = { "state", "epoch-*", "kfuse.json", "config.json", "generation_config.json",
+		"model*.safetensors", "model.safetensors.index.json", "log.jsonl" };
+	DIR *d = opendir(out);
+	struct dirent *e;
+	kf_status rc = KF_OK;
+
+	if (!d)
+		return errno == ENOENT ? KF_OK : kf_fail_errno(err, "Cannot read the folder %s", out);
+	while (rc == KF_OK && (e = readdir(d)))
+		for (size_t i = 0; i < sizeof OURS / sizeof OURS[0]; i++)
+			if (fnmatch(OURS[i], e->d_name, 0) == 0) {
+				char path[KF_PATH_MAX];
+
+				if ((rc = kf_path_join(path, out, e->d_name, err)) == KF_OK)
+					rc = kf_remove_tree(path, err);
+				break;
+			}
+	closedir(d);
+	return rc;
+}
+
+static kf_status is_empty(const char *out, bool *empty, kf_err *err)
+{
+	DIR *d = opendir(out);
+	struct dirent *e;
+
+	*empty = true;
+	if (!d)
+		return errno == ENOENT ? KF_OK : kf_fail_errno(err, "Cannot read the folder %s", out);
+	while ((e = readdir(d)))
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			*empty = false;
+	closedir(d);
+	return KF_OK;
+}
+
+kf_status kf_output_begin(const char *out, const json_t *identity, bool restart, kf_out_state *state, kf_err *err)
+{
+	char done[KF_PATH_MAX], config[KF_PATH_MAX], dir[KF_PATH_MAX], started[KF_PATH_MAX], trained[KF_PATH_MAX];
+	const char *found;
+	json_t *was = NULL;
+	kf_status rc;
+	bool empty;
+
+	*state = KF_OUT_NEW;
+	if ((rc = kf_path_join(done, out, "kfuse.json", err)) != KF_OK ||
+	    (rc = kf_path_join(config, out, "config.json", err)) != KF_OK ||
+	    (rc = kf_path_join(dir, out, "state", err)) != KF_OK ||
+	    (rc = kf_path_join(started, dir, "identity.json", err)) != KF_OK ||
+	    (rc = kf_path_join(trained, dir, "kfuse.json", err)) != KF_OK)
+		return rc;
+	found = kf_exists(trained) ? trained : kf_exists(done) && kf_exists(config) ? done :
+		kf_exists(started) ? started : kf_exists(done) ? done : NULL;
+	if (found && restart) {
+		if ((rc = clear(out, err)) != KF_OK)
+			return rc;
+		found = NULL;
+	} else if (found) {
+		if ((rc = read_json(found, &was, err)) == KF_OK)
+			rc = compare(out, was, identity, err);
+		json_decref(was);
+		if (rc != KF_OK)
+			return rc;
+		if (found == done && kf_exists(config)) {
+			*state = KF_OUT_CURRENT;
+			utimensat(AT_FDCWD, done, NULL, 0);
+			utimensat(AT_FDCWD, config, NULL, 0);
+			return KF_OK;
+		}
+		*state = found == trained ? KF_OUT_TRAINED : found == started ? KF_OUT_STARTED : KF_OUT_NEW;
+	} else {
+		if ((rc = is_empty(out, &empty, err)) != KF_OK)
+			return rc;
+		if (!empty)
+			return kf_fail(err, KF_EINVAL, "%s is not empty and holds no training run. Choose another --out.", out);
+	}
+	if ((rc = kf_mkdirs(dir, err)) != KF_OK)
+		return rc;
+	return *state == KF_OUT_NEW ? kf_write_json(started, identity, err) : KF_OK;
+}
+
+static kf_status move(const char *from_dir, const char *name, const char *to_dir, kf_err *err)
+{
+	char from[KF_PATH_MAX], to[KF_PATH_MAX];
+	kf_status rc;
+
+	if ((rc = kf_path_join(from, from_dir, name, err)) != KF_OK || (rc = kf_path_join(to, to_dir, name, err)) != KF_OK)
+		return rc;
+	if (rename(from, to) != 0)
+		return kf_fail_errno(err, "Cannot move %s to %s", from, to);
+	return KF_OK;
+}
+
+kf_status kf_output_publish(const char *out, bool keep, kf_err *err)
+{
+	char dir[KF_PATH_MAX], best[KF_PATH_MAX];
+	struct dirent *e;
+	bool config = false;
+	kf_status rc;
+	DIR *d;
+
+	if ((rc = kf_path_join(dir, out, "state", err)) != KF_OK || (rc = kf_path_join(best, dir, "best", err)) != KF_OK)
+		return rc;
+	/* config.json last: a folder without it is no model to anybody. Killed on the way, the next run goes on. */
+	if ((d = opendir(best))) {
+		while (rc == KF_OK && (e = readdir(d))) {
+			if (e->d_name[0] == '.')
+				continue;
+			if (strcmp(e->d_name, "config.json") == 0)
+				config = true;
+			else
+				rc = move(best, e->d_name, out, err);
+		}
+		closedir(d);
+		if (rc == KF_OK && config)
+			rc = move(best, "config.json", out, err);
+	}
+	if (rc != KF_OK || (rc = move(dir, "kfuse.json", out, err)) != KF_OK || (rc = kf_sync_dir(out, err)) != KF_OK)
+		return rc;
+	return keep ? kf_remove_tree(best, err) : kf_remove_tree(dir, err);
+}

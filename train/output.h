@@ -1,0 +1,35 @@
+/* The folder a training run makes: whose it is, what may be done with it, and how it becomes whole.
+ *
+ *     OUT/config.json, *.safetensors, tokenizer files   the model, there only when training is done
+ *     OUT/kfuse.json                                     what made it; the mark of a finished run
+ *     OUT/log.jsonl                                      a record a step and a validation
+ *     OUT/epoch-N/                                       with --keep-epochs
+ *     OUT/state/                                         while running: identity.json, checkpoints, the model
+ *                                                        to be published (best/), kfuse.json once trained
+ */
+#ifndef KF_TRAIN_OUTPUT_H
+#define KF_TRAIN_OUTPUT_H
+
+#include <jansson.h>
+
+#include "common/base/file.h"
+#include "train/train.h"
+
+typedef enum {
+	KF_OUT_NEW,        /* nothing there, or begun anew */
+	KF_OUT_STARTED,    /* the same run was here: continue from its checkpoint if it has one */
+	KF_OUT_TRAINED,    /* the same run ended: publish */
+	KF_OUT_CURRENT     /* finished: nothing to do; time stamps were refreshed */
+} kf_out_state;
+
+/* Look at OUT and make OUT/state. identity: {"options": {...}, "inputs": {...}}. KF_EMISMATCH names what differs
+ * from the run that was here; KF_EINVAL for a folder with other things in it. */
+kf_status kf_output_begin(const char *out, const json_t *identity, bool restart, kf_out_state *state, kf_err *err) KF_MUST_CHECK;
+
+/* Move state/best's files into OUT, then state/kfuse.json; remove state unless keep. */
+kf_status kf_output_publish(const char *out, bool keep, kf_err *err) KF_MUST_CHECK;
+
+/* Write JSON so that it is there whole or not at all. */
+kf_status kf_write_json(const char *path, const json_t *value, kf_err *err) KF_MUST_CHECK;
+
+#endif

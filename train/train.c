@@ -1,0 +1,444 @@
+#include "train/train.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/base/opt.h"
+#include "common/base/progress.h"
+#include "train/checkpoint.h"
+#include "train/data.h"
+#include "train/optim.h"
+#include "train/output.h"
+#include "train/valid.h"
+
+typedef struct {
+	const kf_train_opts *o;
+	kf_exec *x;
+	kf_weights *weights;
+	kf_tokenizer *tokenizer;
+	kf_set *set;
+	kf_docs *docs;
+	kf_valid valid;
+	kf_model *model;
+	kf_optim optim;
+	kf_pack pack;
+	kf_micro micro;
+	kf_plan plan;
+	kf_arena arena;
+	kf_progress bar;
+	json_t *identity;
+	FILE *log;
+	char state[KF_PATH_MAX], best[KF_PATH_MAX], log_path[KF_PATH_MAX];
+	kf_dtype dtype;
+
+	int64_t total;             /* steps of the whole run */
+	/* What a checkpoint holds besides the optimizer's. */
+	int64_t step, tokens;      /* done */
+	int best_epoch;            /* 0: none yet */
+	double best_valid, loss;
+	int64_t log_bytes;         /* of log.jsonl when it was made */
+} trainer;
+
+/* ---- what makes the run what it is -------------------------------------------------- */
+
+static int add_fp(json_t *o, const char *key, kf_fp fp)
+{
+	char hex[KF_FP_HEX];
+
+	kf_fp_hex(fp, hex);
+	return json_object_set_new(o, key, json_string(hex));
+}
+
+static kf_status make_identity(trainer *t, kf_err *err)
+{
+	json_t *inputs = json_object();
+	kf_status rc;
+	kf_fp fp;
+
+	if ((rc = kf_weights_fp(t->weights, &fp, err)) != KF_OK) {
+		json_decref(inputs);
+		return rc;
+	}
+	if (add_fp(inputs, "model", fp) != 0 || add_fp(inputs, "tokenizer", kf_tokenizer_fp(t->tokenizer)) != 0 ||
+	    add_fp(inputs, "targets", kf_set_fp(t->set)) != 0 ||
+	    (t->o->valid && add_fp(inputs, "valid", t->valid.fp) != 0)) {
+		json_decref(inputs);
+		return kf_fail(err, KF_ENOMEM, "No memory for the run's identity.");
+	}
+	t->identity = json_pack("{s:s, s:s, s:O, s:o}", "program", "kf-train", "version", KF_VERSION, "options",
+		t->o->record, "inputs", inputs);
+	return t->identity ? KF_OK : kf_fail(err, KF_ENOMEM, "No memory for the run's identity.");
+}
+
+/* ---- log -------------------------------------------------------------------------------- */
+
+/* Continue the log at the byte where the checkpoint found it. */
+static kf_status open_log(trainer *t, kf_err *err)
+{
+	if (!(t->log = fopen(t->log_path, t->log_bytes ? "r+b" : "wb")) && errno == ENOENT)
+		t->log = fopen(t->log_path, "wb");
+	if (!t->log)
+		return kf_fail_errno(err, "Cannot open the log %s", t->log_path);
+	if (fseek(t->log, 0, SEEK_END) != 0)
+		return kf_fail_errno(err, "Cannot read the log %s", t->log_path);
+	if (ftell(t->log) > t->log_bytes && ftruncate(fileno(t->log), t->log_bytes) != 0)
+		return kf_fail_errno(err, "Cannot shorten the log %s", t->log_path);
+	if (fseek(t->log, 0, SEEK_END) != 0)
+		return kf_fail_errno(err, "Cannot read the log %s", t->log_path);
+	return KF_OK;
+}
+
+static json_t *number(double v)
+{
+	return isfinite(v) ? json_real(v) : json_null();
+}
+
+/* Write a record, which is released. */
+static kf_status log_record(trainer *t, json_t *r, kf_err *err)
+{
+	int failed = !r || json_dumpf(r, t->log, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(12)) != 0 ||
+		fputc('\n', t->log) == EOF || fflush(t->log) != 0;
+
+	json_decref(r);
+	return failed ? kf_fail_errno(err, "Cannot write the log %s", t->log_path) : KF_OK;
+}
+
+/* ---- checkpoints -------------------------------------------------------------------------- */
+
+static kf_status save(trainer *t, kf_err *err)
+{
+	json_t *state;
+	kf_status rc;
+
+	if (fsync(fileno(t->log)) != 0)
+		return kf_fail_errno(err, "Cannot write the log %s", t->log_path);
+	t->log_bytes = ftell(t->log);
+	state = json_pack("{s:O, s:I, s:I, s:i, s:o, s:o, s:I}", "identity", t->identity, "step", (json_int_t)t->step,
+		"tokens", (json_int_t)t->tokens, "best_epoch", t->best_epoch, "best_valid", number(t->best_valid),
+		"loss", number(t->loss), "log_bytes", (json_int_t)t->log_bytes);
+	if (!state)
+		return kf_fail(err, KF_ENOMEM, "No memory for a checkpoint's state.");
+	rc = kf_checkpoint_write(t->state, t->step, state, &t->optim, err);
+	json_decref(state);
+	return rc;
+}
+
+static kf_status restore(trainer *t, kf_err *err)
+{
+	json_t *state, *best, *loss;
+	json_int_t step, tokens, log_bytes;
+	kf_status rc = kf_checkpoint_read(t->state, &t->optim, &state, err);
+
+	if (rc == KF_ENOTFOUND && !t->o->resume)
+		return KF_OK;
+	if (rc != KF_OK)
+		return rc;
+	if (json_unpack(state, "{s:I, s:I, s:i, s:o, s:o, s:I}", "step", &step, "tokens", &tokens, "best_epoch", &t->best_epoch,
+	    "best_valid", &best, "loss", &loss, "log_bytes", &log_bytes) != 0 || step < 0 || step > t->total || tokens < 0 ||
+	    log_bytes < 0)
+		rc = kf_fail(err, KF_EDATA, "The checkpoint in %s is not this run's; --restart begins anew.", t->state);
+	else {
+		t->step = step;
+		t->tokens = tokens;
+		t->log_bytes = log_bytes;
+		t->best_valid = json_is_real(best) ? json_real_value(best) : NAN;
+		t->loss = json_is_real(loss) ? json_real_value(loss) : NAN;
+	}
+	json_decref(state);
+	return rc;
+}
+
+/* ---- a step --------------------------------------------------------------------------------- */
+
+static kf_status run_micro(trainer *t, kf_loss *sum, kf_err *err)
+{
+	kf_loss_query q;
+	kf_loss loss;
+	kf_status rc;
+
+	if (t->micro.T == 0)
+		return KF_OK;
+	kf_micro_finish(&t->micro);
+	q = t->micro.query;
+	q.lambda = kf_lambda_at(t->o, t->step + 1, t->total);
+	q.temperature = t->o->temperature;
+	q.kind = (kf_loss_kind)t->o->loss;
+	q.tail = (kf_tail_kind)t->o->tail;
+	if ((rc = kf_model_loss(t->model, &t->micro.batch, &q, true, &loss, err)) != KF_OK)
+		return rc;
+	sum->loss += loss.loss;
+	sum->clm += loss.clm;
+	sum->fusion += loss.fusion;
+	sum->rows += loss.rows;
+	sum->clm_rows += loss.clm_rows;
+	sum->fusion_rows += loss.fusion_rows;
+	t->tokens += t->micro.T;
+	kf_progress_add(&t->bar, t->micro.T);
+	kf_micro_clear(&t->micro);
+	return KF_OK;
+}
+
+/* Documents [first, last) of the epoch's order, in micro-batches. */
+static kf_status run_docs(trainer *t, uint64_t first, uint64_t last, kf_loss *sum, kf_err *err)
+{
+	kf_status rc;
+
+	kf_micro_clear(&t->micro);
+	for (uint64_t i = first; i < last; i++) {
+		uint64_t doc = t->plan.order[i];
+		kf_dist_rec rec;
+
+		if (t->micro.T + (int64_t)t->docs->rows[doc] > t->o->micro_tokens && (rc = run_micro(t, sum, err)) != KF_OK)
+			return rc;
+		kf_arena_reset(&t->arena);
+		if ((rc = t->docs->get(t->docs, doc, &t->arena, &rec, err)) != KF_OK ||
+		    (rc = kf_micro_add(&t->micro, &t->pack, &rec, err)) != KF_OK)
+			return rc;
+	}
+	return run_micro(t, sum, err);
+}
+
+static kf_status run_step(trainer *t, int64_t epoch, uint64_t first, uint64_t last, kf_err *err)
+{
+	double start = kf_now(), norm, lr, scale;
+	int64_t before = t->tokens;
+	kf_loss sum = { 0 };
+	kf_status rc;
+
+	kf_model_zero_grad(t->model);
+	if ((rc = run_docs(t, first, last, &sum, err)) != KF_OK)
+		return rc;
+	/* The loss is the mean over the step's rows, however they were cut into micro-batches. */
+	scale = sum.rows ? 1.0 / (double)sum.rows : 0;
+	norm = kf_optim_norm(&t->optim) * scale;
+	t->loss = sum.loss * scale;
+	t->step++;
+	if (!isfinite(norm) || !isfinite(t->loss))
+		return kf_fail(err, KF_EDATA, "Step %lld: the loss or its gradient is not finite. A lower --lr may help.",
+			(long long)t->step);
+	if (t->o->clip > 0 && norm > t->o->clip)
+		scale *= t->o->clip / norm;
+	lr = kf_lr_at(t->o, t->step, t->total);
+	if (sum.rows)
+		kf_optim_step(&t->optim, t->o, lr, scale, t->step);
+	kf_progress_note(&t->bar, "loss %.4f", t->loss);
+	return log_record(t, json_pack("{s:I, s:I, s:I, s:f, s:o, s:o, s:f, s:f, s:f, s:f}", "step", (json_int_t)t->step,
+		"epoch", (json_int_t)epoch, "tokens", (json_int_t)t->tokens, "loss", t->loss,
+		"clm", number(sum.clm_rows ? sum.clm / (double)sum.clm_rows : NAN),
+		"fusion", number(sum.fusion_rows ? sum.fusion / (double)sum.fusion_rows : NAN),
+		"lambda", kf_lambda_at(t->o, t->step, t->total), "lr", lr, "grad_norm", norm,
+		"tokens_per_second", (double)(t->tokens - before) / (kf_now() - start)), err);
+}
+
+/* ---- ends of epochs, and of the run --------------------------------------------------------- */
+
+static kf_status write_model(trainer *t, const char *dir, kf_err *err)
+{
+	kf_status rc = kf_remove_tree(dir, err);
+
+	return rc == KF_OK ? kf_model_write(t->model, dir, t->dtype, t->tokenizer, err) : rc;
+}
+
+static kf_status end_epoch(trainer *t, int64_t epoch, kf_err *err)
+{
+	double bits = NAN;
+	bool best = epoch > 0;
+	kf_status rc;
+
+	if (t->o->valid) {
+		if ((rc = kf_valid_run(&t->valid, t->model, &bits, err)) != KF_OK)
+			return rc;
+		best = epoch > 0 && (t->best_epoch == 0 || bits < t->best_valid);
+		if ((rc = log_record(t, json_pack("{s:I, s:I, s:f, s:b}", "epoch", (json_int_t)epoch, "step", (json_int_t)t->step,
+		     "valid_bits_per_byte", bits, "best", best), err)) != KF_OK)
+			return rc;
+	}
+	if (epoch > 0 && t->o->keep_epochs) {
+		char dir[KF_PATH_MAX], name[32];
+
+		snprintf(name, sizeof name, "epoch-%lld", (long long)epoch);
+		if ((rc = kf_path_join(dir, t->o->out, name, err)) != KF_OK || (rc = write_model(t, dir, err)) != KF_OK)
+			return rc;
+	}
+	if (best) {
+		t->best_epoch = (int)epoch;
+		t->best_valid = bits;
+	}
+	/* Without validation the last epoch is the best: written once, at the end. */
+	return best && (t->o->valid || t->step == t->total) ? write_model(t, t->best, err) : KF_OK;
+}
+
+static kf_status run_epochs(trainer *t, kf_err *err)
+{
+	int64_t steps = kf_plan_steps(t->docs, t->o->batch_tokens);
+	kf_status rc;
+
+	if (t->step == 0 && t->o->valid && (rc = end_epoch(t, 0, err)) != KF_OK)
+		return rc;
+	while (t->step < t->total) {
+		int64_t epoch = t->step / steps + 1;
+
+		if ((rc = kf_plan_epoch(&t->plan, t->docs, t->o->batch_tokens, (uint64_t)t->o->seed, epoch, err)) != KF_OK)
+			return rc;
+		for (int64_t s = t->step % steps; s < steps && t->step < t->total; s++) {
+			if ((rc = run_step(t, epoch, t->plan.first[s], t->plan.first[s + 1], err)) != KF_OK)
+				return rc;
+			if ((s + 1 == steps || t->step == t->total) && (rc = end_epoch(t, epoch, err)) != KF_OK)
+				return rc;
+			if (t->o->save_every && t->step % t->o->save_every == 0 && t->step < t->total &&
+			    (rc = save(t, err)) != KF_OK)
+				return rc;
+		}
+	}
+	return KF_OK;
+}
+
+/* The record of what was done; its presence in state says that training is over. */
+static kf_status write_provenance(trainer *t, kf_err *err)
+{
+	char path[KF_PATH_MAX];
+	json_t *j = json_deep_copy(t->identity);
+	kf_status rc;
+
+	if (!j || json_object_set_new(j, "paths", json_pack("{s:s, s:s, s:s?}", "model", t->o->model, "targets", t->o->targets,
+	    "valid", t->o->valid)) != 0 ||
+	    json_object_set_new(j, "result", json_pack("{s:I, s:I, s:i, s:o, s:o}", "steps", (json_int_t)t->step,
+	    "tokens", (json_int_t)t->tokens, "epoch", t->best_epoch, "valid_bits_per_byte", number(t->best_valid),
+	    "loss", number(t->loss))) != 0)
+		rc = kf_fail(err, KF_ENOMEM, "No memory for the run's record.");
+	else if ((rc = kf_path_join(path, t->state, "kfuse.json", err)) == KF_OK)
+		rc = kf_write_json(path, j, err);
+	json_decref(j);
+	return rc;
+}
+
+/* ---- the run ---------------------------------------------------------------------------------- */
+
+static kf_status open_inputs(trainer *t, kf_err *err)
+{
+	const kf_train_opts *o = t->o;
+	const kf_arch *arch;
+	kf_status rc;
+
+	if ((rc = kf_set_open(o->targets, KF_SET_KINDS, &t->set, err)) != KF_OK)
+		return rc;
+	if (kf_set_get_kind(t->set) == KF_SET_CORPUS)
+		return kf_fail(err, KF_EMISMATCH, "%s is a corpus. --targets takes what kf-fuse, kf-align or kf-extract wrote.", o->targets);
+	if ((rc = kf_weights_open(o->model, &t->weights, err)) != KF_OK ||
+	    (rc = kf_weights_tokenizer(t->weights, &t->tokenizer, err)) != KF_OK ||
+	    (rc = kf_check_tokenizer(t->set, t->tokenizer, o->model, err)) != KF_OK)
+		return rc;
+	arch = kf_weights_arch(t->weights);
+	if (o->context > arch->context)
+		return kf_fail(err, KF_EINVAL, "--context %ld is more than the %d tokens that %s was made for.", o->context,
+			arch->context, o->model);
+	t->pack = (kf_pack){ .V = arch->V, .context = o->context ? (int)o->context : arch->context,
+		.bos = kf_tokenizer_bos(t->tokenizer), .fusion = o->lambda < 1 };
+	if (o->valid && (rc = kf_valid_open(o->valid, t->tokenizer, &t->pack, &t->valid, err)) != KF_OK)
+		return kf_context(err, rc, "--valid");
+	return make_identity(t, err);
+}
+
+static kf_status open_model(trainer *t, kf_err *err)
+{
+	kf_model_opts opts = { .train = true, .keep_bytes = (size_t)t->o->keep_mb * 1000000 };
+	kf_status rc;
+	int64_t steps;
+
+	if ((rc = kf_docs_open(t->set, &t->docs, err)) != KF_OK)
+		return rc;
+	steps = kf_plan_steps(t->docs, t->o->batch_tokens);
+	if (steps == 0)
+		return kf_fail(err, KF_EDATA, "%s has no tokens to train on.", t->o->targets);
+	t->total = steps * t->o->epochs;
+	if (t->o->max_steps && t->total > t->o->max_steps)
+		t->total = t->o->max_steps;
+	if ((rc = kf_model_new(t->weights, t->x, &opts, &t->model, err)) != KF_OK)
+		return rc;
+	return kf_optim_init(&t->optim, t->model, t->x, err);
+}
+
+static kf_status train(trainer *t, kf_train_result *out, kf_err *err)
+{
+	double tokens;
+	kf_status rc;
+
+	if ((rc = open_model(t, err)) != KF_OK || (rc = restore(t, err)) != KF_OK || (rc = open_log(t, err)) != KF_OK)
+		return rc;
+	out->resumed = t->step;
+	tokens = (double)t->docs->total * (double)t->total / (double)kf_plan_steps(t->docs, t->o->batch_tokens);
+	kf_progress_start(&t->bar, "train", "tokens", tokens, t->o->progress);
+	kf_progress_skip(&t->bar, (double)t->tokens);
+	rc = run_epochs(t, err);
+	kf_progress_end(&t->bar);
+	if (rc != KF_OK)
+		return rc;
+	return write_provenance(t, err);
+}
+
+static kf_status run(trainer *t, kf_train_result *out, kf_err *err)
+{
+	const kf_train_opts *o = t->o;
+	kf_out_state state;
+	kf_status rc;
+
+	if ((rc = open_inputs(t, err)) != KF_OK || (rc = kf_path_join(t->state, o->out, "state", err)) != KF_OK ||
+	    (rc = kf_path_join(t->best, t->state, "best", err)) != KF_OK ||
+	    (rc = kf_path_join(t->log_path, o->log ? "." : o->out, o->log ? o->log : "log.jsonl", err)) != KF_OK)
+		return rc;
+	if (o->log)
+		snprintf(t->log_path, sizeof t->log_path, "%s", o->log);
+	if ((rc = kf_output_begin(o->out, t->identity, o->restart, &state, err)) != KF_OK)
+		return rc;
+	if (state == KF_OUT_CURRENT) {
+		out->current = true;
+		return o->keep_state ? KF_OK : kf_remove_tree(t->state, err);
+	}
+	if (state == KF_OUT_NEW && o->resume)
+		return kf_fail(err, KF_ENOTFOUND, "%s holds nothing to resume. Without --resume the run begins.", o->out);
+	if (state != KF_OUT_TRAINED && (rc = train(t, out, err)) != KF_OK)
+		return rc;
+	if ((rc = kf_output_publish(o->out, o->keep_state, err)) != KF_OK)
+		return rc;
+	out->steps = t->step;
+	out->tokens = t->tokens;
+	out->epoch = t->best_epoch;
+	out->valid = t->best_valid;
+	out->loss = t->loss;
+	return KF_OK;
+}
+
+kf_status kf_train(const kf_train_opts *o, kf_exec *x, kf_train_result *out, kf_err *err)
+{
+	static const kf_dtype DTYPES[] = { KF_F32, KF_BF16, KF_F16 };
+	trainer *t = kf_zalloc(1, sizeof *t);
+	kf_status rc;
+
+	*out = (kf_train_result){ .valid = NAN, .loss = NAN };
+	if (!t)
+		return kf_fail(err, KF_ENOMEM, "No memory for a training run.");
+	t->o = o;
+	t->x = x;
+	t->dtype = DTYPES[o->dtype];
+	t->best_valid = t->loss = NAN;
+	kf_arena_init(&t->arena);
+	rc = run(t, out, err);
+	if (t->log)
+		fclose(t->log);
+	json_decref(t->identity);
+	kf_arena_release(&t->arena);
+	kf_plan_release(&t->plan);
+	kf_micro_release(&t->micro);
+	kf_optim_release(&t->optim);
+	kf_model_free(t->model);
+	kf_valid_release(&t->valid);
+	kf_docs_close(t->docs);
+	kf_set_close(t->set);
+	kf_tokenizer_free(t->tokenizer);
+	kf_weights_close(t->weights);
+	kf_free(t);
+	return rc;
+}

@@ -1,0 +1,149 @@
+#include "train/valid.h"
+
+#include <math.h>
+
+#define BATCH 2048   /* tokens */
+
+kf_status kf_check_tokenizer(const kf_set *set, const kf_tokenizer *tokenizer, const char *model, kf_err *err)
+{
+	kf_tokenizer *own = NULL;
+	const void *data;
+	kf_status rc;
+	size_t n;
+
+	if ((rc = kf_set_tokenizer(set, &data, &n, err)) != KF_OK)
+		return rc;
+	if ((rc = kf_tokenizer_load(data, n, &own, err)) != KF_OK)
+		return kf_context(err, rc, "%s", kf_set_dir(set));
+	if (!kf_fp_equal(kf_tokenizer_fp(own), kf_tokenizer_fp(tokenizer)))
+		rc = kf_fail(err, KF_EMISMATCH, "%s was made with another tokenizer than that of %s: its tokens would mean other text. "
+			"Targets are made for one model; use that one, or align and fuse for this one.", kf_set_dir(set), model);
+	kf_tokenizer_free(own);
+	return rc;
+}
+
+static kf_status add(kf_valid *v, const kf_pack *pack, const kf_dist_rec *rec, kf_err *err)
+{
+	kf_micro *m = v->n ? &v->micro[v->n - 1] : NULL;
+
+	if (rec->n + rec->bos < 2)
+		return KF_OK;
+	if (!m || m->T + (int64_t)rec->n > BATCH) {
+		/* Doubles at powers of two. */
+		if ((v->n & (v->n - 1)) == 0) {
+			kf_micro *more = kf_zalloc(v->n ? (size_t)v->n * 2 : 1, sizeof *more);
+
+			if (!more)
+				return kf_fail(err, KF_ENOMEM, "No memory for the validation text.");
+			if (v->n)
+				memcpy(more, v->micro, (size_t)v->n * sizeof *more);
+			kf_free(v->micro);
+			v->micro = more;
+		}
+		m = &v->micro[v->n++];
+	}
+	v->bytes += rec->head.bytes - (rec->bos ? 0 : rec->start[1]);
+	return kf_micro_add(m, pack, rec, err);
+}
+
+static kf_status read_corpus(kf_valid *v, const kf_set *set, const kf_tokenizer *tokenizer, const kf_pack *pack, kf_err *err)
+{
+	kf_arena arena;
+	kf_status rc = KF_OK;
+
+	kf_arena_init(&arena);
+	for (int s = 0; s < kf_set_shards(set) && rc == KF_OK; s++) {
+		kf_shard *shard;
+		kf_corpus_rec c;
+
+		if ((rc = kf_shard_open(set, s, &shard, err)) != KF_OK)
+			break;
+		while (kf_arena_reset(&arena), (rc = kf_shard_next_corpus(shard, &arena, &c, err)) == KF_OK) {
+			kf_encoding e;
+
+			if ((rc = kf_tokenizer_encode(tokenizer, c.text, c.head.bytes, false, &arena, &e, err)) != KF_OK)
+				break;
+			rc = add(v, pack, &(kf_dist_rec){ .head = c.head, .bos = pack->bos >= 0, .n = e.n, .tokens = e.ids,
+				.start = e.start }, err);
+			if (rc != KF_OK)
+				break;
+		}
+		kf_shard_close(shard);
+		if (rc == KF_END)
+			rc = KF_OK;
+	}
+	kf_arena_release(&arena);
+	return rc;
+}
+
+static kf_status read_docs(kf_valid *v, const kf_set *set, const kf_pack *pack, kf_err *err)
+{
+	kf_docs *docs;
+	kf_arena arena;
+	kf_status rc = kf_docs_open(set, &docs, err);
+
+	if (rc != KF_OK)
+		return rc;
+	kf_arena_init(&arena);
+	for (uint64_t i = 0; i < docs->n && rc == KF_OK; i++) {
+		kf_dist_rec rec;
+
+		kf_arena_reset(&arena);
+		if ((rc = docs->get(docs, i, &arena, &rec, err)) == KF_OK)
+			rc = add(v, pack, &rec, err);
+	}
+	kf_arena_release(&arena);
+	kf_docs_close(docs);
+	return rc;
+}
+
+kf_status kf_valid_open(const char *dir, const kf_tokenizer *tokenizer, const kf_pack *pack, kf_valid *out, kf_err *err)
+{
+	kf_pack plain = *pack;
+	kf_set *set;
+	kf_status rc;
+
+	*out = (kf_valid){ 0 };
+	plain.fusion = false;
+	if ((rc = kf_set_open(dir, KF_SET_KINDS, &set, err)) != KF_OK)
+		return rc;
+	out->fp = kf_set_fp(set);
+	if (kf_set_get_kind(set) == KF_SET_CORPUS)
+		rc = read_corpus(out, set, tokenizer, &plain, err);
+	else if ((rc = kf_check_tokenizer(set, tokenizer, "the model", err)) == KF_OK)
+		rc = read_docs(out, set, &plain, err);
+	if (rc == KF_OK && out->bytes == 0)
+		rc = kf_fail(err, KF_EDATA, "%s has no text to validate with.", dir);
+	for (int i = 0; i < out->n && rc == KF_OK; i++)
+		kf_micro_finish(&out->micro[i]);
+	kf_set_close(set);
+	if (rc != KF_OK)
+		kf_valid_release(out);
+	return rc;
+}
+
+void kf_valid_release(kf_valid *v)
+{
+	for (int i = 0; i < v->n; i++)
+		kf_micro_release(&v->micro[i]);
+	kf_free(v->micro);
+	*v = (kf_valid){ 0 };
+}
+
+kf_status kf_valid_run(const kf_valid *v, kf_model *model, double *bits_per_byte, kf_err *err)
+{
+	double nats = 0;
+
+	for (int i = 0; i < v->n; i++) {
+		kf_loss_query q = v->micro[i].query;
+		kf_loss loss;
+		kf_status rc;
+
+		q.lambda = q.temperature = 1;
+		if ((rc = kf_model_loss(model, &v->micro[i].batch, &q, false, &loss, err)) != KF_OK)
+			return rc;
+		nats += loss.clm;
+	}
+	*bits_per_byte = nats / M_LN2 / (double)v->bytes;
+	return KF_OK;
+}
