@@ -14,7 +14,7 @@ static bool ascii(const uint8_t *text, size_t n)
 	return any < 0x80;
 }
 
-bool kf_utf8_valid(const uint8_t *text, size_t n)
+bool kf_text_is_utf8(const uint8_t *text, size_t n)
 {
 	size_t i = 0;
 
@@ -104,7 +104,7 @@ size_t kf_cut_length(const uint8_t *text, size_t n, size_t limit)
 	return char_boundary(text, limit);
 }
 
-kf_status kf_nfc(const uint8_t *text, size_t n, kf_buf *out, kf_err *err)
+kf_status kf_text_nfc(const uint8_t *text, size_t n, kf_buf *out, kf_err *err)
 {
 	utf8proc_uint8_t *mapped = NULL;
 	utf8proc_ssize_t len;
@@ -155,7 +155,7 @@ kf_status kf_cut_document(const uint8_t *text, size_t n, bool nfc, size_t limit,
 				begin = 0;
 			}
 			len = stretch_length(text + pos, n - pos);
-			if ((rc = kf_nfc(text + pos, len, scratch, err)) != KF_OK) return rc;
+			if ((rc = kf_text_nfc(text + pos, len, scratch, err)) != KF_OK) return rc;
 			pos += len;
 		}
 		if (begin == scratch->len) return KF_OK;

@@ -12,7 +12,7 @@
 #define KF_CUT_MIN 16                   /* bytes, least limit: the longest UTF-8 character fits four times */
 #define KF_CUT_MAX (UINT32_MAX / 2)     /* bytes, most: a record's length is 32 bits */
 
-bool kf_utf8_valid(const uint8_t *text, size_t n);
+bool kf_text_is_utf8(const uint8_t *text, size_t n);
 
 /* No text: nothing but white space, byte order marks and invisible formatting characters. */
 bool kf_text_blank(const uint8_t *text, size_t n);
@@ -24,7 +24,7 @@ bool kf_text_blank(const uint8_t *text, size_t n);
 size_t kf_cut_length(const uint8_t *text, size_t n, size_t limit);
 
 /* Append the NFC of n bytes of valid UTF-8 to out. */
-kf_status kf_nfc(const uint8_t *text, size_t n, kf_buf *out, kf_err *err) KF_MUST_CHECK;
+kf_status kf_text_nfc(const uint8_t *text, size_t n, kf_buf *out, kf_err *err) KF_MUST_CHECK;
 
 /* A piece: text is borrowed for the call. */
 typedef kf_status (*kf_piece_fn)(void *arg, uint32_t piece, const uint8_t *text, size_t n, kf_err *err);

@@ -213,7 +213,7 @@ static kf_status on_document(void *arg, const kf_found *doc, kf_err *err)
 	if (!yes) return KF_OK;
 	p->doc = doc;
 	if ((rc = find_domain(p, doc->domain ? doc->domain : p->o->domain ? p->o->domain : "", &p->doc_dom, err)) != KF_OK) return rc;
-	valid = kf_utf8_valid(doc->text, doc->n);
+	valid = kf_text_is_utf8(doc->text, doc->n);
 	if (!valid && p->o->invalid == KF_INVALID_REFUSE)
 		return kf_fail(err, KF_EDATA, "%s: the text is not valid UTF-8 (--invalid keep takes it byte for byte)", doc->where);
 	if (!p->writing) {

@@ -119,13 +119,13 @@ static void test_not_utf8(void **state)
 	assert_int_equal(c.end[0], 16);
 	assert_memory_equal(c.all.data, text, sizeof text);
 	kf_buf_release(&c.all);
-	assert_false(kf_utf8_valid(text, 1));
-	assert_false(kf_utf8_valid((const uint8_t *)"\xc3", 1));             /* cut short */
-	assert_false(kf_utf8_valid((const uint8_t *)"\xc0\x80", 2));         /* overlong */
-	assert_false(kf_utf8_valid((const uint8_t *)"\xed\xa0\x80", 3));     /* surrogate */
-	assert_false(kf_utf8_valid((const uint8_t *)"\xf4\x90\x80\x80", 4)); /* past the last code point */
-	assert_true(kf_utf8_valid((const uint8_t *)"a\0\xc3\xa9\xf0\x9f\x98\x80", 8));
-	assert_true(kf_utf8_valid(NULL, 0));
+	assert_false(kf_text_is_utf8(text, 1));
+	assert_false(kf_text_is_utf8((const uint8_t *)"\xc3", 1));             /* cut short */
+	assert_false(kf_text_is_utf8((const uint8_t *)"\xc0\x80", 2));         /* overlong */
+	assert_false(kf_text_is_utf8((const uint8_t *)"\xed\xa0\x80", 3));     /* surrogate */
+	assert_false(kf_text_is_utf8((const uint8_t *)"\xf4\x90\x80\x80", 4)); /* past the last code point */
+	assert_true(kf_text_is_utf8((const uint8_t *)"a\0\xc3\xa9\xf0\x9f\x98\x80", 8));
+	assert_true(kf_text_is_utf8(NULL, 0));
 }
 
 static void test_nfc(void **state)
@@ -134,12 +134,12 @@ static void test_nfc(void **state)
 	kf_err err;
 
 	(void)state;
-	assert_int_equal(kf_nfc((const uint8_t *)"e\xcc\x81", 3, &out, &err), KF_OK);
+	assert_int_equal(kf_text_nfc((const uint8_t *)"e\xcc\x81", 3, &out, &err), KF_OK);
 	assert_int_equal(out.len, 2);
 	assert_memory_equal(out.data, "\xc3\xa9", 2);
 	kf_buf_clear(&out);
 	/* Ångström sign to letter; Hangul jamo to a syllable; a NUL stays. */
-	assert_int_equal(kf_nfc((const uint8_t *)"\xe2\x84\xab\0\xe1\x84\x80\xe1\x85\xa1", 10, &out, &err), KF_OK);
+	assert_int_equal(kf_text_nfc((const uint8_t *)"\xe2\x84\xab\0\xe1\x84\x80\xe1\x85\xa1", 10, &out, &err), KF_OK);
 	assert_int_equal(out.len, 6);
 	assert_memory_equal(out.data, "\xc3\x85\0\xea\xb0\x80", 6);
 	kf_buf_release(&out);
@@ -169,12 +169,12 @@ static void test_nfc_in_stretches(void **state)
 
 			kf_buf_put(&text, p, strlen(p));
 		}
-		assert_int_equal(kf_nfc(text.data, text.len, &whole, &err), KF_OK);
+		assert_int_equal(kf_text_nfc(text.data, text.len, &whole, &err), KF_OK);
 		cut(&c, text.data, text.len, true, 500 + 7000 * (size_t)(round % 3));
 		assert_int_equal(c.all.len, whole.len);
 		assert_memory_equal(c.all.data, whole.data, whole.len);
 		for (int i = 0, begin = 0; i < c.n; begin = (int)c.end[i++])
-			assert_true(kf_utf8_valid(c.all.data + begin, c.end[i] - (size_t)begin));
+			assert_true(kf_text_is_utf8(c.all.data + begin, c.end[i] - (size_t)begin));
 	}
 	kf_buf_release(&text);
 	kf_buf_release(&whole);
