@@ -17,7 +17,7 @@ $B/bench/%: $B/obj/tests/bench/%.o $B/libkfuse.a
 
 bench_models := data/models/smollm2-135m.gguf data/models/gemma3-270m.gguf data/models/qwen2.5-coder-0.5b.gguf
 bench: programs $(BENCH) $(bench_models) $(text)
-	@bash tests/bench/bench.sh $B own
+	@python3 tests/bench/bench.py $B own
 
 bench-peers: programs $(BENCH) $(bench_models) $(text)
-	@bash tests/bench/bench.sh $B peers
+	@python3 tests/bench/bench.py $B peers

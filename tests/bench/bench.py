@@ -1,0 +1,127 @@
+"""make bench and make bench-peers: speed, memory and size of the stages on the demo's models.
+
+    bench.py BUILD own|peers [--tokens N]
+
+Runs the programs as a user would, on passages of the demo's text, and writes JSON into BUILD/bench/:
+extract.json, store.json, align.json, train.json, ops.json (own), peers.json (the same
+beside Hugging Face transformers, in turn, on this machine). Times include loading the model.
+Figures of one noisy machine: compare ratios of one run, not bare times.
+"""
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+
+MODELS = ["smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b"]
+DOMAINS = ["prose", "docs", "python", "c"]
+
+
+def measure(cmd, quiet=True):
+    """Run; seconds of wall time and peak memory in MB (resident; pages of mapped files count)."""
+    start = time.monotonic()
+    p = subprocess.Popen(cmd, stdout=subprocess.DEVNULL if quiet else None, stderr=subprocess.PIPE)
+    err = p.stderr.read().decode(errors="replace")
+    _, status, usage = os.wait4(p.pid, 0)
+    p.returncode = os.waitstatus_to_exitcode(status)
+    if p.returncode != 0:
+        sys.exit("bench: failed: %s\n%s" % (" ".join(cmd), err[-2000:]))
+    return time.monotonic() - start, usage.ru_maxrss / 1024
+
+
+class Bench:
+    def __init__(self, build, passages):
+        self.build, self.bin = build, build + "/bin/"
+        self.out = build + "/bench"
+        self.work = build + "/bench/work"
+        shutil.rmtree(self.work, ignore_errors=True)
+        os.makedirs(self.work)
+        self.run("prepare", "--out", self.at("corpus"), "--split", "train", "--docs-per-domain", str(passages),
+                 "--doc-bytes", "2048", "--shards", "4", *["data/text/%s.jsonl" % d for d in DOMAINS])
+
+    def at(self, name):
+        return self.work + "/" + name
+
+    def run(self, program, *args):
+        return measure([self.bin + "kf-" + program, "--progress", "none", *args])
+
+    def manifest(self, name):
+        with open(self.at(name) + "/manifest.json") as f:
+            return json.load(f)
+
+    def disk(self, name):
+        return sum(e.stat().st_size for e in os.scandir(self.at(name)))
+
+    def tokens(self, name):
+        return sum(s["tokens"] for s in self.manifest(name)["shards"])
+
+    def save(self, name, result):
+        result = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), **result}
+        with open("%s/%s.json" % (self.out, name), "w") as f:
+            json.dump(result, f, indent=1)
+        print("%s.json: %s" % (name, json.dumps({k: v for k, v in result.items() if k not in ("machine", "date")})))
+
+    def extract(self, model, name, *options):
+        seconds, mb = self.run("extract", "--model", "data/models/%s.gguf" % model, "--corpus", self.at("corpus"),
+                               "--out", self.at(name), *options)
+        tokens = self.tokens(name)
+        return {"tokens": tokens, "seconds": round(seconds, 2), "tokens_per_second": round(tokens / seconds, 1),
+                "peak_mb": round(mb)}
+
+    def own(self):
+        extract, store = {}, {}
+        for m in MODELS:
+            extract[m] = self.extract(m, m, "--compute", "f32")
+            extract[m + " bf16"] = self.extract(m, m + ".bf16", "--compute", "bf16") if has_bf16() else None
+            self.extract(m, m + ".nopath", "--compute", "f32", "--byte-path", "no")
+            store[m] = {"bytes_per_token": round(self.disk(m) / self.tokens(m), 2),
+                        "bytes_per_token_without_byte_path": round(self.disk(m + ".nopath") / self.tokens(m + ".nopath"), 2),
+                        "tokens": self.tokens(m)}
+        self.save("extract", extract)
+        target = MODELS[0]
+        align = {}
+        for m in MODELS[1:]:
+            seconds, mb = self.run("align", "--threads", "1", "--source", self.at(m), "--target", self.at(target), "--out", self.at("aligned-" + m))
+            tokens = self.tokens("aligned-" + m)
+            align[m] = {"disk_to_disk_tokens_per_second_one_core": round(tokens / seconds), "peak_mb": round(mb), "tokens": tokens}
+            store["aligned " + m] = {"bytes_per_token": round(self.disk("aligned-" + m) / tokens, 2)}
+        self.run("fuse", "--target", self.at(target), *[a for m in MODELS[1:] for a in ("--aligned", self.at("aligned-" + m))], "--out", self.at("targets"))
+        store["targets"] = {"bytes_per_token": round(self.disk("targets") / self.tokens("targets"), 2)}
+        self.save("store", store)
+        self.save("align", align)
+        seconds, mb = self.run("train", "--model", "data/models/%s.gguf" % target, "--targets", self.at("targets"), "--out", self.at("fused"),
+                               "--epochs", "1", "--batch-tokens", "2048")
+        with open(self.at("fused") + "/log.jsonl") as f:
+            steps = [r for r in map(json.loads, f) if "tokens_per_second" in r]
+        rates = sorted(r["tokens_per_second"] for r in steps)
+        self.save("train", {"steps": len(steps), "tokens_per_second_median": rates[len(rates) // 2], "fastest": rates[-1],
+                            "slowest": rates[0], "whole_run_seconds": round(seconds, 1), "peak_mb": round(mb)})
+        ops = []
+        for name in sorted(os.listdir("tests/bench")):
+            if name.startswith("bench_") and name.endswith(".c"):
+                text = subprocess.run(["%s/bench/%s" % (self.build, name[:-2])], stdout=subprocess.PIPE, check=True).stdout.decode()
+                ops += [dict(json.loads(line), program=name[:-2]) for line in text.splitlines() if line.startswith("{")]
+        self.save("ops", {"ops": ops})
+
+
+def machine():
+    with open("/proc/cpuinfo") as f:
+        name = next((l.split(":")[1].strip() for l in f if l.startswith("model name")), "unknown")
+    return {"cpu": name, "cores": len(os.sched_getaffinity(0)), "bf16": has_bf16()}
+
+
+def has_bf16():
+    with open("/proc/cpuinfo") as f:
+        return "avx512_bf16" in f.read()
+
+
+if __name__ == "__main__":
+    p = argparse.ArgumentParser()
+    p.add_argument("build")
+    p.add_argument("what", choices=["own"])
+    p.add_argument("--passages", type=int, default=8, help="a domain")
+    a = p.parse_args()
+    Bench(a.build, a.passages).own()
