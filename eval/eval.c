@@ -1,0 +1,280 @@
+#include "eval/eval.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/progress.h"
+#include "eval/source.h"
+
+/* What a walk over a model's documents is for. */
+typedef struct {
+	kf_eval_result *r;
+	int m;
+	size_t at;                 /* document in hand */
+	double *nats, *tokens;     /* (n_domains + 1) of the model's own tokens; NULL while coverage is being found */
+	kf_progress *progress;
+} walk;
+
+static const char *model_path(const walk *w) { return w->r->o->model[w->m].path; }
+
+/* ---- documents ---- */
+
+static kf_status find_domain(kf_eval_result *r, const char *name, int *out, kf_err *err)
+{
+	char **grown;
+
+	/* The newest first: documents of a domain mostly follow one another. */
+	for (int i = r->n_domains - 1; i >= 0; i--)
+		if (strcmp(r->domain[i], name) == 0) {
+			*out = i;
+			return KF_OK;
+		}
+	if (strcmp(name, "mean") == 0)
+		return kf_fail(err, KF_EINVAL, "a domain is called \"mean\", which the report calls the mean over domains; rename it");
+	if (!(grown = realloc(r->domain, ((size_t)r->n_domains + 1) * sizeof *grown))) return kf_fail(err, KF_ENOMEM, "out of memory");
+	r->domain = grown;
+	if (!(r->domain[r->n_domains] = kf_strdup(name))) return kf_fail(err, KF_ENOMEM, "out of memory");
+	*out = r->n_domains++;
+	return KF_OK;
+}
+
+static kf_status add_doc(void *arg, const kf_dochead *head, kf_err *err)
+{
+	kf_eval_result *r = arg;
+	kf_eval_doc *d = NULL;
+	kf_status rc;
+	int domain = 0;
+
+	if (r->n_docs == r->cap_docs) {
+		size_t cap = r->cap_docs ? r->cap_docs * 2 : 1024;
+
+		if (!(d = realloc(r->doc, cap * sizeof *d))) return kf_fail(err, KF_ENOMEM, "out of memory for %zu documents", cap);
+		r->doc = d;
+		r->cap_docs = cap;
+	}
+	if ((rc = find_domain(r, *head->domain ? head->domain : "text", &domain, err)) != KF_OK) return rc;
+	d = &r->doc[r->n_docs++];
+	d->doc = head->doc;
+	d->domain = domain;
+	d->bytes = head->bytes;
+	d->x0 = 0;
+	return KF_OK;
+}
+
+static kf_status same_doc(walk *w, const kf_dochead *head, kf_eval_doc **out, kf_err *err)
+{
+	kf_eval_doc *d = w->at < w->r->n_docs ? &w->r->doc[w->at] : NULL;
+
+	if (!d || d->doc != head->doc || d->bytes != head->bytes)
+		return kf_fail(err, KF_EMISMATCH, "%s: document %llu of %u bytes is not what the others have in its place",
+			model_path(w), (unsigned long long)head->doc, head->bytes);
+	w->at++;
+	*out = d;
+	return KF_OK;
+}
+
+static kf_status all_there(const walk *w, kf_err *err)
+{
+	if (w->at == w->r->n_docs) return KF_OK;
+	return kf_fail(err, KF_EMISMATCH, "%s has %zu documents, the others have %zu", model_path(w), w->at, w->r->n_docs);
+}
+
+static kf_status cover_doc(void *arg, const kf_dochead *head, uint32_t first, kf_err *err)
+{
+	walk *w = arg;
+	kf_eval_doc *d = NULL;
+	kf_status rc = same_doc(w, head, &d, err);
+
+	if (rc == KF_OK && first > d->x0) d->x0 = first;
+	return rc;
+}
+
+static kf_status score_doc(void *arg, const kf_logits_rec *rec, kf_err *err)
+{
+	walk *w = arg;
+	kf_eval_doc *d = NULL;
+	double nats = 0;
+	kf_status rc;
+
+	if ((rc = same_doc(w, &rec->head, &d, err)) != KF_OK) return rc;
+	if (d->x0 < d->bytes && (rc = kf_eval_span(rec, d->x0, &nats, err)) != KF_OK)
+		return kf_context(err, rc, "%s", model_path(w));
+	w->r->bits[w->m][w->at - 1] = nats / log(2);
+	for (uint32_t i = rec->bos ? 0 : 1; i < rec->n; i++) {
+		w->nats[d->domain] += (double)rec->ce[i];
+		w->tokens[d->domain]++;
+	}
+	kf_progress_add(w->progress, 1);
+	return KF_OK;
+}
+
+/* ---- sums ---- */
+
+static double *new_doubles(size_t n)
+{
+	return kf_zalloc(n, sizeof(double));
+}
+
+static kf_status allocate(kf_eval_result *r, kf_err *err)
+{
+	size_t d = (size_t)r->n_domains + 1;
+	bool ok = (r->docs = new_doubles(d)) && (r->bytes = new_doubles(d));
+
+	for (int m = 0; ok && m < r->o->n_models; m++)
+		ok = (r->bits[m] = new_doubles(r->n_docs)) && (r->bpb[m] = new_doubles(d)) && (r->ppl[m] = new_doubles(d));
+	for (int c = 0; ok && c < r->o->n_compare; c++) ok = (r->diff[c] = kf_zalloc(d, sizeof **r->diff)) != NULL;
+	return ok ? KF_OK : kf_fail(err, KF_ENOMEM, "out of memory for the values of %zu documents", r->n_docs);
+}
+
+static kf_status sum_up(kf_eval_result *r, kf_err *err)
+{
+	int with_bytes = 0;
+
+	for (size_t i = 0; i < r->n_docs; i++) {
+		const kf_eval_doc *d = &r->doc[i];
+
+		if (d->x0 >= d->bytes) continue; /* nothing that every model speaks of */
+		r->docs[d->domain]++;
+		r->bytes[d->domain] += d->bytes - d->x0;
+		for (int m = 0; m < r->o->n_models; m++) r->bpb[m][d->domain] += r->bits[m][i];
+	}
+	for (int i = 0; i < r->n_domains; i++) {
+		r->docs[r->n_domains] += r->docs[i];
+		r->bytes[r->n_domains] += r->bytes[i];
+		with_bytes += r->bytes[i] > 0;
+	}
+	if (!with_bytes) return kf_fail(err, KF_EDATA, "no document has bytes that every model covers: the texts are a token long at most");
+	for (int m = 0; m < r->o->n_models; m++) {
+		for (int i = 0; i < r->n_domains; i++) {
+			r->bpb[m][i] = r->bytes[i] > 0 ? r->bpb[m][i] / r->bytes[i] : NAN;
+			if (r->bytes[i] > 0) r->bpb[m][r->n_domains] += r->bpb[m][i] / with_bytes;
+		}
+	}
+	return KF_OK;
+}
+
+static kf_eval_interval interval(double estimate, double *resampled, bool known)
+{
+	kf_eval_interval v = { estimate, NAN, NAN };
+
+	if (known) {
+		v.low = kf_eval_quantile(resampled, KF_EVAL_RESAMPLES, 0.025);
+		v.high = kf_eval_quantile(resampled, KF_EVAL_RESAMPLES, 0.975);
+	}
+	return v;
+}
+
+/* One comparison: by domain, and of the means over domains (each domain resampled on its own). */
+static kf_status compare(kf_eval_result *r, int c, kf_err *err)
+{
+	const int n = KF_EVAL_RESAMPLES;
+	double *a = new_doubles(r->n_docs), *b = new_doubles(r->n_docs), *bytes = new_doubles(r->n_docs);
+	double *resampled = new_doubles((size_t)n), *mean = new_doubles((size_t)n), estimate = 0;
+	int with_bytes = 0;
+	bool known = true;
+	kf_status rc = KF_OK;
+
+	if (!a || !b || !bytes || !resampled || !mean) {
+		rc = kf_fail(err, KF_ENOMEM, "out of memory for a comparison");
+		goto out;
+	}
+	for (int i = 0; i < r->n_domains; i++) {
+		size_t docs = 0;
+		double d;
+
+		for (size_t j = 0; j < r->n_docs; j++) {
+			if (r->doc[j].domain != i || r->doc[j].x0 >= r->doc[j].bytes) continue;
+			a[docs] = r->bits[r->o->compare[c][0]][j];
+			b[docs] = r->bits[r->o->compare[c][1]][j];
+			bytes[docs++] = r->doc[j].bytes - r->doc[j].x0;
+		}
+		if (!docs) {
+			r->diff[c][i] = interval(NAN, NULL, false);
+			continue;
+		}
+		d = kf_eval_difference(a, b, bytes, docs, r->o->seed, r->domain[i], resampled, n);
+		for (int s = 0; s < n; s++) mean[s] += resampled[s];
+		r->diff[c][i] = interval(d, resampled, docs > 1);
+		known = known && docs > 1;
+		estimate += d;
+		with_bytes++;
+	}
+	for (int s = 0; s < n; s++) mean[s] /= with_bytes;
+	r->diff[c][r->n_domains] = interval(estimate / with_bytes, mean, known);
+out:
+	kf_free(a);
+	kf_free(b);
+	kf_free(bytes);
+	kf_free(resampled);
+	kf_free(mean);
+	return rc;
+}
+
+/* ---- the whole ---- */
+
+static kf_status score_model(kf_eval_result *r, int m, kf_progress *progress, kf_err *err)
+{
+	double nats = 0, tokens = 0;
+	walk w = { .r = r, .m = m, .progress = progress };
+	kf_status rc = KF_OK;
+
+	if (!(w.nats = new_doubles((size_t)r->n_domains)) || !(w.tokens = new_doubles((size_t)r->n_domains))) {
+		rc = kf_fail(err, KF_ENOMEM, "out of memory");
+		goto out;
+	}
+	kf_progress_note(progress, "%s", r->o->model[m].name);
+	if ((rc = kf_eval_score(r->o, m, score_doc, &w, err)) != KF_OK || (rc = all_there(&w, err)) != KF_OK) goto out;
+	for (int i = 0; i < r->n_domains; i++) {
+		r->ppl[m][i] = w.tokens[i] > 0 ? exp(w.nats[i] / w.tokens[i]) : NAN;
+		nats += w.nats[i];
+		tokens += w.tokens[i];
+	}
+	r->ppl[m][r->n_domains] = tokens > 0 ? exp(nats / tokens) : NAN;
+out:
+	kf_free(w.nats);
+	kf_free(w.tokens);
+	return rc;
+}
+
+kf_status kf_eval(const kf_eval_opts *o, kf_eval_result *r, kf_err *err)
+{
+	kf_progress progress;
+	kf_status rc;
+
+	memset(r, 0, sizeof *r);
+	r->o = o;
+	if ((rc = kf_eval_check_sources(o, err)) != KF_OK) return rc;
+	if ((rc = kf_eval_documents(o, add_doc, r, err)) != KF_OK) return rc;
+	if (!r->n_docs) return kf_fail(err, KF_EDATA, "%s holds no documents", o->corpus ? o->corpus : o->model[0].path);
+	for (int m = 0; m < o->n_models; m++) {
+		walk w = { .r = r, .m = m };
+
+		if ((rc = kf_eval_cover(o, m, cover_doc, &w, err)) != KF_OK || (rc = all_there(&w, err)) != KF_OK) return rc;
+	}
+	if ((rc = allocate(r, err)) != KF_OK) return rc;
+	kf_progress_start(&progress, "evaluating", "documents", (double)r->n_docs * o->n_models, o->progress);
+	for (int m = 0; m < o->n_models; m++)
+		if ((rc = score_model(r, m, &progress, err)) != KF_OK) return rc;
+	kf_progress_end(&progress);
+	if ((rc = sum_up(r, err)) != KF_OK) return rc;
+	for (int c = 0; c < o->n_compare; c++)
+		if ((rc = compare(r, c, err)) != KF_OK) return rc;
+	return KF_OK;
+}
+
+void kf_eval_release(kf_eval_result *r)
+{
+	for (int i = 0; i < r->n_domains; i++) kf_free(r->domain[i]);
+	free(r->domain);
+	free(r->doc);
+	kf_free(r->docs);
+	kf_free(r->bytes);
+	for (int m = 0; m < KF_EVAL_MODELS; m++) {
+		kf_free(r->bits[m]);
+		kf_free(r->bpb[m]);
+		kf_free(r->ppl[m]);
+		kf_free(r->diff[m]);
+	}
+	memset(r, 0, sizeof *r);
+}

@@ -1,0 +1,93 @@
+/* kf-eval: how well models predict text: bits per byte and perplexity, by domain.
+ *
+ * Models are compared on the same bytes, those that every one of them covers: of each
+ * document, from x0 to its end, where x0 is the largest, over the models, of the end of
+ * the first token where a model has no BOS (and so says nothing about that token), and 0 where it
+ * has one. What a model says about these bytes is -ln P(end)/P(x0) along its byte path
+ * (record.h): where x0 falls inside one of its tokens, P(x0) has the mass M(x0) of all tokens that agree so far.
+ */
+#ifndef KF_EVAL_EVAL_H
+#define KF_EVAL_EVAL_H
+
+#include <jansson.h>
+
+#include "common/base/mem.h"
+#include "common/store/record.h"
+
+#define KF_EVAL_MODELS 64
+#define KF_EVAL_RESAMPLES 2000
+
+/* ---- the mathematics ---- */
+
+/* First byte a model says something about. */
+uint32_t kf_eval_first_byte(const kf_logits_rec *rec);
+
+/* -ln P(end)/P(x0) in nats, x0 >= kf_eval_first_byte. KF_EDATA when x0 falls inside a token of a record without
+ * byte path, or when values are not finite. */
+kf_status kf_eval_span(const kf_logits_rec *rec, uint32_t x0, double *nats, kf_err *err) KF_MUST_CHECK;
+
+/* Difference of bits per byte, a minus b, over documents: (sum bits_a - sum bits_b) / sum bytes, and
+ * a paired bootstrap over documents: resampled[r] is the same of the r-th of n resamples.
+ * Which documents are drawn depends on seed and key alone, not on the values. */
+double kf_eval_difference(const double *bits_a, const double *bits_b, const double *bytes, size_t docs,
+	uint64_t seed, const char *key, double *resampled, int n);
+
+/* The q-quantile of v (n), which gets sorted; between two values by linear interpolation. */
+double kf_eval_quantile(double *v, int n, double q);
+
+/* ---- the whole ---- */
+
+typedef struct {
+	const char *name;
+	const char *path;          /* a model, or a set of its logits over the corpus */
+	bool logits;
+} kf_eval_model;
+
+typedef struct {
+	kf_eval_model model[KF_EVAL_MODELS];
+	int n_models;
+	const char *corpus;        /* needed for models that are run; NULL otherwise */
+	int compare[KF_EVAL_MODELS][2]; /* pairs of models */
+	int n_compare;
+	uint64_t seed;
+	bool per_document;         /* keep every document's value in the report */
+	int threads, progress;
+	int compute;               /* kf_compute */
+	long batch_tokens;
+} kf_eval_opts;
+
+typedef struct {
+	double estimate, low, high; /* low, high: 95 % interval; NAN with fewer than two documents */
+} kf_eval_interval;
+
+typedef struct {
+	uint64_t doc;
+	int domain;
+	uint32_t bytes, x0;
+} kf_eval_doc;
+
+typedef struct {
+	const kf_eval_opts *o;     /* borrowed */
+	int n_domains;
+	char **domain;             /* (n_domains) in the order of the corpus */
+	kf_eval_doc *doc;          /* (n_docs) */
+	size_t n_docs, cap_docs;
+	double *bits[KF_EVAL_MODELS];     /* (n_docs) of the common bytes */
+	/* Sums by domain (n_domains): */
+	double *docs, *bytes;             /* documents with common bytes, and these bytes */
+	double *bpb[KF_EVAL_MODELS];      /* bits per byte; [n_domains] is the unweighted mean */
+	double *ppl[KF_EVAL_MODELS];      /* exp(mean nats a token of its own); [n_domains]: of all tokens */
+	kf_eval_interval *diff[KF_EVAL_MODELS]; /* of each comparison; [n_domains]: of the means */
+} kf_eval_result;
+
+/* Result is to be released in any case. */
+kf_status kf_eval(const kf_eval_opts *o, kf_eval_result *r, kf_err *err) KF_MUST_CHECK;
+void kf_eval_release(kf_eval_result *r);
+
+/* ---- reports ---- */
+
+json_t *kf_eval_json(const kf_eval_result *r);                  /* new; NULL on no memory */
+void kf_eval_table(const kf_eval_result *r, kf_buf *out);       /* for a terminal */
+void kf_eval_markdown(const kf_eval_result *r, kf_buf *out);
+
+#endif

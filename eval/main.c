@@ -1,0 +1,160 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/file.h"
+#include "common/base/opt.h"
+#include "common/base/progress.h"
+#include "eval/eval.h"
+
+static struct {
+	kf_list models, logits, compare;
+	const char *corpus, *report, *markdown;
+	bool per_document;
+	int compute;
+	long batch_tokens;
+	kf_common common;
+} o = { .batch_tokens = 4096 };
+
+static const kf_opt table[] = {
+	{ "model", KF_OPT_LIST, &o.models, "[NAME=]PATH", "a model to run", 0, 0, 0 },
+	{ "logits", KF_OPT_LIST, &o.logits, "[NAME=]DIR", "a model's logits over the corpus, from kf-extract", 0, 0, 0 },
+	{ "corpus", KF_OPT_STRING, &o.corpus, "DIR", "the text to predict (needed with --model)", 0, 0, 0 },
+	{ "compare", KF_OPT_LIST, &o.compare, "A,B", "a paired comparison of two models, A minus B; none: each against the first",
+		0, 0, 0 },
+	{ "report", KF_OPT_STRING, &o.report, "FILE", "write everything as JSON", 0, 0, 0 },
+	{ "markdown", KF_OPT_STRING, &o.markdown, "FILE", "write the tables as Markdown", 0, 0, 0 },
+	{ "per-document", KF_OPT_FLAG, &o.per_document, NULL, "put every document's values in the report", 0, 0, 0 },
+	{ "compute", KF_OPT_CHOICE, &o.compute, "auto|f32|bf16", "of the matrix products", 0, 0, 0 },
+	{ "batch-tokens", KF_OPT_INT, &o.batch_tokens, "N", "tokens in a batch", 1, 1e7, 0 },
+	KF_OPT_BACKEND(&o.common),
+	KF_OPT_COMMON(&o.common),
+	{ 0 }
+};
+
+static const kf_program program = {
+	"kf-eval", "bits per byte and perplexity of models, by domain",
+	"(--model [NAME=]PATH --corpus DIR | --logits [NAME=]DIR) … [options]",
+	"Models are compared on the same bytes: those that every one of them covers. Perplexity is per token of a\n"
+	"model's own tokenizer, so only comparable between models that share one.",
+	table, false
+};
+
+/* "NAME=PATH", or "PATH", whose name is its last part. name is newly allocated. */
+static kf_status parse_model(const char *text, bool logits, kf_eval_model *out, char **name, kf_err *err)
+{
+	const char *eq = strchr(text, '='), *slash = strchr(text, '/'), *begin, *end;
+
+	out->logits = logits;
+	out->path = text;
+	if (eq && eq > text && (!slash || eq < slash)) {
+		begin = text;
+		end = eq;
+		out->path = eq + 1;
+		if (!*out->path) return kf_fail(err, KF_EINVAL, "%s: a path is missing after the name", text);
+	} else {
+		for (end = text + strlen(text); end > text + 1 && end[-1] == '/';) end--;
+		for (begin = end; begin > text && begin[-1] != '/';) begin--;
+		if (end - begin > 5 && memcmp(end - 5, ".gguf", 5) == 0) end -= 5;
+	}
+	if (!(*name = kf_alloc((size_t)(end - begin) + 1, 1))) return kf_fail(err, KF_ENOMEM, "out of memory");
+	memcpy(*name, begin, (size_t)(end - begin));
+	(*name)[end - begin] = 0;
+	out->name = *name;
+	return KF_OK;
+}
+
+static int find_model(const kf_eval_opts *e, const char *name, size_t n)
+{
+	for (int m = 0; m < e->n_models; m++)
+		if (strlen(e->model[m].name) == n && memcmp(e->model[m].name, name, n) == 0) return m;
+	return -1;
+}
+
+static kf_status parse_compare(kf_eval_opts *e, kf_err *err)
+{
+	for (int i = 0; i < o.compare.n; i++) {
+		const char *text = o.compare.item[i], *comma = strchr(text, ',');
+		int a = comma ? find_model(e, text, (size_t)(comma - text)) : -1;
+		int b = comma ? find_model(e, comma + 1, strlen(comma + 1)) : -1;
+
+		if (!comma) return kf_fail(err, KF_EINVAL, "--compare %s: must be two names of models, A,B", text);
+		if (a < 0 || b < 0)
+			return kf_fail(err, KF_EINVAL, "--compare %s: there is no model called \"%s\"", text, a < 0 ? text : comma + 1);
+		e->compare[e->n_compare][0] = a;
+		e->compare[e->n_compare++][1] = b;
+	}
+	for (int m = 1; !o.compare.n && m < e->n_models; m++) {
+		e->compare[e->n_compare][0] = m;
+		e->compare[e->n_compare++][1] = 0;
+	}
+	return KF_OK;
+}
+
+static kf_status write_reports(const kf_eval_result *r, kf_err *err)
+{
+	kf_buf text = { 0 };
+	kf_status rc = KF_OK;
+
+	if (o.report) {
+		json_t *json = kf_eval_json(r);
+		char *dump = json ? json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(10)) : NULL;
+
+		rc = dump ? KF_OK : kf_fail(err, KF_ENOMEM, "out of memory for the report");
+		if (rc == KF_OK) {
+			kf_buf_put(&text, dump, strlen(dump));
+			kf_buf_u8(&text, '\n');
+			if ((rc = kf_buf_check(&text, err)) == KF_OK) rc = kf_file_write_atomic(o.report, text.data, text.len, err);
+		}
+		free(dump);
+		json_decref(json);
+	}
+	if (rc == KF_OK && o.markdown) {
+		kf_buf_clear(&text);
+		kf_eval_markdown(r, &text);
+		if ((rc = kf_buf_check(&text, err)) == KF_OK) rc = kf_file_write_atomic(o.markdown, text.data, text.len, err);
+	}
+	if (rc == KF_OK && !o.common.quiet) {
+		kf_buf_clear(&text);
+		kf_eval_table(r, &text);
+		if ((rc = kf_buf_check(&text, err)) == KF_OK) fwrite(text.data, 1, text.len, stdout);
+	}
+	kf_buf_release(&text);
+	return rc;
+}
+
+static kf_status run(const kf_list *operands, kf_err *err)
+{
+	kf_eval_opts e = { .corpus = o.corpus, .seed = (uint64_t)o.common.seed, .per_document = o.per_document,
+		.threads = (int)o.common.threads, .progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress,
+		.compute = o.compute, .batch_tokens = o.batch_tokens };
+	char *name[KF_EVAL_MODELS] = { NULL };
+	kf_eval_result r = { 0 };
+	kf_status rc = KF_OK;
+
+	(void)operands;
+	if (o.common.backend == 2) return kf_fail(err, KF_EUNSUPPORTED, "--backend cuda: this build has no CUDA");
+	if (o.models.n + o.logits.n > KF_EVAL_MODELS) return kf_fail(err, KF_EINVAL, "more than %d models", KF_EVAL_MODELS);
+	if (o.models.n + o.logits.n == 0) return kf_fail(err, KF_EINVAL, "nothing to evaluate: give --model or --logits");
+	for (int i = 0; i < o.logits.n + o.models.n; i++) {
+		bool logits = i < o.logits.n;
+		kf_eval_model m;
+
+		rc = parse_model(logits ? o.logits.item[i] : o.models.item[i - o.logits.n], logits, &m, &name[i], err);
+		if (rc == KF_OK && find_model(&e, m.name, strlen(m.name)) >= 0)
+			rc = kf_fail(err, KF_EINVAL, "two models are called \"%s\": name them, NAME=PATH", m.name);
+		if (rc != KF_OK) goto out;
+		e.model[e.n_models++] = m;
+	}
+	if ((rc = parse_compare(&e, err)) != KF_OK) goto out;
+	if ((rc = kf_eval(&e, &r, err)) == KF_OK) rc = write_reports(&r, err);
+out:
+	kf_eval_release(&r);
+	for (int i = 0; i < KF_EVAL_MODELS; i++) kf_free(name[i]);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	return kf_main(&program, argc, argv, run);
+}

@@ -1,0 +1,230 @@
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "eval/eval.h"
+
+/* ---- JSON ---- */
+
+static json_t *number(double v)
+{
+	return isfinite(v) ? json_real(v) : json_null();
+}
+
+/* {DOMAIN: value, ..., last: value} of n domains and one more. */
+static json_t *by_domain(const kf_eval_result *r, const double *v, const char *last)
+{
+	json_t *o = json_object();
+
+	for (int i = 0; i < r->n_domains; i++) json_object_set_new(o, r->domain[i], number(v[i]));
+	json_object_set_new(o, last, number(v[r->n_domains]));
+	return o;
+}
+
+static json_t *counts(const kf_eval_result *r, const double *v)
+{
+	json_t *o = json_object();
+
+	for (int i = 0; i < r->n_domains; i++) json_object_set_new(o, r->domain[i], json_integer((json_int_t)v[i]));
+	return o;
+}
+
+static json_t *of_models(const kf_eval_result *r, double *const *v, const char *last)
+{
+	json_t *o = json_object();
+
+	for (int m = 0; m < r->o->n_models; m++) json_object_set_new(o, r->o->model[m].name, by_domain(r, v[m], last));
+	return o;
+}
+
+static json_t *comparison(const kf_eval_result *r, int c)
+{
+	json_t *o = json_object(), *domains = json_object();
+
+	for (int i = 0; i <= r->n_domains; i++) {
+		const kf_eval_interval *v = &r->diff[c][i];
+		json_t *one = json_object();
+
+		json_object_set_new(one, "difference", number(v->estimate));
+		json_object_set_new(one, "low", number(v->low));
+		json_object_set_new(one, "high", number(v->high));
+		json_object_set_new(domains, i < r->n_domains ? r->domain[i] : "mean", one);
+	}
+	json_object_set_new(o, "a", json_string(r->o->model[r->o->compare[c][0]].name));
+	json_object_set_new(o, "b", json_string(r->o->model[r->o->compare[c][1]].name));
+	json_object_set_new(o, "bits_per_byte", domains);
+	return o;
+}
+
+static json_t *per_document(const kf_eval_result *r)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < r->n_docs; i++) {
+		const kf_eval_doc *d = &r->doc[i];
+		json_t *one = json_object(), *bits = json_object();
+
+		for (int m = 0; m < r->o->n_models; m++) json_object_set_new(bits, r->o->model[m].name, number(r->bits[m][i]));
+		json_object_set_new(one, "doc", json_integer((json_int_t)d->doc));
+		json_object_set_new(one, "domain", json_string(r->domain[d->domain]));
+		json_object_set_new(one, "bytes", json_integer(d->bytes > d->x0 ? d->bytes - d->x0 : 0));
+		json_object_set_new(one, "bits", bits);
+		json_array_append_new(list, one);
+	}
+	return list;
+}
+
+json_t *kf_eval_json(const kf_eval_result *r)
+{
+	json_t *o = json_object(), *list = json_array(), *models = json_object();
+
+	if (!o || !list || !models) return NULL;
+	for (int m = 0; m < r->o->n_models; m++)
+		json_object_set_new(models, r->o->model[m].name, json_string(r->o->model[m].path));
+	for (int c = 0; c < r->o->n_compare; c++) json_array_append_new(list, comparison(r, c));
+	json_object_set_new(o, "models", models);
+	json_object_set_new(o, "bits_per_byte", of_models(r, r->bpb, "mean"));
+	json_object_set_new(o, "perplexity", of_models(r, r->ppl, "all"));
+	json_object_set_new(o, "documents", counts(r, r->docs));
+	json_object_set_new(o, "bytes", counts(r, r->bytes));
+	json_object_set_new(o, "resamples", json_integer(KF_EVAL_RESAMPLES));
+	json_object_set_new(o, "seed", json_integer((json_int_t)r->o->seed));
+	json_object_set_new(o, "comparisons", list);
+	if (r->o->per_document) json_object_set_new(o, "per_document", per_document(r));
+	return o;
+}
+
+/* ---- for people ---- */
+
+KF_PRINTF(2, 3)
+static void put(kf_buf *out, const char *fmt, ...)
+{
+	char line[1024];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(line, sizeof line, fmt, ap);
+	va_end(ap);
+	if (n > 0) kf_buf_put(out, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
+}
+
+static const char *column_name(const kf_eval_result *r, int i)
+{
+	return i < r->n_domains ? r->domain[i] : "mean";
+}
+
+static void value(char out[32], double v)
+{
+	if (isfinite(v)) snprintf(out, 32, "%.4f", v);
+	else snprintf(out, 32, "-");
+}
+
+void kf_eval_table(const kf_eval_result *r, kf_buf *out)
+{
+	int width = 14;
+	char v[32];
+
+	for (int m = 0; m < r->o->n_models; m++)
+		if ((int)strlen(r->o->model[m].name) + 2 > width) width = (int)strlen(r->o->model[m].name) + 2;
+	put(out, "%-*s", width, "bits per byte");
+	for (int i = 0; i <= r->n_domains; i++) put(out, " %10s", column_name(r, i));
+	put(out, "\n");
+	for (int m = 0; m < r->o->n_models; m++) {
+		put(out, "%-*s", width, r->o->model[m].name);
+		for (int i = 0; i <= r->n_domains; i++) {
+			value(v, r->bpb[m][i]);
+			put(out, " %10s", v);
+		}
+		put(out, "\n");
+	}
+	put(out, "%-*s", width, "documents");
+	for (int i = 0; i <= r->n_domains; i++) put(out, " %10.0f", r->docs[i]);
+	put(out, "\n%-*s", width, "bytes");
+	for (int i = 0; i <= r->n_domains; i++) put(out, " %10.0f", r->bytes[i]);
+	put(out, "\n");
+	for (int c = 0; c < r->o->n_compare; c++) {
+		const kf_eval_interval *d = &r->diff[c][r->n_domains];
+
+		put(out, "%s - %s: %+.4f bits per byte in the mean", r->o->model[r->o->compare[c][0]].name,
+			r->o->model[r->o->compare[c][1]].name, d->estimate);
+		if (isfinite(d->low)) put(out, " (95 %% interval %+.4f to %+.4f)", d->low, d->high);
+		put(out, "\n");
+	}
+}
+
+/* A name in a table's cell: a bar would end the cell. */
+static void cell(kf_buf *out, const char *text)
+{
+	for (; *text; text++) {
+		if (*text == '|') kf_buf_u8(out, '\\');
+		kf_buf_u8(out, (uint8_t)*text);
+	}
+}
+
+static void header(const kf_eval_result *r, kf_buf *out, const char *corner)
+{
+	put(out, "| %s |", corner);
+	for (int i = 0; i <= r->n_domains; i++) {
+		put(out, " ");
+		cell(out, column_name(r, i));
+		put(out, " |");
+	}
+	put(out, "\n|---|");
+	for (int i = 0; i <= r->n_domains; i++) put(out, "---:|");
+	put(out, "\n");
+}
+
+static bool best(const kf_eval_result *r, int model, int column)
+{
+	for (int m = 0; m < r->o->n_models; m++)
+		if (r->bpb[m][column] < r->bpb[model][column]) return false;
+	return r->o->n_models > 1 && isfinite(r->bpb[model][column]);
+}
+
+void kf_eval_markdown(const kf_eval_result *r, kf_buf *out)
+{
+	int last = r->n_domains;
+
+	put(out, "Bits per byte on text that was not trained on; lower is better, the best of a column is bold. The mean is\n"
+		"over the domains, unweighted.\n\n");
+	header(r, out, "bits per byte");
+	for (int m = 0; m < r->o->n_models; m++) {
+		put(out, "| ");
+		cell(out, r->o->model[m].name);
+		put(out, " |");
+		for (int i = 0; i <= last; i++) {
+			char v[32];
+
+			value(v, r->bpb[m][i]);
+			put(out, best(r, m, i) ? " **%s** |" : " %s |", v);
+		}
+		put(out, "\n");
+	}
+	put(out, "| *documents* |");
+	for (int i = 0; i <= last; i++) put(out, " %.0f |", r->docs[i]);
+	put(out, "\n| *bytes* |");
+	for (int i = 0; i <= last; i++) put(out, " %.0f |", r->bytes[i]);
+	put(out, "\n");
+	if (r->o->n_compare) {
+		put(out, "\nDifferences in bits per byte on the same documents (negative: the first is better), with the 95 %% interval\n"
+			"of a paired bootstrap over documents (%d resamples).\n\n", KF_EVAL_RESAMPLES);
+		header(r, out, "difference");
+	}
+	for (int c = 0; c < r->o->n_compare; c++) {
+		put(out, "| ");
+		cell(out, r->o->model[r->o->compare[c][0]].name);
+		put(out, " − ");
+		cell(out, r->o->model[r->o->compare[c][1]].name);
+		put(out, " |");
+		for (int i = 0; i <= last; i++) {
+			const kf_eval_interval *d = &r->diff[c][i];
+
+			if (!isfinite(d->estimate)) put(out, " - |");
+			else if (!isfinite(d->low)) put(out, " %+.4f |", d->estimate);
+			else put(out, " %+.4f (%+.4f to %+.4f) |", d->estimate, d->low, d->high);
+		}
+		put(out, "\n");
+	}
+}

@@ -1,0 +1,189 @@
+#include "eval/run.h"
+
+#include <string.h>
+
+#include "common/model/run.h"
+
+enum { GROUP = 8 }; /* batches of documents held at once: all but the last of them are full */
+
+typedef struct {
+	kf_set *corpus;
+	kf_weights *weights;
+	kf_tokenizer *tokenizer;
+	kf_pool *pool;
+	kf_exec *exec;
+	kf_model *model;
+	int32_t *order;
+	int context;
+} runner;
+
+static void runner_close(runner *x)
+{
+	kf_model_free(x->model);
+	kf_exec_free(x->exec);
+	kf_pool_free(x->pool);
+	kf_free(x->order);
+	kf_tokenizer_free(x->tokenizer);
+	kf_weights_close(x->weights);
+	kf_set_close(x->corpus);
+}
+
+static kf_status runner_open(runner *x, const kf_eval_opts *o, int m, kf_err *err)
+{
+	kf_status rc;
+
+	if ((rc = kf_set_open(o->corpus, KF_SET_CORPUS, &x->corpus, err)) != KF_OK) return rc;
+	if ((rc = kf_weights_open(o->model[m].path, &x->weights, err)) != KF_OK) return rc;
+	x->context = kf_weights_arch(x->weights)->context;
+	return kf_weights_tokenizer(x->weights, &x->tokenizer, err);
+}
+
+static kf_status score(void *arg, const kf_batch *b, const kf_score_query *q, kf_score *out, kf_err *err)
+{
+	runner *x = arg;
+
+	return kf_model_score(x->model, b, q, out, err);
+}
+
+static kf_status start_model(runner *x, const kf_eval_opts *o, kf_err *err)
+{
+	const kf_model_opts opts = { 0 };
+	kf_status rc;
+
+	if ((rc = kf_run_order(x->tokenizer, kf_weights_arch(x->weights)->V, &x->order, err)) != KF_OK) return rc;
+	if ((rc = kf_pool_new(o->threads, &x->pool, err)) != KF_OK) return rc;
+	if ((rc = kf_exec_new(&kf_ops_cpu, x->pool, (kf_compute)o->compute, &x->exec, err)) != KF_OK) return rc;
+	return kf_model_new(x->weights, x->exec, &opts, &x->model, err);
+}
+
+/* ---- groups of documents ---- */
+
+typedef struct {
+	kf_corpus_rec *docs;
+	kf_encoding *enc;
+	kf_logits_rec *out;
+	size_t n, cap;
+} group;
+
+static void group_release(group *g)
+{
+	kf_free(g->docs);
+	kf_free(g->enc);
+	kf_free(g->out);
+}
+
+static bool group_grow(group *g)
+{
+	size_t cap = g->cap ? 2 * g->cap : 64;
+	group more = { kf_alloc(cap, sizeof *g->docs), kf_alloc(cap, sizeof *g->enc), kf_alloc(cap, sizeof *g->out), g->n, cap };
+
+	if (!more.docs || !more.enc || !more.out) {
+		group_release(&more);
+		return false;
+	}
+	if (g->n) {
+		memcpy(more.docs, g->docs, g->n * sizeof *g->docs);
+		memcpy(more.enc, g->enc, g->n * sizeof *g->enc);
+	}
+	group_release(g);
+	*g = more;
+	return true;
+}
+
+static kf_status next_document(runner *x, kf_shard *in, kf_arena *arena, kf_corpus_rec *rec, kf_encoding *enc, kf_err *err)
+{
+	kf_status rc = kf_shard_next_corpus(in, arena, rec, err);
+
+	if (rc != KF_OK) return rc;
+	rc = kf_tokenizer_encode(x->tokenizer, rec->text, rec->head.bytes, false, arena, enc, err);
+	return kf_context(err, rc, "document %llu", (unsigned long long)rec->head.doc);
+}
+
+/* Documents until there are enough tokens for a group; KF_END with the last ones of the shard. */
+static kf_status read_group(runner *x, kf_shard *in, kf_arena *arena, group *g, size_t most, kf_err *err)
+{
+	size_t tokens = 0;
+	kf_status rc;
+
+	for (g->n = 0; tokens < most; g->n++) {
+		if (g->n == g->cap && !group_grow(g)) return kf_fail(err, KF_ENOMEM, "out of memory for %zu documents", g->n);
+		if ((rc = next_document(x, in, arena, &g->docs[g->n], &g->enc[g->n], err)) != KF_OK) return rc;
+		tokens += g->enc[g->n].n + 1;
+	}
+	return KF_OK;
+}
+
+/* ---- the two walks ---- */
+
+kf_status kf_eval_run_cover(const kf_eval_opts *o, int m,
+	kf_status (*fn)(void *arg, const kf_dochead *head, uint32_t first, kf_err *err), void *arg, kf_err *err)
+{
+	runner x = { 0 };
+	kf_shard *in = NULL;
+	kf_arena arena;
+	kf_status rc;
+
+	kf_arena_init(&arena);
+	if ((rc = runner_open(&x, o, m, err)) != KF_OK) goto out;
+	for (int s = 0; s < kf_set_shards(x.corpus); s++) {
+		kf_corpus_rec rec;
+		kf_encoding enc;
+
+		if ((rc = kf_shard_open(x.corpus, s, &in, err)) != KF_OK) goto out;
+		while ((rc = next_document(&x, in, &arena, &rec, &enc, err)) == KF_OK) {
+			uint32_t first = kf_tokenizer_bos(x.tokenizer) >= 0 || enc.n == 0 ? 0 : enc.start[1];
+
+			if ((rc = fn(arg, &rec.head, first, err)) != KF_OK) goto out;
+			kf_arena_reset(&arena);
+		}
+		if (rc != KF_END) goto out;
+		kf_shard_close(in);
+		in = NULL;
+		rc = KF_OK;
+	}
+out:
+	kf_shard_close(in);
+	runner_close(&x);
+	kf_arena_release(&arena);
+	return rc;
+}
+
+kf_status kf_eval_run_score(const kf_eval_opts *o, int m,
+	kf_status (*fn)(void *arg, const kf_logits_rec *rec, kf_err *err), void *arg, kf_err *err)
+{
+	runner x = { 0 };
+	kf_shard *in = NULL;
+	kf_arena arena;
+	group g = { 0 };
+	kf_status rc;
+
+	kf_arena_init(&arena);
+	if ((rc = runner_open(&x, o, m, err)) != KF_OK || (rc = start_model(&x, o, err)) != KF_OK) goto out;
+	/* The best candidate is asked for because there must be one; no extra ones. */
+	const kf_runner run = { .tokenizer = x.tokenizer, .order = x.order, .k = 1, .byte_path = true, .context = x.context,
+		.batch_tokens = (int)o->batch_tokens, .score = score, .arg = &x };
+
+	for (int s = 0; s < kf_set_shards(x.corpus); s++) {
+		bool more = true;
+
+		if ((rc = kf_shard_open(x.corpus, s, &in, err)) != KF_OK) goto out;
+		while (more) {
+			kf_arena_reset(&arena);
+			rc = read_group(&x, in, &arena, &g, GROUP * (size_t)o->batch_tokens, err);
+			if (rc == KF_END) more = false;
+			else if (rc != KF_OK) goto out;
+			rc = g.n ? kf_run_group(&run, g.docs, g.enc, g.n, &arena, g.out, err) : KF_OK;
+			if (kf_context(err, rc, "%s", o->model[m].path) != KF_OK) goto out;
+			for (size_t i = 0; i < g.n; i++)
+				if ((rc = fn(arg, &g.out[i], err)) != KF_OK) goto out;
+		}
+		kf_shard_close(in);
+		in = NULL;
+	}
+out:
+	kf_shard_close(in);
+	group_release(&g);
+	runner_close(&x);
+	kf_arena_release(&arena);
+	return rc;
+}
