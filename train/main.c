@@ -1,0 +1,102 @@
+#include <math.h>
+#include <stdio.h>
+
+#include "common/base/opt.h"
+#include "common/base/progress.h"
+#include "train/train.h"
+
+static kf_train_opts o = {
+	.lambda = 0.9, .temperature = 1, .tail = KF_TAIL_REST, .lr = 1e-5, .warmup = 0.008, .decay = 0.1, .beta1 = 0.9,
+	.beta2 = 0.95, .clip = 1, .batch_tokens = 16384, .micro_tokens = 1024, .keep_mb = 512, .epochs = 1, .save_every = 100,
+};
+static kf_common common;
+
+static const kf_opt TABLE[] = {
+	{ "model", KF_OPT_STRING, &o.model, "PATH", "model to train: a Hugging Face folder or a GGUF file", .flags = KF_OPT_REQUIRED },
+	{ "targets", KF_OPT_STRING, &o.targets, "DIR", "what to train on: targets of kf-fuse; aligned documents or logits of the "
+		"same tokenizer serve too", .flags = KF_OPT_REQUIRED },
+	{ "out", KF_OPT_STRING, &o.out, "DIR", "folder to make, in Hugging Face's format", .flags = KF_OPT_REQUIRED },
+	{ "valid", KF_OPT_STRING, &o.valid, "DIR", "corpus to measure after each epoch; the best epoch becomes the output", 0, 0, 0 },
+	{ "lambda", KF_OPT_REAL, &o.lambda, "X", "share of the plain language-model loss; the rest is fusion", 0, 1, KF_OPT_SHAPES },
+	{ "lambda-schedule", KF_OPT_CHOICE, &o.lambda_decay, "constant|decay", "decay: fusion's share falls to 0 along the run",
+		0, 0, KF_OPT_SHAPES },
+	{ "loss", KF_OPT_CHOICE, &o.loss, "ce|kl", "fusion loss against the candidates", 0, 0, KF_OPT_SHAPES },
+	{ "tail", KF_OPT_CHOICE, &o.tail, "rest|renormalize", "mass outside the candidates: one more outcome, or none", 0, 0, KF_OPT_SHAPES },
+	{ "temperature", KF_OPT_REAL, &o.temperature, "X", "of both distributions in the fusion loss", 0, 100, KF_OPT_SHAPES | KF_OPT_POSITIVE },
+	{ "lr", KF_OPT_REAL, &o.lr, "X", "highest learning rate", 0, 1, KF_OPT_SHAPES },
+	{ "lr-schedule", KF_OPT_CHOICE, &o.lr_kind, "cosine|constant|linear", "its course after the warm-up", 0, 0, KF_OPT_SHAPES },
+	{ "warmup", KF_OPT_REAL, &o.warmup, "X", "share of the steps over which it rises", 0, 1, KF_OPT_SHAPES },
+	{ "weight-decay", KF_OPT_REAL, &o.decay, "X", "AdamW, of matrices", 0, 10, KF_OPT_SHAPES },
+	{ "beta1", KF_OPT_REAL, &o.beta1, "X", "AdamW", 0, 0.99999, KF_OPT_SHAPES },
+	{ "beta2", KF_OPT_REAL, &o.beta2, "X", "AdamW", 0, 0.9999999, KF_OPT_SHAPES },
+	{ "clip", KF_OPT_REAL, &o.clip, "X", "largest norm of the gradient, 0 for any", 0, 1e9, KF_OPT_SHAPES },
+	{ "batch-tokens", KF_OPT_INT, &o.batch_tokens, "N", "tokens a step of the optimizer", 1, 1e9, KF_OPT_SHAPES },
+	{ "micro-tokens", KF_OPT_INT, &o.micro_tokens, "N", "tokens at a time: less memory, less speed", 1, 1e7, KF_OPT_SHAPES },
+	{ "context", KF_OPT_INT, &o.context, "N", "cut longer sequences here, 0 for the model's context", 0, 1e7, KF_OPT_SHAPES },
+	{ "keep-mb", KF_OPT_INT, &o.keep_mb, "MB", "memory for activations; layers beyond it are computed twice; 0 for any",
+		0, 1e9, 0 },
+	{ "epochs", KF_OPT_INT, &o.epochs, "N", "times over the documents", 1, 1e6, KF_OPT_SHAPES },
+	{ "max-steps", KF_OPT_INT, &o.max_steps, "N", "end after so many steps, 0 for all", 0, 1e12, KF_OPT_SHAPES },
+	{ "save-every", KF_OPT_INT, &o.save_every, "N", "steps from one checkpoint to the next, 0 for none", 0, 1e12, 0 },
+	{ "dtype", KF_OPT_CHOICE, &o.dtype, "f32|bf16|f16", "numbers of the model that is written", 0, 0, KF_OPT_SHAPES },
+	{ "keep-epochs", KF_OPT_FLAG, &o.keep_epochs, NULL, "write the model of every epoch too, as OUT/epoch-N", 0, 0, 0 },
+	{ "keep-state", KF_OPT_FLAG, &o.keep_state, NULL, "leave the checkpoints in OUT/state", 0, 0, 0 },
+	{ "resume", KF_OPT_FLAG, &o.resume, NULL, "continue, as a run does by itself; having nothing to continue is an error", 0, 0, 0 },
+	{ "restart", KF_OPT_FLAG, &o.restart, NULL, "begin anew, replacing a run that is in OUT", 0, 0, 0 },
+	{ "log", KF_OPT_STRING, &o.log, "FILE", "log, a JSON object a line (OUT/log.jsonl)", 0, 0, 0 },
+	KF_OPT_BACKEND(&common),
+	KF_OPT_COMMON(&common),
+	{ 0 }
+};
+
+static const kf_program PROGRAM = {
+	.name = "kf-train",
+	.summary = "train a model on fused targets",
+	.usage = "--model PATH --targets DIR --out DIR [options]",
+	.notes = "The loss is lambda * CLM + (1 - lambda) * fusion; --lambda 1 is plain language modelling on the same tokens and\n"
+		"steps. A run that was stopped continues from its last checkpoint when the same command is given again.",
+	.opts = TABLE,
+};
+
+static kf_status run(const kf_list *operands, kf_err *err)
+{
+	kf_train_result r;
+	kf_pool *pool = NULL;
+	kf_exec *x = NULL;
+	kf_status rc;
+
+	(void)operands;
+	if (common.backend == 2)
+		return kf_fail(err, KF_EUNSUPPORTED, "This kf-train was built without CUDA; use --backend cpu.");
+	o.seed = common.seed;
+	o.progress = common.quiet ? KF_PROGRESS_NONE : common.progress;
+	if (!(o.record = kf_opt_record(&PROGRAM)) || json_object_set_new(o.record, "seed", json_integer(o.seed)) != 0) {
+		rc = kf_fail(err, KF_ENOMEM, "No memory for the options.");
+		goto out;
+	}
+	if ((rc = kf_pool_new((int)common.threads, &pool, err)) != KF_OK ||
+	    (rc = kf_exec_new(&kf_ops_cpu, pool, KF_COMPUTE_F32, &x, err)) != KF_OK ||
+	    (rc = kf_train(&o, x, &r, err)) != KF_OK)
+		goto out;
+	if (common.quiet)
+		goto out;
+	if (r.current)
+		printf("%s is up to date.\n", o.out);
+	else if (!r.steps)
+		printf("%s: training had ended; its model is in place now.\n", o.out);
+	else if (isfinite(r.valid))
+		printf("%s: %lld steps, %lld tokens; epoch %d is the best, %.4f bits per byte of validation text.\n", o.out,
+			(long long)r.steps, (long long)r.tokens, r.epoch, r.valid);
+	else
+		printf("%s: %lld steps, %lld tokens, loss %.4f.\n", o.out, (long long)r.steps, (long long)r.tokens, r.loss);
+out:
+	kf_exec_free(x);
+	kf_pool_free(pool);
+	json_decref(o.record);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	return kf_main(&PROGRAM, argc, argv, run);
+}
