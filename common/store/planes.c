@@ -186,7 +186,7 @@ bool kf_split_get(const kf_buf *b, void *v, size_t n)
 
 /* ---- heads ---- */
 
-/* A head: varints document - previous - 1, (its bytes of text), n, the domain's number, a flag saying how its id
+/* A head: varints document - previous - 1, (its bytes of text), n, more, the domain's number, a flag saying how its id
  * and piece are told:
  *   0  the same id as before, the next piece      1  id given, piece 0      2  id and piece given
  * The first document's difference is to -1. */
@@ -208,7 +208,7 @@ static uint32_t domain_number(kf_heads_enc *e, const char *domain)
 	return i;
 }
 
-void kf_heads_put(kf_heads_enc *e, const kf_dochead *h, uint32_t n)
+void kf_heads_put(kf_heads_enc *e, const kf_dochead *h, uint32_t n, uint32_t more)
 {
 	uint64_t before = e->docs ? e->last_doc + 1 : 0;
 	bool same = e->docs && e->last_known && strcmp(h->id, e->last_id) == 0;
@@ -217,6 +217,7 @@ void kf_heads_put(kf_heads_enc *e, const kf_dochead *h, uint32_t n)
 	kf_buf_varint(&e->heads, h->doc - before);
 	kf_buf_varint(&e->heads, h->bytes);
 	kf_buf_varint(&e->heads, n);
+	kf_buf_varint(&e->heads, more);
 	kf_buf_varint(&e->heads, (uint64_t)domain_number(e, h->domain) * 3 + how);
 	if (how) kf_buf_str(&e->heads, h->id);
 	if (how == 2) kf_buf_varint(&e->heads, h->piece);
@@ -251,8 +252,8 @@ kf_status kf_heads_get(const kf_buf *plane, uint32_t docs, kf_arena *arena, kf_h
 	const char **domains, *id = NULL;
 	kf_head_n *h;
 
-	/* a domain takes a byte, a document four */
-	if (c.bad || n_domains > kf_cur_left(&c) || docs > kf_cur_left(&c) / 4) goto bad;
+	/* a domain takes a byte, a document five */
+	if (c.bad || n_domains > kf_cur_left(&c) || docs > kf_cur_left(&c) / 5) goto bad;
 	domains = KF_ARENA_NEW(arena, const char *, n_domains + 1);
 	h = KF_ARENA_NEW(arena, kf_head_n, (size_t)docs + 1);
 	if (!domains || !h) return kf_fail(err, KF_ENOMEM, "no memory for the heads of %u documents", docs);
@@ -265,16 +266,18 @@ kf_status kf_heads_get(const kf_buf *plane, uint32_t docs, kf_arena *arena, kf_h
 		kf_cur_bytes(&c, (size_t)(end - c.p) + 1);
 	}
 	for (uint32_t i = 0; i < docs; i++) {
-		uint64_t gap = kf_cur_varint(&c), bytes = kf_cur_varint(&c), n = kf_cur_varint(&c), how = kf_cur_varint(&c);
-		uint64_t piece = 0;
+		uint64_t gap = kf_cur_varint(&c), bytes = kf_cur_varint(&c), n = kf_cur_varint(&c), more = kf_cur_varint(&c);
+		uint64_t how = kf_cur_varint(&c), piece = 0;
 
-		if (c.bad || gap >= KF_MAX_DOC || last + gap >= KF_MAX_DOC || bytes > UINT32_MAX || n > KF_BLOCK_TOKENS) goto bad;
+		if (c.bad || gap >= KF_MAX_DOC || last + gap >= KF_MAX_DOC || bytes > UINT32_MAX || n > KF_BLOCK_TOKENS ||
+		    more > UINT32_MAX) goto bad;
 		if ((total += n) > KF_BLOCK_TOKENS || how / 3 >= n_domains) goto bad;
 		h[i].head.doc = last + gap;
 		last = h[i].head.doc + 1;
 		h[i].head.bytes = (uint32_t)bytes;
 		h[i].head.domain = domains[how / 3];
 		h[i].n = (uint32_t)n;
+		h[i].more = (uint32_t)more;
 		if (how % 3) {
 			size_t len;
 			const char *s = kf_cur_str(&c, &len);

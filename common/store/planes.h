@@ -28,8 +28,8 @@ kf_status kf_planes_sizes(kf_cur *in, uint64_t *size, int n, kf_err *err) KF_MUS
 void kf_split_put(kf_buf *b, const void *v, size_t n);
 bool kf_split_get(const kf_buf *b, void *v, size_t n);
 
-/* Document heads, with a token count each. */
-typedef struct { kf_dochead head; uint32_t n; } kf_head_n;
+/* Document heads, with a token count each, and a second number of the codec's own (0 where it has none). */
+typedef struct { kf_dochead head; uint32_t n, more; } kf_head_n;
 typedef struct {
 	kf_buf domains;            /* of the block: NUL-terminated, in the order first seen */
 	kf_buf heads;
@@ -39,7 +39,7 @@ typedef struct {
 	char last_id[256];
 	bool last_known;           /* last_id is the previous document's */
 } kf_heads_enc;
-void kf_heads_put(kf_heads_enc *e, const kf_dochead *h, uint32_t n);
+void kf_heads_put(kf_heads_enc *e, const kf_dochead *h, uint32_t n, uint32_t more);
 void kf_heads_finish(kf_heads_enc *e, kf_buf *out); /* appends, and clears e for the next block */
 void kf_heads_release(kf_heads_enc *e);
 /* Decode docs heads; strings and the array live in arena. The token counts' sum is at most KF_BLOCK_TOKENS. */

@@ -54,7 +54,7 @@ kf_status kf_shard_put_corpus(kf_shard_writer *sw, const kf_corpus_rec *r, kf_er
 		sw->codec = &codec_writer;
 	}
 	e = sw->state;
-	kf_heads_put(&e->heads, &r->head, 0);
+	kf_heads_put(&e->heads, &r->head, 0, 0);
 	kf_buf_put(&e->planes[PLANE_TEXT], r->text, r->head.bytes);
 	return kf_shard_put_end(sw, &r->head, 0, kf_head_hash(&r->head, kf_hash64(r->text, r->head.bytes)),
 		e->planes[PLANE_TEXT].len, err);

@@ -99,7 +99,7 @@ kf_status kf_shard_put_dist(kf_shard_writer *sw, const kf_dist_rec *r, kf_err *e
 	struct enc *e;
 	size_t n = r->n, cands;
 	uint32_t *count, *ce, *lp, *w = NULL;
-	uint64_t h[7];
+	uint64_t h[8];
 	kf_status rc;
 
 	if ((rc = kf_shard_kind(sw->kind, 1u << KF_SET_ALIGNED | 1u << KF_SET_TARGETS, "distribution", err)) != KF_OK) return rc;
@@ -119,7 +119,7 @@ kf_status kf_shard_put_dist(kf_shard_writer *sw, const kf_dist_rec *r, kf_err *e
 		if ((rc = kf_shard_flush(sw, err)) != KF_OK) return rc;
 	e->bos = r->bos;
 	e->weighted = r->weight != NULL;
-	kf_heads_put(&e->heads, &r->head, r->n);
+	kf_heads_put(&e->heads, &r->head, r->n, r->source_tokens);
 	kf_buf_put(&e->n, &r->n, 4);
 	kf_buf_put(&e->tok, r->tokens, n * 4);
 	kf_buf_put(&e->start, r->start, (n + 1) * 4);
@@ -147,6 +147,7 @@ kf_status kf_shard_put_dist(kf_shard_writer *sw, const kf_dist_rec *r, kf_err *e
 	h[4] = kf_hash64(r->ids, cands * 4);
 	h[5] = kf_hash64(lp, cands * 4);
 	h[6] = w ? kf_hash64(w, (n + 1) * 4) : 0;
+	h[7] = r->source_tokens;
 	return kf_shard_put_end(sw, &r->head, n, kf_head_hash(&r->head, kf_hash64(h, sizeof h)),
 		e->ids.len / 4 * 3 + e->tok.len * 2, err);
 }
@@ -304,6 +305,7 @@ kf_status kf_shard_next_dist(kf_shard *s, kf_arena *arena, kf_dist_rec *r, kf_er
 	cands = d->cand_at[i + 1] - cand;
 	r->bos = b->bos;
 	r->n = b->n[i];
+	r->source_tokens = d->base.heads[i].more;
 	r->tokens = copy(arena, b->tok + tok, n);
 	r->start = copy(arena, b->start + pos, n + 1);
 	r->ids = copy(arena, b->ids + cand, cands);

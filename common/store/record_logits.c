@@ -170,7 +170,7 @@ kf_status kf_shard_put_logits(kf_shard_writer *sw, const kf_logits_rec *r, kf_er
 	e->path = r->has_path;
 	at[0] = e->tok.len, at[1] = e->start.len, at[2] = e->ce.len, at[3] = e->ids.len, at[4] = e->lp.len;
 	at[5] = e->nlm.len, at[6] = e->ex_ids.len, at[7] = e->n_ex.len;
-	kf_heads_put(&e->heads, &r->head, r->n);
+	kf_heads_put(&e->heads, &r->head, r->n, 0);
 	counts[0] = r->n;
 	kf_buf_put(&e->n, counts, 4);
 	put_ids(&e->tok, r->tokens, n);
