@@ -1,0 +1,152 @@
+/* Alignment's speed on a pair of logits sets, one thread: on decoded records, and from disk to disk.
+ *
+ *   bench_align SOURCE-SET TARGET-SET      prints a JSON object a line
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "align/align.h"
+#include "common/base/progress.h"
+
+#define SECONDS 2.0
+
+typedef struct { kf_logits_rec src, tgt; } pair;
+
+typedef struct {
+	kf_set *src, *tgt;
+	kf_tokenizer *src_tok, *tgt_tok;
+	kf_arena arena;
+	pair *docs;
+	size_t n;
+	double tokens;
+} bench;
+
+static kf_status load_tokenizer(const kf_set *set, kf_tokenizer **out, kf_err *err)
+{
+	const void *data;
+	size_t n;
+	kf_status rc;
+
+	if ((rc = kf_set_tokenizer(set, &data, &n, err)) != KF_OK) return rc;
+	return kf_tokenizer_load(data, n, out, err);
+}
+
+static kf_status load(bench *b, const char *source, const char *target, kf_err *err)
+{
+	kf_status rc;
+
+	if ((rc = kf_set_open(source, KF_SET_LOGITS, &b->src, err)) != KF_OK) return rc;
+	if ((rc = kf_set_open(target, KF_SET_LOGITS, &b->tgt, err)) != KF_OK) return rc;
+	if ((rc = load_tokenizer(b->src, &b->src_tok, err)) != KF_OK) return rc;
+	if ((rc = load_tokenizer(b->tgt, &b->tgt_tok, err)) != KF_OK) return rc;
+	if (!(b->docs = kf_alloc(kf_set_docs(b->tgt), sizeof *b->docs))) return kf_fail(err, KF_ENOMEM, "No memory");
+	for (int i = 0; i < kf_set_shards(b->tgt); i++) {
+		kf_shard *s, *t;
+
+		if ((rc = kf_shard_open(b->src, i, &s, err)) != KF_OK) return rc;
+		if ((rc = kf_shard_open(b->tgt, i, &t, err)) != KF_OK) return rc;
+		while ((rc = kf_shard_next_logits(t, &b->arena, &b->docs[b->n].tgt, err)) == KF_OK) {
+			if ((rc = kf_shard_next_logits(s, &b->arena, &b->docs[b->n].src, err)) != KF_OK) return rc;
+			b->tokens += b->docs[b->n++].tgt.n;
+		}
+		kf_shard_close(s);
+		kf_shard_close(t);
+		if (rc != KF_END) return rc;
+	}
+	return KF_OK;
+}
+
+/* method over all documents, again and again; the first round, which fills the prefix map, is told apart */
+static kf_status decoded(bench *b, kf_align_method method, kf_align_map map, const char *name, kf_err *err)
+{
+	kf_aligner *a;
+	kf_arena arena;
+	double first = 0, best = 1e30, begin = kf_now();
+	int rounds = 0;
+	kf_status rc;
+
+	if ((rc = kf_aligner_new(b->src_tok, b->tgt_tok, method, map, &a, err)) != KF_OK) return rc;
+	kf_arena_init(&arena);
+	do {
+		double t = kf_now();
+
+		for (size_t i = 0; i < b->n; i++) {
+			kf_dist_rec out;
+
+			if ((rc = kf_align_doc(a, &b->docs[i].src, &b->docs[i].tgt, &arena, &out, NULL, err)) != KF_OK) return rc;
+			kf_arena_reset(&arena);
+		}
+		t = kf_now() - t;
+		if (rounds++ == 0) first = t;
+		else if (t < best) best = t;
+	} while (kf_now() - begin < SECONDS || rounds < 3);
+	printf("{\"bench\": \"align\", \"what\": \"decoded\", \"method\": \"%s\", \"documents\": %zu, \"tokens\": %.0f, \"threads\": 1, "
+		"\"tokens_per_second\": %.0f, \"first_round_tokens_per_second\": %.0f, \"peak_scratch_bytes\": %zu}\n", name, b->n, b->tokens,
+		b->tokens / best, b->tokens / first, arena.peak);
+	kf_arena_release(&arena);
+	kf_aligner_free(a);
+	return KF_OK;
+}
+
+static kf_status disk(const bench *b, const char *source, const char *target, kf_err *err)
+{
+	char dir[] = "/tmp/kfuse-bench.XXXXXX", out[64], command[96];
+	double best = 1e30, begin = kf_now(), bytes = 0;
+	kf_pool *pool;
+	kf_status rc;
+	int rounds = 0;
+
+	if (!mkdtemp(dir)) return kf_fail_errno(err, "Cannot make a folder in /tmp");
+	if ((rc = kf_pool_new(1, &pool, err)) != KF_OK) return rc;
+	do {
+		kf_align_opts o = { .source = source, .target = target, .out = out, .program = "kf-align", .progress = KF_PROGRESS_NONE };
+		kf_set_state state;
+		json_t *stats;
+		kf_set *set;
+		double t;
+
+		snprintf(out, sizeof out, "%s/%d", dir, rounds);
+		t = kf_now();
+		if ((rc = kf_align_run(&o, pool, &state, &stats, err)) != KF_OK) break;
+		t = kf_now() - t;
+		json_decref(stats);
+		if (t < best) best = t;
+		if (rounds++ == 0) {
+			if ((rc = kf_set_open(out, KF_SET_ALIGNED, &set, err)) != KF_OK) break;
+			bytes = (double)kf_set_disk(set);
+			kf_set_close(set);
+		}
+	} while (kf_now() - begin < SECONDS || rounds < 3);
+	snprintf(command, sizeof command, "rm -rf %s", dir);
+	if (system(command) != 0) fprintf(stderr, "%s stays\n", dir);
+	kf_pool_free(pool);
+	if (rc != KF_OK) return rc;
+	printf("{\"bench\": \"align\", \"what\": \"disk to disk\", \"method\": \"byte\", \"documents\": %zu, \"tokens\": %.0f, \"threads\": 1, "
+		"\"tokens_per_second\": %.0f, \"bytes_per_token\": %.2f}\n", b->n, b->tokens, b->tokens / best, bytes / b->tokens);
+	return KF_OK;
+}
+
+int main(int argc, char **argv)
+{
+	bench b = { .n = 0 };
+	kf_err err;
+
+	if (argc != 3) {
+		fprintf(stderr, "usage: %s SOURCE-SET TARGET-SET\n", argv[0]);
+		return 2;
+	}
+	kf_arena_init(&b.arena);
+	if (load(&b, argv[1], argv[2], &err) != KF_OK || decoded(&b, KF_ALIGN_BYTE, KF_ALIGN_PREFIX, "byte", &err) != KF_OK ||
+	    disk(&b, argv[1], argv[2], &err) != KF_OK || decoded(&b, KF_ALIGN_DTW, KF_ALIGN_EXACT, "dtw", &err) != KF_OK) {
+		fprintf(stderr, "%s\n", err.text);
+		return 1;
+	}
+	kf_free(b.docs);
+	kf_arena_release(&b.arena);
+	kf_tokenizer_free(b.src_tok);
+	kf_tokenizer_free(b.tgt_tok);
+	kf_set_close(b.src);
+	kf_set_close(b.tgt);
+	return 0;
+}
