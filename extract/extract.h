@@ -1,0 +1,40 @@
+/* kf-extract: what a model predicts along every document of a corpus.
+ *
+ * Shard i of the corpus becomes shard i of the output. Documents are encoded, packed into batches of
+ * about batch_tokens (sequences one after the other, none padded), run, and the head's answers are
+ * put to the positions they are about (group.h). The logits matrix never exists.
+ */
+#ifndef KF_EXTRACT_EXTRACT_H
+#define KF_EXTRACT_EXTRACT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/ops/ops.h"
+#include "common/store/set.h"
+
+typedef struct {
+	const char *model, *corpus, *out;
+	long top_k;
+	long batch_tokens;         /* tokens run at once: memory against the cost of unpacking weights */
+	long context;              /* longest sequence; 0: the model's */
+	long path_min, path_extra; /* m and E of the byte path's extra candidates (ops.h, kf_score_query) */
+	bool byte_path, f32;
+	kf_compute compute;
+	int threads;
+	int part, parts;           /* shards s with s % parts == part */
+	int progress;              /* KF_PROGRESS_* */
+	json_t *record;            /* the options that shape the content (kf_opt_record); borrowed */
+} kf_extract_opts;
+
+typedef struct {
+	kf_set_state state;
+	bool complete;             /* false after one part of an array job */
+	uint64_t documents, tokens;/* of this run */
+	double seconds;            /* of this run's shards */
+} kf_extract_stats;
+
+kf_status kf_extract(const kf_extract_opts *o, kf_extract_stats *stats, kf_err *err) KF_MUST_CHECK;
+
+#endif

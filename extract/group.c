@@ -1,0 +1,221 @@
+#include "extract/group.h"
+
+#include <math.h>
+#include <string.h>
+
+/* A document's record while it is filled: the same arrays, not const. */
+typedef struct {
+	const kf_corpus_rec *rec;
+	const kf_encoding *enc;
+	float *ce, *top_lp, *path_nlm, *extra_lp;
+	int32_t *top_ids, *extra_ids;
+	uint32_t *path_off, *extra_off;
+	uint32_t next;             /* position after the last one filled */
+} doc;
+
+/* Tokens [from, from + n) of a document, of which positions [p0, p1) are taken. */
+typedef struct { doc *d; uint32_t from, n, p0, p1; } window;
+
+static kf_status no_memory(kf_err *err) { return kf_fail(err, KF_ENOMEM, "no memory for the predictions of a group of documents"); }
+
+/* ---- the plan ---- */
+
+static uint32_t interior(const kf_encoding *enc, uint32_t p)
+{
+	uint32_t span = enc->start[p + 1] - enc->start[p];
+	return span ? span - 1 : 0;
+}
+
+static bool make_doc(const kf_extractor *e, kf_arena *arena, const kf_corpus_rec *rec, const kf_encoding *enc, doc *d)
+{
+	size_t rows = (size_t)enc->n + 1, k = (size_t)e->k, E = (size_t)e->path_extra;
+	*d = (doc){ .rec = rec, .enc = enc };
+	d->ce = KF_ARENA_NEW(arena, float, rows);
+	d->top_ids = KF_ARENA_NEW(arena, int32_t, rows * k);
+	d->top_lp = KF_ARENA_NEW(arena, float, rows * k);
+	if (!d->ce || !d->top_ids || !d->top_lp) return false;
+	if (kf_tokenizer_bos(e->tokenizer) < 0) {
+		d->ce[0] = NAN;
+		for (size_t i = 0; i < k; i++) {
+			d->top_ids[i] = -1;
+			d->top_lp[i] = -INFINITY;
+		}
+	}
+	if (!e->byte_path) return true;
+	d->path_off = KF_ARENA_NEW(arena, uint32_t, rows);
+	d->extra_off = KF_ARENA_NEW(arena, uint32_t, rows + 1);
+	d->extra_ids = KF_ARENA_NEW(arena, int32_t, rows * E);
+	d->extra_lp = KF_ARENA_NEW(arena, float, rows * E);
+	if (!d->path_off || !d->extra_off || !d->extra_ids || !d->extra_lp) return false;
+	d->path_off[0] = 0;
+	for (uint32_t p = 0; p < enc->n; p++) d->path_off[p + 1] = d->path_off[p] + interior(enc, p);
+	d->path_nlm = KF_ARENA_NEW(arena, float, d->path_off[enc->n]);
+	d->extra_off[0] = d->extra_off[1] = 0;
+	if (!d->path_nlm) return false;
+	if (kf_tokenizer_bos(e->tokenizer) >= 0 || enc->n == 0) return true;
+	/* The first token of a model without BOS is never predicted: nothing is known of its bytes. */
+	for (uint32_t i = 0; i < d->path_off[1]; i++) d->path_nlm[i] = NAN;
+	return true;
+}
+
+/* Windows of a document, appended to w (NULL: only counted); returns their number. */
+static size_t plan(const kf_extractor *e, doc *d, window *w)
+{
+	uint32_t bos = kf_tokenizer_bos(e->tokenizer) >= 0, n = d->enc->n;
+	uint32_t most = (uint32_t)e->context - bos, stride = most / 2 ? most / 2 : 1, p = bos ? 0 : 1;
+	size_t count = 0;
+	for (uint32_t from = 0; p <= n; from += stride) {
+		uint32_t len = n - from < most ? n - from : most;
+		if (w) w[count] = (window){ d, from, len, p, from + len + 1 };
+		count++;
+		p = from + len + 1;
+	}
+	return count;
+}
+
+/* ---- ranges ---- */
+
+/* How the interior bytes of token p relate to its own: the prefix of length i + 1 + *skip of bytes ends at interior byte i.
+ * False where the token's bytes are not the text's. */
+static bool spells(const kf_extractor *e, const doc *d, uint32_t p, const uint8_t **bytes, uint32_t *skip)
+{
+	uint32_t n, span = d->enc->start[p + 1] - d->enc->start[p];
+	const uint8_t *text = d->rec->text + d->enc->start[p];
+	*bytes = kf_tokenizer_bytes(e->tokenizer, d->enc->ids[p], &n);
+	*skip = 0;
+	if (p == 0 && n == span + 1 && **bytes == ' ' && kf_tokenizer_dummy_prefix(e->tokenizer)) *skip = 1;
+	return n == span + *skip && memcmp(*bytes + *skip, text, span) == 0;
+}
+
+typedef struct {
+	int32_t *labels, *tokens, *offset;
+	int32_t *range_off, *lo, *hi;
+	kf_score out;
+} batch;
+
+static void add_ranges(const kf_extractor *e, const doc *d, uint32_t p, batch *b, int row)
+{
+	int at = b->range_off[row];
+	const uint8_t *bytes;
+	uint32_t skip;
+	if (p < d->enc->n && interior(d->enc, p) && spells(e, d, p, &bytes, &skip))
+		for (uint32_t i = 0; i < interior(d->enc, p); i++, at++)
+			kf_tokenizer_range(e->tokenizer, bytes, i + 1 + skip, &b->lo[at], &b->hi[at]);
+	b->range_off[row + 1] = at;
+}
+
+/* ---- answers ---- */
+
+static void take(const kf_extractor *e, doc *d, uint32_t p, const batch *b, int row)
+{
+	size_t k = (size_t)e->k, E = (size_t)e->path_extra, r = (size_t)row;
+	memcpy(d->top_ids + p * k, b->out.top_ids + r * k, k * sizeof(int32_t));
+	memcpy(d->top_lp + p * k, b->out.top_lp + r * k, k * sizeof(float));
+	if (p < d->enc->n) d->ce[p] = b->out.ce[row];
+	if (!e->byte_path) return;
+	if (p < d->enc->n) {
+		uint32_t n = interior(d->enc, p);
+		float *nlm = d->path_nlm + d->path_off[p], least = 0;
+		bool known = b->range_off[row + 1] > b->range_off[row];
+		for (uint32_t i = 0; i < n; i++) {
+			/* Rounding must not let the mass of a longer prefix exceed that of a shorter, or be less than the token's. */
+			float v = known ? b->out.range_nlm[b->range_off[row] + (int32_t)i] : d->ce[p];
+			if (v < least) v = least;
+			if (v > d->ce[p]) v = d->ce[p];
+			least = nlm[i] = v;
+		}
+	}
+	uint32_t at = d->extra_off[p], more = (uint32_t)b->out.extra_n[row];
+	memcpy(d->extra_ids + at, b->out.extra_ids + r * E, more * sizeof(int32_t));
+	memcpy(d->extra_lp + at, b->out.extra_lp + r * E, more * sizeof(float));
+	d->extra_off[p + 1] = at + more;
+}
+
+static uint32_t length(const kf_extractor *e, const window *w) { return w->n + (kf_tokenizer_bos(e->tokenizer) >= 0); }
+
+static kf_status run_batch(const kf_extractor *e, const window *w, size_t n, kf_arena *arena, kf_err *err)
+{
+	int32_t bos = kf_tokenizer_bos(e->tokenizer);
+	size_t T = 0, ranges = 0, tokens = 0, k = (size_t)e->k, E = (size_t)e->path_extra;
+	for (size_t i = 0; i < n; i++) {
+		T += length(e, &w[i]);
+		for (uint32_t p = w[i].p0; e->byte_path && p < w[i].p1 && p < w[i].d->enc->n; p++) ranges += interior(w[i].d->enc, p);
+	}
+	if (T > INT32_MAX / 2 || ranges > INT32_MAX / 2)
+		return kf_fail(err, KF_EINVAL, "A sequence of %zu tokens is too long to run at once; give a smaller --context.", T);
+	batch b = { KF_ARENA_NEW(arena, int32_t, T), KF_ARENA_NEW(arena, int32_t, T), KF_ARENA_NEW(arena, int32_t, n + 1),
+		KF_ARENA_NEW(arena, int32_t, T + 1), KF_ARENA_NEW(arena, int32_t, ranges), KF_ARENA_NEW(arena, int32_t, ranges),
+		{ KF_ARENA_NEW(arena, float, T), KF_ARENA_NEW(arena, int32_t, T * k), KF_ARENA_NEW(arena, float, T * k),
+		KF_ARENA_NEW(arena, float, ranges), KF_ARENA_NEW(arena, int32_t, T), KF_ARENA_NEW(arena, int32_t, T * E),
+		KF_ARENA_NEW(arena, float, T * E) } };
+	if (!b.labels || !b.tokens || !b.offset || !b.range_off || !b.lo || !b.hi || !b.out.ce || !b.out.top_ids || !b.out.top_lp ||
+	    !b.out.range_nlm || !b.out.extra_n || !b.out.extra_ids || !b.out.extra_lp)
+		return no_memory(err);
+
+	int row = 0;
+	b.offset[0] = b.range_off[0] = 0;
+	for (size_t i = 0; i < n; i++) {
+		const kf_encoding *enc = w[i].d->enc;
+		for (uint32_t r = 0; r < length(e, &w[i]); r++, row++) {
+			uint32_t p = w[i].from + r + (bos < 0);
+			bool wanted = p >= w[i].p0 && p < w[i].p1;
+			b.tokens[row] = bos < 0 ? enc->ids[w[i].from + r] : r ? enc->ids[w[i].from + r - 1] : bos;
+			b.labels[row] = wanted && p < enc->n ? enc->ids[p] : -1;
+			b.range_off[row + 1] = b.range_off[row];
+			if (wanted && e->byte_path) add_ranges(e, w[i].d, p, &b, row);
+		}
+		b.offset[i + 1] = row;
+	}
+	kf_batch fed = { (int)T, (int)n, b.tokens, b.offset };
+	kf_score_query q = { .k = e->k, .labels = b.labels, .order = e->order };
+	if (e->byte_path) {
+		q.range_off = b.range_off;
+		q.range_lo = b.lo;
+		q.range_hi = b.hi;
+		q.extra_min = e->path_min;
+		q.extra_max = e->path_extra;
+	}
+	kf_status rc = e->score(e->arg, &fed, &q, &b.out, err);
+	if (rc != KF_OK)
+		return kf_context(err, rc, "documents %llu to %llu", (unsigned long long)w[0].d->rec->head.doc,
+			(unsigned long long)w[n - 1].d->rec->head.doc);
+	for (size_t i = 0; i < n; i++) {
+		doc *d = w[i].d;
+		for (uint32_t p = w[i].p0; p < w[i].p1; p++)
+			take(e, d, p, &b, b.offset[i] + (int)(p - w[i].from) - (bos < 0));
+		tokens += (w[i].p1 < d->enc->n ? w[i].p1 : d->enc->n) - (w[i].p0 < d->enc->n ? w[i].p0 : d->enc->n);
+	}
+	if (e->done) e->done(e->arg, tokens);
+	return KF_OK;
+}
+
+kf_status kf_extract_group(const kf_extractor *e, const kf_corpus_rec *docs, const kf_encoding *enc, size_t n,
+	kf_arena *arena, kf_logits_rec *out, kf_err *err)
+{
+	doc *d = KF_ARENA_NEW(arena, doc, n);
+	size_t windows = 0;
+	kf_status rc = KF_OK;
+	if (!d) return no_memory(err);
+	for (size_t i = 0; i < n; i++) {
+		if (!make_doc(e, arena, &docs[i], &enc[i], &d[i])) return no_memory(err);
+		windows += plan(e, &d[i], NULL);
+	}
+	window *w = KF_ARENA_NEW(arena, window, windows);
+	if (!w) return no_memory(err);
+	for (size_t i = 0, at = 0; i < n; i++) at += plan(e, &d[i], w + at);
+
+	for (size_t i = 0; i < windows && rc == KF_OK; ) {
+		size_t T = 0, j = i;
+		for (; j < windows && (j == i || T + length(e, &w[j]) <= (size_t)e->batch_tokens); j++) T += length(e, &w[j]);
+		rc = run_batch(e, w + i, j - i, arena, err);
+		i = j;
+	}
+	for (size_t i = 0; i < n && rc == KF_OK; i++)
+		out[i] = (kf_logits_rec){
+			.head = docs[i].head, .bos = kf_tokenizer_bos(e->tokenizer) >= 0, .n = enc[i].n, .k = (uint32_t)e->k,
+			.tokens = enc[i].ids, .start = enc[i].start, .ce = d[i].ce, .top_ids = d[i].top_ids, .top_lp = d[i].top_lp,
+			.has_path = e->byte_path, .path_off = d[i].path_off, .path_nlm = d[i].path_nlm,
+			.extra_off = d[i].extra_off, .extra_ids = d[i].extra_ids, .extra_lp = d[i].extra_lp
+		};
+	return rc;
+}

@@ -1,0 +1,41 @@
+/* A group of documents through a model: windows, batches, and answers put to positions.
+ *
+ * Position p is about token p. Fed BOS t0 t1 .., row r of a sequence predicts position r; where the model
+ * has no BOS it is fed t0 t1 .., row r predicts position r + 1, and position 0 has no distribution.
+ *
+ * A document of more tokens than the context holds is run in windows that begin half a context apart
+ * (each with its own BOS); a position is taken from the first window that reaches it, which is the
+ * one that gives it the most left context.
+ *
+ * The byte path: for the interior bytes of token p, the masses of all tokens that begin with the
+ * bytes of p up to there. Where the bytes a token stands for are not those of the text it covers (a tokenizer
+ * that normalises, an unknown token), there is no telling what else could stand there: the mass
+ * is the token's own, so that sums along the text stay right.
+ */
+#ifndef KF_EXTRACT_GROUP_H
+#define KF_EXTRACT_GROUP_H
+
+#include "common/model/model.h"
+#include "common/store/record.h"
+#include "common/text/tokenizer.h"
+
+/* Everything is borrowed. */
+typedef struct {
+	const kf_tokenizer *tokenizer;
+	const int32_t *order;      /* (V) the head's rows in byte order */
+	int k;
+	bool byte_path;
+	int path_min, path_extra;
+	int context;               /* tokens a sequence, BOS included; at least 2 */
+	int batch_tokens;          /* a batch has at most so many, unless one sequence has more */
+	/* kf_model_score, or a test's own; done is told after each batch how many tokens got their ce. */
+	kf_status (*score)(void *arg, const kf_batch *b, const kf_score_query *q, kf_score *out, kf_err *err);
+	void (*done)(void *arg, size_t tokens);
+	void *arg;
+} kf_extractor;
+
+/* Predict along n documents with their encodings. out (n) records point into the arena, the documents and the encodings. */
+kf_status kf_extract_group(const kf_extractor *e, const kf_corpus_rec *docs, const kf_encoding *enc, size_t n,
+	kf_arena *arena, kf_logits_rec *out, kf_err *err) KF_MUST_CHECK;
+
+#endif

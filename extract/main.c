@@ -1,0 +1,68 @@
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "common/base/opt.h"
+#include "common/base/progress.h"
+#include "extract/extract.h"
+
+static struct {
+	kf_extract_opts x;
+	int precision, byte_path, compute;
+	kf_common common;
+} o = { .x = { .top_k = 10, .batch_tokens = 4096, .path_min = 4, .path_extra = 6 } };
+
+static const kf_opt table[] = {
+	{ "model", KF_OPT_STRING, &o.x.model, "PATH", "the model: a Hugging Face folder or a GGUF file", 0, 0, KF_OPT_REQUIRED },
+	{ "corpus", KF_OPT_STRING, &o.x.corpus, "DIR", "the text, as kf-prepare wrote it", 0, 0, KF_OPT_REQUIRED },
+	{ "out", KF_OPT_STRING, &o.x.out, "DIR", "where the predictions go", 0, 0, KF_OPT_REQUIRED },
+	{ "top-k", KF_OPT_INT, &o.x.top_k, "K", "candidates kept a position", 1, 100000, KF_OPT_SHAPES },
+	{ "byte-path", KF_OPT_CHOICE, &o.byte_path, "yes|no", "keep what alignment by bytes needs: masses inside tokens, and "
+		"extra candidates for them", 0, 0, KF_OPT_SHAPES },
+	{ "path-min", KF_OPT_INT, &o.x.path_min, "M", "candidates wanted for every byte inside a token", 0, 64, KF_OPT_SHAPES },
+	{ "path-extra", KF_OPT_INT, &o.x.path_extra, "E", "extra candidates a position, at most, to have them", 0, 64, KF_OPT_SHAPES },
+	{ "context", KF_OPT_INT, &o.x.context, "N", "longest sequence in tokens, 0 for the model's; longer documents are run in "
+		"windows that overlap by half", 0, 1 << 24, KF_OPT_SHAPES },
+	{ "precision", KF_OPT_CHOICE, &o.precision, "packed|f32", "how numbers are stored: packed within 1/32 and 1/512 nat, or as they are",
+		0, 0, KF_OPT_SHAPES },
+	{ "batch-tokens", KF_OPT_INT, &o.x.batch_tokens, "N", "tokens run at once", 1, 1 << 20, 0 },
+	{ "compute", KF_OPT_CHOICE, &o.compute, "auto|f32|bf16", "matrix products in float32 or bfloat16", 0, 0, KF_OPT_SHAPES },
+	KF_OPT_BACKEND(&o.common),
+	KF_OPT_SHARD(&o.common),
+	KF_OPT_COMMON(&o.common),
+	{ 0 }
+};
+
+static const kf_program program = {
+	"kf-extract", "run a model over a corpus and keep what it predicts", "--model PATH --corpus DIR --out DIR [options]",
+	NULL, table, false
+};
+
+static kf_status run(const kf_list *operands, kf_err *err)
+{
+	kf_extract_stats s;
+	kf_status rc;
+	(void)operands;
+	if (o.x.context == 1) return kf_fail(err, KF_EINVAL, "--context 1 leaves no token to predict from; give at least 2, or 0.");
+	if (o.common.backend == 2) return kf_fail(err, KF_EUNSUPPORTED, "--backend cuda: this kfuse was built for the CPU only.");
+	if ((rc = kf_parse_shard(o.common.shard, &o.x.part, &o.x.parts, err)) != KF_OK) return rc;
+	o.x.threads = (int)o.common.threads;
+	o.x.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress;
+	o.x.byte_path = o.byte_path == 0;
+	o.x.f32 = o.precision == 1;
+	o.x.compute = (kf_compute)o.compute;
+	if (!(o.x.record = kf_opt_record(&program))) return kf_fail(err, KF_ENOMEM, "out of memory");
+	rc = kf_extract(&o.x, &s, err);
+	json_decref(o.x.record);
+	if (rc != KF_OK || o.common.quiet) return rc;
+	if (s.state == KF_SET_CURRENT)
+		printf("%s: up to date\n", o.x.out);
+	else
+		printf("%s: %" PRIu64 " tokens of %" PRIu64 " documents, %.0f tokens a second%s\n", o.x.out, s.tokens, s.documents,
+			s.seconds > 0 ? (double)s.tokens / s.seconds : 0, s.complete ? "" : "; other parts of the corpus are still to do");
+	return KF_OK;
+}
+
+int main(int argc, char **argv)
+{
+	return kf_main(&program, argc, argv, run);
+}
