@@ -3,8 +3,7 @@
 #include <string.h>
 
 #include "common/base/progress.h"
-#include "common/model/model.h"
-#include "extract/group.h"
+#include "common/model/run.h"
 
 enum { GROUP = 8 }; /* batches of documents held at once: all but the last of them are full */
 
@@ -93,7 +92,7 @@ static kf_status read_group(extract *x, kf_shard *in, kf_arena *arena, group *g,
 	return KF_OK;
 }
 
-static kf_status do_shard(extract *x, const kf_extractor *e, int s, kf_err *err)
+static kf_status do_shard(extract *x, const kf_runner *e, int s, kf_err *err)
 {
 	kf_shard *in = NULL;
 	kf_shard_writer *out = NULL;
@@ -109,7 +108,7 @@ static kf_status do_shard(extract *x, const kf_extractor *e, int s, kf_err *err)
 		rc = read_group(x, in, &arena, &g, err);
 		if (rc == KF_END) more = false;
 		else if (rc != KF_OK) goto out;
-		if ((rc = kf_extract_group(e, g.docs, g.enc, g.n, &arena, g.out, err)) != KF_OK) goto out;
+		if ((rc = kf_run_group(e, g.docs, g.enc, g.n, &arena, g.out, err)) != KF_OK) goto out;
 		for (size_t i = 0; i < g.n; i++)
 			if ((rc = kf_shard_put_logits(out, &g.out[i], err)) != KF_OK) goto out;
 		x->stats->documents += g.n;
@@ -125,18 +124,6 @@ out:
 }
 
 /* ---- the whole ---- */
-
-/* Rows of the output matrix in the order of their tokens' bytes, rows without a token last. */
-static kf_status make_order(extract *x, int V, kf_err *err)
-{
-	int32_t n_bytes, n = kf_tokenizer_size(x->tokenizer);
-	const int32_t *sorted = kf_tokenizer_sorted(x->tokenizer, &n_bytes);
-	x->order = kf_alloc((size_t)V, sizeof *x->order);
-	if (!x->order || !sorted) return kf_fail(err, KF_ENOMEM, "no memory for the order of %d tokens", V);
-	memcpy(x->order, sorted, (size_t)n * sizeof *sorted);
-	for (int i = n; i < V; i++) x->order[i] = i;
-	return KF_OK;
-}
 
 /* "smollm2-135m" of "models/smollm2-135m.gguf" or "models/smollm2-135m/". */
 static void model_name(const char *path, char out[256])
@@ -190,11 +177,11 @@ static kf_status run_shards(extract *x, int context, kf_err *err)
 		if (!kf_set_shard_done(x->writer, s)) docs += kf_set_shard_docs(x->corpus, s);
 	x->share = kf_set_docs(x->corpus) ? (double)docs / (double)kf_set_docs(x->corpus) : 0;
 	if (!docs) return KF_OK;
-	if ((rc = make_order(x, kf_weights_arch(x->weights)->V, err)) != KF_OK) return rc;
+	if ((rc = kf_run_order(x->tokenizer, kf_weights_arch(x->weights)->V, &x->order, err)) != KF_OK) return rc;
 	if ((rc = kf_pool_new(o->threads, &x->pool, err)) != KF_OK) return rc;
 	if ((rc = kf_exec_new(&kf_ops_cpu, x->pool, o->compute, &x->exec, err)) != KF_OK) return rc;
 	if ((rc = kf_model_new(x->weights, x->exec, &opts, &x->model, err)) != KF_OK) return rc;
-	const kf_extractor e = {
+	const kf_runner e = {
 		.tokenizer = x->tokenizer, .order = x->order, .k = (int)o->top_k, .byte_path = o->byte_path,
 		.path_min = (int)o->path_min, .path_extra = (int)o->path_extra, .context = context,
 		.batch_tokens = (int)o->batch_tokens, .score = score, .done = done, .arg = x

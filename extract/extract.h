@@ -2,7 +2,7 @@
  *
  * Shard i of the corpus becomes shard i of the output. Documents are encoded, packed into batches of
  * about batch_tokens (sequences one after the other, none padded), run, and the head's answers are
- * put to the positions they are about (group.h). The logits matrix never exists.
+ * put to the positions they are about (common/model/run.h). The logits matrix never exists.
  */
 #ifndef KF_EXTRACT_EXTRACT_H
 #define KF_EXTRACT_EXTRACT_H
