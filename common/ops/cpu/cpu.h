@@ -9,6 +9,7 @@
 /* Scratch shared by all threads, one block a slot; ask before the threads start. */
 enum {
 	KF_CPU_WEIGHT,       /* unpacked rows of a weight matrix */
+	KF_CPU_WEIGHT16,     /* the same in bfloat16 */
 	KF_CPU_ACT,          /* activations: converted or accumulated apart */
 	KF_CPU_HEAD_A, KF_CPU_HEAD_B, KF_CPU_HEAD_C, KF_CPU_HEAD_D, /* the head's own */
 	KF_CPU_SLOTS

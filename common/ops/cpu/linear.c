@@ -1,7 +1,9 @@
 /* Matrix products: rows of the batch are split over our threads, each of which calls
  * oneDNN's sgemm on its part. (That reached 97 % of two cores' f32 peak on the models'
- * shapes, as much as weights packed beforehand did, and needs no second copy of them.) */
+ * shapes, as much as weights packed beforehand did, and needs no second copy of them.) When bfloat16
+ * is asked for, both operands are converted first and cut in the same way (bf16.c). */
 #include "common/ops/cpu/cpu.h"
+#include "common/ops/cpu/state.h"
 
 #include <stdatomic.h>
 
@@ -50,6 +52,8 @@ typedef struct {
 	int64_t M, N, K, lda, ldb, ldc;
 	const float *A, *B, *bias;   /* bias (N) is added where beta counts C, put first where not */
 	float *C, beta;
+	kf_cpu_bf16 *bf16;           /* not NULL: A16 and B16 stand for A and B */
+	const uint16_t *A16, *B16;
 	atomic_int status;
 } gemm_job;
 
@@ -58,11 +62,10 @@ static void gemm_task(void *arg, size_t begin, size_t end, int worker)
 	gemm_job *j = arg;
 	const int64_t b = (int64_t)begin, n = (int64_t)(end - begin);
 	const int64_t m0 = j->by_rows ? b : 0, n0 = j->by_rows ? 0 : b, M = j->by_rows ? n : j->M, N = j->by_rows ? j->N : n;
-	const float *A = j->A + (j->ta ? m0 : m0 * j->lda), *B = j->B + (j->tb ? n0 * j->ldb : n0);
+	const int64_t a = j->ta ? m0 : m0 * j->lda, at = j->tb ? n0 * j->ldb : n0;
 	float *C = j->C + m0 * j->ldc + n0, beta = j->beta;
 	int st;
 
-	(void)worker;
 	if (j->bias) {
 		const float *bias = j->bias + n0;
 
@@ -74,7 +77,8 @@ static void gemm_task(void *arg, size_t begin, size_t end, int worker)
 		}
 		beta = 1;
 	}
-	st = kf_cpu_sgemm(j->ta, j->tb, M, N, j->K, 1, A, j->lda, B, j->ldb, beta, C, j->ldc);
+	if (j->bf16) st = kf_cpu_bf16_gemm(j->bf16, worker, j->ta, j->tb, M, N, j->K, j->A16 + a, j->lda, j->B16 + at, j->ldb, beta != 0, C, j->ldc);
+	else st = kf_cpu_sgemm(j->ta, j->tb, M, N, j->K, 1, j->A + a, j->lda, j->B + at, j->ldb, beta, C, j->ldc);
 	if (st) atomic_store(&j->status, st);
 }
 
@@ -83,6 +87,15 @@ static kf_status gemm(kf_exec *x, gemm_job *j, const char *what, kf_err *err)
 	const int threads = kf_pool_size(x->pool);
 
 	if (j->M <= 0 || j->N <= 0) return KF_OK;
+	if ((j->bf16 = kf_cpu_bf16_of(x))) {
+		const int64_t arows = j->ta ? j->K : j->M, acols = j->ta ? j->M : j->K, brows = j->tb ? j->N : j->K, bcols = j->tb ? j->K : j->N;
+
+		j->A16 = kf_cpu_to_bf16(x, KF_CPU_ACT, j->A, arows, acols, j->lda);
+		j->B16 = kf_cpu_to_bf16(x, KF_CPU_WEIGHT16, j->B, brows, bcols, j->ldb);
+		if (!j->A16 || !j->B16) return kf_fail(err, KF_ENOMEM, "%s: out of memory to convert to bfloat16", what);
+		j->lda = acols;
+		j->ldb = bcols;
+	}
 	j->by_rows = j->M >= (int64_t)ROWS * threads || j->N < (int64_t)GRAIN * threads;
 	kf_pool_split(x->pool, (size_t)(j->by_rows ? j->M : j->N), j->by_rows ? 8 : GRAIN, gemm_task, j);
 	return kf_cpu_dnnl_status(atomic_load(&j->status), what, err);

@@ -16,4 +16,19 @@ typedef struct {
 
 kf_cpu_rope_table *kf_cpu_rope_tables(kf_exec *x);   /* (KF_CPU_ROPES) */
 
+/* Products in bfloat16 (bf16.c): oneDNN's engine, and a stream a thread. */
+typedef struct kf_cpu_bf16 kf_cpu_bf16;
+
+/* KF_EUNSUPPORTED where the processor has no bfloat16 instructions. */
+kf_status kf_cpu_bf16_new(int threads, kf_cpu_bf16 **out, kf_err *err) KF_MUST_CHECK;
+void kf_cpu_bf16_free(kf_cpu_bf16 *b);   /* accepts NULL */
+kf_cpu_bf16 *kf_cpu_bf16_of(kf_exec *x); /* NULL: this backend computes in float32 */
+
+/* (rows, cols) floats, ld from row to row, as dense bfloat16 in a scratch slot. NULL: no memory. */
+uint16_t *kf_cpu_to_bf16(kf_exec *x, int slot, const float *src, int64_t rows, int64_t cols, int64_t ld);
+
+/* As kf_cpu_sgemm, on bfloat16; add: C is added to. */
+int kf_cpu_bf16_gemm(kf_cpu_bf16 *s, int worker, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const uint16_t *A, int64_t lda,
+	const uint16_t *B, int64_t ldb, bool add, float *C, int64_t ldc);
+
 #endif

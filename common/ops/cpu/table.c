@@ -13,17 +13,24 @@ typedef struct {
 	int workers;
 	block *worker;   /* (workers) */
 	kf_cpu_rope_table rope[KF_CPU_ROPES];
+	kf_cpu_bf16 *bf16;   /* NULL: float32 */
 } cpu_state;
 
 kf_status kf_cpu_open(kf_exec *x, kf_err *err)
 {
 	cpu_state *s = kf_zalloc(1, sizeof *s);
+	kf_status rc;
 
 	if (!s) return kf_fail(err, KF_ENOMEM, "out of memory for the CPU backend");
 	s->workers = kf_pool_size(x->pool);
 	if (!(s->worker = kf_zalloc((size_t)s->workers, sizeof *s->worker))) {
 		kf_free(s);
 		return kf_fail(err, KF_ENOMEM, "out of memory for the CPU backend");
+	}
+	if (x->compute == KF_COMPUTE_BF16 && (rc = kf_cpu_bf16_new(s->workers, &s->bf16, err)) != KF_OK) {
+		kf_free(s->worker);
+		kf_free(s);
+		return rc;
 	}
 	x->state = s;
 	return KF_OK;
@@ -40,6 +47,7 @@ void kf_cpu_close(kf_exec *x)
 		kf_free(s->rope[i].table);
 		kf_free(s->rope[i].inv_freq);
 	}
+	kf_cpu_bf16_free(s->bf16);
 	kf_free(s->worker);
 	kf_free(s);
 	x->state = NULL;
@@ -50,6 +58,13 @@ kf_cpu_rope_table *kf_cpu_rope_tables(kf_exec *x)
 	cpu_state *s = x->state;
 
 	return s->rope;
+}
+
+kf_cpu_bf16 *kf_cpu_bf16_of(kf_exec *x)
+{
+	cpu_state *s = x->state;
+
+	return s->bf16;
 }
 
 static void *grow(block *b, size_t bytes)

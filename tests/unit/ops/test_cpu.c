@@ -66,7 +66,8 @@ static void test_vmath(void **state)
 	}
 }
 
-static void linear_case(int T, int N, int K)
+/* on: backends to compare; tolerance of the products, bias sums apart */
+static void linear_case(kf_exec **on, int backends, double tolerance, int T, int N, int K)
 {
 	const size_t t = (size_t)T, n = (size_t)N, k = (size_t)K;
 	float *w = random_floats(&f.rng, n * k, 1), *bias = random_floats(&f.rng, n, 1);
@@ -82,16 +83,16 @@ static void linear_case(int T, int N, int K)
 			assert_int_equal(kf_ops_ref.linear(f.ref, want, in, &packed, b ? bias : NULL, T, add, NULL), KF_OK);
 			assert_int_equal(kf_ops_ref.linear_dx(f.ref, dx, dy, &packed, T, add, NULL), KF_OK);
 			assert_int_equal(kf_ops_ref.linear_dw(f.ref, dw, b ? db : NULL, dy, in, T, N, K, NULL), KF_OK);
-			for (int i = 0; i < BACKENDS; i++)
+			for (int i = 0; i < backends; i++)
 				for (int p = 0; p < 2; p++) {
 					float *y = copy_floats(y0, t * n), *gx = copy_floats(dx0, t * k), *gw = copy_floats(dw0, n * k), *gb = copy_floats(db0, n);
 
-					assert_int_equal(kf_ops_cpu.linear(f.cpu[i], y, in, p ? &packed : &plain, b ? bias : NULL, T, add, NULL), KF_OK);
-					close_floats("linear", y, want, t * n, TOL);
-					assert_int_equal(kf_ops_cpu.linear_dx(f.cpu[i], gx, dy, p ? &packed : &plain, T, add, NULL), KF_OK);
-					close_floats("linear_dx", gx, dx, t * k, TOL);
-					assert_int_equal(kf_ops_cpu.linear_dw(f.cpu[i], gw, b ? gb : NULL, dy, in, T, N, K, NULL), KF_OK);
-					close_floats("linear_dw", gw, dw, n * k, TOL);
+					assert_int_equal(kf_ops_cpu.linear(on[i], y, in, p ? &packed : &plain, b ? bias : NULL, T, add, NULL), KF_OK);
+					close_floats("linear", y, want, t * n, tolerance);
+					assert_int_equal(kf_ops_cpu.linear_dx(on[i], gx, dy, p ? &packed : &plain, T, add, NULL), KF_OK);
+					close_floats("linear_dx", gx, dx, t * k, tolerance);
+					assert_int_equal(kf_ops_cpu.linear_dw(on[i], gw, b ? gb : NULL, dy, in, T, N, K, NULL), KF_OK);
+					close_floats("linear_dw", gw, dw, n * k, tolerance);
 					close_floats("linear_dw: db", gb, db, n, TOL);
 					kf_free(gb);
 					kf_free(gw);
@@ -118,9 +119,30 @@ static void test_linear(void **state)
 	static const int shapes[][3] = { { 1, 1, 1 }, { 1, 320, 96 }, { 7, 5, 3 }, { 7, 300, 40 }, { 16, 97, 65 }, { 129, 80, 64 }, { 129, 33, 130 } };
 
 	(void)state;
-	for (size_t i = 0; i < COUNT(shapes); i++) linear_case(shapes[i][0], shapes[i][1], shapes[i][2]);
-	linear_case(3, 2, 60000);    /* rows so long that a panel of unpacked ones is at its least */
-	linear_case(5, 2000, 2048);  /* two panels */
+	for (size_t i = 0; i < COUNT(shapes); i++) linear_case(f.cpu, BACKENDS, TOL, shapes[i][0], shapes[i][1], shapes[i][2]);
+	linear_case(f.cpu, BACKENDS, TOL, 3, 2, 60000);    /* rows so long that a panel of unpacked ones is at its least */
+	linear_case(f.cpu, BACKENDS, TOL, 5, 2000, 2048);  /* two panels */
+}
+
+/* Operands are rounded to 8 bits, sums are not: errors of 2^-9 a factor, that average out. */
+static void test_bf16(void **state)
+{
+	static const int shapes[][3] = { { 1, 320, 96 }, { 7, 5, 3 }, { 16, 97, 65 }, { 129, 80, 64 }, { 129, 33, 130 }, { 5, 2000, 1200 } };
+	kf_exec *x[2];
+	kf_err err;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		kf_status rc = kf_exec_new(&kf_ops_cpu, f.pool[i], KF_COMPUTE_BF16, &x[i], &err);
+
+		if (rc == KF_EUNSUPPORTED) {
+			assert_non_null(strstr(err.text, "bfloat16"));
+			skip();
+		}
+		assert_int_equal(rc, KF_OK);
+	}
+	for (size_t i = 0; i < COUNT(shapes); i++) linear_case(x, 2, 6e-3, shapes[i][0], shapes[i][1], shapes[i][2]);
+	for (int i = 0; i < 2; i++) kf_exec_free(x[i]);
 }
 
 static void test_embed(void **state)
@@ -462,7 +484,7 @@ static void test_repeatable(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_vmath), cmocka_unit_test(test_linear), cmocka_unit_test(test_embed),
+		cmocka_unit_test(test_vmath), cmocka_unit_test(test_linear), cmocka_unit_test(test_bf16), cmocka_unit_test(test_embed),
 		cmocka_unit_test(test_rmsnorm), cmocka_unit_test(test_rope), cmocka_unit_test(test_attention),
 		cmocka_unit_test(test_glu), cmocka_unit_test(test_sums), cmocka_unit_test(test_adamw),
 		cmocka_unit_test(test_memory), cmocka_unit_test(test_repeatable),
