@@ -1,0 +1,313 @@
+#include "tests/unit/model/make_gguf.h"
+
+#include <math.h>
+
+#define LLAMA "\"model_type\":\"llama\",\"hidden_size\":32,\"intermediate_size\":64,\"num_hidden_layers\":2," \
+	"\"num_attention_heads\":4,\"vocab_size\":40"
+#define QWEN "\"model_type\":\"qwen2\",\"hidden_size\":32,\"intermediate_size\":64,\"num_hidden_layers\":4," \
+	"\"num_attention_heads\":4,\"num_key_value_heads\":2,\"vocab_size\":40"
+#define GEMMA "\"model_type\":\"gemma3_text\",\"hidden_size\":32,\"intermediate_size\":64,\"num_hidden_layers\":7," \
+	"\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":16,\"vocab_size\":40"
+
+static kf_status parse(const char *text, kf_arch *a, kf_err *err)
+{
+	json_error_t je;
+	json_t *c = json_loads(text, 0, &je);
+	kf_status rc;
+
+	if (!c) fail_msg("%s: %s", text, je.text);
+	rc = kf_arch_from_config(c, a, err);
+	json_decref(c);
+	return rc;
+}
+
+static kf_arch good(const char *text)
+{
+	kf_arch a;
+	kf_err err;
+
+	if (parse(text, &a, &err) != KF_OK) fail_msg("%s: %s", text, err.text);
+	return a;
+}
+
+static void test_defaults(void **state)
+{
+	kf_arch a = good("{" LLAMA "}");
+	(void)state;
+
+	assert_int_equal(a.family, KF_FAMILY_LLAMA);
+	assert_true(a.L == 2 && a.C == 32 && a.H == 4 && a.G == 4 && a.D == 8 && a.F == 64 && a.V == 40 && a.context == 2048);
+	assert_true(!a.tied && !a.qkv_bias && !a.o_bias && !a.mlp_bias && !a.norm_plus_one && !a.qk_norm && !a.post_norms);
+	assert_true(a.norm_eps == 1e-6f && a.rope.base == 10000 && a.rope.kind == KF_ROPE_PLAIN && a.act == KF_ACT_SILU);
+	assert_true(a.embed_scale == 1 && a.attn_scale == (float)(1 / sqrt(8)) && a.window == 0);
+	assert_true(a.bos == 1 && a.eos == 2);
+
+	a = good("{" QWEN "}");
+	assert_true(a.G == 2 && a.qkv_bias && !a.o_bias && !a.tied && a.window == 0 && a.context == 32768 && a.bos == -1);
+
+	a = good("{" GEMMA ",\"sliding_window\":16}");
+	assert_true(a.tied && a.norm_plus_one && a.qk_norm && a.post_norms && a.act == KF_ACT_GELU_TANH && a.D == 16);
+	assert_true(a.rope.base == 1000000 && a.rope_local.base == 10000 && a.attn_scale == 1 / 16.0f && a.window == 16);
+	assert_true(a.embed_scale == (float)sqrt(32.0));
+	for (int l = 0; l < 7; l++) assert_int_equal(a.windowed[l], l != 5);
+}
+
+static void test_options(void **state)
+{
+	kf_arch a;
+	(void)state;
+
+	a = good("{" LLAMA ",\"num_key_value_heads\":null,\"attention_bias\":true,\"mlp_bias\":true,\"head_dim\":10,"
+		"\"tie_word_embeddings\":true,\"eos_token_id\":[5,6],\"bos_token_id\":null,\"rope_scaling\":{\"type\":\"linear\",\"factor\":4}}");
+	assert_true(a.G == 4 && a.qkv_bias && a.o_bias && a.mlp_bias && a.D == 10 && a.tied && a.eos == 5 && a.bos == -1);
+	assert_true(a.rope.kind == KF_ROPE_LINEAR && a.rope.factor == 4 && a.rope_local.factor == 4);
+	a = good("{" LLAMA ",\"rope_theta\":500000,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,"
+		"\"high_freq_factor\":4,\"original_max_position_embeddings\":8192}}");
+	assert_true(a.rope.kind == KF_ROPE_LLAMA3 && a.rope.low_freq == 1 && a.rope.high_freq == 4 && a.rope.original_context == 8192);
+	a = good("{" LLAMA ",\"rope_parameters\":{\"rope_theta\":123.0,\"rope_type\":\"default\"}}");
+	assert_true(a.rope.base == 123 && a.rope.kind == KF_ROPE_PLAIN);
+	a = good("{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":9,\"max_window_layers\":3}");
+	assert_true(a.window == 9 && !a.windowed[2] && a.windowed[3]);
+	a = good("{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":9,\"max_window_layers\":28}");
+	assert_true(a.window == 0);
+	a = good("{" GEMMA ",\"sliding_window_pattern\":2,\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":8},\"query_pre_attn_scalar\":168}");
+	assert_true(a.windowed[0] && !a.windowed[1] && a.rope.factor == 8 && a.rope_local.kind == KF_ROPE_PLAIN && a.window == 4096);
+	assert_true(a.attn_scale == (float)(1 / sqrt(168)));
+	a = good("{" GEMMA ",\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"linear\",\"factor\":8,\"rope_theta\":7e5},"
+		"\"sliding_attention\":{\"rope_type\":\"default\",\"rope_theta\":5000}}}");
+	assert_true(a.rope.base == 700000 && a.rope.factor == 8 && a.rope_local.base == 5000 && a.rope_local.kind == KF_ROPE_PLAIN);
+	a = good("{\"model_type\":\"gemma3\",\"text_config\":{" GEMMA "}}");
+	assert_int_equal(a.family, KF_FAMILY_GEMMA3);
+}
+
+static void test_refused(void **state)
+{
+	static const struct { const char *config; kf_status rc; const char *text; } cases[] = {
+		{ "[]", KF_EDATA, "config.json holds no JSON object" },
+		{ "{}", KF_EDATA, "config.json lacks \"model_type\"" },
+		{ "{\"model_type\":\"mamba\"}", KF_EUNSUPPORTED, "model_type \"mamba\" is not supported" },
+		{ "{\"model_type\":\"mistral\"}", KF_EUNSUPPORTED, "model_type \"mistral\" is not supported" },
+		{ "{\"model_type\":\"llama\"}", KF_EDATA, "lacks \"hidden_size\"" },
+		{ "{" LLAMA ",\"quantization_config\":{}}", KF_EUNSUPPORTED, "\"quantization_config\" changes what" },
+		{ "{" GEMMA ",\"final_logit_softcapping\":30.0}", KF_EUNSUPPORTED, "\"final_logit_softcapping\" changes what" },
+		{ "{" GEMMA ",\"attn_logit_softcapping\":50.0}", KF_EUNSUPPORTED, "\"attn_logit_softcapping\" changes what" },
+		{ "{" GEMMA ",\"use_bidirectional_attention\":true}", KF_EUNSUPPORTED, "\"use_bidirectional_attention\" changes" },
+		{ "{" LLAMA ",\"partial_rotary_factor\":0.5}", KF_EUNSUPPORTED, "\"partial_rotary_factor\" changes what" },
+		{ "{" LLAMA ",\"hidden_act\":\"relu\"}", KF_EUNSUPPORTED, "\"hidden_act\": \"relu\" is not supported" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2}}", KF_EUNSUPPORTED, "of type \"yarn\" is not supported" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"factor\":2}}", KF_EDATA, "does not say its \"rope_type\"" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":2}}", KF_EDATA, "lacks \"low_freq_factor\"" },
+		{ "{" LLAMA ",\"num_key_value_heads\":3}", KF_EDATA, "4 attention heads cannot share 3" },
+		{ "{" LLAMA ",\"head_dim\":7}", KF_EDATA, "the head size 7 is odd" },
+		{ "{" LLAMA ",\"hidden_size\":-3}", KF_EDATA, "\"hidden_size\" is -3, which is out of range" },
+		{ "{" LLAMA ",\"vocab_size\":\"many\"}", KF_EDATA, "\"vocab_size\" is no whole number" },
+		{ "{" LLAMA ",\"num_hidden_layers\":100000}", KF_EDATA, "\"num_hidden_layers\" is 100000, not 1 to 512" },
+		{ "{" LLAMA ",\"num_attention_heads\":0}", KF_EDATA, "\"num_attention_heads\" is 0" },
+		{ "{" LLAMA ",\"rope_theta\":0}", KF_EDATA, "rotary position parameters make no sense" },
+		{ "{" QWEN ",\"layer_types\":[\"full_attention\"]}", KF_EDATA, "is not one entry for each of the 4 layers" },
+		{ "{" QWEN ",\"layer_types\":[\"full_attention\",\"full_attention\",\"full_attention\",\"linear\"]}", KF_EUNSUPPORTED,
+			"\"layer_types\" has \"linear\" for layer 3" },
+		{ "{" GEMMA ",\"query_pre_attn_scalar\":0}", KF_EDATA, "the attention scale 0 makes no sense" },
+		{ "{" GEMMA ",\"sliding_window\":0}", KF_EDATA, "layer 0 has a sliding window, but" },
+		{ "{\"model_type\":\"gemma3\",\"vision_config\":{},\"text_config\":{" GEMMA "}}", KF_EUNSUPPORTED, "\"vision_config\"" },
+	};
+	kf_arch a;
+	kf_err err;
+	(void)state;
+
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		/* The last of two equal keys counts in json_loads without flags. */
+		kf_status rc = parse(cases[i].config, &a, &err);
+		if (rc != cases[i].rc || !strstr(err.text, cases[i].text))
+			fail_msg("%s: status %d, \"%s\"", cases[i].config, rc, rc ? err.text : "");
+	}
+}
+
+static void same(const kf_arch *a, const kf_arch *b)
+{
+	assert_true(a->family == b->family && a->L == b->L && a->C == b->C && a->H == b->H && a->G == b->G && a->D == b->D &&
+		a->F == b->F && a->V == b->V && a->context == b->context);
+	assert_true(a->norm_eps == b->norm_eps && a->norm_plus_one == b->norm_plus_one && a->post_norms == b->post_norms &&
+		a->qk_norm == b->qk_norm && a->qkv_bias == b->qkv_bias && a->o_bias == b->o_bias && a->mlp_bias == b->mlp_bias &&
+		a->tied == b->tied && a->act == b->act);
+	assert_true(a->embed_scale == b->embed_scale && a->attn_scale == b->attn_scale && a->window == b->window);
+	assert_memory_equal(&a->rope, &b->rope, sizeof a->rope);
+	assert_memory_equal(&a->rope_local, &b->rope_local, sizeof a->rope);
+	assert_memory_equal(a->windowed, b->windowed, sizeof a->windowed);
+	assert_true(a->bos == b->bos && a->eos == b->eos);
+}
+
+/* What kf_arch_to_config writes reads back as the same descriptor, through text with 9 digits. */
+static void test_round_trip(void **state)
+{
+	static const char *const configs[] = {
+		"{" LLAMA "}",
+		"{" LLAMA ",\"attention_bias\":true,\"mlp_bias\":true,\"rms_norm_eps\":1.2345678e-5,\"head_dim\":6,\"bos_token_id\":null}",
+		"{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,"
+		"\"original_max_position_embeddings\":8192},\"tie_word_embeddings\":true}",
+		"{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":9,\"max_window_layers\":1,\"rope_theta\":1e6}",
+		"{" QWEN ",\"tie_word_embeddings\":true}",
+		"{" GEMMA ",\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":8},\"query_pre_attn_scalar\":168}",
+		"{" GEMMA ",\"tie_word_embeddings\":false,\"query_pre_attn_scalar\":100.5,\"attention_bias\":true,\"sliding_window\":33}",
+		"{" GEMMA ",\"layer_types\":[\"full_attention\",\"full_attention\",\"full_attention\",\"full_attention\","
+		"\"full_attention\",\"full_attention\",\"full_attention\"]}",
+	};
+	(void)state;
+
+	for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+		kf_arch a = good(configs[i]), b;
+		json_t *c = kf_arch_to_config(&a, "float32");
+		assert_non_null(c);
+		char *text = json_dumps(c, JSON_REAL_PRECISION(9));
+		b = good(text);
+		same(&a, &b);
+		free(text);
+		json_decref(c);
+	}
+}
+
+static void test_tensors(void **state)
+{
+	kf_arch a = good("{" QWEN "}");
+	char name[128];
+	uint64_t rows, cols;
+	(void)state;
+
+	assert_int_equal(kf_arch_tensor(&a, -1, name, &rows, &cols), 1 + 4 * 12 + 2);
+	kf_arch_tensor(&a, 0, name, &rows, &cols);
+	assert_string_equal(name, "model.embed_tokens.weight");
+	assert_true(rows == 40 && cols == 32);
+	kf_arch_tensor(&a, 2, name, &rows, &cols);
+	assert_string_equal(name, "model.layers.0.self_attn.q_proj.bias");
+	assert_true(rows == 1 && cols == 32);
+	kf_arch_tensor(&a, 12 + 3, name, &rows, &cols);
+	assert_string_equal(name, "model.layers.1.self_attn.k_proj.weight");
+	assert_true(rows == 16 && cols == 32);
+	kf_arch_tensor(&a, 48, name, &rows, &cols);
+	assert_string_equal(name, "model.layers.3.post_attention_layernorm.weight");
+	kf_arch_tensor(&a, 49, name, &rows, &cols);
+	assert_string_equal(name, "model.norm.weight");
+	kf_arch_tensor(&a, 50, name, &rows, &cols);
+	assert_string_equal(name, "lm_head.weight");
+	a = good("{" GEMMA "}");
+	assert_int_equal(kf_arch_tensor(&a, 1000, name, &rows, &cols), 1 + 7 * 13 + 1);
+	kf_arch_tensor(&a, 13, name, &rows, &cols);
+	assert_string_equal(name, "model.layers.0.post_feedforward_layernorm.weight");
+}
+
+/* ---- GGUF ---- */
+
+static kf_status from_gguf(gguf_maker *m, kf_arch *a, kf_err *err)
+{
+	kf_buf file = { 0 };
+	kf_gguf *g;
+	kf_status rc;
+
+	finish_gguf(m, &file);
+	rc = kf_gguf_open_memory(file.data, file.len, "g.gguf", &g, err);
+	if (rc == KF_OK) rc = kf_arch_from_gguf(g, a, err);
+	kf_gguf_close(g);
+	kf_buf_release(&file);
+	return rc;
+}
+
+static void test_gguf(void **state)
+{
+	static const char *const archs[] = { "llama", "qwen2", "gemma3" };
+	kf_err err;
+	kf_rng r;
+	(void)state;
+
+	kf_rng_seed(&r, 1);
+	for (int i = 0; i < 3; i++) {
+		gguf_maker m = { 0 };
+		kf_arch a;
+		put_model(&m, &r, archs[i], KF_F32);
+		if (from_gguf(&m, &a, &err) != KF_OK) fail_msg("%s", err.text);
+		assert_int_equal(a.family, i);
+		assert_string_equal(kf_family_name(a.family), archs[i]);
+		assert_true(a.L == 2 && a.C == 32 && a.H == 4 && a.G == 2 && a.D == 8 && a.F == 64 && a.V == 40 && a.context == 128);
+		assert_true(a.tied == (i != 1) && a.qkv_bias == (i == 1) && a.norm_eps == 1e-5f && a.rope.base == 50000);
+		assert_true(a.window == (i == 2 ? 16 : 0) && a.windowed[0] == (i == 2) && a.rope_local.base == (i == 2 ? 10000 : 50000));
+		assert_true(a.attn_scale == (float)(1 / sqrt(8)) && a.embed_scale == (i == 2 ? (float)sqrt(32) : 1));
+	}
+}
+
+/* Llama 3.1's divisors are recognised; others are refused. */
+static void test_gguf_rope_freqs(void **state)
+{
+	kf_err err;
+	kf_rng r;
+	kf_arch a;
+	(void)state;
+
+	for (int wrong = 0; wrong < 2; wrong++) {
+		gguf_maker m = { 0 };
+		kf_rng_seed(&r, 1);
+		put_model(&m, &r, "llama", KF_F32);
+		put_tensor(&m, &r, "rope_freqs.weight", KF_F32, 0, 4);
+		/* base 50000, D 8: wave lengths 6.28, 94, 1405, 21010; 2048 and 8192 are the bounds */
+		const float divisor[4] = { 1, 1, 1, wrong ? 7 : 8 };
+		uint8_t *at = m.data.data + m.data.len - 16;
+		memcpy(at, divisor, 16);
+		if (wrong) {
+			const float middle = 3;
+			memcpy(at + 4, &middle, 4);
+		}
+		kf_status rc = from_gguf(&m, &a, &err);
+		if (wrong) {
+			assert_int_equal(rc, KF_EUNSUPPORTED);
+			assert_non_null(strstr(err.text, "rope_freqs.weight scales rotary positions in a way"));
+		} else {
+			if (rc != KF_OK) fail_msg("%s", err.text);
+			assert_true(a.rope.kind == KF_ROPE_LLAMA3 && a.rope.factor == 8 && a.rope.original_context == 8192);
+		}
+	}
+}
+
+enum { G_ARCH, G_UNKNOWN_KEY, G_EXPERTS, G_CAP, G_ROPE_DIM, G_YARN, G_WINDOW, G_NO_BLOCKS, G_CAUSAL, N_G };
+
+static void test_gguf_refused(void **state)
+{
+	static const struct { kf_status rc; const char *text; } want[N_G] = {
+		[G_ARCH] = { KF_EUNSUPPORTED, "g.gguf: architecture \"mamba\" is not supported" },
+		[G_UNKNOWN_KEY] = { KF_EUNSUPPORTED, "g.gguf: llama.logit_scale may change what the model computes" },
+		[G_EXPERTS] = { KF_EUNSUPPORTED, "llama.expert_count means a mixture of experts" },
+		[G_CAP] = { KF_EUNSUPPORTED, "llama.final_logit_softcapping is not supported" },
+		[G_ROPE_DIM] = { KF_EUNSUPPORTED, "llama.rope.dimension_count differs from the size of a head" },
+		[G_YARN] = { KF_EUNSUPPORTED, "rotary scaling \"yarn\" is not supported" },
+		[G_WINDOW] = { KF_EUNSUPPORTED, "llama.attention.sliding_window is not supported for this" },
+		[G_NO_BLOCKS] = { KF_EDATA, "g.gguf: lacks tensor token_embd.weight" },
+		[G_CAUSAL] = { KF_EUNSUPPORTED, "llama.attention.causal is false" },
+	};
+	kf_arch a;
+	kf_err err;
+	kf_rng r;
+	(void)state;
+
+	for (int i = 0; i < N_G; i++) {
+		gguf_maker m = { 0 };
+		kf_rng_seed(&r, 1);
+		if (i == G_NO_BLOCKS || i == G_ARCH) put_string(&m, "general.architecture", i == G_ARCH ? "mamba" : "llama");
+		else put_model(&m, &r, "llama", KF_F32);
+		if (i == G_UNKNOWN_KEY) put_f32(&m, "llama.logit_scale", 2);
+		if (i == G_EXPERTS) put_u32(&m, "llama.expert_count", 8);
+		if (i == G_CAP) put_f32(&m, "llama.final_logit_softcapping", 30);
+		if (i == G_ROPE_DIM) put_u32(&m, "llama.rope.dimension_count", 4);
+		if (i == G_YARN) put_string(&m, "llama.rope.scaling.type", "yarn");
+		if (i == G_WINDOW) put_u32(&m, "llama.attention.sliding_window", 64);
+		if (i == G_CAUSAL) put_bool(&m, "llama.attention.causal", false);
+		kf_status rc = from_gguf(&m, &a, &err);
+		if (rc != want[i].rc || !strstr(err.text, want[i].text)) fail_msg("case %d: %d, \"%s\"", i, rc, rc ? err.text : "");
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_defaults), cmocka_unit_test(test_options), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_tensors), cmocka_unit_test(test_gguf),
+		cmocka_unit_test(test_gguf_rope_freqs), cmocka_unit_test(test_gguf_refused),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
