@@ -45,7 +45,7 @@ kf_status kf_logits_block_alloc(kf_logits_block *b, kf_arena *arena, kf_err *err
 kf_status kf_logits_count_path(const kf_logits_block *b, size_t *n, kf_err *err) KF_MUST_CHECK;
 
 #define KF_LOGITS_F32_PLANES 10
-#define KF_LOGITS_PACKED_PLANES 10
+#define KF_LOGITS_PACKED_PLANES 57
 extern const char *const kf_logits_f32_planes[], *const kf_logits_packed_planes[];
 
 #endif

@@ -6,10 +6,6 @@ enum { HEADS, TOKENS, STARTS, CE, IDS, LP, MASSES, EXTRAS, EXTRA_IDS, EXTRA_LP }
 const char *const kf_logits_f32_planes[] = {
 	"heads", "tokens", "starts", "ce", "ids", "lp", "masses", "extras", "extra ids", "extra lp", NULL
 };
-const char *const kf_logits_packed_planes[] = {
-	"heads", "tokens", "starts", "ce", "ids", "lp", "masses", "extras", "extra ids", "extra lp", NULL
-};
-
 static void put(kf_buf *b, const void *v, size_t n)
 {
 	kf_split_put(b, v, n);
@@ -66,14 +62,4 @@ kf_status kf_logits_f32_decode(kf_buf *planes, kf_arena *a, kf_logits_block *b, 
 	for (size_t i = 0; i < b->n_extra; i++)
 		if (b->ex_ids[i] < 0) return kf_fail(err, KF_EDATA, "an extra candidate's id is negative");
 	return KF_OK;
-}
-
-kf_status kf_logits_packed_encode(kf_packer *p, kf_buf *planes, const kf_logits_block *b, kf_buf *out, kf_err *err)
-{
-	return kf_logits_f32_encode(p, planes, b, out, err);
-}
-
-kf_status kf_logits_packed_decode(kf_buf *planes, kf_arena *a, kf_logits_block *b, kf_err *err)
-{
-	return kf_logits_f32_decode(planes, a, b, err);
 }

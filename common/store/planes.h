@@ -7,7 +7,7 @@
 #include "common/store/record.h"
 
 #define KF_MAX_PLANES 64
-#define KF_PLANES_RAW_MAX ((uint64_t)3 << 30) /* bytes all planes of a block may have: what a hostile block can ask for */
+#define KF_PLANES_RAW_MAX ((uint64_t)1 << 30) /* bytes all planes of a block may have: what a hostile block can ask for */
 
 typedef struct kf_packer kf_packer;     /* a zstd compression context */
 typedef struct kf_unpacker kf_unpacker;

@@ -129,6 +129,19 @@ static kf_status check(const kf_logits_rec *r, kf_err *err)
 	return KF_OK;
 }
 
+/* Masses never grow along a token, and its own is the last: rounding errors of the writer's arithmetic end here. */
+static void monotone(uint32_t *nlm, const uint32_t *ce, const uint32_t *off, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t above = ce[i];
+
+		for (uint32_t j = off[i + 1]; j-- > off[i];) {
+			if (nlm[j] > above) nlm[j] = above;
+			above = nlm[j];
+		}
+	}
+}
+
 /* What row 0 holds where the model adds no BOS, whatever the caller left there. */
 static void clear_row(uint32_t *ids, uint32_t *lp, uint32_t *ce, uint32_t *nlm, size_t interior, uint32_t k, bool f32)
 {
@@ -187,6 +200,7 @@ kf_status kf_shard_put_logits(kf_shard_writer *sw, const kf_logits_rec *r, kf_er
 		    !put_numbers(&e->ex_lp, r->extra_lp, x, KF_LP_STEPS, -1, sw->f32))
 			return kf_fail(err, KF_ENOMEM, "no memory for a document of %zu tokens", n);
 		for (size_t p = 0; p <= n; p++) c[p] = r->extra_off[p + 1] - r->extra_off[p];
+		if (!sw->f32) monotone((uint32_t *)(e->nlm.data + at[5]), (const uint32_t *)(e->ce.data + at[2]), r->path_off, n);
 	}
 	if (e->ids.failed || e->tok.failed || e->start.failed || e->ex_ids.failed)
 		return kf_fail(err, KF_ENOMEM, "no memory for a document of %zu tokens", n);

@@ -47,7 +47,7 @@ typedef struct {
 #define KF_BLOCK_RAW ((size_t)1 << 20) /* a block is closed when its documents take about this much before compression */
 #define KF_BLOCK_TOKENS (1u << 24)     /* tokens, or bytes of text / 64, a block may have: bounds what a reader allocates */
 
-#define KF_BLOCK_VALUES ((uint64_t)1 << 28) /* positions times k, and path masses: the same */
+#define KF_BLOCK_VALUES ((uint64_t)1 << 26) /* positions times k, and path masses: the same */
 
 /* What a codec does for the writer. state is the codec's; it belongs to one shard writer. */
 typedef struct {
