@@ -12,6 +12,8 @@
 TARGET  ?= smollm2-135m
 SOURCES ?= gemma3-270m qwen2.5-coder-0.5b
 DOMAINS ?= prose docs python c
+# Where models and text are, and where the pipeline works.
+DATA    ?= data
 WORK    ?= work/demo
 
 # Documents a domain, and their size; the seed of which ones.
@@ -22,6 +24,7 @@ DOC_BYTES  ?= 2048
 SEED       ?= 1
 
 # Fusion and training. Each method keeps the epoch that predicts the validation text best.
+# What these make goes by their names; another choice of text wants another WORK.
 FUNCTION ?= avg-ce
 LEVEL    ?= sequence
 LAMBDA   ?= 0.5
@@ -36,16 +39,16 @@ mix := $(subst $(space),+,$(sort $(SOURCES)))
 run := $(WORK)/docs$(DOCS)
 bin := $B/bin
 
-# A model is data/models/NAME.gguf, fetched when it is one of the demo's, or a folder data/models/NAME.
-model = $(if $(wildcard data/models/$1/config.json),data/models/$1,data/models/$1.gguf)
-data/models/%.gguf:
+# A model is $(DATA)/models/NAME.gguf, fetched when it is one of the demo's, or a folder $(DATA)/models/NAME.
+model = $(if $(wildcard $(DATA)/models/$1/config.json),$(DATA)/models/$1,$(DATA)/models/$1.gguf)
+$(DATA)/models/%.gguf:
 	@bash data/fetch.sh model $* $@
 
-data/text/%.jsonl:
+$(DATA)/text/%.jsonl:
 	@bash data/fetch.sh text $* $@
-.PRECIOUS: data/models/%.gguf data/text/%.jsonl
+.PRECIOUS: $(DATA)/models/%.gguf $(DATA)/text/%.jsonl
 
-text := $(DOMAINS:%=data/text/%.jsonl)
+text := $(DOMAINS:%=$(DATA)/text/%.jsonl)
 
 # ---- corpus: SPLIT in train, valid, test; no file is in two of them ----
 
@@ -77,7 +80,8 @@ $(foreach s,$(SOURCES),$(eval $(call aligned_rule,$s)))
 # ---- targets: what to train on ----
 
 aligned := $(sort $(SOURCES:%=$(run)/aligned/%))
-targets := $(run)/targets/$(mix)-$(FUNCTION)-$(LEVEL)
+fusion := $(mix)-$(FUNCTION)-$(LEVEL)
+targets := $(run)/targets/$(fusion)
 $(targets)/manifest.json: $(aligned:%=%/manifest.json) $(target_logits)/manifest.json | $(bin)/kf-fuse
 	$(bin)/kf-fuse --target $(target_logits) $(aligned:%=--aligned %) --out $(@D) \
 	  --function $(FUNCTION) --level $(LEVEL) --threads $(THREADS)
@@ -85,8 +89,8 @@ $(targets)/manifest.json: $(aligned:%=%/manifest.json) $(target_logits)/manifest
 # ---- train: on the fused targets, and on the same text alone (CLM) ----
 
 training := --epochs $(EPOCHS) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --threads $(THREADS)
-fused := $(run)/train/fused-$(mix)-$(FUNCTION)-$(LEVEL)
-clm := $(run)/train/clm
+fused := $(run)/train/fused-$(fusion)-$(LAMBDA)-lr$(LR)x$(EPOCHS)
+clm := $(run)/train/clm-lr$(LR)x$(EPOCHS)
 $(fused)/config.json: $(targets)/manifest.json $(call model,$(TARGET)) $(run)/corpus/valid/manifest.json | $(bin)/kf-train
 	$(bin)/kf-train --model $(call model,$(TARGET)) --targets $(targets) --valid $(run)/corpus/valid \
 	  --out $(@D) --lambda $(LAMBDA) $(training)
@@ -98,20 +102,17 @@ $(clm)/config.json: $(target_logits)/manifest.json $(call model,$(TARGET)) $(run
 # ---- evaluation on held-out text ----
 
 test_models := $(sort $(SOURCES)) $(TARGET)
-# The report is made again when what it is about changes.
-settings := $(mix) $(TARGET) $(run) $(FUNCTION) $(LEVEL)
-$(WORK)/settings: FORCE
-	@mkdir -p $(@D)
-	@echo '$(settings)' | cmp -s - $@ || echo '$(settings)' > $@
+report := $(run)/report/$(fusion)-$(LAMBDA)-lr$(LR)x$(EPOCHS)
 
-$(WORK)/report.json: $(test_models:%=$(run)/logits/test/%/manifest.json) $(clm)/config.json $(fused)/config.json \
-  $(run)/corpus/test/manifest.json $(WORK)/settings | $(bin)/kf-eval
-	@$(bin)/kf-eval --corpus $(run)/corpus/test \
+$(report).json: $(test_models:%=$(run)/logits/test/%/manifest.json) $(clm)/config.json $(fused)/config.json | $(bin)/kf-eval
+	@mkdir -p $(@D)
+	$(bin)/kf-eval --corpus $(run)/corpus/test \
 	  $(foreach s,$(sort $(SOURCES)),--logits $s=$(run)/logits/test/$s) --logits target=$(run)/logits/test/$(TARGET) \
 	  --model clm=$(clm) --model fused=$(fused) \
-	  --compare fused,target --compare fused,clm --report $@ --markdown $(WORK)/report.md --threads $(THREADS)
+	  --compare fused,target --compare fused,clm --report $@ --markdown $(report).md --threads $(THREADS)
 
-demo: $(WORK)/report.json
+demo: $(report).json
+	@cp $(report).json $(WORK)/report.json && cp $(report).md $(WORK)/report.md
 	@cat $(WORK)/report.md
 	@echo "Saved as $(WORK)/report.json and $(WORK)/report.md; the fused model is the folder $(fused)"
 

@@ -4,7 +4,7 @@
 
 # The end-to-end test wants a real model; without a network it is skipped, and says so.
 test: programs unit
-	-@bash data/fetch.sh model smollm2-135m data/models/smollm2-135m.gguf
+	-@bash data/fetch.sh model smollm2-135m $(DATA)/models/smollm2-135m.gguf
 	@bash tests/run.sh $B unit cli fault
 
 test-long: programs unit
@@ -15,7 +15,7 @@ BENCH := $(BENCH_SRC:tests/bench/%.c=$B/bench/%)
 $B/bench/%: $B/obj/tests/bench/%.o $B/libkfuse.a
 	$(call link)
 
-bench_models := data/models/smollm2-135m.gguf data/models/gemma3-270m.gguf data/models/qwen2.5-coder-0.5b.gguf
+bench_models := $(DATA)/models/smollm2-135m.gguf $(DATA)/models/gemma3-270m.gguf $(DATA)/models/qwen2.5-coder-0.5b.gguf
 bench: programs $(BENCH) $(bench_models) $(text)
 	@python3 tests/bench/bench.py $B own
 

@@ -47,6 +47,7 @@ END
 "$BIN/kf-inspect" "$W/qwen2-tiny" --json >"$TMP/source.jsonl"
 check "aligned ce sums to the source's own, and q never above 1" python3 - "$TMP/source.jsonl" "$TMP/aligned.jsonl" <<'END'
 import json, math, sys
+assert open(sys.argv[1]).read().count("\n") == 2
 for s, a in zip(open(sys.argv[1]), open(sys.argv[2]), strict=True):
     s, a = json.loads(s), json.loads(a)
     assert s["doc"] == a["doc"]

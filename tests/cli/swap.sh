@@ -3,51 +3,48 @@
 # finished pipeline whose files are empty stand-ins: only names and times matter to make.
 . tests/lib.sh
 
-W=$TMP/demo R=$TMP/demo/docs8
+W=$TMP/demo R=$TMP/demo/docs8 D=$TMP/data
 # The programs that make would run, with the folder each writes; "make failed" when it cannot say.
 programs() {
-	make -n -s demo WORK="$W" B="${BIN%/bin}" "$@" >"$TMP/.plan" 2>"$TMP/.make" || { echo "make failed"; cat "$TMP/.make"; return; }
+	make -n -s demo FUNCTION=avg-ce LEVEL=sequence LAMBDA=0.5 LR=3e-5 EPOCHS=3 DOCS=8 WORK="$W" DATA="$D" B="${BIN%/bin}" "$@" >"$TMP/.plan" 2>"$TMP/.make" || { echo "make failed"; cat "$TMP/.make"; return; }
 	sed -e ':a' -e '/\\$/N; s/\\\n//; ta' "$TMP/.plan" | grep -oE '/bin/kf-[a-z]+ .*' |
 		sed -E "s,/bin/(kf-eval) .*,\1,; s,/bin/(kf-[a-z]+) .*--out $W/([^ ]*).*,\1 \2,"
 }
 
 # Stand-ins in the order of the pipeline, each newer than what it is made from.
-models="data/models/smollm2-135m.gguf data/models/gemma3-270m.gguf data/models/qwen2.5-coder-0.5b.gguf"
-made=()
-stand_in() { for f; do mkdir -p "$(dirname "$f")"; [ -e "$f" ] || { touch -d "@$((1000000000 + n))" "$f"; made+=("$f"); }; n=$((n + 1)); done; }
 n=0
+stand_in() { for f; do mkdir -p "$(dirname "$f")"; touch -d "@$((1000000000 + n))" "$f"; done; n=$((n + 1)); }
+stand_in "$D"/models/{smollm2-135m,gemma3-270m,qwen2.5-coder-0.5b,other}.gguf "$D"/text/{prose,docs,python,c}.jsonl
 for s in train valid test; do stand_in "$R/corpus/$s/manifest.json"; done
 for s in train test; do for m in smollm2-135m gemma3-270m qwen2.5-coder-0.5b; do stand_in "$R/logits/$s/$m/manifest.json"; done; done
 for m in gemma3-270m qwen2.5-coder-0.5b; do stand_in "$R/aligned/$m/manifest.json"; done
 mix=gemma3-270m+qwen2.5-coder-0.5b
-stand_in "$R/targets/$mix-avg-ce-sequence/manifest.json" "$R/train/clm/config.json" "$R/train/fused-$mix-avg-ce-sequence/config.json"
-echo "$mix smollm2-135m $R avg-ce sequence" > "$W/settings"; touch -d "@$((1000000000 + n))" "$W/settings"; n=$((n + 1))
-stand_in "$W/report.json"
-# The models and text are not this test's business: as if they were there, and old.
-old=(); for f in $models data/text/{prose,docs,python,c}.jsonl; do old+=(-o "$f"); done
+tag=0.5-lr3e-5x3
+stand_in "$R/targets/$mix-avg-ce-sequence/manifest.json" "$R/train/clm-lr3e-5x3/config.json" "$R/train/fused-$mix-avg-ce-sequence-$tag/config.json"
+stand_in "$R/report/$mix-avg-ce-sequence-$tag.json"
 
-nothing=$(programs "${old[@]}")
+nothing=$(programs)
 if [ -z "$nothing" ]; then ok "a finished demo runs nothing"; else not_ok "a finished demo runs nothing" "$nothing"; fi
 
 cat > "$TMP/want" <<END
 kf-fuse docs8/targets/gemma3-270m-avg-ce-sequence
-kf-train docs8/train/fused-gemma3-270m-avg-ce-sequence
+kf-train docs8/train/fused-gemma3-270m-avg-ce-sequence-$tag
 kf-eval
 END
-programs "${old[@]}" SOURCES=gemma3-270m > "$TMP/got"
+programs SOURCES=gemma3-270m > "$TMP/got"
 check_same "dropping a source runs the fuse, its training and the evaluation only" "$TMP/want" "$TMP/got"
 
 cat > "$TMP/want" <<END
 kf-extract docs8/logits/train/other
 kf-align docs8/aligned/other
 kf-fuse docs8/targets/gemma3-270m+other-avg-ce-sequence
-kf-train docs8/train/fused-gemma3-270m+other-avg-ce-sequence
+kf-train docs8/train/fused-gemma3-270m+other-avg-ce-sequence-$tag
 kf-extract docs8/logits/test/other
 kf-eval
 END
-programs "${old[@]}" -o data/models/other.gguf SOURCES="gemma3-270m other" > "$TMP/got"
+programs SOURCES="gemma3-270m other" > "$TMP/got"
 sort "$TMP/want" > "$TMP/want.sorted"; sort "$TMP/got" > "$TMP/got.sorted"
 check_same "replacing a source runs its extract and align, and what follows" "$TMP/want.sorted" "$TMP/got.sorted"
 
-programs "${old[@]}" SOURCES="qwen2.5-coder-0.5b gemma3-270m" > "$TMP/got"
+programs SOURCES="qwen2.5-coder-0.5b gemma3-270m" > "$TMP/got"
 check "the order of the sources does not matter" test ! -s "$TMP/got"
