@@ -1,0 +1,298 @@
+#include "tests/unit/model/make_gguf.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/model/weights.h"
+
+static char scratch[] = "/tmp/kf-test-XXXXXX";
+
+static int make_scratch(void **state)
+{
+	(void)state;
+	return mkdtemp(scratch) ? 0 : -1;
+}
+
+static int drop_scratch(void **state)
+{
+	char cmd[64];
+	(void)state;
+	snprintf(cmd, sizeof cmd, "rm -r %s", scratch);
+	return system(cmd);
+}
+
+static const char *in_scratch(const char *name)
+{
+	static char path[2][256];
+	static int turn;
+
+	turn ^= 1;
+	snprintf(path[turn], sizeof path[turn], "%s/%s", scratch, name);
+	return path[turn];
+}
+
+static void run(const char *format, const char *a)
+{
+	char cmd[512];
+
+	snprintf(cmd, sizeof cmd, format, a);
+	assert_int_equal(system(cmd), 0);
+}
+
+static kf_weights *open_good(const char *path)
+{
+	kf_weights *w;
+	kf_err err;
+
+	if (kf_weights_open(path, &w, &err) != KF_OK) fail_msg("%s", err.text);
+	return w;
+}
+
+struct source { const kf_weights *w; int fail_at, calls; };
+
+static kf_status get(void *arg, int i, float *out, kf_err *err)
+{
+	struct source *s = arg;
+	const kf_tensor *t = kf_weights_at(s->w, i);
+
+	if (s->calls++ == s->fail_at) return kf_fail(err, KF_EIO, "no more of this");
+	kf_tensor_rows(t, 0, t->rows, out);
+	return KF_OK;
+}
+
+static kf_status copy(struct source *s, const char *dir, kf_dtype dtype, uint64_t shard, const kf_tokenizer *tok, kf_err *err)
+{
+	int n = kf_weights_count(s->w);
+	kf_out_tensor *t = calloc((size_t)n, sizeof *t);
+	kf_status rc;
+
+	assert_non_null(t);
+	for (int i = 0; i < n; i++) {
+		const kf_tensor *k = kf_weights_at(s->w, i);
+		t[i] = (kf_out_tensor){ k->name, k->rows, k->cols, k->n_dims, get, s };
+	}
+	rc = kf_hf_write(dir, kf_weights_arch(s->w), t, n, dtype, shard, tok, err);
+	free(t);
+	return rc;
+}
+
+static void copy_good(const kf_weights *w, const char *dir, kf_dtype dtype, uint64_t shard)
+{
+	struct source s = { w, -1, 0 };
+	kf_err err;
+
+	if (copy(&s, dir, dtype, shard, NULL, &err) != KF_OK) fail_msg("%s", err.text);
+}
+
+/* Largest difference of any element of any tensor, as the kernels see them. */
+static double difference(const kf_weights *a, const kf_weights *b)
+{
+	double worst = 0;
+
+	assert_int_equal(kf_weights_count(a), kf_weights_count(b));
+	for (int i = 0; i < kf_weights_count(a); i++) {
+		const kf_tensor *s = kf_weights_at(a, i), *t = kf_weights_at(b, i);
+		assert_string_equal(s->name, t->name);
+		assert_true(s->rows == t->rows && s->cols == t->cols && s->n_dims == t->n_dims);
+		size_t n = (size_t)(s->rows * s->cols);
+		float *x = malloc(n * sizeof *x), *y = malloc(n * sizeof *y);
+		assert_true(x && y);
+		kf_tensor_rows(s, 0, s->rows, x);
+		kf_tensor_rows(t, 0, t->rows, y);
+		for (size_t k = 0; k < n; k++) {
+			double d = (double)x[k] - (double)y[k];
+			if (d < 0) d = -d;
+			if (!(d <= worst)) worst = d;
+		}
+		free(x);
+		free(y);
+	}
+	return worst;
+}
+
+/* The tiny checkpoints survive to the bit, in float32 and in their own type: adding Gemma's 1 and
+ * taking it off again costs nothing. */
+static void test_tiny(void **state)
+{
+	static const char *const models[] = { "llama-tiny", "llama-untied", "qwen2-tiny", "gemma3-tiny" };
+	(void)state;
+
+	for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+		char path[256];
+		snprintf(path, sizeof path, "tests/models/%s", models[i]);
+		kf_weights *a = open_good(path), *b;
+		kf_dtype own = kf_weights_at(a, 0)->dtype;
+		char name[64];
+
+		for (int d = 0; d < 2; d++) {
+			kf_dtype dtype = d ? own : KF_F32;
+			snprintf(name, sizeof name, "%s-%d", models[i], d);
+			copy_good(a, in_scratch(name), dtype, 0);
+			b = open_good(in_scratch(name));
+			assert_true(kf_weights_at(b, 0)->dtype == dtype);
+			assert_true(difference(a, b) == 0);
+			kf_weights_close(b);
+		}
+		/* written once more, in several files: the same model, so the same fingerprint */
+		kf_fp x, y;
+		kf_err err;
+		b = open_good(in_scratch(name));
+		snprintf(name, sizeof name, "%s-2", models[i]);
+		copy_good(b, in_scratch(name), own, 20000);
+		kf_weights *c = open_good(in_scratch(name));
+		assert_int_equal(kf_weights_fp(b, &x, &err), KF_OK);
+		assert_int_equal(kf_weights_fp(c, &y, &err), KF_OK);
+		assert_true(kf_fp_equal(x, y));
+		kf_weights_close(c);
+		kf_weights_close(b);
+		kf_weights_close(a);
+	}
+}
+
+/* GGUF to Hugging Face: rows of q and k in order again, norms without Gemma's 1. */
+static void test_from_gguf(void **state)
+{
+	static const char *const archs[] = { "llama", "qwen2", "gemma3" };
+	(void)state;
+
+	for (int i = 0; i < 3; i++) {
+		gguf_maker m = { 0 };
+		kf_buf file = { 0 };
+		kf_rng r;
+		kf_rng_seed(&r, 3);
+		put_model(&m, &r, archs[i], KF_Q5_1);
+		finish_gguf(&m, &file);
+		write_bytes(in_scratch("m.gguf"), file.data, file.len);
+		kf_weights *a = open_good(in_scratch("m.gguf"));
+		copy_good(a, in_scratch(archs[i]), KF_F32, 0);
+		kf_weights *b = open_good(in_scratch(archs[i]));
+		double d = difference(a, b);
+		assert_true(i == 2 ? d < 1e-7 : d == 0); /* norms of about 0.1 lose bits beside the 1 */
+		assert_int_equal(kf_weights_find(b, "model.layers.0.self_attn.q_proj.weight")->rope_heads, 0);
+		copy_good(a, in_scratch("half"), KF_F16, 0);
+		kf_weights *c = open_good(in_scratch("half"));
+		assert_true(difference(a, c) < 0.02); /* values up to 64 */
+		kf_weights_close(c);
+		run("rm -r %s", in_scratch("half"));
+		kf_weights_close(b);
+		kf_weights_close(a);
+		kf_buf_release(&file);
+	}
+}
+
+/* Shards: an index that names every tensor, no file above the limit. */
+static void test_shards(void **state)
+{
+	kf_weights *a = open_good("tests/models/llama-tiny");
+	struct stat st;
+	json_t *index;
+	(void)state;
+
+	copy_good(a, in_scratch("sharded"), KF_F32, 40000);
+	index = json_load_file(in_scratch("sharded/model.safetensors.index.json"), 0, NULL);
+	assert_non_null(index);
+	json_t *map = json_object_get(index, "weight_map");
+	assert_int_equal(json_object_size(map), kf_weights_count(a));
+	assert_true(json_integer_value(json_object_get(json_object_get(index, "metadata"), "total_size")) > 40000);
+	const char *first = json_string_value(json_object_get(map, "model.embed_tokens.weight"));
+	assert_int_equal(strncmp(first, "model-00001-of-0000", 19), 0);
+	assert_true(stat(in_scratch("sharded/model.safetensors"), &st) < 0);
+	kf_weights *b = open_good(in_scratch("sharded"));
+	assert_true(difference(a, b) == 0);
+	kf_weights_close(b);
+	kf_weights_close(a);
+	json_decref(index);
+}
+
+/* A folder is there whole or not at all. */
+static void test_atomic(void **state)
+{
+	kf_weights *a = open_good("tests/models/llama-tiny");
+	struct source s = { a, 5, 0 };
+	struct stat st;
+	kf_err err;
+	(void)state;
+
+	assert_int_equal(copy(&s, in_scratch("broken"), KF_F32, 0, NULL, &err), KF_EIO);
+	assert_string_equal(err.text, "no more of this");
+	assert_true(stat(in_scratch("broken"), &st) < 0 && stat(in_scratch("broken.partial"), &st) < 0);
+
+	/* what a killed run left is replaced */
+	run("mkdir %s", in_scratch("broken.partial"));
+	write_bytes(in_scratch("broken.partial/model.safetensors"), "x", 1);
+	write_bytes(in_scratch("broken.partial/config.json.tmp123"), "x", 1);
+	copy_good(a, in_scratch("broken"), KF_F32, 0);
+	assert_true(stat(in_scratch("broken.partial"), &st) < 0);
+	kf_weights_close(open_good(in_scratch("broken")));
+
+	s = (struct source){ a, -1, 0 };
+	assert_int_equal(copy(&s, in_scratch("broken"), KF_F32, 0, NULL, &err), KF_EINVAL);
+	assert_non_null(strstr(err.text, "is there already"));
+
+	/* but nothing that is not ours */
+	run("mkdir %s", in_scratch("other.partial"));
+	write_bytes(in_scratch("other.partial/thesis.tex"), "x", 1);
+	assert_int_equal(copy(&s, in_scratch("other"), KF_F32, 0, NULL, &err), KF_EINVAL);
+	assert_non_null(strstr(err.text, "thesis.tex"));
+	assert_int_equal(stat(in_scratch("other.partial/thesis.tex"), &st), 0);
+
+	write_bytes(in_scratch("file"), "x", 1);
+	assert_int_not_equal(copy(&s, in_scratch("file/model"), KF_F32, 0, NULL, &err), KF_OK);
+	assert_int_equal(copy(&s, in_scratch("quantised"), KF_Q4_0, 0, NULL, &err), KF_EINVAL);
+	kf_weights_close(a);
+}
+
+/* Wrong tensors are the caller's mistake, said before anything is written. */
+static void test_arguments(void **state)
+{
+	kf_weights *a = open_good("tests/models/llama-tiny");
+	kf_out_tensor t = { "model.embed_tokens.weight", 1, 1, 1, get, NULL };
+	struct stat st;
+	kf_err err;
+	(void)state;
+
+	assert_int_equal(kf_hf_write(in_scratch("few"), kf_weights_arch(a), &t, 1, KF_F32, 0, NULL, &err), KF_EINVAL);
+	assert_non_null(strstr(err.text, "given 1 tensors for a model of"));
+	assert_true(stat(in_scratch("few.partial"), &st) < 0);
+	kf_weights_close(a);
+}
+
+int main(void) { return 42; } \xc3\xa4\xe4\xbd\xa0  \n\t end";
+	kf_arena arena;
+	(void)state;
+
+	kf_arena_init(&arena);
+	for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+		char path[256], name[64];
+		kf_tokenizer *s, *t;
+		kf_encoding x, y;
+		kf_err err;
+		snprintf(path, sizeof path, "tests/models/%s", models[i]);
+		kf_weights *a = open_good(path), *b;
+		struct source src = { a, -1, 0 };
+		if (kf_weights_tokenizer(a, &s, &err) != KF_OK) fail_msg("%s", err.text);
+		snprintf(name, sizeof name, "%s-tok", models[i]);
+		if (copy(&src, in_scratch(name), KF_F32, 0, s, &err) != KF_OK) fail_msg("%s", err.text);
+		b = open_good(in_scratch(name));
+		if (kf_weights_tokenizer(b, &t, &err) != KF_OK) fail_msg("%s", err.text);
+		assert_true(kf_fp_equal(kf_tokenizer_fp(s), kf_tokenizer_fp(t)));
+		assert_int_equal(kf_tokenizer_encode(s, (const uint8_t *)text, sizeof text - 1, false, &arena, &x, &err), KF_OK);
+		assert_int_equal(kf_tokenizer_encode(t, (const uint8_t *)text, sizeof text - 1, false, &arena, &y, &err), KF_OK);
+		assert_int_equal(x.n, y.n);
+		assert_memory_equal(x.ids, y.ids, x.n * sizeof *x.ids);
+		kf_tokenizer_free(s);
+		kf_tokenizer_free(t);
+		kf_weights_close(a);
+		kf_weights_close(b);
+	}
+	kf_arena_release(&arena);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_tiny), cmocka_unit_test(test_from_gguf), cmocka_unit_test(test_shards),
+		cmocka_unit_test(test_atomic), cmocka_unit_test(test_arguments),
+	};
+	return cmocka_run_group_tests(tests, make_scratch, drop_scratch);
+}
