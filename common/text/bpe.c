@@ -59,9 +59,11 @@ kf_status kf_bpe_init(kf_tokenizer *t, const int32_t *left, const int32_t *right
 		memcpy(joined + nl, t->byte_pool + t->byte_off[r], nr);
 		int32_t made = -1, lo, hi;
 		kf_tokenizer_range(t, joined, nl + nr, &lo, &hi);
-		for (; made < 0 && lo < hi && t->byte_len[t->sorted[lo]] == nl + nr; lo++)
-			if (t->type[t->sorted[lo]] == KF_TT_NORMAL)
-				made = t->sorted[lo];
+		for (; lo < hi && t->byte_len[t->sorted[lo]] == nl + nr; lo++) {
+			int32_t id = t->sorted[lo];
+			if (made < 0 || (t->type[made] != KF_TT_NORMAL && t->type[id] == KF_TT_NORMAL))
+				made = id; /* an ordinary token before one that was added besides */
+		}
 		if (made < 0) {
 			rc = kf_fail(err, KF_EDATA, "Merge %d, of \"%.60s\" and \"%.60s\", makes a token that the vocabulary lacks.",
 				(int)i, kf_tokenizer_piece(t, l), kf_tokenizer_piece(t, r));
@@ -503,7 +505,8 @@ static int32_t piece_id(const piece_map *m, const char *s, size_t n)
 	}
 }
 
-kf_status kf_bpe_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, kf_err *err)
+/* flags: of added tokens (KF_AT_*), or NULL. pre NULL: the pre-tokenizer is in place. */
+kf_status kf_bpe_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, const uint8_t *flags, kf_err *err)
 {
 	piece_map m = { NULL, 15, t };
 	int32_t *left = NULL, *right = NULL;
@@ -513,7 +516,9 @@ kf_status kf_bpe_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, kf_err *e
 		return kf_fail(err, KF_EDATA, "The tokenizer has %d merges, not within 0 to %d.", (int)spec->n_merges, KF_VOCAB_MAX);
 	if ((rc = kf_vocab_pieces(t, spec->n, spec->pieces, spec->types, err)) != KF_OK)
 		return rc;
-	if (t->bpe.pretok.n == 0 && spec->pre) {
+	if (flags)
+		memcpy(t->flags, flags, (size_t)t->n);
+	if (spec->pre) {
 		if ((rc = kf_pretok_named(&t->bpe.pretok, spec->pre, err)) != KF_OK)
 			return rc;
 		t->bpe.nfc = t->bpe.pretok.nfc;
@@ -530,22 +535,18 @@ kf_status kf_bpe_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, kf_err *e
 		rc = kf_fail(err, KF_ENOMEM, "No memory for a vocabulary of %d tokens.", (int)t->n);
 		goto out;
 	}
-	for (int32_t i = t->n - 1; i >= 0; i--) { /* of equals the least id is found first */
-		if (t->type[i] != KF_TT_NORMAL)
-			continue;
-		const char *q = kf_tokenizer_piece(t, i);
-		size_t l = strlen(q);
-		int32_t have = piece_id(&m, q, l);
-		uint64_t h = kf_hash64(q, l);
-		if (have >= 0) {
-			while (m.slot[h & m.mask] != (uint32_t)have + 1)
-				h++;
-		} else {
+	/* Of equal pieces an ordinary token comes first, then the least id. */
+	for (int pass = 0; pass < 2; pass++)
+		for (int32_t i = 0; i < t->n; i++) {
+			const char *q = kf_tokenizer_piece(t, i);
+			size_t l = strlen(q);
+			if ((t->type[i] == KF_TT_NORMAL) != (pass == 0) || piece_id(&m, q, l) >= 0)
+				continue;
+			uint64_t h = kf_hash64(q, l);
 			while (m.slot[h & m.mask])
 				h++;
+			m.slot[h & m.mask] = (uint32_t)i + 1;
 		}
-		m.slot[h & m.mask] = (uint32_t)i + 1;
-	}
 	for (int32_t i = 0; i < spec->n_merges; i++) {
 		const char *s = spec->merges[i], *gap = strchr(s, ' ');
 		if (!gap || gap == s || !gap[1] || strchr(gap + 1, ' ')) {

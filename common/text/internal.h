@@ -122,6 +122,11 @@ const kf_literal *kf_literals_match(const kf_literals *l, const uint8_t *p, size
 kf_status kf_nfc(const uint8_t *p, size_t n, kf_arena *arena, const uint8_t **out, size_t *n_out,
 	uint32_t **map, kf_err *err);
 
+/* ---- regular expressions (regex.c) ------------------------------------------------------ */
+
+/* An Oniguruma pattern as PCRE2 wants it, appended to out. */
+kf_status kf_regex_translate(const char *re, kf_buf *out, kf_err *err);
+
 /* ---- pre-tokenizers (pretok.c) -------------------------------------------------------- */
 
 typedef enum { KF_SPLIT_ISOLATED, KF_SPLIT_REMOVED, KF_SPLIT_PREVIOUS, KF_SPLIT_NEXT, KF_SPLIT_CONTIGUOUS } kf_split;
@@ -203,6 +208,7 @@ struct kf_tokenizer {
 	uint32_t *byte_off, *byte_len; /* (n) */
 	int32_t *sorted;         /* (n) */
 	int32_t n_bytes;
+	uint64_t *head;          /* (n_bytes) the first eight bytes of each of sorted, the first highest, zeros after the end */
 	int32_t *range2;         /* (65537) first of sorted not before these two bytes */
 	int32_t bos, eos, unk, pad;    /* as named; -1 none */
 	bool add_bos, add_eos;
@@ -223,7 +229,7 @@ kf_status kf_bpe_init(kf_tokenizer *t, const int32_t *left, const int32_t *right
 void kf_bpe_release(kf_bpe *b);
 kf_status kf_bpe_encode(const kf_tokenizer *t, const uint8_t *text, size_t n, bool specials, kf_sink *sink, kf_err *err);
 int32_t kf_bpe_first(const kf_tokenizer *t, const uint8_t *p, size_t n);
-kf_status kf_bpe_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, kf_err *err);
+kf_status kf_bpe_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, const uint8_t *flags, kf_err *err);
 
 /* spbpe.c, spm_model.c */
 kf_status kf_sp_finish(kf_tokenizer *t, kf_err *err);    /* after pieces, types, scores and settings are in place: check, index, load */
@@ -232,7 +238,12 @@ void kf_sp_release(kf_sp *s);
 kf_status kf_sp_encode(const kf_tokenizer *t, const uint8_t *text, size_t n, bool specials, kf_sink *sink, kf_err *err);
 int32_t kf_sp_first(const kf_tokenizer *t, const uint8_t *p, size_t n);
 kf_status kf_sp_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, kf_err *err);
-kf_status kf_sp_from_proto(kf_tokenizer *t, const uint8_t *proto, size_t n, kf_err *err);
+kf_status kf_sp_build(kf_tokenizer *t, int32_t n, const char *const *piece, const int32_t *type, const float *score,
+	kf_err *err);
+/* A model file's pieces into arena memory, its settings into t; kf_sp_build makes the rest. */
+typedef struct { int32_t n; const char **piece; int32_t *type; float *score; } kf_sp_pieces;
+kf_status kf_sp_read_proto(kf_tokenizer *t, const uint8_t *proto, size_t size, kf_arena *arena, kf_sp_pieces *out,
+	kf_err *err);
 
 /* splib.c: through the library. shift is added to the starts. */
 kf_status kf_splib_load(kf_tokenizer *t, kf_err *err);
@@ -250,6 +261,8 @@ bool kf_spm_encode(void *lib, const uint8_t *text, size_t n, kf_spm_fn fn, void 
 
 /* tokenizer.c */
 kf_tokenizer *kf_tokenizer_blank(kf_tok_kind kind);
+/* What decides an encoding, as bytes: what the fingerprint is of. */
+kf_status kf_tokenizer_canon(const kf_tokenizer *t, kf_buf *out, kf_err *err);
 kf_status kf_tokenizer_finish(kf_tokenizer *t, kf_err *err); /* fingerprint, caches */
 
 #endif

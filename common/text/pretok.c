@@ -14,10 +14,19 @@
 #define RE_LLAMA3 \
 	"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" \
 	"|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define RE_DIGIT "\\p{N}"
-#define RE_SPACE "\\s+"
+/* Rust's char::is_numeric is of Unicode 17 already. */
+#define RE_DIGIT "[\\p{N}\\x{11de0}-\\x{11de9}\\x{16ff4}-\\x{16ff6}]"
 #define RE_WORD "\\w+|[^\\w\\s]+"
-#define RE_PUNCT "[!-/:-@\\[-`{-~\\p{P}]"
+
+/* Hugging Face's is_punctuation is of Unicode 8. \pP is not translated, so these are what Unicode 14 added. */
+#define RE_PUNCT "(?![" \
+	"\\x{61d}\\x{9fd}\\x{a76}\\x{c77}\\x{c84}\\x{1b7d}-\\x{1b7e}\\x{2e43}-\\x{2e4f}" \
+	"\\x{2e52}-\\x{2e5d}\\x{10ead}\\x{10f55}-\\x{10f59}\\x{10f86}-\\x{10f89}\\x{1144b}-\\x{1144f}" \
+	"\\x{1145a}-\\x{1145b}\\x{1145d}\\x{11660}-\\x{1166c}\\x{116b9}\\x{1183b}\\x{11944}-\\x{11946}" \
+	"\\x{119e2}\\x{11a3f}-\\x{11a46}\\x{11a9a}-\\x{11a9c}\\x{11a9e}-\\x{11aa2}\\x{11c41}-\\x{11c45}" \
+	"\\x{11c70}-\\x{11c71}\\x{11ef7}-\\x{11ef8}\\x{11fff}\\x{12ff1}-\\x{12ff2}\\x{16e97}-\\x{16e9a}" \
+	"\\x{16fe2}\\x{1e95e}-\\x{1e95f}" \
+	"])[!-/:-@\\[-`{-~\\pP\\x{166d}\\x{111c9}]"
 
 /* GGUF's tokenizer.ggml.pre. digits: single digits are cut off first. */
 static const struct { const char *name, *re; bool digits, nfc, ignore_merges; const char *hf_class; } named[] = {
@@ -43,54 +52,6 @@ static const struct { const char *name, *re; bool digits, nfc, ignore_merges; co
 
 /* ---- making one ---------------------------------------------------------------------- */
 
-/* White space as Unicode's White_Space property has it, for Oniguruma's and Rust's \s: PCRE2's
- * takes U+180E too. Written so that it can stand inside a class. */
-#define WHITE "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-#define WORDS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
-
-/* Rewrite what means something else to PCRE2 than to Oniguruma. */
-static kf_status translate(const char *re, kf_buf *out, kf_err *err)
-{
-	bool class = false;
-	for (const char *p = re; *p; p++) {
-		if (*p == '\\' && p[1]) {
-			char c = *++p;
-			const char *set = c == 's' ? WHITE : c == 'S' ? "^" WHITE : c == 'w' ? WORDS : c == 'W' ? "^" WORDS
-				: c == 'h' ? "0-9a-fA-F" : c == 'H' ? "^0-9a-fA-F" : NULL;
-			if (!set) {
-				kf_buf_put(out, (char[]){ '\\', c }, 2);
-			} else if (!class) {
-				kf_buf_put(out, "[", 1);
-				kf_buf_put(out, set, strlen(set));
-				kf_buf_put(out, "]", 1);
-			} else if (*set != '^') {
-				kf_buf_put(out, set, strlen(set));
-			} else {
-				return kf_fail(err, KF_EUNSUPPORTED,
-					"The pre-tokenizer pattern \"%s\" has \\%c inside a character class, which kfuse does not read.",
-					re, c);
-			}
-			continue;
-		}
-		if (class && ((*p == '&' && p[1] == '&') || (*p == '[' && p[1] != ':')))
-			return kf_fail(err, KF_EUNSUPPORTED,
-				"The pre-tokenizer pattern \"%s\" nests or intersects character classes, which kfuse does not read.", re);
-		if (*p == '[' && !class) {
-			class = true;
-			kf_buf_put(out, p, 1);
-			if (p[1] == '^')
-				kf_buf_put(out, ++p, 1);
-			if (p[1] == ']')
-				kf_buf_put(out, ++p, 1);
-			continue;
-		}
-		if (*p == ']')
-			class = false;
-		kf_buf_put(out, p, 1);
-	}
-	return kf_buf_check(out, err);
-}
-
 kf_status kf_pretok_add(kf_pretok *p, const char *pattern, kf_split how, bool invert, kf_err *err)
 {
 	kf_buf re = { 0 };
@@ -102,7 +63,7 @@ kf_status kf_pretok_add(kf_pretok *p, const char *pattern, kf_split how, bool in
 		return kf_fail(err, KF_EUNSUPPORTED, "The pre-tokenizer has more than %d steps.", KF_STEPS_MAX);
 	if (strlen(pattern) > 8192)
 		return kf_fail(err, KF_EDATA, "A pre-tokenizer pattern of %zu bytes is too long.", strlen(pattern));
-	if ((rc = translate(pattern, &re, err)) != KF_OK)
+	if ((rc = kf_regex_translate(pattern, &re, err)) != KF_OK)
 		goto out;
 	pcre2_compile_context *cc = pcre2_compile_context_create(NULL);
 	if (cc)
@@ -175,31 +136,38 @@ static kf_status quote(const char *s, kf_buf *out, kf_err *err)
 	return kf_buf_check(out, err);
 }
 
+static const char *const ways[] = { "Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous" };
+
+/* NULL: the default. */
+static kf_status behaviour(const char *name, kf_split *how, kf_err *err)
+{
+	*how = KF_SPLIT_ISOLATED;
+	for (int i = 0; name && i < 5; i++)
+		if (strcmp(name, ways[i]) == 0) {
+			*how = (kf_split)i;
+			return KF_OK;
+		}
+	return !name ? KF_OK
+		: kf_fail(err, KF_EUNSUPPORTED, "The pre_tokenizer behavior \"%s\" is not one that kfuse knows.", name);
+}
+
 static kf_status split_json(kf_pretok *p, const json_t *j, kf_err *err)
 {
-	static const struct { const char *name; kf_split how; } ways[] = {
-		{ "Isolated", KF_SPLIT_ISOLATED }, { "Removed", KF_SPLIT_REMOVED },
-		{ "MergedWithPrevious", KF_SPLIT_PREVIOUS }, { "MergedWithNext", KF_SPLIT_NEXT },
-		{ "Contiguous", KF_SPLIT_CONTIGUOUS }
-	};
 	const json_t *pat = json_object_get(j, "pattern");
 	const char *re = json_string_value(json_object_get(pat, "Regex"));
 	const char *lit = json_string_value(json_object_get(pat, "String"));
-	const char *how = json_string_value(json_object_get(j, "behavior"));
+	kf_split how;
 	kf_buf b = { 0 };
-	kf_status rc = KF_OK;
-	size_t i = 0;
+	kf_status rc;
 
 	if (!re && !lit)
 		return kf_fail(err, KF_EDATA, "A Split pre-tokenizer has neither a Regex nor a String pattern.");
-	while (i < 5 && (!how || strcmp(how, ways[i].name) != 0))
-		i++;
-	if (i == 5)
-		return kf_fail(err, KF_EUNSUPPORTED, "The Split behavior \"%s\" is not one that kfuse knows.", how ? how : "");
+	if ((rc = behaviour(json_string_value(json_object_get(j, "behavior")), &how, err)) != KF_OK)
+		return rc;
 	if (lit)
 		rc = quote(lit, &b, err);
 	if (rc == KF_OK)
-		rc = kf_pretok_add(p, lit ? (const char *)b.data : re, ways[i].how, flag(j, "invert", false), err);
+		rc = kf_pretok_add(p, lit ? (const char *)b.data : re, how, flag(j, "invert", false), err);
 	kf_buf_release(&b);
 	return rc;
 }
@@ -207,13 +175,14 @@ static kf_status split_json(kf_pretok *p, const json_t *j, kf_err *err)
 static kf_status pretok_json(kf_pretok *p, const json_t *j, int depth, kf_err *err)
 {
 	const char *type = json_string_value(json_object_get(j, "type"));
+	kf_split how;
+	kf_status rc;
 
 	if (!type || depth > 8)
 		return kf_fail(err, KF_EDATA, "A pre_tokenizer of tokenizer.json %s.", type ? "is nested too deep" : "has no type");
 	if (strcmp(type, "Sequence") == 0) {
 		const json_t *list = json_object_get(j, "pretokenizers"), *e;
 		size_t i;
-		kf_status rc;
 		if (!json_is_array(list))
 			return kf_fail(err, KF_EDATA, "A Sequence pre_tokenizer has no list of pretokenizers.");
 		json_array_foreach((json_t *)list, i, e)
@@ -240,12 +209,9 @@ static kf_status pretok_json(kf_pretok *p, const json_t *j, int depth, kf_err *e
 	if (strcmp(type, "WhitespaceSplit") == 0)
 		return kf_pretok_add(p, "\\s", KF_SPLIT_REMOVED, false, err);
 	if (strcmp(type, "Punctuation") == 0) {
-		const char *how = json_string_value(json_object_get(j, "behavior"));
-		if (!how || strcmp(how, "Isolated") == 0)
-			return kf_pretok_add(p, RE_PUNCT, KF_SPLIT_ISOLATED, false, err);
-		if (strcmp(how, "Contiguous") == 0)
-			return kf_pretok_add(p, RE_PUNCT, KF_SPLIT_CONTIGUOUS, false, err);
-		return kf_fail(err, KF_EUNSUPPORTED, "The Punctuation behavior \"%s\" is not one that kfuse knows.", how);
+		if ((rc = behaviour(json_string_value(json_object_get(j, "behavior")), &how, err)) != KF_OK)
+			return rc;
+		return kf_pretok_add(p, RE_PUNCT, how, false, err);
 	}
 	return kf_fail(err, KF_EUNSUPPORTED, "The pre_tokenizer \"%s\" of tokenizer.json is not one that kfuse knows.", type);
 }
@@ -257,7 +223,6 @@ kf_status kf_pretok_json(kf_pretok *p, const json_t *j, kf_err *err)
 
 json_t *kf_pretok_to_json(const kf_pretok *p)
 {
-	static const char *const ways[] = { "Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous" };
 	json_t *list = json_array();
 	bool gpt2 = p->n && strcmp(p->step[p->n - 1].pattern, RE_GPT2) == 0
 		&& p->step[p->n - 1].how == KF_SPLIT_ISOLATED && !p->step[p->n - 1].invert;

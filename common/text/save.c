@@ -9,8 +9,10 @@ static const char magic[8] = "KFTOK\0\1";
 enum { F_ADD_BOS = 1, F_ADD_EOS = 2, F_NFC = 4, F_IGNORE_MERGES = 8, F_FUSE_UNK = 16, F_PREFIX = 32,
 	F_SP_BPE = 64, F_REMOVE_SPACES = 128 };
 
-kf_status kf_tokenizer_save(const kf_tokenizer *t, kf_buf *out, kf_err *err)
+/* canon: leave out what does not change an encoding: the name of a Python class, rows that only fill the matrix up. */
+static kf_status save(const kf_tokenizer *t, bool canon, kf_buf *out, kf_err *err)
 {
+	int32_t n = t->n;
 	const kf_bpe *b = &t->bpe;
 	const kf_sp *s = &t->sp;
 	bool bpe = t->kind == KF_TOK_BPE;
@@ -30,9 +32,11 @@ kf_status kf_tokenizer_save(const kf_tokenizer *t, kf_buf *out, kf_err *err)
 	kf_buf_u32(out, (uint32_t)t->eos);
 	kf_buf_u32(out, (uint32_t)t->unk);
 	kf_buf_u32(out, (uint32_t)t->pad);
-	kf_buf_str(out, t->hf_class ? t->hf_class : "");
-	kf_buf_varint(out, (uint64_t)t->n);
-	for (int32_t i = 0; i < t->n; i++) {
+	kf_buf_str(out, t->hf_class && !canon ? t->hf_class : "");
+	while (canon && bpe && n > 0 && t->type[n - 1] == KF_TT_UNUSED)
+		n--;
+	kf_buf_varint(out, (uint64_t)n);
+	for (int32_t i = 0; i < n; i++) {
 		kf_buf_u8(out, t->type[i]);
 		kf_buf_u8(out, t->flags[i]);
 		kf_buf_str(out, kf_tokenizer_piece(t, i));
@@ -57,6 +61,16 @@ kf_status kf_tokenizer_save(const kf_tokenizer *t, kf_buf *out, kf_err *err)
 		kf_buf_put(out, s->charsmap, s->n_charsmap);
 	}
 	return kf_buf_check(out, err);
+}
+
+kf_status kf_tokenizer_save(const kf_tokenizer *t, kf_buf *out, kf_err *err)
+{
+	return save(t, false, out, err);
+}
+
+kf_status kf_tokenizer_canon(const kf_tokenizer *t, kf_buf *out, kf_err *err)
+{
+	return save(t, true, out, err);
 }
 
 /* ---- reading ----------------------------------------------------------------------------- */

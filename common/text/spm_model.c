@@ -191,6 +191,19 @@ kf_status kf_sp_finish(kf_tokenizer *t, kf_err *err)
 	return rc ? rc : kf_sp_init(t, err);
 }
 
+kf_status kf_sp_build(kf_tokenizer *t, int32_t n, const char *const *piece, const int32_t *type, const float *score,
+	kf_err *err)
+{
+	kf_status rc = kf_vocab_pieces(t, n, piece, type, err);
+
+	if (rc != KF_OK)
+		return rc;
+	if (!(t->sp.score = kf_alloc((size_t)n, sizeof *score)))
+		return kf_fail(err, KF_ENOMEM, "No memory for a SentencePiece model of %d pieces.", (int)n);
+	memcpy(t->sp.score, score, (size_t)n * sizeof *score);
+	return kf_sp_finish(t, err);
+}
+
 /* ---- from a GGUF vocabulary -------------------------------------------------------------------- */
 
 kf_status kf_sp_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, kf_err *err)
@@ -206,14 +219,12 @@ kf_status kf_sp_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, kf_err *er
 	kf_arena_init(&arena);
 	const char **piece = KF_ARENA_NEW(&arena, const char *, (size_t)spec->n);
 	int32_t *type = KF_ARENA_NEW(&arena, int32_t, (size_t)spec->n);
-	s->score = kf_alloc((size_t)spec->n, sizeof *s->score);
-	if (!piece || !type || !s->score)
+	if (!piece || !type)
 		goto nomem;
 	int32_t unk = spec->unk;
 	for (int32_t i = 0; i < spec->n; i++) {
 		const char *p = spec->pieces[i];
 		piece[i] = p;
-		s->score[i] = spec->scores[i];
 		type[i] = spec->types ? spec->types[i] : KF_TT_NORMAL;
 		if (unk < 0 && (type[i] == KF_TT_UNKNOWN || strcmp(p, "<unk>") == 0))
 			unk = i;
@@ -245,8 +256,7 @@ kf_status kf_sp_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, kf_err *er
 	s->bpe = true;
 	s->dummy_prefix = spec->add_space_prefix;
 	s->remove_extra_spaces = spec->remove_extra_whitespaces;
-	if ((rc = kf_vocab_pieces(t, spec->n, piece, type, err)) == KF_OK)
-		rc = kf_sp_finish(t, err);
+	rc = kf_sp_build(t, spec->n, piece, type, spec->scores, err);
 	goto out;
 nomem:
 	rc = kf_fail(err, KF_ENOMEM, "No memory for a SentencePiece model of %d pieces.", (int)spec->n);
@@ -300,31 +310,27 @@ static const char *own_string(kf_arena *a, const field *f)
 	return f->wire == WIRE_BYTES && !memchr(f->p, 0, f->n) ? kf_arena_strdup(a, (const char *)f->p, f->n) : NULL;
 }
 
-kf_status kf_sp_from_proto(kf_tokenizer *t, const uint8_t *proto, size_t size, kf_err *err)
+kf_status kf_sp_read_proto(kf_tokenizer *t, const uint8_t *proto, size_t size, kf_arena *arena, kf_sp_pieces *out,
+	kf_err *err)
 {
 	kf_sp *s = &t->sp;
-	kf_status rc = KF_OK;
-	kf_arena arena;
 	kf_cur c = kf_cur_of(proto, size), m;
 	field f, g;
 	int32_t n = 0, k = 0, model = MODEL_UNIGRAM;
 	const char *special[4] = { NULL, "<s>", "</s>", "<pad>" };
 
-	kf_arena_init(&arena);
 	while (next_field(&c, &f))
 		if (f.field == 1 && f.wire == WIRE_BYTES && ++n > KF_VOCAB_MAX)
 			break;
 	if (c.bad || n < 1 || n > KF_VOCAB_MAX) {
-		rc = kf_fail(err, KF_EDATA, c.bad ? "The SentencePiece model is damaged or cut short."
+		return kf_fail(err, KF_EDATA, c.bad ? "The SentencePiece model is damaged or cut short."
 			: "The SentencePiece model has no pieces, or too many.");
-		goto out;
 	}
-	const char **piece = KF_ARENA_NEW(&arena, const char *, (size_t)n);
-	int32_t *type = KF_ARENA_NEW(&arena, int32_t, (size_t)n);
-	s->score = kf_alloc((size_t)n, sizeof *s->score);
-	if (!piece || !type || !s->score) {
-		rc = kf_fail(err, KF_ENOMEM, "No memory for a SentencePiece model of %d pieces.", (int)n);
-		goto out;
+	const char **piece = KF_ARENA_NEW(arena, const char *, (size_t)n);
+	int32_t *type = KF_ARENA_NEW(arena, int32_t, (size_t)n);
+	float *score = KF_ARENA_NEW(arena, float, (size_t)n);
+	if (!piece || !type || !score) {
+		return kf_fail(err, KF_ENOMEM, "No memory for a SentencePiece model of %d pieces.", (int)n);
 	}
 	s->dummy_prefix = s->remove_extra_spaces = true;
 	bool escape = true, suffix = false;
@@ -336,20 +342,19 @@ kf_status kf_sp_from_proto(kf_tokenizer *t, const uint8_t *proto, size_t size, k
 		if (f.field == 1) {
 			piece[k] = NULL;
 			type[k] = KF_TT_NORMAL;
-			s->score[k] = 0;
+			score[k] = 0;
 			while (next_field(&m, &g)) {
 				uint32_t bits = (uint32_t)g.v;
 				if (g.field == 1)
-					piece[k] = own_string(&arena, &g);
+					piece[k] = own_string(arena, &g);
 				else if (g.field == 2 && g.wire == WIRE_FIXED32)
-					memcpy(&s->score[k], &bits, 4);
+					memcpy(&score[k], &bits, 4);
 				else if (g.field == 3 && g.wire == WIRE_VARINT)
 					type[k] = g.v <= 6 ? (int32_t)g.v : 0;
 			}
 			if (m.bad || !piece[k] || type[k] == 0) {
-				rc = kf_fail(err, KF_EDATA, "Piece %d of the SentencePiece model is damaged.", (int)k);
-				goto out;
-			}
+				return kf_fail(err, KF_EDATA, "Piece %d of the SentencePiece model is damaged.", (int)k);
+				}
 			k++;
 		}
 		while (f.field == 2 && next_field(&m, &g)) {
@@ -358,15 +363,14 @@ kf_status kf_sp_from_proto(kf_tokenizer *t, const uint8_t *proto, size_t size, k
 			else if (g.field == 24)
 				suffix = g.v != 0;
 			else if (g.field >= 46 && g.field <= 48)
-				special[g.field - 45] = own_string(&arena, &g);
+				special[g.field - 45] = own_string(arena, &g);
 		}
 		while (f.field == 3 && next_field(&m, &g)) {
 			if (g.field == 2 && g.wire == WIRE_BYTES) {
 				kf_free(s->charsmap);
 				if (!(s->charsmap = kf_alloc(g.n, 1))) {
-					rc = kf_fail(err, KF_ENOMEM, "No memory for a SentencePiece model's character map.");
-					goto out;
-				}
+					return kf_fail(err, KF_ENOMEM, "No memory for a SentencePiece model's character map.");
+						}
 				memcpy(s->charsmap, g.p, g.n);
 				s->n_charsmap = g.n;
 			} else if (g.field == 3) {
@@ -378,18 +382,15 @@ kf_status kf_sp_from_proto(kf_tokenizer *t, const uint8_t *proto, size_t size, k
 			}
 		}
 		if (m.bad) {
-			rc = kf_fail(err, KF_EDATA, "The SentencePiece model's %s settings are damaged.", f.field == 2 ? "trainer" : "normaliser");
-			goto out;
+			return kf_fail(err, KF_EDATA, "The SentencePiece model's %s settings are damaged.", f.field == 2 ? "trainer" : "normaliser");
 		}
 	}
 	if (model != MODEL_BPE && model != MODEL_UNIGRAM) {
-		rc = kf_fail(err, KF_EUNSUPPORTED, "The SentencePiece model is of type %d; kfuse reads unigram (1) and BPE (2).", (int)model);
-		goto out;
+		return kf_fail(err, KF_EUNSUPPORTED, "The SentencePiece model is of type %d; kfuse reads unigram (1) and BPE (2).", (int)model);
 	}
 	if (!escape || suffix) {
-		rc = kf_fail(err, KF_EUNSUPPORTED, "The SentencePiece model %s, which kfuse does not do.",
+		return kf_fail(err, KF_EUNSUPPORTED, "The SentencePiece model %s, which kfuse does not do.",
 			suffix ? "takes white space as the end of words" : "leaves spaces as they are");
-		goto out;
 	}
 	s->bpe = model == MODEL_BPE;
 	for (int32_t i = 0; i < n; i++) {
@@ -402,9 +403,6 @@ kf_status kf_sp_from_proto(kf_tokenizer *t, const uint8_t *proto, size_t size, k
 		if (t->pad < 0 && special[3] && strcmp(piece[i], special[3]) == 0)
 			t->pad = i;
 	}
-	if ((rc = kf_vocab_pieces(t, n, piece, type, err)) == KF_OK)
-		rc = kf_sp_finish(t, err);
-out:
-	kf_arena_release(&arena);
-	return rc;
+	*out = (kf_sp_pieces){ n, piece, type, score };
+	return KF_OK;
 }

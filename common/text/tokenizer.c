@@ -28,6 +28,7 @@ void kf_tokenizer_free(kf_tokenizer *t)
 	kf_free(t->byte_off);
 	kf_free(t->byte_len);
 	kf_free(t->sorted);
+	kf_free(t->head);
 	kf_free(t->range2);
 	kf_free(t->hf_class);
 	kf_free(t);
@@ -36,12 +37,12 @@ void kf_tokenizer_free(kf_tokenizer *t)
 kf_status kf_tokenizer_finish(kf_tokenizer *t, kf_err *err)
 {
 	kf_buf b = { 0 };
-	kf_status rc = kf_tokenizer_save(t, &b, err);
+	kf_status rc = kf_tokenizer_canon(t, &b, err);
 
 	if (rc == KF_OK) {
 		t->fp = kf_fp_of(b.data, b.len);
 		t->words = kf_wcache_new(16);
-		t->firsts = kf_wcache_new(16);
+		t->firsts = kf_wcache_new(18);
 		if (!t->words || !t->firsts)
 			rc = kf_fail(err, KF_ENOMEM, "No memory for a tokenizer's caches.");
 	}
@@ -75,7 +76,7 @@ kf_status kf_tokenizer_from_spec(const kf_vocab_spec *spec, kf_tokenizer **out, 
 	t->pad = spec->pad;
 	t->add_bos = spec->add_bos && spec->bos >= 0;
 	t->add_eos = spec->add_eos && spec->eos >= 0;
-	rc = bpe ? kf_bpe_from_spec(t, spec, err) : kf_sp_from_spec(t, spec, err);
+	rc = bpe ? kf_bpe_from_spec(t, spec, NULL, err) : kf_sp_from_spec(t, spec, err);
 	if (rc == KF_OK && bpe && t->bpe.pretok.hf_class && !(t->hf_class = kf_strdup(t->bpe.pretok.hf_class)))
 		rc = kf_fail(err, KF_ENOMEM, "No memory for a tokenizer.");
 	if (rc == KF_OK)

@@ -13,6 +13,8 @@ kf_status kf_vocab_pieces(kf_tokenizer *t, int32_t n, const char *const *pieces,
 		if (l > KF_PIECE_MAX)
 			return kf_fail(err, KF_EDATA, "Token %d of the vocabulary is %zu bytes long; at most %d are believed.",
 				(int)i, l, KF_PIECE_MAX);
+		if (kf_utf8_valid((const uint8_t *)pieces[i], l) != l)
+			return kf_fail(err, KF_EDATA, "Token %d of the vocabulary is not valid UTF-8.", (int)i);
 		total += l + 1;
 	}
 	if (total > UINT32_MAX)
@@ -28,6 +30,8 @@ kf_status kf_vocab_pieces(kf_tokenizer *t, int32_t n, const char *const *pieces,
 	for (int32_t i = 0; i < n; i++) {
 		size_t l = strlen(pieces[i]) + 1;
 		int32_t type = types ? types[i] : KF_TT_NORMAL;
+		if (type == 0) /* GGUF's "undefined" */
+			type = KF_TT_NORMAL;
 		if (type < KF_TT_NORMAL || type > KF_TT_BYTE)
 			return kf_fail(err, KF_EDATA, "Token %d of the vocabulary has the unknown type %d.", (int)i, (int)type);
 		t->type[i] = (uint8_t)type;
@@ -141,13 +145,15 @@ kf_status kf_vocab_index(kf_tokenizer *t, kf_err *err)
 	}
 	t->n_bytes = k;
 	t->byte_pool = kf_alloc(at + 8, 1);
-	if (!t->byte_pool)
+	t->head = kf_alloc((size_t)k, sizeof *t->head);
+	if (!t->byte_pool || !t->head)
 		goto nomem;
 	qsort(it, (size_t)k, sizeof *it, by_bytes);
 	at = 0;
 	uint32_t next = 0;
 	for (int32_t i = 0; i < k; i++) {
 		t->sorted[i] = it[i].id;
+		t->head[i] = it[i].head;
 		t->byte_off[it[i].id] = (uint32_t)at;
 		memcpy(t->byte_pool + at, it[i].p, it[i].n);
 		at += it[i].n;
@@ -178,16 +184,28 @@ const int32_t *kf_tokenizer_sorted(const kf_tokenizer *t, int32_t *n_bytes)
 	return t->sorted;
 }
 
-/* First of sorted [lo, hi) whose bytes, cut to n, are >= p (after: > p). All of [lo, hi) share the first d bytes with p. */
-static int32_t bound(const kf_tokenizer *t, int32_t lo, int32_t hi, const uint8_t *p, size_t n, size_t d, bool after)
+/* First of sorted [lo, hi) whose bytes, cut to n > 8, are >= p (after: > p); all of [lo, hi) share the first eight. */
+static int32_t bound(const kf_tokenizer *t, int32_t lo, int32_t hi, const uint8_t *p, size_t n, bool after)
 {
 	while (lo < hi) {
 		int32_t m = lo + (hi - lo) / 2, id = t->sorted[m];
 		size_t l = t->byte_len[id], k = l < n ? l : n;
-		int c = k > d ? memcmp(t->byte_pool + t->byte_off[id] + d, p + d, k - d) : 0;
+		int c = k > 8 ? memcmp(t->byte_pool + t->byte_off[id] + 8, p + 8, k - 8) : 0;
 		if (c == 0 && l < n)
 			c = -1;
 		if (c < 0 || (after && c == 0))
+			lo = m + 1;
+		else
+			hi = m;
+	}
+	return lo;
+}
+
+static int32_t head_bound(const kf_tokenizer *t, int32_t lo, int32_t hi, uint64_t least)
+{
+	while (lo < hi) {
+		int32_t m = lo + (hi - lo) / 2;
+		if (t->head[m] < least)
 			lo = m + 1;
 		else
 			hi = m;
@@ -210,12 +228,21 @@ void kf_tokenizer_range(const kf_tokenizer *t, const uint8_t *bytes, size_t n, i
 	}
 	key |= bytes[1];
 	int32_t a = t->range2[key], b = t->range2[key + 1];
-	/* Tokens of the one byte bytes[0] stand among the pairs (bytes[0], 0). */
-	while (a < b && t->byte_len[t->sorted[a]] < 2)
-		a++;
 	if (n > 2) {
-		a = bound(t, a, b, bytes, n, 2, false);
-		b = bound(t, a, b, bytes, n, 2, true);
+		uint64_t least = 0, most;
+		unsigned k = n < 8 ? (unsigned)n : 8;
+		for (unsigned i = 0; i < k; i++)
+			least |= (uint64_t)bytes[i] << (56 - 8 * i);
+		most = k == 8 ? least : least | UINT64_MAX >> 8 * k;
+		a = head_bound(t, a, b, least);
+		b = most == UINT64_MAX ? b : head_bound(t, a, b, most + 1);
+	}
+	/* A head pads with zeros: shorter tokens, which come first, may stand among those with zero bytes. */
+	while (a < b && t->byte_len[t->sorted[a]] < (n < 8 ? n : 8))
+		a++;
+	if (n > 8) {
+		a = bound(t, a, b, bytes, n, false);
+		b = bound(t, a, b, bytes, n, true);
 	}
 	*lo = a;
 	*hi = b;
