@@ -118,36 +118,45 @@ bad:
 	return kf_fail(err, KF_EDATA, "the sizes of its planes do not fit");
 }
 
+/* Plane number i into b. */
+static kf_status unpack_one(kf_unpacker *u, kf_cur *in, const struct plane_head *h, kf_buf *b, int i, kf_err *err)
+{
+	const uint8_t *p = kf_cur_bytes(in, (size_t)h->packed);
+	size_t raw = (size_t)h->raw, got;
+
+	kf_buf_clear(b);
+	/* room past the end lets decoders read whole words */
+	if (!kf_buf_reserve(b, raw + 64)) return kf_buf_check(b, err);
+	if (h->method == METHOD_RAW && h->packed == raw) {
+		if (raw) memcpy(b->data, p, raw);
+	} else if (h->method == METHOD_ZSTD && raw) {
+		got = ZSTD_decompressDCtx(u->ctx, b->data, raw, p, (size_t)h->packed);
+		if (ZSTD_isError(got) || got != raw)
+			return kf_fail(err, KF_EDATA, "plane %d does not decompress%s%s", i, ZSTD_isError(got) ? ": " : "",
+				ZSTD_isError(got) ? ZSTD_getErrorName(got) : "");
+	} else {
+		return kf_fail(err, KF_EDATA, "plane %d is packed in an unknown way", i);
+	}
+	memset(b->data + raw, 0, 64);
+	b->len = raw;
+	return KF_OK;
+}
+
 kf_status kf_planes_unpack(kf_unpacker *u, kf_cur *in, kf_buf *planes, int n, kf_err *err)
 {
 	struct plane_head h[KF_MAX_PLANES];
 	kf_status rc = read_heads(in, h, n, err);
 
-	for (int i = 0; i < n && rc == KF_OK; i++) {
-		const uint8_t *p = kf_cur_bytes(in, (size_t)h[i].packed);
-		size_t raw = (size_t)h[i].raw, got;
-
-		kf_buf_clear(&planes[i]);
-		if (raw == 0) {
-			if (h[i].packed) rc = kf_fail(err, KF_EDATA, "plane %d has bytes and should have none", i);
-			continue;
-		}
-		/* room past the end lets decoders read whole words */
-		if (!kf_buf_reserve(&planes[i], raw + 64)) return kf_buf_check(&planes[i], err);
-		if (h[i].method == METHOD_RAW && h[i].packed == raw) {
-			memcpy(planes[i].data, p, raw);
-		} else if (h[i].method == METHOD_ZSTD) {
-			got = ZSTD_decompressDCtx(u->ctx, planes[i].data, raw, p, (size_t)h[i].packed);
-			if (ZSTD_isError(got) || got != raw)
-				rc = kf_fail(err, KF_EDATA, "plane %d does not decompress%s%s", i, ZSTD_isError(got) ? ": " : "",
-					ZSTD_isError(got) ? ZSTD_getErrorName(got) : "");
-		} else {
-			rc = kf_fail(err, KF_EDATA, "plane %d is packed in an unknown way", i);
-		}
-		memset(planes[i].data + raw, 0, 64);
-		planes[i].len = raw;
-	}
+	for (int i = 0; i < n && rc == KF_OK; i++) rc = unpack_one(u, in, &h[i], &planes[i], i, err);
 	return rc;
+}
+
+kf_status kf_planes_first(kf_unpacker *u, kf_cur *in, kf_buf *plane, int n, kf_err *err)
+{
+	struct plane_head h[KF_MAX_PLANES];
+	kf_status rc = read_heads(in, h, n, err);
+
+	return rc == KF_OK ? unpack_one(u, in, h, plane, 0, err) : rc;
 }
 
 kf_status kf_planes_sizes(kf_cur *in, uint64_t *size, int n, kf_err *err)

@@ -139,6 +139,17 @@ uint64_t kf_set_shard_docs(const kf_set *s, int shard)
 	return shard >= 0 && shard < s->n_shards ? s->shards[shard].docs : 0;
 }
 
+uint64_t kf_set_shard_disk(const kf_set *s, int shard)
+{
+	return shard >= 0 && shard < s->n_shards ? s->shards[shard].disk : 0;
+}
+
+kf_status kf_shard_verify(const kf_set *set, int shard, const kf_shard *s, kf_err *err)
+{
+	if (kf_fp_equal(kf_fp_of(s->map.data, s->map.size), set->shards[shard].checksum)) return KF_OK;
+	return kf_fail(err, KF_EDATA, "%s: its checksum is not the manifest's; remove it and run the command that makes it", s->path);
+}
+
 kf_status kf_set_input_fp(const kf_set *s, const char *role, kf_fp *out, kf_err *err)
 {
 	json_t *in;

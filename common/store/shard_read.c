@@ -100,32 +100,49 @@ kf_status kf_shard_seek(kf_shard *s, uint64_t n, kf_err *err)
 	return KF_OK;
 }
 
+/* Is the block what its header says, of this shard's codec? */
+static kf_status check_block(const kf_shard *s, const struct kf_block_ref *b, kf_err *err)
+{
+	kf_block_head head;
+
+	memcpy(&head, b->data, sizeof head);
+	if (head.magic != KF_BLOCK_MAGIC(s->codec->letter))
+		return kf_fail(err, KF_EDATA, "it is of another kind or of a newer codec");
+	if (head.checksum != kf_hash64(b->data + KF_BLOCK_HEAD, b->size - KF_BLOCK_HEAD))
+		return kf_fail(err, KF_EDATA, "its checksum does not match");
+	return KF_OK;
+}
+
+/* Say which block it was. */
+static kf_status block_context(const kf_shard *s, const struct kf_block_ref *b, kf_status rc, kf_err *err)
+{
+	return rc == KF_ENOMEM ? rc : kf_context(err, rc, "%s: the block of document %llu is damaged", s->path,
+		(unsigned long long)b->doc);
+}
+
+/* Do a block's heads go with its key and with the next block's? */
+static kf_status check_heads(const kf_shard *s, size_t at, const kf_head_n *heads, kf_err *err)
+{
+	const struct kf_block_ref *b = &s->blocks[at];
+	uint64_t end = at + 1 < s->n_blocks ? s->blocks[at + 1].doc : KF_MAX_DOC;
+
+	if (heads[0].head.doc == b->doc && heads[b->docs - 1].head.doc < end) return KF_OK;
+	return kf_fail(err, KF_EDATA, "its documents are others than its key says");
+}
+
 /* Decode block number at, unless it is there already. */
 static kf_status load_block(kf_shard *s, size_t at, kf_err *err)
 {
 	const struct kf_block_ref *b = &s->blocks[at];
-	kf_block_head head;
 	kf_status rc;
 
 	if (s->loaded == at + 1) return KF_OK;
 	s->loaded = 0;
 	if (!s->state && !(s->state = s->codec->new_state())) return kf_fail(err, KF_ENOMEM, "no memory to read %s", s->path);
-	memcpy(&head, b->data, sizeof head);
-	if (head.magic != KF_BLOCK_MAGIC(s->codec->letter))
-		rc = kf_fail(err, KF_EDATA, "it is of another kind or of a newer codec");
-	else if (head.checksum != kf_hash64(b->data + KF_BLOCK_HEAD, b->size - KF_BLOCK_HEAD))
-		rc = kf_fail(err, KF_EDATA, "its checksum does not match");
-	else
+	if ((rc = check_block(s, b, err)) == KF_OK)
 		rc = s->codec->decode(s->state, b->data + KF_BLOCK_HEAD, b->size - KF_BLOCK_HEAD, b->docs, s->f32, err);
-	if (rc == KF_OK) {
-		uint64_t end = at + 1 < s->n_blocks ? s->blocks[at + 1].doc : KF_MAX_DOC;
-
-		if (s->state->heads[0].head.doc != b->doc || s->state->heads[b->docs - 1].head.doc >= end)
-			rc = kf_fail(err, KF_EDATA, "its documents are others than its key says");
-	}
-	if (rc != KF_OK)
-		return rc == KF_ENOMEM ? rc : kf_context(err, rc, "%s: the block of document %llu is damaged", s->path,
-			(unsigned long long)b->doc);
+	if (rc == KF_OK) rc = check_heads(s, at, s->state->heads, err);
+	if (rc != KF_OK) return block_context(s, b, rc, err);
 	s->loaded = at + 1;
 	return KF_OK;
 }
@@ -174,12 +191,49 @@ kf_status kf_shard_find(kf_shard *s, uint64_t doc, kf_err *err)
 	return kf_fail(err, KF_ENOTFOUND, "%s has no document %llu", s->path, (unsigned long long)doc);
 }
 
+static int planes_of(const kf_codec_reader *c)
+{
+	int n = 0;
+
+	while (c->planes[n]) n++;
+	return n;
+}
+
+kf_status kf_shard_heads(kf_shard *s, kf_status (*fn)(void *arg, const kf_head_n *head, kf_err *err), void *arg, kf_err *err)
+{
+	kf_unpacker *u = kf_unpacker_new();
+	kf_buf plane = { 0 };
+	kf_arena arena;
+	kf_head_n *heads;
+	kf_status rc = u ? KF_OK : kf_fail(err, KF_ENOMEM, "no memory to read %s", s->path);
+
+	kf_arena_init(&arena);
+	for (size_t at = 0; at < s->n_blocks && rc == KF_OK; at++) {
+		const struct kf_block_ref *b = &s->blocks[at];
+		size_t skip = KF_BLOCK_HEAD + s->codec->prefix;
+		kf_cur c = kf_cur_of(b->data + (b->size < skip ? b->size : skip), b->size < skip ? 0 : b->size - skip);
+
+		kf_arena_reset(&arena);
+		if ((rc = check_block(s, b, err)) == KF_OK && (rc = kf_planes_first(u, &c, &plane, planes_of(s->codec), err)) == KF_OK &&
+		    (rc = kf_heads_get(&plane, b->docs, &arena, &heads, err)) == KF_OK)
+			rc = check_heads(s, at, heads, err);
+		if (rc != KF_OK) {
+			rc = block_context(s, b, rc, err);
+			break;
+		}
+		for (uint32_t i = 0; i < b->docs && rc == KF_OK; i++) rc = fn(arg, &heads[i], err);
+	}
+	kf_buf_release(&plane);
+	kf_arena_release(&arena);
+	kf_unpacker_free(u);
+	return rc;
+}
+
 kf_status kf_shard_plane_sizes(const kf_shard *s, uint64_t size[KF_MAX_PLANES], uint64_t *other, kf_err *err)
 {
 	uint64_t planes = 0;
-	int n = 0;
+	int n = planes_of(s->codec);
 
-	while (s->codec->planes[n]) n++;
 	for (int i = 0; i < n; i++) planes -= size[i];
 	for (size_t b = 0; b < s->n_blocks; b++) {
 		size_t skip = KF_BLOCK_HEAD + s->codec->prefix;

@@ -130,6 +130,13 @@ kf_status kf_head_copy(kf_dochead *out, const kf_dochead *h, kf_arena *arena, kf
 kf_status kf_shard_kind(kf_set_kind have, unsigned mask, const char *what, kf_err *err) KF_MUST_CHECK;
 kf_status kf_shard_open_file(const char *path, kf_shard **out, kf_err *err) KF_MUST_CHECK;
 
+/* Call fn for every document's head, in order; decodes nothing else. */
+kf_status kf_shard_heads(kf_shard *s, kf_status (*fn)(void *arg, const kf_head_n *head, kf_err *err), void *arg, kf_err *err)
+	KF_MUST_CHECK;
+/* Compare the file with the manifest's checksum. */
+kf_status kf_shard_verify(const kf_set *set, int shard, const kf_shard *s, kf_err *err) KF_MUST_CHECK;
+uint64_t kf_set_shard_disk(const kf_set *set, int shard);
+
 /* For kf-inspect --sizes: add the packed size of every plane of a shard, and what is neither. */
 kf_status kf_shard_plane_sizes(const kf_shard *s, uint64_t size[KF_MAX_PLANES], uint64_t *other, kf_err *err) KF_MUST_CHECK;
 

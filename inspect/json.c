@@ -1,0 +1,164 @@
+#include "inspect/json.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Length of the UTF-8 character at s (n > 0 bytes), 0 when there is none: shortest form, no surrogates, to U+10FFFF. */
+static size_t utf8_length(const uint8_t *s, size_t n)
+{
+	uint8_t a = s[0], lo = 0x80, hi = 0xbf;
+	size_t len;
+
+	if (a < 0x80) return 1;
+	if (a < 0xc2 || a > 0xf4) return 0;
+	len = a < 0xe0 ? 2 : a < 0xf0 ? 3 : 4;
+	if (n < len) return 0;
+	if (a == 0xe0) lo = 0xa0;
+	else if (a == 0xed) hi = 0x9f;
+	else if (a == 0xf0) lo = 0x90;
+	else if (a == 0xf4) hi = 0x8f;
+	if (s[1] < lo || s[1] > hi) return 0;
+	for (size_t i = 2; i < len; i++)
+		if ((s[i] & 0xc0) != 0x80) return 0;
+	return len;
+}
+
+void kf_json_string(FILE *out, const uint8_t *s, size_t n)
+{
+	putc('"', out);
+	while (n) {
+		size_t len = utf8_length(s, n);
+		uint8_t c = *s;
+
+		if (len == 0) fputs("\xef\xbf\xbd", out);
+		else if (len > 1) fwrite(s, 1, len, out);
+		else if (c == '"' || c == '\\') { putc('\\', out); putc(c, out); }
+		else if (c == '\n') fputs("\\n", out);
+		else if (c == '\t') fputs("\\t", out);
+		else if (c == '\r') fputs("\\r", out);
+		else if (c < 0x20 || c == 0x7f) fprintf(out, "\\u%04x", c);
+		else putc(c, out);
+		s += len ? len : 1;
+		n -= len ? len : 1;
+	}
+	putc('"', out);
+}
+
+static void text(FILE *out, const char *s)
+{
+	kf_json_string(out, (const uint8_t *)s, strlen(s));
+}
+
+/* Nine digits bring a float back exactly. JSON has no infinities: 1e999 reads as one nearly everywhere. */
+static void number(FILE *out, float x)
+{
+	if (x != x) fputs("null", out);
+	else if (isinf(x)) fputs(x < 0 ? "-1e999" : "1e999", out);
+	else fprintf(out, "%.9g", x);
+}
+
+static void head(FILE *out, const kf_dochead *h)
+{
+	fprintf(out, "{\"doc\":%llu,\"id\":", (unsigned long long)h->doc);
+	text(out, h->id);
+	fprintf(out, ",\"piece\":%u,\"domain\":", h->piece);
+	text(out, h->domain);
+	fprintf(out, ",\"bytes\":%u", h->bytes);
+}
+
+static void ints(FILE *out, const int32_t *v, size_t n)
+{
+	putc('[', out);
+	for (size_t i = 0; i < n; i++) fprintf(out, i ? ",%d" : "%d", v[i]);
+	putc(']', out);
+}
+
+static void offsets(FILE *out, const char *name, const uint32_t *v, size_t n)
+{
+	fprintf(out, ",\"%s\":[", name);
+	for (size_t i = 0; i < n; i++) fprintf(out, i ? ",%u" : "%u", v[i]);
+	putc(']', out);
+}
+
+static void numbers(FILE *out, const float *v, size_t n)
+{
+	putc('[', out);
+	for (size_t i = 0; i < n; i++) {
+		if (i) putc(',', out);
+		number(out, v[i]);
+	}
+	putc(']', out);
+}
+
+/* Lists of a number of values a position; off NULL: k a position. Without a distribution, []. */
+static void ragged_ints(FILE *out, const char *name, const int32_t *v, const uint32_t *off, size_t rows, uint32_t k, bool skip)
+{
+	fprintf(out, ",\"%s\":[", name);
+	for (size_t p = 0; p < rows; p++) {
+		if (p) putc(',', out);
+		if (off) ints(out, v + off[p], off[p + 1] - off[p]);
+		else ints(out, v + p * k, p || !skip ? k : 0);
+	}
+	putc(']', out);
+}
+
+static void ragged_numbers(FILE *out, const char *name, const float *v, const uint32_t *off, size_t rows, uint32_t k, bool skip)
+{
+	fprintf(out, ",\"%s\":[", name);
+	for (size_t p = 0; p < rows; p++) {
+		if (p) putc(',', out);
+		if (off) numbers(out, v + off[p], off[p + 1] - off[p]);
+		else numbers(out, v + p * k, p || !skip ? k : 0);
+	}
+	putc(']', out);
+}
+
+static void stream(FILE *out, bool bos, const int32_t *tokens, const uint32_t *start, const float *ce, size_t n)
+{
+	fprintf(out, ",\"bos\":%s,\"tokens\":", bos ? "true" : "false");
+	ints(out, tokens, n);
+	offsets(out, "start", start, n + 1);
+	fputs(",\"ce\":", out);
+	numbers(out, ce, n);
+}
+
+void kf_json_corpus(FILE *out, const kf_corpus_rec *r)
+{
+	head(out, &r->head);
+	fputs(",\"text\":", out);
+	kf_json_string(out, r->text, r->head.bytes);
+	fputs("}\n", out);
+}
+
+void kf_json_logits(FILE *out, const kf_logits_rec *r, bool path)
+{
+	size_t n = r->n;
+
+	head(out, &r->head);
+	stream(out, r->bos, r->tokens, r->start, r->ce, n);
+	ragged_ints(out, "top_ids", r->top_ids, NULL, n + 1, r->k, !r->bos);
+	ragged_numbers(out, "top_logprobs", r->top_lp, NULL, n + 1, r->k, !r->bos);
+	if (path && r->has_path) {
+		ragged_numbers(out, "path_nlm", r->path_nlm, r->path_off, n, 0, false);
+		ragged_ints(out, "extra_ids", r->extra_ids, r->extra_off, n + 1, 0, false);
+		ragged_numbers(out, "extra_logprobs", r->extra_lp, r->extra_off, n + 1, 0, false);
+	}
+	fputs("}\n", out);
+}
+
+void kf_json_dist(FILE *out, const kf_dist_rec *r)
+{
+	size_t n = r->n;
+
+	head(out, &r->head);
+	stream(out, r->bos, r->tokens, r->start, r->ce, n);
+	ragged_ints(out, "top_ids", r->ids, r->off, n + 1, 0, false);
+	ragged_numbers(out, "top_logprobs", r->lp, r->off, n + 1, 0, false);
+	fputs(",\"tail\":", out);
+	numbers(out, r->tail, n + 1);
+	if (r->weight) {
+		fputs(",\"weight\":", out);
+		numbers(out, r->weight, n + 1);
+	}
+	fputs("}\n", out);
+}
