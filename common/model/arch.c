@@ -26,8 +26,9 @@ static bool good_rope(const kf_rope *r)
 {
 	if (!(r->base > 1) || !isfinite(r->base)) return false;
 	if (r->kind != KF_ROPE_PLAIN && (!(r->factor > 0) || !isfinite(r->factor))) return false;
-	return r->kind != KF_ROPE_LLAMA3 || (r->low_freq > 0 && r->high_freq > r->low_freq && isfinite(r->high_freq) &&
-		r->original_context >= 1 && isfinite(r->original_context));
+	return r->kind != KF_ROPE_LLAMA3 ||
+		(r->low_freq > 0 && r->high_freq > r->low_freq && isfinite(r->high_freq) &&
+			r->original_context >= 1 && isfinite(r->original_context));
 }
 
 kf_status kf_arch_check(const kf_arch *a, const char *where, kf_err *err)
@@ -45,21 +46,27 @@ kf_status kf_arch_check(const kf_arch *a, const char *where, kf_err *err)
 
 	for (size_t i = 0; i < sizeof range / sizeof *range; i++)
 		if (range[i].value < range[i].min || range[i].value > range[i].max)
-			return kf_fail(err, KF_EDATA, "%s: a model with %s %d makes no sense (%d to %d)", where, range[i].name,
-				range[i].value, range[i].min, range[i].max);
+			return kf_fail(err, KF_EDATA, "%s: a model with %s %d makes no sense (%d to %d)", where,
+				range[i].name, range[i].value, range[i].min, range[i].max);
 	if (a->H % a->G)
-		return kf_fail(err, KF_EDATA, "%s: %d attention heads cannot share %d key-value heads evenly", where, a->H, a->G);
-	if (a->D % 2) return kf_fail(err, KF_EDATA, "%s: the head size %d is odd, which rotary positions exclude", where, a->D);
-	if (!fits(a->H, a->D)) return kf_fail(err, KF_EDATA, "%s: %d heads of %d are too many", where, a->H, a->D);
+		return kf_fail(err, KF_EDATA, "%s: %d attention heads cannot share %d key-value heads evenly", where,
+			a->H, a->G);
+	if (a->D % 2)
+		return kf_fail(
+			err, KF_EDATA, "%s: the head size %d is odd, which rotary positions exclude", where, a->D);
+	if (!fits(a->H, a->D))
+		return kf_fail(err, KF_EDATA, "%s: %d heads of %d are too many", where, a->H, a->D);
 	if (!(a->norm_eps >= 0) || !(a->norm_eps < 1))
 		return kf_fail(err, KF_EDATA, "%s: the norm's epsilon %g makes no sense", where, (double)a->norm_eps);
 	if (!good_rope(&a->rope) || !good_rope(&a->rope_local))
 		return kf_fail(err, KF_EDATA, "%s: its rotary position parameters make no sense", where);
 	if (!(a->attn_scale > 0) || !isfinite(a->attn_scale))
-		return kf_fail(err, KF_EDATA, "%s: the attention scale %g makes no sense", where, (double)a->attn_scale);
+		return kf_fail(
+			err, KF_EDATA, "%s: the attention scale %g makes no sense", where, (double)a->attn_scale);
 	for (int l = 0; l < a->L; l++)
 		if (a->windowed[l] && a->window < 1)
-			return kf_fail(err, KF_EDATA, "%s: layer %d has a sliding window, but the window's size is missing", where, l);
+			return kf_fail(err, KF_EDATA,
+				"%s: layer %d has a sliding window, but the window's size is missing", where, l);
 	return KF_OK;
 }
 
@@ -180,7 +187,8 @@ static json_t *layer_types(const kf_arch *a)
 	json_t *list = json_array();
 
 	for (int l = 0; list && l < a->L; l++)
-		if (json_array_append_new(list, json_string(a->windowed[l] ? "sliding_attention" : "full_attention")) < 0) {
+		if (json_array_append_new(
+				list, json_string(a->windowed[l] ? "sliding_attention" : "full_attention")) < 0) {
 			json_decref(list);
 			return NULL;
 		}
@@ -217,18 +225,18 @@ json_t *kf_arch_to_config(const kf_arch *a, const char *torch_dtype)
 
 	switch (a->family) {
 	case KF_FAMILY_LLAMA:
-		own = json_pack("{s:s, s:b, s:b, s:i}", "hidden_act", act, "attention_bias", a->o_bias, "mlp_bias", a->mlp_bias,
-			"pretraining_tp", 1);
+		own = json_pack("{s:s, s:b, s:b, s:i}", "hidden_act", act, "attention_bias", a->o_bias, "mlp_bias",
+			a->mlp_bias, "pretraining_tp", 1);
 		break;
 	case KF_FAMILY_QWEN2:
 		own = json_pack("{s:s, s:b, s:o, s:o}", "hidden_act", act, "use_sliding_window", a->window > 0,
 			"sliding_window", a->window > 0 ? json_integer(a->window) : json_null(), "layer_types", layer_types(a));
 		break;
 	case KF_FAMILY_GEMMA3:
-		own = json_pack("{s:s, s:b, s:i, s:o, s:o, s:o, s:n, s:n}", "hidden_activation", act, "attention_bias", a->o_bias,
-			"sliding_window", a->window > 0 ? a->window : 4096, "layer_types", layer_types(a),
-			"query_pre_attn_scalar", query_scalar(a->attn_scale), "rope_local_base_freq", real(a->rope_local.base),
-			"final_logit_softcapping", "attn_logit_softcapping");
+		own = json_pack("{s:s, s:b, s:i, s:o, s:o, s:o, s:n, s:n}", "hidden_activation", act,
+			"attention_bias", a->o_bias, "sliding_window", a->window > 0 ? a->window : 4096, "layer_types",
+			layer_types(a), "query_pre_attn_scalar", query_scalar(a->attn_scale), "rope_local_base_freq",
+			real(a->rope_local.base), "final_logit_softcapping", "attn_logit_softcapping");
 		break;
 	}
 	if (!c || !shape || !own || json_object_update(c, shape) < 0 || json_object_update(c, own) < 0) {

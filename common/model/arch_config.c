@@ -55,7 +55,8 @@ static kf_status get_bool(const json_t *c, const char *key, bool absent, bool *o
 
 	*out = absent;
 	if (!v) return KF_OK;
-	if (!json_is_boolean(v)) return kf_fail(err, KF_EDATA, "%s: \"%s\" is neither true nor false", where, key);
+	if (!json_is_boolean(v))
+		return kf_fail(err, KF_EDATA, "%s: \"%s\" is neither true nor false", where, key);
 	*out = json_is_true(v);
 	return KF_OK;
 }
@@ -71,7 +72,8 @@ static kf_status get_token(const json_t *c, const char *key, int32_t absent, int
 	if (!v || json_is_null(v)) return KF_OK;
 	if (!json_is_integer(v)) return kf_fail(err, KF_EDATA, "%s: \"%s\" is no token id", where, key);
 	i = json_integer_value(v);
-	if (i > INT32_MAX) return kf_fail(err, KF_EDATA, "%s: \"%s\" is %lld, which is no token id", where, key, (long long)i);
+	if (i > INT32_MAX)
+		return kf_fail(err, KF_EDATA, "%s: \"%s\" is %lld, which is no token id", where, key, (long long)i);
 	*out = i < 0 ? -1 : (int32_t)i;
 	return KF_OK;
 }
@@ -86,7 +88,9 @@ static kf_status get_act(const json_t *c, const char *key, kf_act absent, kf_act
 	if (!s) return kf_fail(err, KF_EDATA, "%s: \"%s\" is no string", where, key);
 	if (!strcmp(s, "silu") || !strcmp(s, "swish")) *out = KF_ACT_SILU;
 	else if (!strcmp(s, "gelu_pytorch_tanh") || !strcmp(s, "gelu_new")) *out = KF_ACT_GELU_TANH;
-	else return kf_fail(err, KF_EUNSUPPORTED, "%s: \"%s\": \"%s\" is not supported; silu and gelu_pytorch_tanh are", where, key, s);
+	else
+		return kf_fail(err, KF_EUNSUPPORTED,
+			"%s: \"%s\": \"%s\" is not supported; silu and gelu_pytorch_tanh are", where, key, s);
 	return KF_OK;
 }
 
@@ -98,7 +102,8 @@ static kf_status refuse(const json_t *c, const char *key, double harmless, kf_er
 	const json_t *v = get(c, key);
 
 	if (!v || json_is_false(v) || (json_is_number(v) && json_number_value(v) == harmless)) return KF_OK;
-	return kf_fail(err, KF_EUNSUPPORTED, "%s: \"%s\" changes what the model computes and is not supported", where, key);
+	return kf_fail(
+		err, KF_EUNSUPPORTED, "%s: \"%s\" changes what the model computes and is not supported", where, key);
 }
 
 static kf_status refuse_all(const json_t *c, kf_err *err)
@@ -112,7 +117,8 @@ static kf_status refuse_all(const json_t *c, kf_err *err)
 	};
 	kf_status rc = KF_OK;
 
-	for (size_t i = 0; i < sizeof keys / sizeof *keys && rc == KF_OK; i++) rc = refuse(c, keys[i].key, keys[i].harmless, err);
+	for (size_t i = 0; i < sizeof keys / sizeof *keys && rc == KF_OK; i++)
+		rc = refuse(c, keys[i].key, keys[i].harmless, err);
 	return rc;
 }
 
@@ -128,7 +134,8 @@ static kf_status get_scaling(const json_t *s, const char *key, kf_rope *r, kf_er
 
 	if (!json_is_object(s)) return kf_fail(err, KF_EDATA, "%s: \"%s\" is no object", where, key);
 	if (!type) type = get(s, "type");
-	if (!(name = json_string_value(type))) return kf_fail(err, KF_EDATA, "%s: \"%s\" does not say its \"rope_type\"", where, key);
+	if (!(name = json_string_value(type)))
+		return kf_fail(err, KF_EDATA, "%s: \"%s\" does not say its \"rope_type\"", where, key);
 	if ((rc = refuse(s, "partial_rotary_factor", 1, err)) != KF_OK) return rc;
 	if (!strcmp(name, "default")) {
 		r->kind = KF_ROPE_PLAIN;
@@ -136,8 +143,9 @@ static kf_status get_scaling(const json_t *s, const char *key, kf_rope *r, kf_er
 	}
 	if (!strcmp(name, "linear")) r->kind = KF_ROPE_LINEAR;
 	else if (!strcmp(name, "llama3")) r->kind = KF_ROPE_LLAMA3;
-	else return kf_fail(err, KF_EUNSUPPORTED, "%s: \"%s\" of type \"%s\" is not supported; default, linear and llama3 are", where,
-		key, name);
+	else
+		return kf_fail(err, KF_EUNSUPPORTED,
+			"%s: \"%s\" of type \"%s\" is not supported; default, linear and llama3 are", where, key, name);
 	if ((rc = get_real(s, "factor", NAN, &factor, err)) != KF_OK) return rc;
 	if (r->kind == KF_ROPE_LLAMA3 && ((rc = get_real(s, "low_freq_factor", NAN, &low, err)) != KF_OK ||
 		(rc = get_real(s, "high_freq_factor", NAN, &high, err)) != KF_OK ||
@@ -169,13 +177,16 @@ static kf_status get_rope(const json_t *c, kf_arch *a, kf_err *err)
 	kf_status rc;
 
 	if (p && s)
-		return kf_fail(err, KF_EUNSUPPORTED, "%s: has both \"rope_scaling\" and \"rope_parameters\"; keep one", where);
+		return kf_fail(
+			err, KF_EUNSUPPORTED, "%s: has both \"rope_scaling\" and \"rope_parameters\"; keep one", where);
 	if (p && gemma) {
 		full = get(p, "full_attention");
 		local = get(p, "sliding_attention");
 		if (!full || !local)
-			return kf_fail(err, KF_EUNSUPPORTED, "%s: \"rope_parameters\" of this family needs \"full_attention\" and "
-				"\"sliding_attention\"", where);
+			return kf_fail(err, KF_EUNSUPPORTED,
+				"%s: \"rope_parameters\" of this family needs \"full_attention\" and "
+				"\"sliding_attention\"",
+				where);
 	}
 	if (p) {
 		if ((rc = get_scaling(full, "rope_parameters", &a->rope, err)) != KF_OK ||
@@ -210,12 +221,14 @@ static kf_status get_windows(const json_t *c, kf_arch *a, kf_err *err)
 		(rc = get_int(c, "max_window_layers", 28, &from, err)) != KF_OK) return rc;
 	if (gemma && pattern < 1) return kf_fail(err, KF_EDATA, "%s: \"sliding_window_pattern\" is 0", where);
 	if (types && (!json_is_array(types) || json_array_size(types) != (size_t)a->L))
-		return kf_fail(err, KF_EDATA, "%s: \"layer_types\" is not one entry for each of the %d layers", where, a->L);
+		return kf_fail(
+			err, KF_EDATA, "%s: \"layer_types\" is not one entry for each of the %d layers", where, a->L);
 	for (int l = 0; l < a->L; l++) {
 		if (types) {
 			const char *t = json_string_value(json_array_get(types, (size_t)l));
 			if (!t || (strcmp(t, "sliding_attention") != 0 && strcmp(t, "full_attention") != 0))
-				return kf_fail(err, KF_EUNSUPPORTED, "%s: \"layer_types\" has \"%s\" for layer %d, which is not supported", where,
+				return kf_fail(err, KF_EUNSUPPORTED,
+					"%s: \"layer_types\" has \"%s\" for layer %d, which is not supported", where,
 					t ? t : "(no string)", l);
 			a->windowed[l] = t[0] == 's';
 		} else {
@@ -224,8 +237,8 @@ static kf_status get_windows(const json_t *c, kf_arch *a, kf_err *err)
 		any = any || a->windowed[l];
 	}
 	if (any && !use)
-		return kf_fail(err, KF_EUNSUPPORTED, "%s: \"layer_types\" has sliding windows where \"use_sliding_window\" is false",
-			where);
+		return kf_fail(err, KF_EUNSUPPORTED,
+			"%s: \"layer_types\" has sliding windows where \"use_sliding_window\" is false", where);
 	if (!any) a->window = 0;
 	return KF_OK;
 }
@@ -240,14 +253,16 @@ static kf_status get_family(const json_t *c, kf_family *out, kf_err *err)
 	if (!strcmp(type, "llama")) *out = KF_FAMILY_LLAMA;
 	else if (!strcmp(type, "qwen2")) *out = KF_FAMILY_QWEN2;
 	else if (!strcmp(type, "gemma3_text")) *out = KF_FAMILY_GEMMA3;
-	else return kf_fail(err, KF_EUNSUPPORTED, "%s: model_type \"%s\" is not supported; llama, qwen2 and gemma3_text are", where,
-		type);
+	else
+		return kf_fail(err, KF_EUNSUPPORTED,
+			"%s: model_type \"%s\" is not supported; llama, qwen2 and gemma3_text are", where, type);
 	return KF_OK;
 }
 
 static kf_status get_shape(const json_t *c, kf_arch *a, kf_err *err)
 {
 	bool gemma = a->family == KF_FAMILY_GEMMA3, qwen = a->family == KF_FAMILY_QWEN2;
+	int context = gemma ? 131072 : qwen ? 32768 : 2048;
 	kf_status rc;
 
 	if ((rc = get_int(c, "hidden_size", gemma ? 2304 : -1, &a->C, err)) != KF_OK ||
@@ -255,16 +270,19 @@ static kf_status get_shape(const json_t *c, kf_arch *a, kf_err *err)
 		(rc = get_int(c, "num_hidden_layers", gemma ? 26 : -1, &a->L, err)) != KF_OK ||
 		(rc = get_int(c, "num_attention_heads", gemma ? 8 : -1, &a->H, err)) != KF_OK ||
 		(rc = get_int(c, "vocab_size", gemma ? 262208 : -1, &a->V, err)) != KF_OK ||
-		(rc = get_int(c, "max_position_embeddings", gemma ? 131072 : qwen ? 32768 : 2048, &a->context, err)) != KF_OK)
+		(rc = get_int(c, "max_position_embeddings", context, &a->context, err)) != KF_OK)
 		return rc;
 	/* Null means one for each head; absent has meant other things in other classes. */
 	if (json_is_null(json_object_get(c, "num_key_value_heads")) && !gemma) a->G = a->H;
-	else if ((rc = get_int(c, "num_key_value_heads", gemma ? 4 : qwen ? 32 : a->H, &a->G, err)) != KF_OK) return rc;
+	else if ((rc = get_int(c, "num_key_value_heads", gemma ? 4 : qwen ? 32 : a->H, &a->G, err)) != KF_OK)
+		return rc;
 	if (a->L < 1 || a->L > KF_MAX_LAYERS)
-		return kf_fail(err, KF_EDATA, "%s: \"num_hidden_layers\" is %d, not 1 to %d", where, a->L, KF_MAX_LAYERS);
+		return kf_fail(
+			err, KF_EDATA, "%s: \"num_hidden_layers\" is %d, not 1 to %d", where, a->L, KF_MAX_LAYERS);
 	if (a->H < 1) return kf_fail(err, KF_EDATA, "%s: \"num_attention_heads\" is 0", where);
 	if (!gemma && !get(c, "head_dim") && a->C % a->H)
-		return kf_fail(err, KF_EDATA, "%s: \"hidden_size\" %d is no multiple of \"num_attention_heads\" %d", where, a->C, a->H);
+		return kf_fail(err, KF_EDATA, "%s: \"hidden_size\" %d is no multiple of \"num_attention_heads\" %d",
+			where, a->C, a->H);
 	return get_int(c, "head_dim", gemma ? 256 : a->C / a->H, &a->D, err);
 }
 
@@ -277,7 +295,8 @@ static kf_status unwrap(const json_t **c, kf_err *err)
 
 	if (!type || strcmp(type, "gemma3") != 0) return KF_OK;
 	if ((rc = refuse_all(*c, err)) != KF_OK) return rc;
-	if (!json_is_object(text)) return kf_fail(err, KF_EDATA, "%s: model_type \"gemma3\" without \"text_config\"", where);
+	if (!json_is_object(text))
+		return kf_fail(err, KF_EDATA, "%s: model_type \"gemma3\" without \"text_config\"", where);
 	*c = text;
 	return KF_OK;
 }
@@ -301,7 +320,8 @@ kf_status kf_arch_from_config(const json_t *config, kf_arch *out, kf_err *err)
 	gemma = a.family == KF_FAMILY_GEMMA3;
 	if ((rc = get_real(c, "rms_norm_eps", 1e-6, &eps, err)) != KF_OK ||
 		(rc = get_bool(c, "tie_word_embeddings", gemma, &a.tied, err)) != KF_OK ||
-		(rc = get_act(c, gemma ? "hidden_activation" : "hidden_act", gemma ? KF_ACT_GELU_TANH : KF_ACT_SILU, &a.act, err)) != KF_OK ||
+		(rc = get_act(c, gemma ? "hidden_activation" : "hidden_act", gemma ? KF_ACT_GELU_TANH : KF_ACT_SILU,
+			 &a.act, err)) != KF_OK ||
 		(rc = get_bool(c, "attention_bias", false, &bias, err)) != KF_OK ||
 		(rc = get_bool(c, "mlp_bias", false, &a.mlp_bias, err)) != KF_OK ||
 		(rc = get_token(c, "bos_token_id", special[a.family].bos, &a.bos, err)) != KF_OK ||

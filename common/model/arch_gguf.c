@@ -22,7 +22,10 @@ static const char *key_of(struct reader *r, const char *suffix)
 	return r->key;
 }
 
-static bool has(struct reader *r, const char *suffix) { return kf_gguf_find(r->g, key_of(r, suffix)) != NULL; }
+static bool has(struct reader *r, const char *suffix)
+{
+	return kf_gguf_find(r->g, key_of(r, suffix)) != NULL;
+}
 
 /* absent < 0: the key must be there. */
 static kf_status get_int(struct reader *r, const char *suffix, int64_t absent, int *out)
@@ -32,7 +35,9 @@ static kf_status get_int(struct reader *r, const char *suffix, int64_t absent, i
 
 	if (absent < 0 || has(r, suffix)) {
 		if ((rc = kf_gguf_int(r->g, key_of(r, suffix), 0, INT_MAX, &v, r->err)) != KF_OK)
-			return rc == KF_ENOTFOUND ? kf_fail(r->err, KF_EDATA, "%s: lacks the metadata entry %s", kf_gguf_path(r->g), r->key) : rc;
+			return rc == KF_ENOTFOUND
+				? kf_fail(r->err, KF_EDATA, "%s: lacks the metadata entry %s", kf_gguf_path(r->g), r->key)
+				: rc;
 	}
 	*out = (int)v;
 	return KF_OK;
@@ -74,7 +79,8 @@ static kf_status check_keys(struct reader *r)
 		bool found = false;
 
 		if (strncmp(key, r->arch, n) != 0 || key[n] != '.') continue;
-		for (size_t k = 0; k < sizeof known / sizeof *known && !found; k++) found = !strcmp(key + n + 1, known[k]);
+		for (size_t k = 0; k < sizeof known / sizeof *known && !found; k++)
+			found = !strcmp(key + n + 1, known[k]);
 		if (!found) return refuse(r, key + n + 1, "may change what the model computes and is not supported");
 	}
 	return KF_OK;
@@ -93,7 +99,8 @@ static kf_status check_values(struct reader *r, const kf_arch *a)
 
 	for (size_t i = 0; i < sizeof head_sizes / sizeof *head_sizes; i++) {
 		if ((rc = get_int(r, head_sizes[i], a->D, &v)) != KF_OK) return rc;
-		if (v != a->D) return refuse(r, head_sizes[i], "differs from the size of a head, which is not supported");
+		if (v != a->D)
+			return refuse(r, head_sizes[i], "differs from the size of a head, which is not supported");
 	}
 	for (size_t i = 0; i < sizeof caps / sizeof *caps; i++) {
 		if ((rc = get_real(r, caps[i], 0, &cap)) != KF_OK) return rc;
@@ -118,25 +125,30 @@ static kf_status rope_from_divisors(struct reader *r, const kf_gguf_tensor *t, k
 	float f;
 
 	if (t->dtype != KF_F32 || t->rows != 1 || t->cols != (uint64_t)a->D / 2)
-		return kf_fail(r->err, KF_EDATA, "%s: tensor rope_freqs.weight is no vector of %d F32", kf_gguf_path(r->g), a->D / 2);
+		return kf_fail(r->err, KF_EDATA, "%s: tensor rope_freqs.weight is no vector of %d F32",
+			kf_gguf_path(r->g), a->D / 2);
 	for (int i = 0; i < a->D / 2; i++) {
 		memcpy(&f, t->data + 4 * i, 4);
 		if (!(f >= 1) || !isfinite(f))
-			return kf_fail(r->err, KF_EDATA, "%s: tensor rope_freqs.weight has the divisor %g", kf_gguf_path(r->g), (double)f);
+			return kf_fail(r->err, KF_EDATA, "%s: tensor rope_freqs.weight has the divisor %g",
+				kf_gguf_path(r->g), (double)f);
 		if (f > rope.factor) rope.factor = f;
 	}
 	if (rope.factor == 1) return KF_OK;
 	for (int i = 0; i < a->D / 2; i++) {
-		double wave = 2 * pi * pow((double)rope.base, 2.0 * i / a->D), turns = (double)rope.original_context / wave;
-		double smooth = (turns - (double)rope.low_freq) / ((double)rope.high_freq - (double)rope.low_freq), want;
+		double wave = 2 * pi * pow((double)rope.base, 2.0 * i / a->D);
+		double turns = (double)rope.original_context / wave, want;
+		double smooth = (turns - (double)rope.low_freq) / ((double)rope.high_freq - (double)rope.low_freq);
 
 		if (smooth >= 1) want = 1;
 		else if (smooth <= 0) want = (double)rope.factor;
 		else want = 1 / ((1 - smooth) / (double)rope.factor + smooth);
 		memcpy(&f, t->data + 4 * i, 4);
 		if (fabs((double)f - want) > 1e-4 * want)
-			return kf_fail(r->err, KF_EUNSUPPORTED, "%s: tensor rope_freqs.weight scales rotary positions in a way that is not "
-				"Llama 3.1's, which is not supported", kf_gguf_path(r->g));
+			return kf_fail(r->err, KF_EUNSUPPORTED,
+				"%s: tensor rope_freqs.weight scales rotary positions in a way that is not "
+				"Llama 3.1's, which is not supported",
+				kf_gguf_path(r->g));
 	}
 	a->rope = rope;
 	return KF_OK;
@@ -152,18 +164,20 @@ static kf_status get_rope(struct reader *r, kf_arch *a, kf_arena *arena)
 	/* llama.cpp takes 10000 for every architecture when the file is silent */
 	if ((rc = get_real(r, "rope.freq_base", 10000, &a->rope.base)) != KF_OK) return rc;
 	if (has(r, "rope.scale_linear")) type = "linear";
-	if (has(r, "rope.scaling.type") && (rc = kf_gguf_string(r->g, r->key, arena, &type, r->err)) != KF_OK) return rc;
+	if (has(r, "rope.scaling.type") && (rc = kf_gguf_string(r->g, r->key, arena, &type, r->err)) != KF_OK)
+		return rc;
 	if (!strcmp(type, "linear")) {
 		if ((rc = get_real(r, has(r, "rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear", 1,
 			&a->rope.factor)) != KF_OK) return rc;
 		a->rope.kind = a->rope.factor == 1 ? KF_ROPE_PLAIN : KF_ROPE_LINEAR;
 	} else if (strcmp(type, "none") != 0) {
-		return kf_fail(r->err, KF_EUNSUPPORTED, "%s: rotary scaling \"%s\" is not supported; linear is", kf_gguf_path(r->g), type);
+		return kf_fail(r->err, KF_EUNSUPPORTED, "%s: rotary scaling \"%s\" is not supported; linear is",
+			kf_gguf_path(r->g), type);
 	}
 	if (divisors) {
 		if (a->rope.kind != KF_ROPE_PLAIN)
-			return kf_fail(r->err, KF_EUNSUPPORTED, "%s: has both rope_freqs.weight and rotary scaling \"%s\"", kf_gguf_path(r->g),
-				type);
+			return kf_fail(r->err, KF_EUNSUPPORTED,
+				"%s: has both rope_freqs.weight and rotary scaling \"%s\"", kf_gguf_path(r->g), type);
 		if ((rc = rope_from_divisors(r, divisors, a)) != KF_OK) return rc;
 	}
 	a->rope_local = a->rope;
@@ -191,7 +205,8 @@ static kf_status get_windows(struct reader *r, kf_arch *a)
 	}
 	if (e && e->type == KF_GGUF_ARRAY) {
 		if (e->item != KF_GGUF_BOOL || e->n != (uint64_t)a->L)
-			return kf_fail(r->err, KF_EDATA, "%s: %s is not one bool for each of the %d layers", kf_gguf_path(r->g), e->key, a->L);
+			return kf_fail(r->err, KF_EDATA, "%s: %s is not one bool for each of the %d layers",
+				kf_gguf_path(r->g), e->key, a->L);
 		for (int l = 0; l < a->L; l++) a->windowed[l] = e->data[l] != 0;
 	} else {
 		if ((rc = get_int(r, "attention.sliding_window_pattern", 6, &pattern)) != KF_OK) return rc;
@@ -208,8 +223,10 @@ static kf_status get_family(struct reader *r, kf_family *out)
 	if (!strcmp(r->arch, "llama")) *out = KF_FAMILY_LLAMA;
 	else if (!strcmp(r->arch, "qwen2")) *out = KF_FAMILY_QWEN2;
 	else if (!strcmp(r->arch, "gemma3")) *out = KF_FAMILY_GEMMA3;
-	else return kf_fail(r->err, KF_EUNSUPPORTED, "%s: architecture \"%s\" is not supported; llama, qwen2 and gemma3 are",
-		kf_gguf_path(r->g), r->arch);
+	else
+		return kf_fail(r->err, KF_EUNSUPPORTED,
+			"%s: architecture \"%s\" is not supported; llama, qwen2 and gemma3 are", kf_gguf_path(r->g),
+			r->arch);
 	return KF_OK;
 }
 
@@ -233,9 +250,11 @@ static kf_status read_arch(struct reader *r, kf_arch *a, kf_arena *arena)
 	if ((rc = get_family(r, &a->family)) != KF_OK || (rc = check_keys(r)) != KF_OK) return rc;
 	if (!embed) return kf_fail(r->err, KF_EDATA, "%s: lacks tensor token_embd.weight", kf_gguf_path(r->g));
 	if (embed->rows > INT_MAX)
-		return kf_fail(r->err, KF_EDATA, "%s: tensor token_embd.weight has %" PRIu64 " rows", kf_gguf_path(r->g), embed->rows);
+		return kf_fail(r->err, KF_EDATA, "%s: tensor token_embd.weight has %" PRIu64 " rows",
+			kf_gguf_path(r->g), embed->rows);
 	a->V = (int)embed->rows;
-	if ((rc = get_int(r, "block_count", -1, &a->L)) != KF_OK || (rc = get_int(r, "embedding_length", -1, &a->C)) != KF_OK ||
+	if ((rc = get_int(r, "block_count", -1, &a->L)) != KF_OK ||
+		(rc = get_int(r, "embedding_length", -1, &a->C)) != KF_OK ||
 		(rc = get_int(r, "feed_forward_length", -1, &a->F)) != KF_OK ||
 		(rc = get_int(r, "attention.head_count", -1, &a->H)) != KF_OK ||
 		(rc = get_int(r, "attention.head_count_kv", a->H, &a->G)) != KF_OK ||
@@ -243,7 +262,8 @@ static kf_status read_arch(struct reader *r, kf_arch *a, kf_arena *arena)
 		return rc;
 	if (a->L < 1 || a->L > KF_MAX_LAYERS || a->H < 1) return kf_arch_check(a, kf_gguf_path(r->g), r->err);
 	if (!has(r, "attention.key_length") && a->C % a->H)
-		return kf_fail(r->err, KF_EDATA, "%s: the width %d is no multiple of the %d heads", kf_gguf_path(r->g), a->C, a->H);
+		return kf_fail(r->err, KF_EDATA, "%s: the width %d is no multiple of the %d heads",
+			kf_gguf_path(r->g), a->C, a->H);
 	if ((rc = get_int(r, "attention.key_length", a->C / a->H, &a->D)) != KF_OK ||
 		(rc = check_values(r, a)) != KF_OK ||
 		(rc = get_real(r, "attention.layer_norm_rms_epsilon", 1e-6, &a->norm_eps)) != KF_OK ||
@@ -256,8 +276,10 @@ static kf_status read_arch(struct reader *r, kf_arch *a, kf_arena *arena)
 	a->o_bias = kf_gguf_tensor_find(r->g, "blk.0.attn_output.bias") != NULL;
 	a->mlp_bias = kf_gguf_tensor_find(r->g, "blk.0.ffn_gate.bias") != NULL;
 	if (a->family != KF_FAMILY_QWEN2 && a->qkv_bias != a->o_bias)
-		return kf_fail(r->err, KF_EUNSUPPORTED, "%s: attention has biases on %s only, which is not supported for this "
-			"architecture", kf_gguf_path(r->g), a->qkv_bias ? "q, k and v" : "the output");
+		return kf_fail(r->err, KF_EUNSUPPORTED,
+			"%s: attention has biases on %s only, which is not supported for this "
+			"architecture",
+			kf_gguf_path(r->g), a->qkv_bias ? "q, k and v" : "the output");
 	a->embed_scale = 1;
 	a->attn_scale = a->D > 0 ? (float)(1 / sqrt(a->D)) : 0;
 	if (a->family == KF_FAMILY_GEMMA3) {
@@ -280,7 +302,8 @@ kf_status kf_arch_from_gguf(const kf_gguf *g, kf_arch *out, kf_err *err)
 
 	kf_arena_init(&arena);
 	if (!kf_gguf_find(g, "general.architecture")) {
-		rc = kf_fail(err, KF_EDATA, "%s: does not say its architecture (no general.architecture)", kf_gguf_path(g));
+		rc = kf_fail(
+			err, KF_EDATA, "%s: does not say its architecture (no general.architecture)", kf_gguf_path(g));
 		goto out;
 	}
 	if ((rc = kf_gguf_string(g, "general.architecture", &arena, &r.arch, err)) != KF_OK) goto out;

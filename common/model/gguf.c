@@ -47,16 +47,19 @@ static kf_status read_name(kf_gguf *g, kf_cur *c, const char *what, uint64_t i, 
 	char *copy;
 
 	if (c->bad || n > kf_cur_left(c))
-		return kf_fail(err, KF_EDATA, "%s: the file ends inside the name of %s %" PRIu64 "; it is damaged or incomplete",
-			g->path, what, i);
+		return kf_fail(err, KF_EDATA,
+			"%s: the file ends inside the name of %s %" PRIu64 "; it is damaged or incomplete", g->path, what,
+			i);
 	if (n == 0 || n > MAX_NAME)
-		return kf_fail(err, KF_EDATA, "%s: the name of %s %" PRIu64 " has %" PRIu64 " bytes, not 1 to %d; the file is damaged",
-			g->path, what, i, n, MAX_NAME);
+		return kf_fail(err, KF_EDATA,
+			"%s: the name of %s %" PRIu64 " has %" PRIu64 " bytes, not 1 to %d; the file is damaged", g->path,
+			what, i, n, MAX_NAME);
 	p = kf_cur_bytes(c, (size_t)n);
 	for (uint64_t k = 0; k < n; k++)
 		if (p[k] < 32 || p[k] == 127)
-			return kf_fail(err, KF_EDATA, "%s: the name of %s %" PRIu64 " has a control character in it; the file is damaged",
-				g->path, what, i);
+			return kf_fail(err, KF_EDATA,
+				"%s: the name of %s %" PRIu64 " has a control character in it; the file is damaged", g->path,
+				what, i);
 	if (!(copy = kf_arena_strdup(&g->arena, (const char *)p, (size_t)n))) return no_memory(g, err);
 	*out = copy;
 	return KF_OK;
@@ -72,9 +75,11 @@ static kf_status read_value(kf_gguf *g, kf_cur *c, kf_gguf_entry *e, kf_err *err
 		e->n = kf_cur_u64(c);
 		if (c->bad) goto truncated;
 		if (item == KF_GGUF_ARRAY)
-			return kf_fail(err, KF_EUNSUPPORTED, "%s: %s is an array of arrays, which is not supported", g->path, e->key);
+			return kf_fail(err, KF_EUNSUPPORTED, "%s: %s is an array of arrays, which is not supported",
+				g->path, e->key);
 		if (item >= KF_GGUF_TYPES)
-			return kf_fail(err, KF_EDATA, "%s: %s is an array of type %u, which GGUF does not have", g->path, e->key, item);
+			return kf_fail(err, KF_EDATA, "%s: %s is an array of type %u, which GGUF does not have", g->path,
+				e->key, item);
 		e->item = (kf_gguf_type)item;
 	} else if (e->type == KF_GGUF_STRING) {
 		e->n = kf_cur_u64(c);
@@ -96,8 +101,9 @@ static kf_status read_value(kf_gguf *g, kf_cur *c, kf_gguf_entry *e, kf_err *err
 	return KF_OK;
 
 truncated:
-	return kf_fail(err, KF_EDATA, "%s: the value of %s runs past the end of the file; the file is damaged or incomplete",
-		g->path, e->key);
+	return kf_fail(err, KF_EDATA,
+		"%s: the value of %s runs past the end of the file; the file is damaged or incomplete", g->path,
+		e->key);
 }
 
 static kf_status read_entries(kf_gguf *g, kf_cur *c, uint64_t n, kf_err *err)
@@ -106,8 +112,9 @@ static kf_status read_entries(kf_gguf *g, kf_cur *c, uint64_t n, kf_err *err)
 
 	/* The shortest entry: a name of one byte (8 + 1), a type (4), a byte. */
 	if (n > kf_cur_left(c) / 14 || n > INT32_MAX)
-		return kf_fail(err, KF_EDATA, "%s: says it has %" PRIu64 " metadata entries, more than its %zu bytes can hold",
-			g->path, n, g->map.size);
+		return kf_fail(err, KF_EDATA,
+			"%s: says it has %" PRIu64 " metadata entries, more than its %zu bytes can hold", g->path, n,
+			g->map.size);
 	if (!(g->entry = KF_ARENA_NEW(&g->arena, kf_gguf_entry, (size_t)n))) return no_memory(g, err);
 	for (uint64_t i = 0; i < n; i++) {
 		kf_gguf_entry *e = &g->entry[i];
@@ -115,9 +122,12 @@ static kf_status read_entries(kf_gguf *g, kf_cur *c, uint64_t n, kf_err *err)
 
 		if ((rc = read_name(g, c, "metadata entry", i, &e->key, err)) != KF_OK) return rc;
 		type = kf_cur_u32(c);
-		if (c->bad) return kf_fail(err, KF_EDATA, "%s: the file ends at the type of %s; it is incomplete", g->path, e->key);
+		if (c->bad)
+			return kf_fail(
+				err, KF_EDATA, "%s: the file ends at the type of %s; it is incomplete", g->path, e->key);
 		if (type >= KF_GGUF_TYPES)
-			return kf_fail(err, KF_EDATA, "%s: %s has type %u, which GGUF does not have", g->path, e->key, type);
+			return kf_fail(
+				err, KF_EDATA, "%s: %s has type %u, which GGUF does not have", g->path, e->key, type);
 		e->type = (kf_gguf_type)type;
 		if ((rc = read_value(g, c, e, err)) != KF_OK) return rc;
 		g->n_entries++;
@@ -137,20 +147,26 @@ static kf_status read_tensor(kf_gguf *g, kf_cur *c, uint64_t i, uint64_t *offset
 	if ((rc = read_name(g, c, "tensor", i, &t->name, err)) != KF_OK) return rc;
 	n_dims = kf_cur_u32(c);
 	if (!c->bad && (n_dims < 1 || n_dims > MAX_DIMS))
-		return kf_fail(err, KF_EDATA, "%s: tensor %s has %u dimensions, not 1 to %d", g->path, t->name, n_dims, MAX_DIMS);
+		return kf_fail(err, KF_EDATA, "%s: tensor %s has %u dimensions, not 1 to %d", g->path, t->name,
+			n_dims, MAX_DIMS);
 	for (uint32_t d = 0; d < n_dims && !c->bad; d++) dim[d] = kf_cur_u64(c);
 	type = kf_cur_u32(c);
 	*offset = kf_cur_u64(c);
 	if (c->bad)
-		return kf_fail(err, KF_EDATA, "%s: the file ends inside the description of tensor %s; it is damaged or incomplete",
-			g->path, t->name);
+		return kf_fail(err, KF_EDATA,
+			"%s: the file ends inside the description of tensor %s; it is damaged or incomplete", g->path,
+			t->name);
 	if (type > INT32_MAX || !kf_dtype_known((int)type))
-		return kf_fail(err, KF_EUNSUPPORTED, "%s: tensor %s has type %u (%s), which kfuse does not read; it reads F32, F16, "
-			"BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K", g->path, t->name, type, kf_dtype_name((kf_dtype)type));
+		return kf_fail(err, KF_EUNSUPPORTED,
+			"%s: tensor %s has type %u (%s), which kfuse does not read; it reads F32, F16, "
+			"BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K",
+			g->path, t->name, type, kf_dtype_name((kf_dtype)type));
 	t->dtype = (kf_dtype)type;
 	if (dim[2] != 1 || dim[3] != 1)
-		return kf_fail(err, KF_EUNSUPPORTED, "%s: tensor %s has more than two dimensions, which no architecture that kfuse "
-			"supports needs", g->path, t->name);
+		return kf_fail(err, KF_EUNSUPPORTED,
+			"%s: tensor %s has more than two dimensions, which no architecture that kfuse "
+			"supports needs",
+			g->path, t->name);
 	t->cols = dim[0];
 	t->rows = dim[1];
 	t->n_dims = t->rows == 1 && n_dims == 1 ? 1 : 2;
@@ -158,11 +174,13 @@ static kf_status read_tensor(kf_gguf *g, kf_cur *c, uint64_t i, uint64_t *offset
 		return kf_fail(err, KF_EDATA, "%s: tensor %s has a dimension of 0", g->path, t->name);
 	row = kf_dtype_row_bytes(t->dtype, t->cols);
 	if (row == 0)
-		return kf_fail(err, KF_EDATA, "%s: tensor %s has rows of %" PRIu64 " elements, no whole number of %s blocks of %d",
-			g->path, t->name, t->cols, kf_dtype_name(t->dtype), kf_dtype_block(t->dtype));
+		return kf_fail(err, KF_EDATA,
+			"%s: tensor %s has rows of %" PRIu64 " elements, no whole number of %s blocks of %d", g->path,
+			t->name, t->cols, kf_dtype_name(t->dtype), kf_dtype_block(t->dtype));
 	if (t->rows > SIZE_MAX / row)
-		return kf_fail(err, KF_EDATA, "%s: tensor %s says it has %" PRIu64 " x %" PRIu64 " elements, more than any file holds",
-			g->path, t->name, t->rows, t->cols);
+		return kf_fail(err, KF_EDATA,
+			"%s: tensor %s says it has %" PRIu64 " x %" PRIu64 " elements, more than any file holds", g->path,
+			t->name, t->rows, t->cols);
 	t->size = row * t->rows;
 	return KF_OK;
 }
@@ -202,12 +220,14 @@ static kf_status read_tensors(kf_gguf *g, kf_cur *c, uint64_t n, kf_err *err)
 	if (kf_gguf_find(g, "general.alignment")) {
 		if ((rc = kf_gguf_int(g, "general.alignment", 1, 1 << 20, &align, err)) != KF_OK) return rc;
 		if (align & (align - 1))
-			return kf_fail(err, KF_EDATA, "%s: general.alignment is %" PRId64 ", which is no power of two", g->path, align);
+			return kf_fail(err, KF_EDATA, "%s: general.alignment is %" PRId64 ", which is no power of two",
+				g->path, align);
 	}
 	/* The shortest description: name (8 + 1), one dimension (4 + 8), type (4), offset (8). */
 	if (n > kf_cur_left(c) / 33 || n > INT32_MAX)
-		return kf_fail(err, KF_EDATA, "%s: says it has %" PRIu64 " tensors, more than its %zu bytes can describe",
-			g->path, n, g->map.size);
+		return kf_fail(err, KF_EDATA,
+			"%s: says it has %" PRIu64 " tensors, more than its %zu bytes can describe", g->path, n,
+			g->map.size);
 	g->tensor = KF_ARENA_NEW(&g->arena, kf_gguf_tensor, (size_t)n);
 	offset = KF_ARENA_NEW(&g->arena, uint64_t, (size_t)n);
 	if (!g->tensor || !offset) return no_memory(g, err);
@@ -218,11 +238,14 @@ static kf_status read_tensors(kf_gguf *g, kf_cur *c, uint64_t n, kf_err *err)
 	for (uint64_t i = 0; i < n; i++) {
 		kf_gguf_tensor *t = &g->tensor[i];
 		if (offset[i] % (uint64_t)align)
-			return kf_fail(err, KF_EDATA, "%s: tensor %s begins at offset %" PRIu64 ", no multiple of the alignment %" PRId64,
-				g->path, t->name, offset[i], align);
+			return kf_fail(err, KF_EDATA,
+				"%s: tensor %s begins at offset %" PRIu64 ", no multiple of the alignment %" PRId64, g->path,
+				t->name, offset[i], align);
 		if (offset[i] > room || t->size > room - offset[i])
-			return kf_fail(err, KF_EDATA, "%s: the data of tensor %s (%zu bytes at offset %" PRIu64 ") runs past the end of the "
-				"file; it is damaged or was not downloaded whole", g->path, t->name, t->size, offset[i]);
+			return kf_fail(err, KF_EDATA,
+				"%s: the data of tensor %s (%zu bytes at offset %" PRIu64 ") runs past the end of the "
+				"file; it is damaged or was not downloaded whole",
+				g->path, t->name, t->size, offset[i]);
 		t->data = g->map.data + start + offset[i];
 	}
 	g->n_tensors = (int)n;
@@ -242,8 +265,8 @@ static int by_name(const void *a, const void *b)
 }
 
 /* Indices in the order of their names; two of one name are refused. */
-static kf_status sort_names(kf_gguf *g, int n, const char *(*name)(const kf_gguf *, int), const char *what, int **out,
-	kf_err *err)
+static kf_status sort_names(
+	kf_gguf *g, int n, const char *(*name)(const kf_gguf *, int), const char *what, int **out, kf_err *err)
 {
 	struct named *s = kf_alloc((size_t)n, sizeof *s);
 	int *order = KF_ARENA_NEW(&g->arena, int, (size_t)n);
@@ -267,7 +290,8 @@ static kf_status sort_names(kf_gguf *g, int n, const char *(*name)(const kf_gguf
 	return rc;
 }
 
-static int find_name(const kf_gguf *g, const int *order, int n, const char *(*name)(const kf_gguf *, int), const char *key)
+static int find_name(
+	const kf_gguf *g, const int *order, int n, const char *(*name)(const kf_gguf *, int), const char *key)
 {
 	int lo = 0, hi = n;
 
@@ -306,14 +330,17 @@ static kf_status parse(kf_gguf *g, kf_err *err)
 	if (c.bad || memcmp(magic, "GGUF", 4) != 0)
 		return kf_fail(err, KF_EDATA, "%s is no GGUF file: it does not begin with \"GGUF\"", g->path);
 	if (version == 0x02000000u || version == 0x03000000u)
-		return kf_fail(err, KF_EUNSUPPORTED, "%s is a big-endian GGUF file, which kfuse does not read", g->path);
+		return kf_fail(
+			err, KF_EUNSUPPORTED, "%s is a big-endian GGUF file, which kfuse does not read", g->path);
 	if (version != 2 && version != 3)
-		return kf_fail(err, KF_EUNSUPPORTED, "%s has GGUF version %u; kfuse reads versions 2 and 3", g->path, version);
+		return kf_fail(
+			err, KF_EUNSUPPORTED, "%s has GGUF version %u; kfuse reads versions 2 and 3", g->path, version);
 	n_tensors = kf_cur_u64(&c);
 	n_entries = kf_cur_u64(&c);
 	if (c.bad) return kf_fail(err, KF_EDATA, "%s ends inside its header; it is incomplete", g->path);
 	if ((rc = read_entries(g, &c, n_entries, err)) != KF_OK) return rc;
-	if ((rc = sort_names(g, g->n_entries, entry_name, "metadata entry", &g->entry_order, err)) != KF_OK) return rc;
+	if ((rc = sort_names(g, g->n_entries, entry_name, "metadata entry", &g->entry_order, err)) != KF_OK)
+		return rc;
 	if (kf_gguf_find(g, "split.count")) {
 		if ((rc = kf_gguf_int(g, "split.count", 0, 1 << 20, &parts, err)) != KF_OK) return rc;
 		if (parts > 1)
@@ -397,12 +424,14 @@ kf_status kf_gguf_int(const kf_gguf *g, const char *key, int64_t min, int64_t ma
 	case KF_GGUF_U32: v = kf_cur_u32(&c); break;
 	case KF_GGUF_I32: v = (int32_t)kf_cur_u32(&c); break;
 	case KF_GGUF_U64:
-	case KF_GGUF_I64: v = (int64_t)kf_cur_u64(&c); break; /* above 2^63 becomes negative: out of range below */
+	case KF_GGUF_I64:
+		v = (int64_t)kf_cur_u64(&c);
+		break; /* above 2^63 becomes negative: out of range below */
 	default: return wrong_type(g, e, "an integer", err);
 	}
 	if (v < min || v > max || (e->type == KF_GGUF_U64 && v < 0))
-		return kf_fail(err, KF_EDATA, "%s: %s is %" PRId64 ", which is not between %" PRId64 " and %" PRId64, g->path, key,
-			v, min, max);
+		return kf_fail(err, KF_EDATA, "%s: %s is %" PRId64 ", which is not between %" PRId64 " and %" PRId64,
+			g->path, key, v, min, max);
 	*out = v;
 	return KF_OK;
 }
@@ -455,8 +484,8 @@ kf_status kf_gguf_string(const kf_gguf *g, const char *key, kf_arena *arena, con
 	return KF_OK;
 }
 
-kf_status kf_gguf_strings(const kf_gguf *g, const char *key, kf_arena *arena, const char *const **out, uint64_t *n,
-	kf_err *err)
+kf_status kf_gguf_strings(
+	const kf_gguf *g, const char *key, kf_arena *arena, const char *const **out, uint64_t *n, kf_err *err)
 {
 	const kf_gguf_entry *e;
 	kf_status rc = need(g, key, &e, err);
@@ -465,7 +494,8 @@ kf_status kf_gguf_strings(const kf_gguf *g, const char *key, kf_arena *arena, co
 	kf_cur c;
 
 	if (rc != KF_OK) return rc;
-	if (e->type != KF_GGUF_ARRAY || e->item != KF_GGUF_STRING) return wrong_type(g, e, "an array of strings", err);
+	if (e->type != KF_GGUF_ARRAY || e->item != KF_GGUF_STRING)
+		return wrong_type(g, e, "an array of strings", err);
 	/* One block for all of them: each string's length took the 8 bytes that pay for its NUL. */
 	list = KF_ARENA_NEW(arena, const char *, (size_t)e->n);
 	text = KF_ARENA_NEW(arena, char, e->size);

@@ -97,7 +97,9 @@ static kf_status header_text(const struct writer *w, int shard, char **out, size
 		e = json_pack("{s:s, s:[I], s:[I, I]}", "dtype", kf_dtype_name(w->dtype), "shape",
 			(json_int_t)(t->n_dims == 1 ? t->cols : t->rows),
 			"data_offsets", (json_int_t)at, (json_int_t)(at + tensor_bytes(w, i)));
-		ok = e && (t->n_dims == 1 || json_array_append_new(json_object_get(e, "shape"), json_integer((json_int_t)t->cols)) == 0);
+		ok = e &&
+			(t->n_dims == 1 ||
+				json_array_append_new(json_object_get(e, "shape"), json_integer((json_int_t)t->cols)) == 0);
 		ok = json_object_set_new(h, t->name, e) == 0 && ok;
 		at += tensor_bytes(w, i);
 	}
@@ -136,8 +138,8 @@ static bool loses_one(const struct writer *w, const char *name)
 	return w->arch->norm_plus_one && n >= 11 && !strcmp(name + n - 11, "norm.weight");
 }
 
-static kf_status put_tensor(const struct writer *w, int fd, const char *path, const kf_out_tensor *t, float *values,
-	uint16_t *piece, kf_err *err)
+static kf_status put_tensor(const struct writer *w, int fd, const char *path, const kf_out_tensor *t,
+	float *values, uint16_t *piece, kf_err *err)
 {
 	size_t n = (size_t)(t->rows * t->cols);
 	kf_status rc;
@@ -170,11 +172,13 @@ static kf_status write_shard(const struct writer *w, int shard, float *values, u
 		rc = kf_fail_errno(err, "cannot create %s", path);
 		goto out;
 	}
-	if ((rc = put(fd, path, length, 8, err)) != KF_OK || (rc = put(fd, path, header, n, err)) != KF_OK) goto out;
+	if ((rc = put(fd, path, length, 8, err)) != KF_OK || (rc = put(fd, path, header, n, err)) != KF_OK)
+		goto out;
 	for (int i = 0; i < w->n; i++) {
 		const kf_out_tensor *t = &w->t[i];
 		if (w->shard[i] != shard) continue;
-		if ((rc = t->get(t->arg, i, values, err)) != KF_OK || (rc = put_tensor(w, fd, path, t, values, piece, err)) != KF_OK)
+		if ((rc = t->get(t->arg, i, values, err)) != KF_OK ||
+			(rc = put_tensor(w, fd, path, t, values, piece, err)) != KF_OK)
 			goto out;
 	}
 	if (fsync(fd) < 0) rc = kf_fail_errno(err, "cannot sync %s", path);
@@ -194,7 +198,9 @@ static kf_status write_index(const struct writer *w, kf_err *err)
 		shard_name(w, w->shard[i], name);
 		ok = json_object_set_new(map, w->t[i].name, json_string(name)) == 0;
 	}
-	index = ok ? json_pack("{s:{s:I}, s:O}", "metadata", "total_size", (json_int_t)w->total, "weight_map", map) : NULL;
+	index = ok
+		? json_pack("{s:{s:I}, s:O}", "metadata", "total_size", (json_int_t)w->total, "weight_map", map)
+		: NULL;
 	json_decref(map);
 	return write_json(w, "model.safetensors.index.json", index, err);
 }
@@ -210,7 +216,8 @@ static kf_status write_tensors(struct writer *w, kf_err *err)
 		if (w->t[i].rows * w->t[i].cols > largest) largest = w->t[i].rows * w->t[i].cols;
 	values = kf_alloc((size_t)largest, sizeof *values);
 	piece = kf_alloc(PIECE, sizeof *piece);
-	if (!values || !piece) rc = kf_fail(err, KF_ENOMEM, "%s: no memory for a tensor of %" PRIu64 " elements", w->dir, largest);
+	if (!values || !piece)
+		rc = kf_fail(err, KF_ENOMEM, "%s: no memory for a tensor of %" PRIu64 " elements", w->dir, largest);
 	for (int s = 0; s < w->n_shards && rc == KF_OK; s++) rc = write_shard(w, s, values, piece, err);
 	if (rc == KF_OK && w->n_shards > 1) rc = write_index(w, err);
 	kf_free(values);
@@ -235,8 +242,9 @@ static kf_status check_tensors(const struct writer *w, kf_err *err)
 		else while (at < n && strcmp(w->t[at].name, name) != 0) at++;
 		if (at == n) return kf_fail(err, KF_EINVAL, "%s: not given tensor %s", w->dir, name);
 		if (w->t[at].rows != rows || w->t[at].cols != cols || w->t[at].n_dims != (rows == 1 ? 1 : 2))
-			return kf_fail(err, KF_EINVAL, "%s: tensor %s is given as %" PRIu64 " x %" PRIu64 ", not %" PRIu64 " x %" PRIu64,
-				w->dir, name, w->t[at].rows, w->t[at].cols, rows, cols);
+			return kf_fail(err, KF_EINVAL,
+				"%s: tensor %s is given as %" PRIu64 " x %" PRIu64 ", not %" PRIu64 " x %" PRIu64, w->dir,
+				name, w->t[at].rows, w->t[at].cols, rows, cols);
 	}
 	return KF_OK;
 }
@@ -246,7 +254,8 @@ static kf_status plan_shards(struct writer *w, uint64_t limit, kf_err *err)
 {
 	uint64_t used = 0;
 
-	if (!(w->shard = kf_alloc((size_t)w->n, sizeof *w->shard))) return kf_fail(err, KF_ENOMEM, "%s: no memory", w->dir);
+	if (!(w->shard = kf_alloc((size_t)w->n, sizeof *w->shard)))
+		return kf_fail(err, KF_ENOMEM, "%s: no memory", w->dir);
 	w->n_shards = 1;
 	for (int i = 0; i < w->n; i++) {
 		uint64_t bytes = tensor_bytes(w, i);
@@ -259,7 +268,8 @@ static kf_status plan_shards(struct writer *w, uint64_t limit, kf_err *err)
 		w->total += bytes;
 	}
 	if (w->n_shards > MAX_SHARDS)
-		return kf_fail(err, KF_EINVAL, "%s: shards of %" PRIu64 " bytes would make %d files", w->dir, limit, w->n_shards);
+		return kf_fail(err, KF_EINVAL, "%s: shards of %" PRIu64 " bytes would make %d files", w->dir, limit,
+			w->n_shards);
 	return KF_OK;
 }
 
@@ -268,9 +278,10 @@ static kf_status plan_shards(struct writer *w, uint64_t limit, kf_err *err)
 /* Whether a file is one that an interrupted write of ours may have left. */
 static bool is_ours(const char *name)
 {
-	return !strncmp(name, "model", 5) || !strncmp(name, "config.json", 11) || !strncmp(name, "generation_config.json", 22) ||
-		!strncmp(name, "tokenizer", 9) || !strncmp(name, "special_tokens_map.json", 23) ||
-		!strncmp(name, "added_tokens.json", 17) || !strncmp(name, "vocab", 5) || !strncmp(name, "merges", 6);
+	return !strncmp(name, "model", 5) || !strncmp(name, "config.json", 11) ||
+		!strncmp(name, "generation_config.json", 22) || !strncmp(name, "tokenizer", 9) ||
+		!strncmp(name, "special_tokens_map.json", 23) || !strncmp(name, "added_tokens.json", 17) ||
+		!strncmp(name, "vocab", 5) || !strncmp(name, "merges", 6);
 }
 
 /* Remove a half-written folder. One with anything else in it is left alone and reported. */
@@ -283,10 +294,12 @@ static kf_status clear_partial(const char *dir, kf_err *err)
 
 	if (!d) return errno == ENOENT ? KF_OK : kf_fail_errno(err, "cannot read folder %s", dir);
 	while (rc == KF_OK && (e = readdir(d))) {
-		const char *name = e->d_name[0] == '.' ? e->d_name + 1 : e->d_name; /* temporary names may begin with a dot */
+		const char *name =
+			e->d_name[0] == '.' ? e->d_name + 1 : e->d_name; /* temporary names may begin with a dot */
 		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
 		if (!is_ours(name))
-			rc = kf_fail(err, KF_EINVAL, "%s: is in the way and has %s in it, which kfuse did not write; remove it", dir, e->d_name);
+			rc = kf_fail(err, KF_EINVAL,
+				"%s: is in the way and has %s in it, which kfuse did not write; remove it", dir, e->d_name);
 		else if ((rc = kf_path_join(path, dir, e->d_name, err)) == KF_OK && unlink(path) < 0)
 			rc = kf_fail_errno(err, "cannot remove %s", path);
 	}
@@ -311,8 +324,8 @@ static kf_status publish(const struct writer *w, kf_err *err)
 	return kf_sync_dir(parent, err);
 }
 
-kf_status kf_hf_write(const char *dir, const kf_arch *arch, const kf_out_tensor *tensors, int n, kf_dtype dtype,
-	uint64_t shard_bytes, const kf_tokenizer *tokenizer, kf_err *err)
+kf_status kf_hf_write(const char *dir, const kf_arch *arch, const kf_out_tensor *tensors, int n,
+	kf_dtype dtype, uint64_t shard_bytes, const kf_tokenizer *tokenizer, kf_err *err)
 {
 	struct writer w = { .dir = dir, .arch = arch, .t = tensors, .n = n, .dtype = dtype };
 	size_t len = strlen(dir);
@@ -321,12 +334,14 @@ kf_status kf_hf_write(const char *dir, const kf_arch *arch, const kf_out_tensor 
 	kf_status rc;
 
 	if (dtype != KF_F32 && dtype != KF_F16 && dtype != KF_BF16)
-		return kf_fail(err, KF_EINVAL, "%s: models are written as F32, F16 or BF16, not %s", dir, kf_dtype_name(dtype));
+		return kf_fail(
+			err, KF_EINVAL, "%s: models are written as F32, F16 or BF16, not %s", dir, kf_dtype_name(dtype));
 	w.width = kf_dtype_row_bytes(dtype, 1);
 	while (len > 1 && dir[len - 1] == '/') len--;
 	if (len == 0 || (size_t)snprintf(w.tmp, sizeof w.tmp, "%.*s.partial", (int)len, dir) >= sizeof w.tmp)
 		return kf_fail(err, KF_EINVAL, "\"%s\" is no name for a folder", dir);
-	if (kf_exists(dir)) return kf_fail(err, KF_EINVAL, "%s: is there already; a model is written to a new folder only", dir);
+	if (kf_exists(dir))
+		return kf_fail(err, KF_EINVAL, "%s: is there already; a model is written to a new folder only", dir);
 	if ((rc = check_tensors(&w, err)) != KF_OK) goto out;
 	if ((rc = plan_shards(&w, shard_bytes ? shard_bytes : DEFAULT_SHARD, err)) != KF_OK) goto out;
 	if ((rc = clear_partial(w.tmp, err)) != KF_OK) goto out;

@@ -47,8 +47,8 @@ static bool whole_number(const json_t *v, uint64_t *out)
 	return true;
 }
 
-static kf_status add_tensor(kf_safetensors *s, int file, const char *name, const json_t *v, const uint8_t *data, size_t size,
-	kf_err *err)
+static kf_status add_tensor(kf_safetensors *s, int file, const char *name, const json_t *v,
+	const uint8_t *data, size_t size, kf_err *err)
 {
 	const char *path = s->file[file].path, *dtype = json_string_value(json_object_get(v, "dtype"));
 	const json_t *shape = json_object_get(v, "shape"), *range = json_object_get(v, "data_offsets");
@@ -58,10 +58,13 @@ static kf_status add_tensor(kf_safetensors *s, int file, const char *name, const
 
 	if (!dtype || !json_is_array(shape) || json_array_size(range) != 2 ||
 		!whole_number(json_array_get(range, 0), &begin) || !whole_number(json_array_get(range, 1), &end))
-		return kf_fail(err, KF_EDATA, "%s: the header's entry for tensor %s lacks a dtype, shape or data_offsets", path, name);
+		return kf_fail(err, KF_EDATA,
+			"%s: the header's entry for tensor %s lacks a dtype, shape or data_offsets", path, name);
 	if (begin > end || end > size)
-		return kf_fail(err, KF_EDATA, "%s: tensor %s lies at bytes %" PRIu64 " to %" PRIu64 " of the data, which has %zu; the "
-			"file is damaged or incomplete", path, name, begin, end, size);
+		return kf_fail(err, KF_EDATA,
+			"%s: tensor %s lies at bytes %" PRIu64 " to %" PRIu64 " of the data, which has %zu; the "
+			"file is damaged or incomplete",
+			path, name, begin, end, size);
 	*t = (kf_st_tensor){ .file = file, .n_dims = (int)json_array_size(shape) };
 	for (size_t i = 0; i < json_array_size(shape); i++) {
 		uint64_t d;
@@ -75,8 +78,9 @@ static kf_status add_tensor(kf_safetensors *s, int file, const char *name, const
 		t->readable = dtypes[i].dtype >= 0;
 		if (t->readable) t->t.dtype = (kf_dtype)dtypes[i].dtype;
 		if (__builtin_mul_overflow(elements, (uint64_t)width, &bytes) || bytes != end - begin)
-			return kf_fail(err, KF_EDATA, "%s: tensor %s has %" PRIu64 " bytes of data, not what its shape and dtype %s need",
-				path, name, end - begin, dtype);
+			return kf_fail(err, KF_EDATA,
+				"%s: tensor %s has %" PRIu64 " bytes of data, not what its shape and dtype %s need", path,
+				name, end - begin, dtype);
 	}
 	t->readable = t->readable && (t->n_dims == 1 || t->n_dims == 2) && elements > 0;
 	t->t.n_dims = t->n_dims == 1 ? 1 : 2;
@@ -117,8 +121,8 @@ static kf_status check_overlap(const kf_safetensors *s, int first, const json_t 
 	qsort(span, n, sizeof *span, by_begin);
 	for (size_t i = 1; i < n && rc == KF_OK; i++)
 		if (span[i].begin < span[i - 1].end)
-			rc = kf_fail(err, KF_EDATA, "%s: the data of tensors %s and %s overlap; the file is damaged", path,
-				span[i - 1].name, span[i].name);
+			rc = kf_fail(err, KF_EDATA, "%s: the data of tensors %s and %s overlap; the file is damaged",
+				path, span[i - 1].name, span[i].name);
 	kf_free(span);
 	return rc;
 }
@@ -143,11 +147,14 @@ static kf_status add_file(kf_safetensors *s, const char *path, const void *data,
 	kf_cur c = kf_cur_of(f->map.data, f->map.size);
 	n = kf_cur_u64(&c);
 	if (c.bad || n > MAX_HEADER || n > kf_cur_left(&c))
-		return kf_fail(err, KF_EDATA, "%s is no safetensors file, or not all of it: %zu bytes cannot begin with a header of "
-			"%" PRIu64, path, f->map.size, n);
+		return kf_fail(err, KF_EDATA,
+			"%s is no safetensors file, or not all of it: %zu bytes cannot begin with a header of "
+			"%" PRIu64,
+			path, f->map.size, n);
 	header = json_loadb((const char *)c.p, (size_t)n, JSON_REJECT_DUPLICATES, &je);
 	if (!header)
-		return kf_fail(err, KF_EDATA, "%s: its header is no good JSON: %s (at byte %d)", path, je.text, je.position);
+		return kf_fail(
+			err, KF_EDATA, "%s: its header is no good JSON: %s (at byte %d)", path, je.text, je.position);
 	if (!json_is_object(header)) {
 		rc = kf_fail(err, KF_EDATA, "%s: its header is no JSON object", path);
 		goto out;
@@ -234,7 +241,8 @@ kf_status kf_safetensors_open(const char *path, kf_safetensors **out, kf_err *er
 	return end(s, add_file(s, path, NULL, 0, err), out, err);
 }
 
-kf_status kf_safetensors_open_memory(const void *data, size_t n, const char *name, kf_safetensors **out, kf_err *err)
+kf_status kf_safetensors_open_memory(
+	const void *data, size_t n, const char *name, kf_safetensors **out, kf_err *err)
 {
 	kf_safetensors *s = NULL;
 	kf_status rc;
@@ -293,7 +301,8 @@ static kf_status check_index(const kf_safetensors *s, const char *path, const js
 		const kf_st_tensor *t = kf_safetensors_find(s, name);
 		const char *base = t ? strrchr(s->file[t->file].path, '/') : NULL;
 		if (!t || !base || strcmp(base + 1, json_string_value(v)) != 0)
-			return kf_fail(err, KF_EDATA, "%s: says tensor %s is in %s, but it is not", path, name, json_string_value(v));
+			return kf_fail(err, KF_EDATA, "%s: says tensor %s is in %s, but it is not", path, name,
+				json_string_value(v));
 	}
 	return KF_OK;
 }
@@ -349,7 +358,8 @@ kf_status kf_safetensors_open_dir(const char *dir, kf_safetensors **out, kf_err 
 	if (kf_exists(path)) return open_index(dir, path, out, err);
 	if ((rc = kf_path_join(path, dir, "model.safetensors", err)) != KF_OK) return rc;
 	if (kf_exists(path)) return kf_safetensors_open(path, out, err);
-	return kf_fail(err, KF_ENOTFOUND, "%s: has neither model.safetensors nor model.safetensors.index.json", dir);
+	return kf_fail(
+		err, KF_ENOTFOUND, "%s: has neither model.safetensors nor model.safetensors.index.json", dir);
 }
 
 void kf_safetensors_close(kf_safetensors *s)
@@ -371,7 +381,9 @@ kf_status kf_safetensors_check(const kf_safetensors *s, const kf_st_tensor *t, k
 
 	if (t->readable) return KF_OK;
 	if (t->n_dims < 1 || t->n_dims > 2)
-		return kf_fail(err, KF_EUNSUPPORTED, "%s: tensor %s has %d dimensions, not 1 or 2", path, t->t.name, t->n_dims);
-	return kf_fail(err, KF_EUNSUPPORTED, "%s: tensor %s has dtype %s or no elements; kfuse reads F32, F16 and BF16", path,
-		t->t.name, t->dtype);
+		return kf_fail(
+			err, KF_EUNSUPPORTED, "%s: tensor %s has %d dimensions, not 1 or 2", path, t->t.name, t->n_dims);
+	return kf_fail(err, KF_EUNSUPPORTED,
+		"%s: tensor %s has dtype %s or no elements; kfuse reads F32, F16 and BF16", path, t->t.name,
+		t->dtype);
 }

@@ -7,7 +7,10 @@
 #include "common/model/tensor_quant.h"
 
 /* Index: the number GGUF gives the type. A name without a size is a type we can name but not read. */
-static const struct { const char *name; uint16_t block, bytes; } types[] = {
+static const struct {
+	const char *name;
+	uint16_t block, bytes;
+} types[] = {
 	[KF_F32] = { "F32", 1, 4 },
 	[KF_F16] = { "F16", 1, 2 },
 	[KF_Q4_0] = { "Q4_0", 32, 18 },
@@ -22,12 +25,24 @@ static const struct { const char *name; uint16_t block, bytes; } types[] = {
 	[KF_Q5_K] = { "Q5_K", 256, 176 },
 	[KF_Q6_K] = { "Q6_K", 256, 210 },
 	[15] = { "Q8_K", 0, 0 },
-	[16] = { "IQ2_XXS", 0, 0 }, [17] = { "IQ2_XS", 0, 0 }, [18] = { "IQ3_XXS", 0, 0 }, [19] = { "IQ1_S", 0, 0 },
-	[20] = { "IQ4_NL", 0, 0 }, [21] = { "IQ3_S", 0, 0 }, [22] = { "IQ2_S", 0, 0 }, [23] = { "IQ4_XS", 0, 0 },
-	[24] = { "I8", 0, 0 }, [25] = { "I16", 0, 0 }, [26] = { "I32", 0, 0 }, [27] = { "I64", 0, 0 },
-	[28] = { "F64", 0, 0 }, [29] = { "IQ1_M", 0, 0 },
+	[16] = { "IQ2_XXS", 0, 0 },
+	[17] = { "IQ2_XS", 0, 0 },
+	[18] = { "IQ3_XXS", 0, 0 },
+	[19] = { "IQ1_S", 0, 0 },
+	[20] = { "IQ4_NL", 0, 0 },
+	[21] = { "IQ3_S", 0, 0 },
+	[22] = { "IQ2_S", 0, 0 },
+	[23] = { "IQ4_XS", 0, 0 },
+	[24] = { "I8", 0, 0 },
+	[25] = { "I16", 0, 0 },
+	[26] = { "I32", 0, 0 },
+	[27] = { "I64", 0, 0 },
+	[28] = { "F64", 0, 0 },
+	[29] = { "IQ1_M", 0, 0 },
 	[KF_BF16] = { "BF16", 1, 2 },
-	[34] = { "TQ1_0", 0, 0 }, [35] = { "TQ2_0", 0, 0 }, [39] = { "MXFP4", 0, 0 },
+	[34] = { "TQ1_0", 0, 0 },
+	[35] = { "TQ2_0", 0, 0 },
+	[39] = { "MXFP4", 0, 0 },
 };
 #define N_TYPES ((int)(sizeof types / sizeof *types))
 

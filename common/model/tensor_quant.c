@@ -165,7 +165,8 @@ static void unpack_q2_k(const uint8_t *in, uint64_t n, float *out)
 		pairs128(in + 16, q);
 		pairs128(in + 48, q + 128);
 		for (int g = 0; g < 16; g++)
-			scale16m((const int8_t *)q + 16 * g, d * (float)(in[g] & 15), -(dmin * (float)(in[g] >> 4)), out + 16 * g);
+			scale16m((const int8_t *)q + 16 * g, d * (float)(in[g] & 15), -(dmin * (float)(in[g] >> 4)),
+				out + 16 * g);
 	}
 }
 
@@ -214,7 +215,8 @@ static void unpack_q4_k(const uint8_t *in, uint64_t n, float *out)
 		for (int g = 0; g < 8; g += 2) {
 			nibbles64(in + 16 + 16 * g, q);
 			scale32m((const int8_t *)q, d * (float)sc[g], -(dmin * (float)mn[g]), out + 32 * g);
-			scale32m((const int8_t *)q + 32, d * (float)sc[g + 1], -(dmin * (float)mn[g + 1]), out + 32 * g + 32);
+			scale32m(
+				(const int8_t *)q + 32, d * (float)sc[g + 1], -(dmin * (float)mn[g + 1]), out + 32 * g + 32);
 		}
 	}
 }
@@ -231,7 +233,8 @@ static void unpack_q5_k(const uint8_t *in, uint64_t n, float *out)
 			for (int i = 0; i < 32; i++) q[i] = (uint8_t)(q[i] | (qh[i] >> g & 1) << 4);
 			for (int i = 0; i < 32; i++) q[i + 32] = (uint8_t)(q[i + 32] | (qh[i] >> (g + 1) & 1) << 4);
 			scale32m((const int8_t *)q, d * (float)sc[g], -(dmin * (float)mn[g]), out + 32 * g);
-			scale32m((const int8_t *)q + 32, d * (float)sc[g + 1], -(dmin * (float)mn[g + 1]), out + 32 * g + 32);
+			scale32m(
+				(const int8_t *)q + 32, d * (float)sc[g + 1], -(dmin * (float)mn[g + 1]), out + 32 * g + 32);
 		}
 	}
 }
@@ -245,7 +248,8 @@ static void unpack_q6_k(const uint8_t *in, uint64_t n, float *out)
 			const uint8_t *ql = in + 64 * half, *qh = in + 128 + 32 * half;
 			uint8_t q[128];
 			for (int i = 0; i < 32; i++) q[i] = (uint8_t)(((ql[i] & 15) | (qh[i] & 3) << 4) - 32);
-			for (int i = 0; i < 32; i++) q[i + 32] = (uint8_t)(((ql[i + 32] & 15) | (qh[i] >> 2 & 3) << 4) - 32);
+			for (int i = 0; i < 32; i++)
+				q[i + 32] = (uint8_t)(((ql[i + 32] & 15) | (qh[i] >> 2 & 3) << 4) - 32);
 			for (int i = 0; i < 32; i++) q[i + 64] = (uint8_t)((ql[i] >> 4 | (qh[i] >> 4 & 3) << 4) - 32);
 			for (int i = 0; i < 32; i++) q[i + 96] = (uint8_t)((ql[i + 32] >> 4 | (qh[i] >> 6) << 4) - 32);
 			for (int g = 0; g < 8; g++)

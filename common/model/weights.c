@@ -13,7 +13,10 @@
 const char *kf_weights_path(const kf_weights *w) { return w->path; }
 const kf_arch *kf_weights_arch(const kf_weights *w) { return &w->arch; }
 int kf_weights_count(const kf_weights *w) { return w->n; }
-const kf_tensor *kf_weights_at(const kf_weights *w, int i) { return i < 0 || i >= w->n ? NULL : &w->tensor[i]; }
+const kf_tensor *kf_weights_at(const kf_weights *w, int i)
+{
+	return i < 0 || i >= w->n ? NULL : &w->tensor[i];
+}
 
 struct named { const char *name; int index; };
 
@@ -62,12 +65,14 @@ static void gguf_name(const kf_arch *a, const char *hf, char out[128])
 			return;
 		}
 		for (size_t i = 0; i < sizeof plain_names / sizeof *plain_names; i++)
-			if (strlen(plain_names[i].hf) == (size_t)(dot - rest) && !strncmp(rest, plain_names[i].hf, (size_t)(dot - rest)))
+			if (strlen(plain_names[i].hf) == (size_t)(dot - rest) &&
+				!strncmp(rest, plain_names[i].hf, (size_t)(dot - rest)))
 				snprintf(out, 128, "blk.%d.%s%s", l, plain_names[i].gguf, dot);
 		return;
 	}
 	for (size_t i = 0; i < sizeof top_names / sizeof *top_names; i++)
-		if (strlen(top_names[i].hf) == (size_t)(dot - hf) && !strncmp(hf, top_names[i].hf, (size_t)(dot - hf)))
+		if (strlen(top_names[i].hf) == (size_t)(dot - hf) &&
+			!strncmp(hf, top_names[i].hf, (size_t)(dot - hf)))
 			snprintf(out, 128, "%s%s", top_names[i].gguf, dot);
 }
 
@@ -81,7 +86,8 @@ static bool ends_with(const char *s, const char *tail)
 }
 
 /* Find the tensor that the file calls `name`; sets *out (name and transforms aside) and *file. */
-static kf_status source_find(const kf_weights *w, const char *name, kf_tensor *out, const char **file, kf_err *err)
+static kf_status source_find(
+	const kf_weights *w, const char *name, kf_tensor *out, const char **file, kf_err *err)
 {
 	kf_status rc;
 
@@ -101,13 +107,16 @@ static kf_status source_find(const kf_weights *w, const char *name, kf_tensor *o
 	return KF_OK;
 }
 
-static kf_status check_shape(const char *file, const char *name, const kf_tensor *t, uint64_t rows, uint64_t cols, kf_err *err)
+static kf_status check_shape(
+	const char *file, const char *name, const kf_tensor *t, uint64_t rows, uint64_t cols, kf_err *err)
 {
 	int n_dims = rows == 1 ? 1 : 2;
 
 	if (t->rows == rows && t->cols == cols && t->n_dims == n_dims) return KF_OK;
-	return kf_fail(err, KF_EDATA, "%s: tensor %s is %" PRIu64 " x %" PRIu64 ", where the model's configuration needs %" PRIu64
-		" x %" PRIu64, file, name, t->rows, t->cols, rows, cols);
+	return kf_fail(err, KF_EDATA,
+		"%s: tensor %s is %" PRIu64 " x %" PRIu64 ", where the model's configuration needs %" PRIu64
+		" x %" PRIu64,
+		file, name, t->rows, t->cols, rows, cols);
 }
 
 /* GGUF's llama rotates neighbours, Hugging Face halves: its q and k rows are stored in another order. */
@@ -128,7 +137,8 @@ static kf_status collect(kf_weights *w, kf_err *err)
 
 	w->tensor = KF_ARENA_NEW(&w->arena, kf_tensor, (size_t)n);
 	w->by_name = KF_ARENA_NEW(&w->arena, struct named, (size_t)n);
-	if (!w->tensor || !w->by_name) return kf_fail(err, KF_ENOMEM, "%s: no memory for its table of tensors", w->path);
+	if (!w->tensor || !w->by_name)
+		return kf_fail(err, KF_ENOMEM, "%s: no memory for its table of tensors", w->path);
 	for (int i = 0; i < n; i++) {
 		kf_tensor *t = &w->tensor[i];
 		char *copy;
@@ -160,7 +170,8 @@ static bool harmless(const kf_weights *w, const char *name)
 	if (w->gguf) return !strcmp(name, "rope_freqs.weight"); /* read by kf_arch_from_gguf */
 	if (ends_with(name, ".rotary_emb.inv_freq")) return true; /* old checkpoints; always recomputed */
 	if (!strcmp(name, "lm_head.weight")) return w->arch.tied;
-	return strncmp(name, "model.", 6) != 0 && strncmp(name, "lm_head.", 8) != 0; /* other heads, on top of the model */
+	return strncmp(name, "model.", 6) != 0 &&
+		strncmp(name, "lm_head.", 8) != 0; /* other heads, on top of the model */
 }
 
 static kf_status check_extra(const kf_weights *w, kf_err *err)
@@ -181,14 +192,16 @@ static kf_status check_extra(const kf_weights *w, kf_err *err)
 	}
 	qsort(sorted, (size_t)w->n, sizeof *sorted, by_name);
 	for (int i = 0; i < n; i++) {
-		const char *name = w->gguf ? kf_gguf_tensor_at(w->gguf, i)->name : kf_safetensors_at(w->st, i)->t.name;
+		const char *name =
+			w->gguf ? kf_gguf_tensor_at(w->gguf, i)->name : kf_safetensors_at(w->st, i)->t.name;
 		struct named key = { name, 0 };
 		if (bsearch(&key, sorted, (size_t)w->n, sizeof key, by_name)) {
 			used++;
 		} else if (!harmless(w, name)) {
-			rc = kf_fail(err, KF_EUNSUPPORTED, "%s: has tensor %s, which a %s model as configured does not use; the model is "
-				"of a kind that is not supported, or its files do not belong together", w->path, name,
-				kf_family_name(w->arch.family));
+			rc = kf_fail(err, KF_EUNSUPPORTED,
+				"%s: has tensor %s, which a %s model as configured does not use; the model is "
+				"of a kind that is not supported, or its files do not belong together",
+				w->path, name, kf_family_name(w->arch.family));
 			goto out;
 		}
 	}
@@ -222,9 +235,12 @@ static kf_status read_config(kf_weights *w, kf_err *err)
 	if ((rc = kf_path_join(path, w->path, "config.json", err)) != KF_OK) return rc;
 	if (!kf_exists(path)) {
 		if (folder_has(w->path, ".gguf"))
-			return kf_fail(err, KF_ENOTFOUND, "%s: has no config.json; to use a GGUF file in it, name the file itself", w->path);
-		return kf_fail(err, KF_ENOTFOUND, "%s: has no config.json; a model is a Hugging Face folder (config.json, "
-			"*.safetensors, tokenizer) or a GGUF file", w->path);
+			return kf_fail(err, KF_ENOTFOUND,
+				"%s: has no config.json; to use a GGUF file in it, name the file itself", w->path);
+		return kf_fail(err, KF_ENOTFOUND,
+			"%s: has no config.json; a model is a Hugging Face folder (config.json, "
+			"*.safetensors, tokenizer) or a GGUF file",
+			w->path);
 	}
 	if ((rc = kf_file_read(path, MAX_CONFIG, &text, err)) != KF_OK) goto out;
 	if (!(config = json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, &je))) {
@@ -245,8 +261,10 @@ static kf_status open_folder(kf_weights *w, kf_err *err)
 	if ((rc = read_config(w, err)) != KF_OK) return rc;
 	rc = kf_safetensors_open_dir(w->path, &w->st, err);
 	if (rc == KF_ENOTFOUND && folder_has(w->path, ".bin"))
-		return kf_fail(err, KF_EUNSUPPORTED, "%s: has its weights in *.bin files, which are pickles; kfuse reads safetensors: "
-			"load it with transformers and save it again", w->path);
+		return kf_fail(err, KF_EUNSUPPORTED,
+			"%s: has its weights in *.bin files, which are pickles; kfuse reads safetensors: "
+			"load it with transformers and save it again",
+			w->path);
 	return rc;
 }
 
@@ -255,8 +273,8 @@ static kf_status open_file(kf_weights *w, kf_err *err)
 	kf_status rc;
 
 	if (ends_with(w->path, ".safetensors"))
-		return kf_fail(err, KF_EINVAL, "%s: a safetensors file alone is no model; name its folder, which has config.json too",
-			w->path);
+		return kf_fail(err, KF_EINVAL,
+			"%s: a safetensors file alone is no model; name its folder, which has config.json too", w->path);
 	if ((rc = kf_gguf_open(w->path, &w->gguf, err)) != KF_OK) return rc;
 	return kf_arch_from_gguf(w->gguf, &w->arch, err);
 }
@@ -267,8 +285,9 @@ static kf_status check_vocab(const kf_weights *w, kf_err *err)
 	const kf_gguf_entry *e = w->gguf ? kf_gguf_find(w->gguf, "tokenizer.ggml.tokens") : NULL;
 
 	if (e && e->type == KF_GGUF_ARRAY && e->n > (uint64_t)w->arch.V)
-		return kf_fail(err, KF_EMISMATCH, "%s: its tokenizer has %" PRIu64 " tokens, but its embedding has only %d rows",
-			w->path, e->n, w->arch.V);
+		return kf_fail(err, KF_EMISMATCH,
+			"%s: its tokenizer has %" PRIu64 " tokens, but its embedding has only %d rows", w->path, e->n,
+			w->arch.V);
 	return KF_OK;
 }
 
@@ -279,7 +298,8 @@ kf_status kf_weights_open(const char *path, kf_weights **out, kf_err *err)
 
 	*out = NULL;
 	if (!kf_exists(path))
-		return kf_fail(err, KF_ENOTFOUND, "%s: no such model; it must be a Hugging Face folder or a GGUF file", path);
+		return kf_fail(
+			err, KF_ENOTFOUND, "%s: no such model; it must be a Hugging Face folder or a GGUF file", path);
 	w = kf_zalloc(1, sizeof *w);
 	if (!w || !(w->path = kf_strdup(path))) {
 		kf_free(w);
@@ -287,7 +307,9 @@ kf_status kf_weights_open(const char *path, kf_weights **out, kf_err *err)
 	}
 	kf_arena_init(&w->arena);
 	if ((rc = kf_is_dir(path) ? open_folder(w, err) : open_file(w, err)) != KF_OK) goto fail;
-	if ((rc = collect(w, err)) != KF_OK || (rc = check_extra(w, err)) != KF_OK || (rc = check_vocab(w, err)) != KF_OK) goto fail;
+	if ((rc = collect(w, err)) != KF_OK || (rc = check_extra(w, err)) != KF_OK ||
+		(rc = check_vocab(w, err)) != KF_OK)
+		goto fail;
 	*out = w;
 	return KF_OK;
 
@@ -321,8 +343,8 @@ static void put_rope(kf_buf *b, const kf_rope *r)
 /* All of the descriptor that decides what is computed; bos and eos do not. */
 static void put_arch(kf_buf *b, const kf_arch *a)
 {
-	const int32_t ints[] = { (int32_t)a->family, a->L, a->C, a->H, a->G, a->D, a->F, a->V, a->context, a->post_norms, a->qk_norm,
-		a->qkv_bias, a->o_bias, a->mlp_bias, a->tied, (int32_t)a->act, a->window };
+	const int32_t ints[] = { (int32_t)a->family, a->L, a->C, a->H, a->G, a->D, a->F, a->V, a->context,
+		a->post_norms, a->qk_norm, a->qkv_bias, a->o_bias, a->mlp_bias, a->tied, (int32_t)a->act, a->window };
 
 	for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) kf_buf_u32(b, (uint32_t)ints[i]);
 	kf_buf_f32(b, a->norm_eps);

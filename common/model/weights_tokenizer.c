@@ -18,8 +18,8 @@ kf_status kf_weights_tokenizer(const kf_weights *w, kf_tokenizer **out, kf_err *
 	}
 	kf_arena_release(&arena);
 	if (rc == KF_OK && kf_tokenizer_size(*out) > w->arch.V) {
-		rc = kf_fail(err, KF_EMISMATCH, "%s: its tokenizer has %d ids, but its embedding has only %d rows", w->path,
-			kf_tokenizer_size(*out), w->arch.V);
+		rc = kf_fail(err, KF_EMISMATCH, "%s: its tokenizer has %d ids, but its embedding has only %d rows",
+			w->path, kf_tokenizer_size(*out), w->arch.V);
 		kf_tokenizer_free(*out);
 		*out = NULL;
 	}

@@ -71,7 +71,8 @@ static inline void put_strings(gguf_maker *m, const char *key, const char *const
 }
 
 /* rows = 0: a vector. Values are small and random. */
-static inline void put_tensor(gguf_maker *m, kf_rng *r, const char *name, kf_dtype t, uint64_t rows, uint64_t cols)
+static inline void put_tensor(
+	gguf_maker *m, kf_rng *r, const char *name, kf_dtype t, uint64_t rows, uint64_t cols)
 {
 	size_t bytes = kf_dtype_row_bytes(t, cols) * (rows ? rows : 1);
 

@@ -2,11 +2,13 @@
 
 #include <math.h>
 
-#define LLAMA "\"model_type\":\"llama\",\"hidden_size\":32,\"intermediate_size\":64,\"num_hidden_layers\":2," \
+#define LLAMA                                                                                                \
+	"\"model_type\":\"llama\",\"hidden_size\":32,\"intermediate_size\":64,\"num_hidden_layers\":2,"          \
 	"\"num_attention_heads\":4,\"vocab_size\":40"
 #define QWEN "\"model_type\":\"qwen2\",\"hidden_size\":32,\"intermediate_size\":64,\"num_hidden_layers\":4," \
 	"\"num_attention_heads\":4,\"num_key_value_heads\":2,\"vocab_size\":40"
-#define GEMMA "\"model_type\":\"gemma3_text\",\"hidden_size\":32,\"intermediate_size\":64,\"num_hidden_layers\":7," \
+#define GEMMA                                                                                                \
+	"\"model_type\":\"gemma3_text\",\"hidden_size\":32,\"intermediate_size\":64,\"num_hidden_layers\":7,"    \
 	"\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":16,\"vocab_size\":40"
 
 static kf_status parse(const char *text, kf_arch *a, kf_err *err)
@@ -36,18 +38,24 @@ static void test_defaults(void **state)
 	(void)state;
 
 	assert_int_equal(a.family, KF_FAMILY_LLAMA);
-	assert_true(a.L == 2 && a.C == 32 && a.H == 4 && a.G == 4 && a.D == 8 && a.F == 64 && a.V == 40 && a.context == 2048);
-	assert_true(!a.tied && !a.qkv_bias && !a.o_bias && !a.mlp_bias && !a.norm_plus_one && !a.qk_norm && !a.post_norms);
-	assert_true(a.norm_eps == 1e-6f && a.rope.base == 10000 && a.rope.kind == KF_ROPE_PLAIN && a.act == KF_ACT_SILU);
+	assert_true(a.L == 2 && a.C == 32 && a.H == 4 && a.G == 4 && a.D == 8 && a.F == 64 && a.V == 40 &&
+		a.context == 2048);
+	assert_true(!a.tied && !a.qkv_bias && !a.o_bias && !a.mlp_bias && !a.norm_plus_one && !a.qk_norm &&
+		!a.post_norms);
+	assert_true(
+		a.norm_eps == 1e-6f && a.rope.base == 10000 && a.rope.kind == KF_ROPE_PLAIN && a.act == KF_ACT_SILU);
 	assert_true(a.embed_scale == 1 && a.attn_scale == (float)(1 / sqrt(8)) && a.window == 0);
 	assert_true(a.bos == 1 && a.eos == 2);
 
 	a = good("{" QWEN "}");
-	assert_true(a.G == 2 && a.qkv_bias && !a.o_bias && !a.tied && a.window == 0 && a.context == 32768 && a.bos == -1);
+	assert_true(
+		a.G == 2 && a.qkv_bias && !a.o_bias && !a.tied && a.window == 0 && a.context == 32768 && a.bos == -1);
 
 	a = good("{" GEMMA ",\"sliding_window\":16}");
-	assert_true(a.tied && a.norm_plus_one && a.qk_norm && a.post_norms && a.act == KF_ACT_GELU_TANH && a.D == 16);
-	assert_true(a.rope.base == 1000000 && a.rope_local.base == 10000 && a.attn_scale == 1 / 16.0f && a.window == 16);
+	assert_true(
+		a.tied && a.norm_plus_one && a.qk_norm && a.post_norms && a.act == KF_ACT_GELU_TANH && a.D == 16);
+	assert_true(
+		a.rope.base == 1000000 && a.rope_local.base == 10000 && a.attn_scale == 1 / 16.0f && a.window == 16);
 	assert_true(a.embed_scale == (float)sqrt(32.0));
 	for (int l = 0; l < 7; l++) assert_int_equal(a.windowed[l], l != 5);
 }
@@ -57,25 +65,35 @@ static void test_options(void **state)
 	kf_arch a;
 	(void)state;
 
-	a = good("{" LLAMA ",\"num_key_value_heads\":null,\"attention_bias\":true,\"mlp_bias\":true,\"head_dim\":10,"
-		"\"tie_word_embeddings\":true,\"eos_token_id\":[5,6],\"bos_token_id\":null,\"rope_scaling\":{\"type\":\"linear\",\"factor\":4}}");
-	assert_true(a.G == 4 && a.qkv_bias && a.o_bias && a.mlp_bias && a.D == 10 && a.tied && a.eos == 5 && a.bos == -1);
+	a = good(
+		"{" LLAMA ",\"num_key_value_heads\":null,\"attention_bias\":true,\"mlp_bias\":true,\"head_dim\":10,"
+		"\"tie_word_embeddings\":true,\"eos_token_id\":[5,6],\"bos_token_id\":null,\"rope_scaling\":{"
+		"\"type\":\"linear\",\"factor\":4}}");
+	assert_true(
+		a.G == 4 && a.qkv_bias && a.o_bias && a.mlp_bias && a.D == 10 && a.tied && a.eos == 5 && a.bos == -1);
 	assert_true(a.rope.kind == KF_ROPE_LINEAR && a.rope.factor == 4 && a.rope_local.factor == 4);
-	a = good("{" LLAMA ",\"rope_theta\":500000,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,"
-		"\"high_freq_factor\":4,\"original_max_position_embeddings\":8192}}");
-	assert_true(a.rope.kind == KF_ROPE_LLAMA3 && a.rope.low_freq == 1 && a.rope.high_freq == 4 && a.rope.original_context == 8192);
+	a = good("{" LLAMA ",\"rope_theta\":500000,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_"
+					   "freq_factor\":1,"
+			 "\"high_freq_factor\":4,\"original_max_position_embeddings\":8192}}");
+	assert_true(a.rope.kind == KF_ROPE_LLAMA3 && a.rope.low_freq == 1 && a.rope.high_freq == 4 &&
+		a.rope.original_context == 8192);
 	a = good("{" LLAMA ",\"rope_parameters\":{\"rope_theta\":123.0,\"rope_type\":\"default\"}}");
 	assert_true(a.rope.base == 123 && a.rope.kind == KF_ROPE_PLAIN);
 	a = good("{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":9,\"max_window_layers\":3}");
 	assert_true(a.window == 9 && !a.windowed[2] && a.windowed[3]);
 	a = good("{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":9,\"max_window_layers\":28}");
 	assert_true(a.window == 0);
-	a = good("{" GEMMA ",\"sliding_window_pattern\":2,\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":8},\"query_pre_attn_scalar\":168}");
-	assert_true(a.windowed[0] && !a.windowed[1] && a.rope.factor == 8 && a.rope_local.kind == KF_ROPE_PLAIN && a.window == 4096);
+	a = good("{" GEMMA ",\"sliding_window_pattern\":2,\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":"
+					   "8},\"query_pre_attn_scalar\":168}");
+	assert_true(a.windowed[0] && !a.windowed[1] && a.rope.factor == 8 && a.rope_local.kind == KF_ROPE_PLAIN &&
+		a.window == 4096);
 	assert_true(a.attn_scale == (float)(1 / sqrt(168)));
-	a = good("{" GEMMA ",\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"linear\",\"factor\":8,\"rope_theta\":7e5},"
+	a = good(
+		"{" GEMMA
+		",\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"linear\",\"factor\":8,\"rope_theta\":7e5},"
 		"\"sliding_attention\":{\"rope_type\":\"default\",\"rope_theta\":5000}}}");
-	assert_true(a.rope.base == 700000 && a.rope.factor == 8 && a.rope_local.base == 5000 && a.rope_local.kind == KF_ROPE_PLAIN);
+	assert_true(a.rope.base == 700000 && a.rope.factor == 8 && a.rope_local.base == 5000 &&
+		a.rope_local.kind == KF_ROPE_PLAIN);
 	a = good("{\"model_type\":\"gemma3\",\"text_config\":{" GEMMA "}}");
 	assert_int_equal(a.family, KF_FAMILY_GEMMA3);
 }
@@ -125,11 +143,11 @@ static void test_refused(void **state)
 
 static void same(const kf_arch *a, const kf_arch *b)
 {
-	assert_true(a->family == b->family && a->L == b->L && a->C == b->C && a->H == b->H && a->G == b->G && a->D == b->D &&
-		a->F == b->F && a->V == b->V && a->context == b->context);
-	assert_true(a->norm_eps == b->norm_eps && a->norm_plus_one == b->norm_plus_one && a->post_norms == b->post_norms &&
-		a->qk_norm == b->qk_norm && a->qkv_bias == b->qkv_bias && a->o_bias == b->o_bias && a->mlp_bias == b->mlp_bias &&
-		a->tied == b->tied && a->act == b->act);
+	assert_true(a->family == b->family && a->L == b->L && a->C == b->C && a->H == b->H && a->G == b->G &&
+		a->D == b->D && a->F == b->F && a->V == b->V && a->context == b->context);
+	assert_true(a->norm_eps == b->norm_eps && a->norm_plus_one == b->norm_plus_one &&
+		a->post_norms == b->post_norms && a->qk_norm == b->qk_norm && a->qkv_bias == b->qkv_bias &&
+		a->o_bias == b->o_bias && a->mlp_bias == b->mlp_bias && a->tied == b->tied && a->act == b->act);
 	assert_true(a->embed_scale == b->embed_scale && a->attn_scale == b->attn_scale && a->window == b->window);
 	assert_memory_equal(&a->rope, &b->rope, sizeof a->rope);
 	assert_memory_equal(&a->rope_local, &b->rope_local, sizeof a->rope);
@@ -226,9 +244,12 @@ static void test_gguf(void **state)
 		if (from_gguf(&m, &a, &err) != KF_OK) fail_msg("%s", err.text);
 		assert_int_equal(a.family, i);
 		assert_string_equal(kf_family_name(a.family), archs[i]);
-		assert_true(a.L == 2 && a.C == 32 && a.H == 4 && a.G == 2 && a.D == 8 && a.F == 64 && a.V == 40 && a.context == 128);
-		assert_true(a.tied == (i != 1) && a.qkv_bias == (i == 1) && a.norm_eps == 1e-5f && a.rope.base == 50000);
-		assert_true(a.window == (i == 2 ? 16 : 0) && a.windowed[0] == (i == 2) && a.rope_local.base == (i == 2 ? 10000 : 50000));
+		assert_true(a.L == 2 && a.C == 32 && a.H == 4 && a.G == 2 && a.D == 8 && a.F == 64 && a.V == 40 &&
+			a.context == 128);
+		assert_true(
+			a.tied == (i != 1) && a.qkv_bias == (i == 1) && a.norm_eps == 1e-5f && a.rope.base == 50000);
+		assert_true(a.window == (i == 2 ? 16 : 0) && a.windowed[0] == (i == 2) &&
+			a.rope_local.base == (i == 2 ? 10000 : 50000));
 		assert_true(a.attn_scale == (float)(1 / sqrt(8)) && a.embed_scale == (i == 2 ? (float)sqrt(32) : 1));
 	}
 }
@@ -260,7 +281,8 @@ static void test_gguf_rope_freqs(void **state)
 			assert_non_null(strstr(err.text, "rope_freqs.weight scales rotary positions in a way"));
 		} else {
 			if (rc != KF_OK) fail_msg("%s", err.text);
-			assert_true(a.rope.kind == KF_ROPE_LLAMA3 && a.rope.factor == 8 && a.rope.original_context == 8192);
+			assert_true(
+				a.rope.kind == KF_ROPE_LLAMA3 && a.rope.factor == 8 && a.rope.original_context == 8192);
 		}
 	}
 }
@@ -288,7 +310,8 @@ static void test_gguf_refused(void **state)
 	for (int i = 0; i < N_G; i++) {
 		gguf_maker m = { 0 };
 		kf_rng_seed(&r, 1);
-		if (i == G_NO_BLOCKS || i == G_ARCH) put_string(&m, "general.architecture", i == G_ARCH ? "mamba" : "llama");
+		if (i == G_NO_BLOCKS || i == G_ARCH)
+			put_string(&m, "general.architecture", i == G_ARCH ? "mamba" : "llama");
 		else put_model(&m, &r, "llama", KF_F32);
 		if (i == G_UNKNOWN_KEY) put_f32(&m, "llama.logit_scale", 2);
 		if (i == G_EXPERTS) put_u32(&m, "llama.expert_count", 8);
@@ -298,7 +321,8 @@ static void test_gguf_refused(void **state)
 		if (i == G_WINDOW) put_u32(&m, "llama.attention.sliding_window", 64);
 		if (i == G_CAUSAL) put_bool(&m, "llama.attention.causal", false);
 		kf_status rc = from_gguf(&m, &a, &err);
-		if (rc != want[i].rc || !strstr(err.text, want[i].text)) fail_msg("case %d: %d, \"%s\"", i, rc, rc ? err.text : "");
+		if (rc != want[i].rc || !strstr(err.text, want[i].text))
+			fail_msg("case %d: %d, \"%s\"", i, rc, rc ? err.text : "");
 	}
 }
 

@@ -167,11 +167,34 @@ static void test_vocab(void **state)
 
 /* ---- bad files, each with its message ---- */
 
-enum { BAD_MAGIC, BAD_VERSION1, BAD_ENDIAN, BAD_TENSOR_COUNT, BAD_ENTRY_COUNT, BAD_TYPE, BAD_ARRAY, BAD_NESTED, BAD_TWICE,
-	BAD_TENSOR_TWICE, BAD_TENSOR_TYPE, BAD_BLOCK, BAD_DIMS, BAD_OVERFLOW, BAD_RANGE, BAD_OVERLAP, BAD_OFFSET, BAD_ALIGN,
-	BAD_SPLIT, BAD_ZERO, BAD_NAME, BAD_3D, N_BAD };
+enum {
+	BAD_MAGIC,
+	BAD_VERSION1,
+	BAD_ENDIAN,
+	BAD_TENSOR_COUNT,
+	BAD_ENTRY_COUNT,
+	BAD_TYPE,
+	BAD_ARRAY,
+	BAD_NESTED,
+	BAD_TWICE,
+	BAD_TENSOR_TWICE,
+	BAD_TENSOR_TYPE,
+	BAD_BLOCK,
+	BAD_DIMS,
+	BAD_OVERFLOW,
+	BAD_RANGE,
+	BAD_OVERLAP,
+	BAD_OFFSET,
+	BAD_ALIGN,
+	BAD_SPLIT,
+	BAD_ZERO,
+	BAD_NAME,
+	BAD_3D,
+	N_BAD
+};
 
-static const struct { kf_status rc; const char *text; } expected[N_BAD] = {
+static const struct { kf_status rc; const char *text;
+} expected[N_BAD] = {
 	[BAD_MAGIC] = { KF_EDATA, "b.gguf is no GGUF file: it does not begin with \"GGUF\"" },
 	[BAD_VERSION1] = { KF_EUNSUPPORTED, "b.gguf has GGUF version 1; kfuse reads versions 2 and 3" },
 	[BAD_ENDIAN] = { KF_EUNSUPPORTED, "b.gguf is a big-endian GGUF file, which kfuse does not read" },
@@ -185,7 +208,8 @@ static const struct { kf_status rc; const char *text; } expected[N_BAD] = {
 	[BAD_TENSOR_TYPE] = { KF_EUNSUPPORTED, "tensor t has type 23 (IQ4_XS), which kfuse does not read" },
 	[BAD_BLOCK] = { KF_EDATA, "tensor t has rows of 100 elements, no whole number of Q8_0 blocks of 32" },
 	[BAD_DIMS] = { KF_EDATA, "tensor t has 77 dimensions, not 1 to 4" },
-	[BAD_OVERFLOW] = { KF_EDATA, "tensor t says it has 4611686018427387904 x 8 elements, more than any file holds" },
+	[BAD_OVERFLOW] = { KF_EDATA,
+		"tensor t says it has 4611686018427387904 x 8 elements, more than any file holds" },
 	[BAD_RANGE] = { KF_EDATA, "the data of tensor t (400 bytes at offset 0) runs past the end of the file" },
 	[BAD_OVERLAP] = { KF_EDATA, "the data of tensors t and u overlap" },
 	[BAD_OFFSET] = { KF_EDATA, "tensor t begins at offset 8, no multiple of the alignment 32" },
@@ -196,7 +220,8 @@ static const struct { kf_status rc; const char *text; } expected[N_BAD] = {
 	[BAD_3D] = { KF_EUNSUPPORTED, "tensor t has more than two dimensions" },
 };
 
-static void put_info(gguf_maker *m, const char *name, uint32_t n_dims, uint64_t a, uint64_t b, uint32_t type, uint64_t offset)
+static void put_info(
+	gguf_maker *m, const char *name, uint32_t n_dims, uint64_t a, uint64_t b, uint32_t type, uint64_t offset)
 {
 	put_name(&m->info, name);
 	kf_buf_u32(&m->info, n_dims);
@@ -227,13 +252,15 @@ static void test_bad(void **state)
 		if (bad == BAD_SPLIT) put_u32(&m, "split.count", 3);
 		if (bad == BAD_NAME) put_u32(&m, "a\nb", 3);
 		for (int i = 0; i < 2 && bad == BAD_TWICE; i++) put_u32(&m, "x", 1);
-		for (int i = 0; i < 2 && bad == BAD_TENSOR_TWICE; i++) put_info(&m, "t", 1, 8, 0, KF_F32, 32 * (uint64_t)i);
+		for (int i = 0; i < 2 && bad == BAD_TENSOR_TWICE; i++)
+			put_info(&m, "t", 1, 8, 0, KF_F32, 32 * (uint64_t)i);
 		if (bad == BAD_TENSOR_TYPE) put_info(&m, "t", 1, 256, 0, 23, 0);
 		if (bad == BAD_BLOCK) put_info(&m, "t", 1, 100, 0, KF_Q8_0, 0);
 		if (bad == BAD_DIMS) put_info(&m, "t", 77, 8, 8, KF_F32, 0);
 		if (bad == BAD_OVERFLOW) put_info(&m, "t", 2, 8, UINT64_C(1) << 62, KF_F32, 0);
 		if (bad == BAD_RANGE) put_info(&m, "t", 1, 100, 0, KF_F32, 0);
-		if (bad == BAD_OVERLAP) put_info(&m, "t", 1, 16, 0, KF_F32, 0), put_info(&m, "u", 1, 16, 0, KF_F32, 32);
+		if (bad == BAD_OVERLAP)
+			put_info(&m, "t", 1, 16, 0, KF_F32, 0), put_info(&m, "u", 1, 16, 0, KF_F32, 32);
 		if (bad == BAD_OFFSET) put_info(&m, "t", 1, 8, 0, KF_F32, 8);
 		if (bad == BAD_ZERO) put_info(&m, "t", 2, 8, 0, KF_F32, 0);
 		if (bad == BAD_3D) put_info(&m, "t", 3, 2, 2, KF_F32, 0);
@@ -245,7 +272,8 @@ static void test_bad(void **state)
 
 		kf_status rc = kf_gguf_open_memory(file.data, file.len, "b.gguf", &g, &err);
 		if (rc != expected[bad].rc || !strstr(err.text, expected[bad].text))
-			fail_msg("case %d: status %d, \"%s\", expected \"%s\"", bad, rc, rc ? err.text : "", expected[bad].text);
+			fail_msg("case %d: status %d, \"%s\", expected \"%s\"", bad, rc, rc ? err.text : "",
+				expected[bad].text);
 		assert_null(g);
 		rc = open_copy(file.data, file.len, &block, &g, &err);
 		assert_int_equal(rc, expected[bad].rc);
@@ -267,7 +295,8 @@ static void test_truncated(void **state)
 		kf_gguf *g;
 		kf_err err;
 		uint8_t *block;
-		if (open_copy(file.data, n, &block, &g, &err) == KF_OK) fail_msg("opened after %zu of %zu bytes", n, file.len);
+		if (open_copy(file.data, n, &block, &g, &err) == KF_OK)
+			fail_msg("opened after %zu of %zu bytes", n, file.len);
 		assert_true(strlen(err.text) > 10);
 		free(block);
 	}

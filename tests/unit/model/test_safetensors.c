@@ -107,7 +107,8 @@ static void test_damage(void **state)
 		kf_safetensors *s;
 		kf_err err;
 		uint8_t *block;
-		if (open_copy(f.data, n, &block, &s, &err) == KF_OK) fail_msg("opened after %zu of %zu bytes", n, f.len);
+		if (open_copy(f.data, n, &block, &s, &err) == KF_OK)
+			fail_msg("opened after %zu of %zu bytes", n, f.len);
 		free(block);
 	}
 	kf_rng_seed(&r, 17);
@@ -124,7 +125,8 @@ static void test_damage(void **state)
 			for (int k = 0; k < kf_safetensors_count(s); k++) {
 				const kf_st_tensor *t = kf_safetensors_at(s, k);
 				if (kf_safetensors_check(s, t, &err) != KF_OK) continue;
-				for (size_t b = 0; b < kf_dtype_row_bytes(t->t.dtype, t->t.cols) * t->t.rows; b++) sum += t->t.data[b];
+				for (size_t b = 0; b < kf_dtype_row_bytes(t->t.dtype, t->t.cols) * t->t.rows; b++)
+					sum += t->t.data[b];
 			}
 			assert_true(sum < 1000000);
 			kf_safetensors_close(s);
@@ -145,7 +147,10 @@ static void put_file(const char *dir, const char *name, const void *data, size_t
 	write_bytes(path, data, n);
 }
 
-static void put_index(const char *dir, const char *text) { put_file(dir, "model.safetensors.index.json", text, strlen(text)); }
+static void put_index(const char *dir, const char *text)
+{
+	put_file(dir, "model.safetensors.index.json", text, strlen(text));
+}
 
 static void test_index(void **state)
 {
@@ -180,7 +185,8 @@ static void test_index(void **state)
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		put_index(dir, bad[i].index);
 		kf_status rc = kf_safetensors_open_dir(dir, &s, &err);
-		if (rc == KF_OK || !strstr(err.text, bad[i].text)) fail_msg("%s: status %d, \"%s\"", bad[i].index, rc, rc ? err.text : "");
+		if (rc == KF_OK || !strstr(err.text, bad[i].text))
+			fail_msg("%s: status %d, \"%s\"", bad[i].index, rc, rc ? err.text : "");
 	}
 	snprintf(cmd, sizeof cmd, "rm -r %s", dir);
 	assert_int_equal(system(cmd), 0);
@@ -190,7 +196,10 @@ static void test_index(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_read), cmocka_unit_test(test_bad), cmocka_unit_test(test_damage), cmocka_unit_test(test_index),
+		cmocka_unit_test(test_read),
+		cmocka_unit_test(test_bad),
+		cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_index),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

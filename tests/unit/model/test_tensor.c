@@ -46,7 +46,8 @@ static void test_fixtures(void **state)
 			float w, v = kf_block_value(t, raw + i / block * (bytes / (n / block)), (int)(i % block));
 			memcpy(&w, want + 4 * i, 4);
 			if (bits(v) != bits(w) || bits(fast[i]) != bits(w))
-				fail_msg("%s element %u: definition %a, fast %a, gguf %a", kf_dtype_name(t), i, v, fast[i], w);
+				fail_msg(
+					"%s element %u: definition %a, fast %a, gguf %a", kf_dtype_name(t), i, v, fast[i], w);
 		}
 		free(fast);
 		seen++;
@@ -187,7 +188,9 @@ static void test_unpack(void **state)
 	float *a = malloc(sizeof *a * ROWS * COLS), *b = malloc(sizeof *b * ROWS * COLS);
 	assert_true(in && a && b);
 	for (size_t i = 0; i < row * ROWS; i++) in[i] = (uint8_t)(kf_rng_next(&r) & 0x3f); /* finite scales */
-	kf_tensor t = { .name = "k", .dtype = KF_Q5_0, .rows = ROWS, .cols = COLS, .n_dims = 2, .data = in, .rope_heads = 7 };
+	kf_tensor t = {
+		.name = "k", .dtype = KF_Q5_0, .rows = ROWS, .cols = COLS, .n_dims = 2, .data = in, .rope_heads = 7
+	};
 	kf_tensor_rows(&t, 0, ROWS, a);
 	kf_tensor_unpack(&t, pool, b);
 	assert_memory_equal(a, b, sizeof *a * ROWS * COLS);

@@ -55,7 +55,8 @@ static void expect(const char *path, kf_status want, const char *text)
 	kf_err err;
 	kf_status rc = kf_weights_open(path, &w, &err);
 
-	if (rc != want || !strstr(err.text, text)) fail_msg("status %d, \"%s\", expected \"%s\"", rc, rc ? err.text : "", text);
+	if (rc != want || !strstr(err.text, text))
+		fail_msg("status %d, \"%s\", expected \"%s\"", rc, rc ? err.text : "", text);
 	assert_null(w);
 }
 
@@ -158,13 +159,15 @@ static void test_missing(void **state)
 	kf_rng_seed(&r, 3);
 	put_model(&m, &r, "llama", KF_F32);
 	put_tensor(&m, &r, "blk.0.attn_q_norm.weight", KF_F32, 0, 8);
-	expect(write_gguf(&m), KF_EUNSUPPORTED, "has tensor blk.0.attn_q_norm.weight, which a llama model as configured");
+	expect(write_gguf(&m), KF_EUNSUPPORTED,
+		"has tensor blk.0.attn_q_norm.weight, which a llama model as configured");
 	put_model(&m, &r, "llama", KF_F32);
 	put_vocab(&m, "gpt2", 41);
 	expect(write_gguf(&m), KF_EMISMATCH, "its tokenizer has 41 tokens, but its embedding has only 40 rows");
 	put_model(&m, &r, "llama", KF_F32);
 	put_tensor(&m, &r, "output.weight", KF_F32, 39, 32);
-	expect(write_gguf(&m), KF_EDATA, "tensor output.weight is 39 x 32, where the model's configuration needs 40 x 32");
+	expect(write_gguf(&m), KF_EDATA,
+		"tensor output.weight is 39 x 32, where the model's configuration needs 40 x 32");
 	put_string(&m, "general.architecture", "qwen2");
 	put_tensor(&m, &r, "token_embd.weight", KF_F32, 40, 32);
 	expect(write_gguf(&m), KF_EDATA, "lacks the metadata entry qwen2.block_count");
@@ -172,8 +175,10 @@ static void test_missing(void **state)
 
 /* ---- folders ---- */
 
-#define CONFIG "{\"model_type\":\"gemma3_text\",\"hidden_size\":4,\"intermediate_size\":4,\"num_hidden_layers\":1," \
-	"\"num_attention_heads\":1,\"num_key_value_heads\":1,\"head_dim\":4,\"vocab_size\":3,\"sliding_window\":8%s}"
+#define CONFIG                                                                                               \
+	"{\"model_type\":\"gemma3_text\",\"hidden_size\":4,\"intermediate_size\":4,\"num_hidden_layers\":1,"     \
+	"\"num_attention_heads\":1,\"num_key_value_heads\":1,\"head_dim\":4,\"vocab_size\":3,\"sliding_"         \
+	"window\":8%s}"
 
 /* A folder with every tensor of the configuration, of zeros, but `skip`; and the extra one. */
 static const char *make_folder(const char *more_config, const char *skip, const char *extra)
@@ -200,7 +205,8 @@ static const char *make_folder(const char *more_config, const char *skip, const 
 		kf_arch_tensor(&a, i == n ? 0 : i, name, &rows, &cols);
 		if (i == n) snprintf(name, sizeof name, "%s", extra);
 		if (skip && !strcmp(name, skip)) continue;
-		json_t *shape = rows == 1 ? json_pack("[I]", (json_int_t)cols) : json_pack("[I, I]", (json_int_t)rows, (json_int_t)cols);
+		json_t *shape = rows == 1 ? json_pack("[I]", (json_int_t)cols)
+								  : json_pack("[I, I]", (json_int_t)rows, (json_int_t)cols);
 		json_object_set_new(h, name, json_pack("{s:s, s:o, s:[I, I]}", "dtype", "BF16", "shape", shape,
 			"data_offsets", (json_int_t)at, (json_int_t)(at + 2 * rows * cols)));
 		at += 2 * rows * cols;
@@ -234,12 +240,14 @@ static void test_folder(void **state)
 	kf_weights_close(open_good(make_folder("", NULL, "lm_head.weight")));                /* tied: ignored */
 	kf_weights_close(open_good(make_folder("", NULL, "v_head.weight")));
 	kf_weights_close(open_good(make_folder(",\"tie_word_embeddings\":false", NULL, NULL)));
-	expect(make_folder(",\"tie_word_embeddings\":false", "lm_head.weight", NULL), KF_EDATA, "lacks tensor lm_head.weight");
+	expect(make_folder(",\"tie_word_embeddings\":false", "lm_head.weight", NULL), KF_EDATA,
+		"lacks tensor lm_head.weight");
 	expect(make_folder("", "model.layers.0.mlp.up_proj.weight", NULL), KF_EDATA,
 		"folder: lacks tensor model.layers.0.mlp.up_proj.weight");
 	expect(make_folder("", NULL, "model.layers.0.self_attn.q_proj.bias"), KF_EUNSUPPORTED,
 		"has tensor model.layers.0.self_attn.q_proj.bias, which a gemma3 model as configured does not use");
-	expect(make_folder("", NULL, "model.layers.1.mlp.up_proj.weight"), KF_EUNSUPPORTED, "model.layers.1.mlp.up_proj.weight");
+	expect(make_folder("", NULL, "model.layers.1.mlp.up_proj.weight"), KF_EUNSUPPORTED,
+		"model.layers.1.mlp.up_proj.weight");
 
 	make_folder("", NULL, NULL);
 	write_bytes(in_scratch("folder/config.json"), "{", 1);
@@ -249,7 +257,8 @@ static void test_folder(void **state)
 	write_bytes(in_scratch("folder/pytorch_model.bin"), "", 0);
 	expect(in_scratch("folder"), KF_EUNSUPPORTED, "has its weights in *.bin files, which are pickles");
 	assert_int_equal(unlink(in_scratch("folder/pytorch_model.bin")), 0);
-	expect(in_scratch("folder"), KF_ENOTFOUND, "has neither model.safetensors nor model.safetensors.index.json");
+	expect(
+		in_scratch("folder"), KF_ENOTFOUND, "has neither model.safetensors nor model.safetensors.index.json");
 }
 
 static kf_fp fp_of(const char *path)
@@ -305,7 +314,8 @@ static void test_damage(void **state)
 			float out[64];
 			size_t at = kf_rng_below(&r, file.len);
 			uint8_t old = file.data[at];
-			file.data[at] = kf_rng_below(&r, 2) ? (uint8_t)('0' + kf_rng_below(&r, 10)) : (uint8_t)kf_rng_next(&r);
+			file.data[at] =
+				kf_rng_below(&r, 2) ? (uint8_t)('0' + kf_rng_below(&r, 10)) : (uint8_t)kf_rng_next(&r);
 			write_bytes(in_scratch(name), file.data, file.len);
 			if (kf_weights_open(in_scratch("folder"), &w, &err) == KF_OK) {
 				opened++;
@@ -376,7 +386,11 @@ static void test_real(void **state)
 			kf_weights_close(w);
 			w = NULL;
 			last = spots[i].model;
-			snprintf(path, sizeof path, "%s%s/%s.gguf", dir ? dir : home ? home : "", dir ? "" : "/.cache/kfuse/models", last);
+			snprintf(path, sizeof path, "%s%s/%s.gguf",
+				dir        ? dir
+					: home ? home
+						   : "",
+				dir ? "" : "/.cache/kfuse/models", last);
 			if (kf_exists(path)) {
 				w = open_good(path);
 				check_tables(w);
