@@ -60,8 +60,7 @@ static kf_status get(void *arg, int i, float *out, kf_err *err)
 	return KF_OK;
 }
 
-static kf_status copy(
-	struct source *s, const char *dir, kf_dtype dtype, uint64_t shard, const kf_tokenizer *tok, kf_err *err)
+static kf_status copy(struct source *s, const char *dir, kf_dtype dtype, uint64_t shard, const kf_tokenizer *tok, kf_err *err)
 {
 	int n = kf_weights_count(s->w);
 	kf_out_tensor *t = calloc((size_t)n, sizeof *t);
@@ -194,8 +193,7 @@ static void test_shards(void **state)
 	assert_non_null(index);
 	json_t *map = json_object_get(index, "weight_map");
 	assert_int_equal(json_object_size(map), kf_weights_count(a));
-	assert_true(
-		json_integer_value(json_object_get(json_object_get(index, "metadata"), "total_size")) > 40000);
+	assert_true(json_integer_value(json_object_get(json_object_get(index, "metadata"), "total_size")) > 40000);
 	const char *first = json_string_value(json_object_get(map, "model.embed_tokens.weight"));
 	assert_int_equal(strncmp(first, "model-00001-of-0000", 19), 0);
 	assert_true(stat(in_scratch("sharded/model.safetensors"), &st) < 0);
@@ -253,14 +251,17 @@ static void test_arguments(void **state)
 	kf_err err;
 	(void)state;
 
-	assert_int_equal(
-		kf_hf_write(in_scratch("few"), kf_weights_arch(a), &t, 1, KF_F32, 0, NULL, &err), KF_EINVAL);
+	assert_int_equal(kf_hf_write(in_scratch("few"), kf_weights_arch(a), &t, 1, KF_F32, 0, NULL, &err), KF_EINVAL);
 	assert_non_null(strstr(err.text, "given 1 tensors for a model of"));
 	assert_true(stat(in_scratch("few.partial"), &st) < 0);
 	kf_weights_close(a);
 }
 
-int main(void) { return 42; } \xc3\xa4\xe4\xbd\xa0  \n\t end";
+/* With its tokenizer the folder is a whole model: open it, and the tokenizer encodes as before. */
+static void test_tokenizer(void **state)
+{
+	static const char *const models[] = { "llama-tiny", "llama-untied", "qwen2-tiny", "gemma3-tiny" };
+	static const char text[] = "Hello, world! int main(void) { return 42; } \xc3\xa4\xe4\xbd\xa0  \n\t end";
 	kf_arena arena;
 	(void)state;
 
@@ -279,10 +280,8 @@ int main(void) { return 42; } \xc3\xa4\xe4\xbd\xa0  \n\t end";
 		b = open_good(in_scratch(name));
 		if (kf_weights_tokenizer(b, &t, &err) != KF_OK) fail_msg("%s", err.text);
 		assert_true(kf_fp_equal(kf_tokenizer_fp(s), kf_tokenizer_fp(t)));
-		assert_int_equal(
-			kf_tokenizer_encode(s, (const uint8_t *)text, sizeof text - 1, false, &arena, &x, &err), KF_OK);
-		assert_int_equal(
-			kf_tokenizer_encode(t, (const uint8_t *)text, sizeof text - 1, false, &arena, &y, &err), KF_OK);
+		assert_int_equal(kf_tokenizer_encode(s, (const uint8_t *)text, sizeof text - 1, false, &arena, &x, &err), KF_OK);
+		assert_int_equal(kf_tokenizer_encode(t, (const uint8_t *)text, sizeof text - 1, false, &arena, &y, &err), KF_OK);
 		assert_int_equal(x.n, y.n);
 		assert_memory_equal(x.ids, y.ids, x.n * sizeof *x.ids);
 		kf_tokenizer_free(s);
@@ -297,7 +296,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tiny), cmocka_unit_test(test_from_gguf), cmocka_unit_test(test_shards),
-		cmocka_unit_test(test_atomic), cmocka_unit_test(test_arguments),
+		cmocka_unit_test(test_atomic), cmocka_unit_test(test_arguments), cmocka_unit_test(test_tokenizer),
 	};
 	return cmocka_run_group_tests(tests, make_scratch, drop_scratch);
 }
