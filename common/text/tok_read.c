@@ -37,7 +37,9 @@ static kf_status read_json(const char *dir, const char *name, json_t **out, kf_e
 	if (!kf_exists(path))
 		return KF_OK;
 	if ((rc = kf_file_read(path, FILE_MAX, &b, err)) == KF_OK) {
-		*out = json_loadb((const char *)b.data, b.len, 0, &je);
+		/* transformers writes "no limit" into tokenizer_config.json as 10^30, above any integer */
+		size_t flags = strcmp(name, "tokenizer_config.json") ? 0 : JSON_DECODE_INT_AS_REAL;
+		*out = json_loadb((const char *)b.data, b.len, flags, &je);
 		if (!*out)
 			rc = kf_fail(err, KF_EDATA, "%s: not valid JSON: %s (line %d).", path, je.text, je.line);
 		else if (!json_is_object(*out))
