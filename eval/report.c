@@ -187,7 +187,7 @@ void kf_eval_markdown(const kf_eval_result *r, kf_buf *out)
 {
 	int last = r->n_domains;
 
-	put(out, "Bits per byte on text that was not trained on; lower is better, the best of a column is bold. The mean is\n"
+	put(out, "Bits per byte: lower is better, the best of a column is bold. The mean is\n"
 		"over the domains, unweighted.\n\n");
 	header(r, out, "bits per byte");
 	for (int m = 0; m < r->o->n_models; m++) {
