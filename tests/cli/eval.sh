@@ -1,0 +1,62 @@
+# kf-eval: models run and logits read give the same; error messages.
+. tests/lib.sh
+eval=$BIN/kf-eval
+same() { if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "got: $2" "want: $3"; fi; }
+
+for i in 1 2 3 4 5 6; do
+	printf '{"id": "p%d", "domain": "prose", "text": "%s"}\n' $i "It was the best of times, number $i, it was the worst of times; caf\\u00e9 and na\\u00efve."
+	# Four spaces are one token of gemma3-tiny, and three and one of the others.
+	printf '{"id": "c%d", "domain": "c", "text": "%s"}\n' $i "    return x;\\n}\\nint f$i(int x)\\n{\\n\\treturn x * $i + 1;\\n}\\n"
+done >"$TMP/text.jsonl"
+"$BIN/kf-prepare" --quiet --out "$TMP/corpus" "$TMP/text.jsonl"
+echo '{"text": "Something else."}' | "$BIN/kf-prepare" --quiet --out "$TMP/other" -
+
+models=tests/models
+for m in llama-tiny qwen2-tiny gemma3-tiny; do
+	check "eval: extract $m" "$BIN/kf-extract" --quiet --precision f32 --model $models/$m --corpus "$TMP/corpus" --out "$TMP/$m"
+done
+run=(--model $models/gemma3-tiny --model $models/llama-tiny --model $models/qwen2-tiny --corpus "$TMP/corpus")
+check "eval: run three models" "$eval" "${run[@]}" --report "$TMP/run.json" --markdown "$TMP/run.md"
+check "eval: read three sets" "$eval" --logits "$TMP/gemma3-tiny" --logits "$TMP/llama-tiny" --logits "$TMP/qwen2-tiny" \
+	--report "$TMP/read.json" --markdown "$TMP/read.md"
+check "eval: from one and the other" "$eval" --logits "$TMP/gemma3-tiny" --logits "$TMP/llama-tiny" \
+	--model $models/qwen2-tiny --corpus "$TMP/corpus" --report "$TMP/mixed.json" --markdown "$TMP/mixed.md"
+check_same "eval: run or read, the tables agree" "$TMP/run.md" "$TMP/read.md"
+check_same "eval: mixed, the tables agree" "$TMP/run.md" "$TMP/mixed.md"
+check "eval: one document at a time" "$eval" "${run[@]}" --batch-tokens 1 --markdown "$TMP/small.md"
+check_same "eval: batches do not matter" "$TMP/run.md" "$TMP/small.md"
+check "eval: again" "$eval" "${run[@]}" --report "$TMP/again.json"
+check_same "eval: the same each time" "$TMP/run.json" "$TMP/again.json"
+
+if command -v python3 >/dev/null; then
+	cat >"$TMP/verify.py" <<'CODE'
+import json, sys
+r = json.load(open(sys.argv[1]))
+names = ["gemma3-tiny", "llama-tiny", "qwen2-tiny"]
+assert list(r["bits_per_byte"]) == names and r["documents"] == {"prose": 6, "c": 6}, r
+for v in r["bits_per_byte"].values():
+    assert list(v) == ["prose", "c", "mean"]
+    assert abs(v["mean"] - (v["prose"] + v["c"]) / 2) < 1e-8
+    assert 0.5 < v["mean"] < 20
+assert [(c["a"], c["b"]) for c in r["comparisons"]] == [("llama-tiny", "gemma3-tiny"), ("qwen2-tiny", "gemma3-tiny")]
+for c in r["comparisons"]:
+    for d, v in c["bits_per_byte"].items():
+        want = r["bits_per_byte"][c["a"]][d] - r["bits_per_byte"][c["b"]][d]
+        assert abs(v["difference"] - want) < 1e-7 and v["low"] <= v["difference"] <= v["high"], (d, v, want)
+CODE
+	check "eval: the report adds up" python3 "$TMP/verify.py" "$TMP/run.json"
+else skip "eval: the report adds up" "no python3"; fi
+
+check "eval: names and comparisons" "$eval" --logits "a=$TMP/gemma3-tiny" --logits "b=$TMP/llama-tiny" --compare b,a
+check_fails 1 'nothing to evaluate' "eval: nothing given" "$eval"
+check_fails 1 'needs --corpus' "eval: a model without text" "$eval" --model $models/llama-tiny
+check_fails 1 'another corpus' "eval: another corpus" "$eval" --logits "$TMP/llama-tiny" --corpus "$TMP/other"
+check_fails 1 'two models are called "llama-tiny"' "eval: the same name twice" "$eval" --logits "$TMP/llama-tiny" --logits "$TMP/llama-tiny"
+check_fails 1 'no model called "z"' "eval: comparison of nobody" "$eval" --logits "a=$TMP/llama-tiny" --compare a,z
+check_fails 1 'A,B' "eval: comparison of one" "$eval" --logits "a=$TMP/llama-tiny" --compare a
+check_fails 1 'corpus' "eval: a corpus is no logits set" "$eval" --logits "$TMP/corpus"
+check_fails 1 'nowhere' "eval: missing set" "$eval" --logits "$TMP/nowhere"
+check_fails 2 'unknown option --tasks' "eval: no tasks yet" "$eval" --tasks x
+check "eval: extract without byte path" "$BIN/kf-extract" --quiet --byte-path no --model $models/gemma3-tiny --corpus "$TMP/corpus" --out "$TMP/plain"
+check_fails 1 'without the byte path' "eval: needs the byte path" "$eval" --logits "$TMP/plain" --logits "$TMP/qwen2-tiny"
+check_fails 1 'cannot create' "eval: report in a missing folder" "$eval" --logits "$TMP/llama-tiny" --report "$TMP/no/report.json"

@@ -1,0 +1,81 @@
+# kf-prepare: what it makes of files, folders and standard input; its error messages.
+. tests/lib.sh
+prepare=$BIN/kf-prepare
+docs() { "$BIN/kf-inspect" --json "$1"; }
+
+printf 'first line\nsecond line\n' >"$TMP/a.txt"
+printf '{"id": "x", "text": "one two three", "domain": "d1"}\n{"text": "four"}\n' >"$TMP/b.jsonl"
+check "prepare: text and JSONL" "$prepare" --out "$TMP/c" --domain other "$TMP/a.txt" "$TMP/b.jsonl"
+docs "$TMP/c" >"$TMP/c.json"
+field() { grep -o "\"$1\": *\"\?[^,\"}]*" "$2" | sed 's/^[^:]*: *"\?//' | tr '\n' ' '; }
+same() { if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "got: $2" "want: $3"; fi; }
+same "prepare: numbers" "$(field doc "$TMP/c.json")" "0 1 2 "
+same "prepare: ids" "$(field id "$TMP/c.json")" "$TMP/a.txt x $TMP/b.jsonl:2 "
+same "prepare: domains" "$(field domain "$TMP/c.json")" "other d1 other "
+same "prepare: bytes" "$(field bytes "$TMP/c.json")" "23 13 4 "
+"$prepare" --out "$TMP/c" --domain other "$TMP/a.txt" "$TMP/b.jsonl" >"$TMP/said"
+same "prepare: up to date" "$(cat "$TMP/said")" "$TMP/c: up to date"
+check_fails 1 'doc-bytes' "prepare: refuses other options" "$prepare" --out "$TMP/c" --domain other --doc-bytes 100 "$TMP/a.txt" "$TMP/b.jsonl"
+echo more >>"$TMP/a.txt"
+check_fails 1 'input text differs' "prepare: refuses changed input" "$prepare" --out "$TMP/c" --domain other "$TMP/a.txt" "$TMP/b.jsonl"
+
+# The same documents whatever the number of shards.
+seq 1 3000 >"$TMP/long.txt"
+for n in 1 3 7; do
+	check "prepare: $n shards" "$prepare" --out "$TMP/s$n" --doc-bytes 512 --shards $n "$TMP/long.txt"
+	docs "$TMP/s$n" >"$TMP/s$n.json"
+done
+check_same "prepare: 1 and 3 shards hold the same" "$TMP/s1.json" "$TMP/s3.json"
+check_same "prepare: 1 and 7 shards hold the same" "$TMP/s1.json" "$TMP/s7.json"
+
+# Standard input, NFC.
+printf '{"text": "cafe\\u0301"}' | check "prepare: standard input" "$prepare" --out "$TMP/in" -
+docs "$TMP/in" >"$TMP/in.json"
+same "prepare: NFC by default" "$(field bytes "$TMP/in.json")" "5 "
+same "prepare: id of standard input" "$(field id "$TMP/in.json")" "standard input:1 "
+printf 'cafe\xcc\x81' | check "prepare: not normalised" "$prepare" --out "$TMP/in2" --normalize none -
+docs "$TMP/in2" >"$TMP/in2.json"
+same "prepare: none keeps the bytes" "$(field bytes "$TMP/in2.json")" "6 "
+
+# Splits and choices.
+for i in $(seq 1 200); do echo "{\"id\": \"doc$i\", \"text\": \"text of $i\", \"domain\": \"d$((i % 2))\"}"; done >"$TMP/many.jsonl"
+for s in train valid test; do
+	check "prepare: split $s" "$prepare" --out "$TMP/split-$s" --split $s "$TMP/many.jsonl"
+	docs "$TMP/split-$s" >>"$TMP/split.json"
+done
+field id "$TMP/split.json" | tr ' ' '\n' | sort >"$TMP/ids"
+same "prepare: splits are everything, once" "$(grep -c . "$TMP/ids") $(grep . "$TMP/ids" | uniq | wc -l)" "200 200"
+for n in 5 10; do
+	check "prepare: $n of each domain" "$prepare" --out "$TMP/few$n" --docs-per-domain $n --seed 3 "$TMP/many.jsonl"
+	docs "$TMP/few$n" >"$TMP/few$n.json"
+	field id "$TMP/few$n.json" | tr ' ' '\n' | grep . | sort >"$TMP/few$n.ids"
+done
+same "prepare: so many of each domain" "$(field domain "$TMP/few10.json" | tr ' ' '\n' | grep . | sort | uniq -c | xargs)" "10 d0 10 d1"
+same "prepare: more documents only add to fewer" "$(comm -12 "$TMP/few5.ids" "$TMP/few10.ids" | wc -l)" 10
+
+# Errors.
+bad() { printf "$1" >"$TMP/bad.jsonl"; check_fails 1 "$2" "prepare: $3" "$prepare" --out "$TMP/bad" "$TMP/bad.jsonl"; }
+bad '{"text": "a"}\n{"text": "b"\n' 'bad\.jsonl, line 2: not valid JSON' "JSON cut short"
+bad '{"text": "a"}\n{"id": "b"}\n' 'bad\.jsonl, line 2: the record has no "text"' "no text"
+bad '{"text": "a"}\n\n{"text": " \\n"}\n' 'bad\.jsonl, line 3: the document has no text' "white space only"
+bad '{"text": ""}\n' 'line 1: the document has no text' "empty text"
+bad '{"messages": []}\n' 'chat corpora are not built yet' "messages"
+bad '' 'empty corpus' "empty file"
+check "prepare: nothing is left after an error" test ! -e "$TMP/bad"
+: >"$TMP/empty.txt"
+check_fails 1 'empty\.txt: the document has no text' "prepare: empty text file" "$prepare" --out "$TMP/bad" "$TMP/empty.txt"
+check_fails 1 'nowhere' "prepare: missing file" "$prepare" --out "$TMP/bad" "$TMP/nowhere"
+printf 'a\xff' >"$TMP/latin.txt"
+"$prepare" --out "$TMP/latin" "$TMP/latin.txt" >/dev/null 2>"$TMP/said"
+same "prepare: bytes that are no UTF-8 are kept, with a notice" "$? $(grep -c 'not UTF-8' "$TMP/said")" "0 1"
+check_fails 1 'not valid UTF-8' "prepare: or refused" "$prepare" --out "$TMP/bad" --invalid refuse "$TMP/latin.txt"
+mkdir "$TMP/folder"
+check_fails 1 'empty corpus' "prepare: empty folder" "$prepare" --out "$TMP/bad" "$TMP/folder"
+check_fails 2 'must be from 16' "prepare: documents too small" "$prepare" --out "$TMP/bad" --doc-bytes 3 "$TMP/a.txt"
+check_fails 2 '--out' "prepare: no --out" "$prepare" "$TMP/a.txt"
+check_fails 1 'no input' "prepare: no input" "$prepare" --out "$TMP/bad"
+if [ "$(id -u)" != 0 ]; then
+	mkdir "$TMP/ro"; chmod 555 "$TMP/ro"
+	check_fails 1 'ro' "prepare: read-only folder" "$prepare" --out "$TMP/ro/c" "$TMP/a.txt"
+else skip "prepare: read-only folder" "root may write anywhere"; fi
+check_fails 1 'No space left|cannot' "prepare: no folder can be made" "$prepare" --out /proc/kfuse "$TMP/a.txt"
