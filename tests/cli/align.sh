@@ -1,0 +1,60 @@
+# kf-align over sets of tiny models with three tokenizers.
+. tests/lib.sh
+
+python_text='def f(x):\n    return x + 1\n\n\nfor i in range(10):\n    print(f(i), \"ünïcödé 日本語 🙂\")\n'
+cat >"$TMP/text.jsonl" <<END
+{"id": "a", "domain": "prose", "text": "It is a truth universally acknowledged, that a single man in possession of a good fortune, must be in want of a wife."}
+{"id": "b", "domain": "code", "text": "$python_text"}
+{"id": "c", "domain": "prose", "text": "However little known the feelings   of such a man may be\n\n\non his first entering"}
+{"id": "d", "domain": "hostile", "text": "\u0001\u0007 \u200b\u00a0\u3000 <|im_start|>user<|endoftext|></s> e\u0301\u0323 1234567890"}
+{"id": "e", "domain": "prose", "text": "x"}
+END
+check "a corpus of five documents" "$BIN/kf-prepare" --quiet --out "$TMP/corpus" --shards 2 "$TMP/text.jsonl"
+models="llama-tiny qwen2-tiny gemma3-tiny"
+for m in $models; do
+	check "logits of $m" "$BIN/kf-extract" --quiet --model "tests/models/$m" --corpus "$TMP/corpus" --out "$TMP/$m"
+done
+for s in $models; do
+	for t in $models; do
+		[ "$s" = "$t" ] && continue
+		check "$s to $t" "$BIN/kf-align" --source "$TMP/$s" --target "$TMP/$t" --out "$TMP/$s-$t"
+	done
+done
+
+align() { "$BIN/kf-align" --source "$TMP/llama-tiny" --target "$TMP/gemma3-tiny" "$@"; }
+says() { # REGEX CMD...: succeeds, and standard error matches
+	local regex=$1; shift
+	"$@" 2>"$TMP/.says" && grep -Eq -- "$regex" "$TMP/.says"
+}
+same_shards() { # two sets with the same shards, byte for byte
+	local f
+	for f in "$1"/*; do
+		case $f in */manifest.json) continue ;; esac
+		cmp -s "$f" "$2/${f##*/}" || return 1
+	done
+}
+check "the second time there is nothing to do" says "up to date" align --out "$TMP/llama-tiny-gemma3-tiny"
+check "a report by domain" says "hostile .*coverage" align --out "$TMP/again"
+check "FuseLLM's way" align --out "$TMP/dtw" --method dtw --vocab-map exact
+check "warping through the prefix map" align --out "$TMP/dtw-prefix" --method dtw
+check "another number of threads" align --out "$TMP/threads" --threads 1 --quiet
+check "the same shards whatever the threads" same_shards "$TMP/threads" "$TMP/again"
+check "one part" align --out "$TMP/parts" --shard 1/2 --quiet
+check_fails 1 "parts" "a part is no set" "$BIN/kf-fuse" --target "$TMP/gemma3-tiny" --aligned "$TMP/parts" --out "$TMP/none"
+check "the other part" align --out "$TMP/parts" --shard 0/2 --quiet
+check "parts give the same shards" same_shards "$TMP/parts" "$TMP/again"
+
+check_fails 1 "vocab-map" "byte with the exact map is refused" align --out "$TMP/x" --vocab-map exact
+check_fails 2 "method" "an unknown method" align --out "$TMP/x" --method dtw-chat
+check_fails 2 "out" "no output" align
+check_fails 1 "2/2" "a part that is none" align --out "$TMP/x" --shard 2/2
+check_fails 1 "$TMP/nothing" "a source that is not there" "$BIN/kf-align" --source "$TMP/nothing" --target "$TMP/gemma3-tiny" --out "$TMP/x"
+check_fails 1 "corpus" "a corpus is no logits" "$BIN/kf-align" --source "$TMP/corpus" --target "$TMP/gemma3-tiny" --out "$TMP/x"
+check_fails 1 "source" "a set made from other inputs is kept" "$BIN/kf-align" --source "$TMP/qwen2-tiny" --target "$TMP/gemma3-tiny" --out "$TMP/again"
+check "another corpus" "$BIN/kf-prepare" --quiet --out "$TMP/corpus2" --shards 2 --domain z README.md
+check "its logits" "$BIN/kf-extract" --quiet --model tests/models/qwen2-tiny --corpus "$TMP/corpus2" --out "$TMP/other"
+check_fails 1 "different corpora" "sets of different corpora" "$BIN/kf-align" --source "$TMP/other" --target "$TMP/gemma3-tiny" --out "$TMP/x"
+check "logits without the byte path" "$BIN/kf-extract" --quiet --model tests/models/llama-tiny --corpus "$TMP/corpus" --out "$TMP/bare" --byte-path no
+check_fails 1 "bare.*--byte-path no" "byte needs the byte path" "$BIN/kf-align" --source "$TMP/bare" --target "$TMP/gemma3-tiny" --out "$TMP/x"
+check "warping does not" "$BIN/kf-align" --quiet --source "$TMP/bare" --target "$TMP/gemma3-tiny" --out "$TMP/bare-dtw" --method dtw --vocab-map exact
+check "no set is left of a failure" test ! -e "$TMP/x/manifest.json"
