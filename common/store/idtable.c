@@ -21,53 +21,75 @@ struct counted { uint32_t id, count, number; };
 
 static int by_id(const void *a, const void *b)
 {
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	const struct counted *x = *(struct counted *const *)a, *y = *(struct counted *const *)b;
 
-	return x < y ? -1 : x > y;
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* Open addressing, at most half full; count 0 is an empty place. */
+struct counts { struct counted *t; uint32_t mask, n; };
+
+static struct counted *place_of(const struct counts *c, uint32_t id)
+{
+	uint32_t i = (id * 2654435761u >> 7) & c->mask;
+
+	while (c->t[i].count && c->t[i].id != id) i = (i + 1) & c->mask;
+	return &c->t[i];
+}
+
+static bool grow(struct counts *c)
+{
+	struct counts bigger = { .mask = c->t ? c->mask * 2 + 1 : 4095, .n = c->n };
+
+	if (!(bigger.t = kf_zalloc((size_t)bigger.mask + 1, sizeof *bigger.t))) return false;
+	for (uint32_t i = 0; c->t && i <= c->mask; i++)
+		if (c->t[i].count) *place_of(&bigger, c->t[i].id) = c->t[i];
+	kf_free(c->t);
+	*c = bigger;
+	return true;
 }
 
 kf_status kf_idtable_encode(uint32_t *misses, size_t n, kf_buf *gaps, kf_buf *classes, kf_err *err)
 {
-	uint32_t *sorted = kf_alloc(n, sizeof *sorted), first[CLASSES] = { 0 }, at = 0, last = 0;
-	struct counted *t = NULL;
-	size_t distinct = 0;
+	struct counts c = { .t = NULL };
+	struct counted **sorted = NULL;
+	uint32_t first[CLASSES] = { 0 }, at = 0, last = 0, distinct = 0;
 	kf_status rc = KF_OK;
 
-	if (!sorted) return kf_fail(err, KF_ENOMEM, "no memory for %zu candidates", n);
-	if (n) memcpy(sorted, misses, n * sizeof *sorted);
-	qsort(sorted, n, sizeof *sorted, by_id);
-	for (size_t i = 0; i < n; i++) distinct += i == 0 || sorted[i] != sorted[i - 1];
-	if (!(t = kf_alloc(distinct, sizeof *t))) {
-		rc = kf_fail(err, KF_ENOMEM, "no memory for %zu candidates", n);
-		goto out;
-	}
-	for (size_t i = 0, d = 0; i < n; d++) {
-		size_t j = i;
+	if (!grow(&c)) goto nomem;
+	for (size_t i = 0; i < n; i++) {
+		struct counted *p = place_of(&c, misses[i]);
 
-		while (j < n && sorted[j] == sorted[i]) j++;
-		t[d].id = sorted[i];
-		t[d].count = (uint32_t)(j - i);
-		first[class_of(t[d].count)]++;
-		kf_buf_varint(gaps, d ? t[d].id - last - 1 : t[d].id);
-		kf_buf_u8(classes, class_of(t[d].count));
-		last = t[d].id;
-		i = j;
+		if (p->count++) continue;
+		p->id = misses[i];
+		if (++c.n > c.mask / 2 && !grow(&c)) goto nomem;
 	}
-	for (int c = CLASSES; c-- > 0;) {
-		uint32_t m = first[c];
+	if (!(sorted = kf_alloc(c.n, sizeof *sorted))) goto nomem;
+	for (uint32_t i = 0; i <= c.mask; i++)
+		if (c.t[i].count) sorted[distinct++] = &c.t[i];
+	qsort(sorted, distinct, sizeof *sorted, by_id);
+	for (uint32_t d = 0; d < distinct; d++) {
+		uint32_t id = sorted[d]->id;
 
-		first[c] = at;
+		first[class_of(sorted[d]->count)]++;
+		kf_buf_varint(gaps, d ? id - last - 1 : id);
+		kf_buf_u8(classes, class_of(sorted[d]->count));
+		last = id;
+	}
+	for (int k = CLASSES; k-- > 0;) {
+		uint32_t m = first[k];
+
+		first[k] = at;
 		at += m;
 	}
-	for (size_t d = 0; d < distinct; d++) t[d].number = first[class_of(t[d].count)]++;
-	for (size_t i = 0; i < n; i++) {
-		struct counted *c = bsearch(&misses[i], t, distinct, sizeof *t, by_id); /* id comes first in it */
-
-		misses[i] = c->number;
-	}
+	for (uint32_t d = 0; d < distinct; d++) sorted[d]->number = first[class_of(sorted[d]->count)]++;
+	for (size_t i = 0; i < n; i++) misses[i] = place_of(&c, misses[i])->number;
+	goto out;
+nomem:
+	rc = kf_fail(err, KF_ENOMEM, "no memory for %zu candidates", n);
 out:
-	kf_free(t);
 	kf_free(sorted);
+	kf_free(c.t);
 	return rc;
 }
 

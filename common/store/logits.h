@@ -30,8 +30,13 @@ typedef struct {
  * what the heads plane (first) says; everything else is made in the arena. */
 kf_status kf_logits_f32_encode(kf_packer *p, kf_buf *planes, const kf_logits_block *b, kf_buf *out, kf_err *err) KF_MUST_CHECK;
 kf_status kf_logits_f32_decode(kf_buf *planes, kf_arena *arena, kf_logits_block *b, kf_err *err) KF_MUST_CHECK;
-kf_status kf_logits_packed_encode(kf_packer *p, kf_buf *planes, const kf_logits_block *b, kf_buf *out, kf_err *err) KF_MUST_CHECK;
-kf_status kf_logits_packed_decode(kf_buf *planes, kf_arena *arena, kf_logits_block *b, kf_err *err) KF_MUST_CHECK;
+/* What the packed codec remembers along a block; *t is made when NULL and kept for the next. */
+typedef struct kf_logits_tables kf_logits_tables;
+void kf_logits_tables_free(kf_logits_tables *t);
+kf_status kf_logits_packed_encode(kf_packer *p, kf_logits_tables **t, kf_buf *planes, const kf_logits_block *b, kf_buf *out,
+	kf_err *err) KF_MUST_CHECK;
+kf_status kf_logits_packed_decode(kf_logits_tables **t, kf_buf *planes, kf_arena *arena, kf_logits_block *b, kf_err *err)
+	KF_MUST_CHECK;
 
 /* Interior bytes of a token: path masses it has. */
 static inline uint32_t kf_interior(uint32_t start, uint32_t end)

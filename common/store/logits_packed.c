@@ -81,28 +81,43 @@ static inline int extras_context(uint32_t interior, bool label_in)
 struct x_list { uint32_t n, id[X_LIST]; };
 struct length { uint32_t id, length; };
 
-struct tables {
+struct kf_logits_tables {
 	kf_rows rows;
 	struct x_list *x;
 	struct length *len;
 };
 
-static void tables_release(struct tables *t)
+void kf_logits_tables_free(kf_logits_tables *t)
 {
+	if (!t) return;
 	kf_rows_release(&t->rows);
 	kf_free(t->x);
 	kf_free(t->len);
+	kf_free(t);
 }
 
-static kf_status tables_init(struct tables *t, kf_err *err)
+/* Made for the first block, emptied for every other. */
+static kf_status tables_reset(kf_logits_tables **tables, kf_err *err)
 {
-	bool ok = kf_rows_init(&t->rows);
+	kf_logits_tables *t = *tables;
 
-	t->x = kf_zalloc(X_TABLE, sizeof *t->x);
-	t->len = kf_zalloc(LEN_TABLE, sizeof *t->len);
-	if (ok && t->x && t->len) return KF_OK;
-	tables_release(t);
-	return kf_fail(err, KF_ENOMEM, "no memory for a codec's tables");
+	if (!t) {
+		bool ok;
+
+		if (!(t = kf_zalloc(1, sizeof *t))) return kf_fail(err, KF_ENOMEM, "no memory for a codec's tables");
+		ok = kf_rows_init(&t->rows);
+		t->x = kf_alloc(X_TABLE, sizeof *t->x);
+		t->len = kf_alloc(LEN_TABLE, sizeof *t->len);
+		if (!ok || !t->x || !t->len) {
+			kf_logits_tables_free(t);
+			return kf_fail(err, KF_ENOMEM, "no memory for a codec's tables");
+		}
+		*tables = t;
+	}
+	kf_rows_reset(&t->rows);
+	memset(t->len, 0, LEN_TABLE * sizeof *t->len);
+	for (int i = 0; i < X_TABLE; i++) t->x[i].n = 0;
+	return KF_OK;
 }
 
 static void x_renew(struct x_list *x, const uint32_t *ids, uint32_t n)
@@ -126,7 +141,7 @@ static void x_renew(struct x_list *x, const uint32_t *ids, uint32_t n)
 struct encoder {
 	kf_buf *planes;
 	const kf_logits_block *b;
-	struct tables t;
+	kf_logits_tables *t;
 	kf_buf misses;          /* u32 ids in order, until the table is made */
 	uint32_t *where;        /* (tokens) the label's candidate: rank, k + extra, or NOWHERE */
 	kf_bit_writer ce_bits, path_bits, miss_bits;
@@ -173,7 +188,7 @@ static void miss(struct encoder *e, uint32_t id)
 
 static void put_length(struct encoder *e, uint32_t id, uint32_t length)
 {
-	struct length *l = &e->t.len[kf_row_hash(id, LEN_TABLE)];
+	struct length *l = &e->t->len[kf_row_hash(id, LEN_TABLE)];
 
 	if (l->id == id + 1 && l->length == length) {
 		kf_buf_u8(&e->planes[LENGTH], 0);
@@ -187,8 +202,8 @@ static void put_length(struct encoder *e, uint32_t id, uint32_t length)
 
 static void encode_extras(struct encoder *e, const uint32_t *ids, uint32_t n, uint32_t label, uint32_t *where, uint32_t interior)
 {
-	kf_rows *rows = &e->t.rows;
-	struct x_list *x = &e->t.x[kf_row_hash(label, X_TABLE)];
+	kf_rows *rows = &e->t->rows;
+	struct x_list *x = &e->t->x[kf_row_hash(label, X_TABLE)];
 	kf_buf *planes = e->planes;
 	uint32_t open = (1u << x->n) - 1, at;
 
@@ -215,7 +230,7 @@ static void encode_extras(struct encoder *e, const uint32_t *ids, uint32_t n, ui
 		}
 		kf_buf_u8(&planes[EXTRA_AT], (uint8_t)place);
 		if (place == KF_ROW_MISS) miss(e, ids[j]);
-		rows->open &= ~kf_row_match(rows->slot, ids[j]);
+		kf_row_named(rows, ids[j]);
 	}
 	x_renew(x, ids, n);
 }
@@ -223,7 +238,7 @@ static void encode_extras(struct encoder *e, const uint32_t *ids, uint32_t n, ui
 static void encode_rows(struct encoder *e)
 {
 	const kf_logits_block *b = e->b;
-	kf_rows *rows = &e->t.rows;
+	kf_rows *rows = &e->t->rows;
 	const uint32_t *extra = (const uint32_t *)b->ex_ids;
 	size_t p = 0, t = 0;
 
@@ -244,7 +259,8 @@ static void encode_rows(struct encoder *e)
 
 					kf_buf_u8(&e->planes[row_plane(rows->known, r)], (uint8_t)place);
 					if (place == KF_ROW_MISS) miss(e, ids[r]);
-					kf_row_named(rows, ids[r], r);
+					if (r == 0) kf_row_best(rows, ids[0]);
+					kf_row_named(rows, ids[r]);
 					if (ids[r] == label && r < LABEL_MOST && where == NOWHERE) where = r;
 				}
 				kf_row_end(rows, ids, b->k);
@@ -257,7 +273,7 @@ static void encode_rows(struct encoder *e)
 
 				kf_buf_u8(&e->planes[LABEL_AT], (uint8_t)place);
 				if (place == KF_ROW_MISS) miss(e, label);
-				rows->open &= ~kf_row_match(rows->slot, label);
+				kf_row_named(rows, label);
 			}
 			if (label != KF_NO_TOKEN) put_length(e, label, end - b->start[p]);
 			if (b->path && (i || b->bos)) {
@@ -356,7 +372,8 @@ static void encode_extra_lp(struct encoder *e)
 	}
 }
 
-kf_status kf_logits_packed_encode(kf_packer *p, kf_buf *planes, const kf_logits_block *b, kf_buf *out, kf_err *err)
+kf_status kf_logits_packed_encode(kf_packer *p, kf_logits_tables **t, kf_buf *planes, const kf_logits_block *b, kf_buf *out,
+	kf_err *err)
 {
 	struct encoder e = { .planes = planes, .b = b };
 	uint32_t *m;
@@ -365,7 +382,8 @@ kf_status kf_logits_packed_encode(kf_packer *p, kf_buf *planes, const kf_logits_
 	e.ce_bits.out = &planes[CE_BITS];
 	e.path_bits.out = &planes[PATH_BITS];
 	e.miss_bits.out = &planes[MISS_BITS];
-	if ((rc = tables_init(&e.t, err)) != KF_OK) return rc;
+	if ((rc = tables_reset(t, err)) != KF_OK) return rc;
+	e.t = *t;
 	if (!(e.where = kf_alloc(b->tokens, sizeof *e.where))) {
 		rc = kf_fail(err, KF_ENOMEM, "no memory for a block of %zu tokens", b->tokens);
 		goto out;
@@ -386,7 +404,6 @@ kf_status kf_logits_packed_encode(kf_packer *p, kf_buf *planes, const kf_logits_
 out:
 	kf_buf_release(&e.misses);
 	kf_free(e.where);
-	tables_release(&e.t);
 	return rc;
 }
 
@@ -394,7 +411,7 @@ out:
 
 struct decoder {
 	kf_logits_block *b;
-	struct tables t;
+	kf_logits_tables *t;
 	/* every plane is read from the front; past its end, bad is set and zeros come */
 	const uint8_t *at[PLANES], *end[PLANES];
 	kf_cur over;
@@ -467,14 +484,14 @@ static inline uint32_t get_place(struct decoder *d, unsigned place)
 	uint32_t id;
 
 	if (place == KF_ROW_MISS) return get_miss(d);
-	if (kf_row_at(&d->t.rows, place, &id)) return id;
+	if (kf_row_at(&d->t->rows, place, &id)) return id;
 	d->bad = true;
 	return 0;
 }
 
 static inline uint32_t get_length(struct decoder *d, uint32_t id)
 {
-	struct length *l = &d->t.len[kf_row_hash(id, LEN_TABLE)];
+	struct length *l = &d->t->len[kf_row_hash(id, LEN_TABLE)];
 	uint8_t s = next(d, LENGTH);
 
 	if (s == 0) {
@@ -487,8 +504,8 @@ static inline uint32_t get_length(struct decoder *d, uint32_t id)
 
 static uint32_t decode_extras(struct decoder *dec, uint32_t label, uint32_t *where, uint32_t interior)
 {
-	kf_rows *rows = &dec->t.rows;
-	struct x_list *x = &dec->t.x[kf_row_hash(label, X_TABLE)];
+	kf_rows *rows = &dec->t->rows;
+	struct x_list *x = &dec->t->x[kf_row_hash(label, X_TABLE)];
 	uint32_t open = (1u << x->n) - 1, n = next(dec, EXTRAS + extras_context(interior, *where != NOWHERE)), *ids;
 
 	if (n == OTHER) n = over(dec, 1u << 24);
@@ -525,7 +542,7 @@ static uint32_t decode_extras(struct decoder *dec, uint32_t label, uint32_t *whe
 		} else {
 			ids[j] = get_place(dec, place == KF_ROW_MISS ? place : place - X_LIST);
 		}
-		rows->open &= ~kf_row_match(rows->slot, ids[j]);
+		kf_row_named(rows, ids[j]);
 	}
 	if (!dec->bad) x_renew(x, ids, n);
 	return n;
@@ -534,7 +551,7 @@ static uint32_t decode_extras(struct decoder *dec, uint32_t label, uint32_t *whe
 static void decode_rows(struct decoder *dec)
 {
 	kf_logits_block *b = dec->b;
-	kf_rows *rows = &dec->t.rows;
+	kf_rows *rows = &dec->t->rows;
 	size_t p = 0, t = 0;
 
 	for (uint32_t d = 0; d < b->docs; d++) {
@@ -550,7 +567,8 @@ static void decode_rows(struct decoder *dec)
 				kf_row_begin(rows, one, two);
 				for (uint32_t r = 0; r < b->k; r++) {
 					ids[r] = get_place(dec, next(dec, row_plane(rows->known, r)));
-					kf_row_named(rows, ids[r], r);
+					if (r == 0) kf_row_best(rows, ids[0]);
+					kf_row_named(rows, ids[r]);
 				}
 				kf_row_end(rows, ids, b->k);
 				if (i < b->n[d] && (where = next(dec, LABEL + label_context(b->lp[p * b->k]))) == OTHER) where = NOWHERE;
@@ -563,7 +581,7 @@ static void decode_rows(struct decoder *dec)
 			}
 			if (i < b->n[d]) {
 				label = where == NOWHERE ? get_place(dec, next(dec, LABEL_AT)) : ids[where];
-				if (where == NOWHERE) rows->open &= ~kf_row_match(rows->slot, label);
+				if (where == NOWHERE) kf_row_named(rows, label);
 				b->tok[t] = (int32_t)label;
 				length = get_length(dec, label);
 				if (length > UINT32_MAX - start) dec->bad = true;
@@ -670,7 +688,7 @@ static bool rows_fit(const kf_buf *planes, const kf_logits_block *b)
 	return sum == (uint64_t)(b->positions - (b->bos ? 0 : b->docs)) * b->k;
 }
 
-kf_status kf_logits_packed_decode(kf_buf *planes, kf_arena *a, kf_logits_block *b, kf_err *err)
+kf_status kf_logits_packed_decode(kf_logits_tables **t, kf_buf *planes, kf_arena *a, kf_logits_block *b, kf_err *err)
 {
 	struct decoder d = { .b = b };
 	kf_status rc;
@@ -680,7 +698,8 @@ kf_status kf_logits_packed_decode(kf_buf *planes, kf_arena *a, kf_logits_block *
 	if ((rc = kf_idtable_decode(&planes[GAPS], &planes[CLASSES], a, &d.table, &d.n_table, err)) != KF_OK) return rc;
 	if (!(d.where = KF_ARENA_NEW(a, uint32_t, b->tokens)))
 		return kf_fail(err, KF_ENOMEM, "no memory for a block of %zu tokens", b->tokens);
-	if ((rc = tables_init(&d.t, err)) != KF_OK) return rc;
+	if ((rc = tables_reset(t, err)) != KF_OK) return rc;
+	d.t = *t;
 	for (int i = 0; i < PLANES; i++) {
 		d.at[i] = planes[i].data;
 		d.end[i] = planes[i].data + planes[i].len;
@@ -715,6 +734,5 @@ bad:
 	rc = kf_fail(err, KF_EDATA, "its planes contradict each other");
 out:
 	kf_buf_release(&d.extra);
-	tables_release(&d.t);
 	return rc;
 }

@@ -7,6 +7,7 @@
 struct enc {
 	kf_heads_enc heads;
 	kf_packer *packer;
+	kf_logits_tables *tables;
 	uint32_t k;
 	bool bos, path;
 	kf_buf n, tok, start, ce, ids, lp, nlm, n_ex, ex_ids, ex_lp;
@@ -21,6 +22,7 @@ static void enc_free(void *state)
 	for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) kf_buf_release(arrays[i]);
 	for (int i = 0; i < KF_MAX_PLANES; i++) kf_buf_release(&e->planes[i]);
 	kf_heads_release(&e->heads);
+	kf_logits_tables_free(e->tables);
 	kf_packer_free(e->packer);
 	kf_free(e);
 }
@@ -46,7 +48,8 @@ static kf_status enc_flush(void *state, bool f32, kf_buf *out, uint32_t *docs, k
 	kf_heads_finish(&e->heads, &e->planes[0]);
 	kf_buf_u8(out, (uint8_t)(b.bos | b.path << 1));
 	kf_buf_u32(out, b.k);
-	rc = (f32 ? kf_logits_f32_encode : kf_logits_packed_encode)(e->packer, e->planes, &b, out, err);
+	rc = f32 ? kf_logits_f32_encode(e->packer, e->planes, &b, out, err) :
+		kf_logits_packed_encode(e->packer, &e->tables, e->planes, &b, out, err);
 	for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) kf_buf_clear(arrays[i]);
 	return rc;
 }
@@ -226,6 +229,7 @@ kf_status kf_shard_put_logits(kf_shard_writer *sw, const kf_logits_rec *r, kf_er
 struct dec {
 	kf_block_state base;
 	kf_unpacker *unpacker;
+	kf_logits_tables *tables;
 	kf_buf planes[KF_MAX_PLANES];
 	kf_logits_block b;
 	/* (docs + 1) where each document's tokens, masses and extra candidates begin */
@@ -237,6 +241,7 @@ static void dec_free(kf_block_state *state)
 	struct dec *d = (struct dec *)state;
 
 	for (int i = 0; i < KF_MAX_PLANES; i++) kf_buf_release(&d->planes[i]);
+	kf_logits_tables_free(d->tables);
 	kf_unpacker_free(d->unpacker);
 	kf_arena_release(&d->base.arena);
 	kf_free(d);
@@ -317,7 +322,8 @@ static kf_status decode(kf_block_state *state, const uint8_t *data, size_t n, ui
 	b->n = counts;
 	b->positions = b->tokens + docs;
 	if ((uint64_t)b->positions * b->k > KF_BLOCK_VALUES) return kf_fail(err, KF_EDATA, "it has more values than a block may");
-	if ((rc = (f32 ? kf_logits_f32_decode : kf_logits_packed_decode)(d->planes, a, b, err)) != KF_OK) return rc;
+	rc = f32 ? kf_logits_f32_decode(d->planes, a, b, err) : kf_logits_packed_decode(&d->tables, d->planes, a, b, err);
+	if (rc != KF_OK) return rc;
 	if (!b->path) return KF_OK;
 	s = b->start, x = b->n_ex;
 	d->path_at[0] = d->ex_at[0] = 0;

@@ -5,15 +5,17 @@
 bool kf_rows_init(kf_rows *r)
 {
 	memset(r, 0, sizeof *r);
-	r->a = kf_zalloc(KF_ROW_A_TABLE, sizeof *r->a);
-	r->b = kf_zalloc(KF_ROW_A_TABLE, sizeof *r->b);
-	r->c = kf_zalloc(KF_ROW_C_TABLE, sizeof *r->c);
+	r->a = kf_alloc(KF_ROW_A_TABLE, sizeof *r->a);
+	r->b = kf_alloc(KF_ROW_A_TABLE, sizeof *r->b);
+	r->c = kf_alloc(KF_ROW_C_TABLE, sizeof *r->c);
 	return r->a && r->b && r->c;
 }
 
 void kf_rows_reset(kf_rows *r)
 {
-	for (int i = 0; i < KF_ROW_A_TABLE; i++) r->a[i].n = r->b[i].n = 0;
+	memset(r->slot, 0xff, sizeof r->slot);
+	memset(r->a, 0xff, KF_ROW_A_TABLE * sizeof *r->a);
+	memset(r->b, 0xff, KF_ROW_A_TABLE * sizeof *r->b);
 	for (int i = 0; i < KF_ROW_C_TABLE; i++) r->c[i].n = 0;
 }
 
@@ -26,25 +28,41 @@ void kf_rows_release(kf_rows *r)
 }
 
 /* list = ids, then those of its old slots that are still open, in order, as many as fit. */
-static uint32_t renew(uint32_t *list, uint32_t cap, const uint32_t *ids, uint32_t k, const uint32_t *slot, uint64_t open)
+static void renew(uint32_t *list, uint32_t cap, const uint32_t *ids, uint32_t n, const uint32_t *slot, uint64_t open)
 {
-	uint32_t n = k < cap ? k : cap;
+#ifdef __AVX512F__
+	_Alignas(64) uint32_t line[KF_ROW_A + 64]; /* room to write whole vectors past the end */
+	const __m512i none = _mm512_set1_epi32(-1);
 
+	memcpy(line, ids, n * sizeof *ids);
+	for (uint32_t i = 0; i < cap; i += 16, open >>= 16) {
+		__mmask16 m = (__mmask16)open;
+
+		_mm512_storeu_si512(line + n, _mm512_mask_compress_epi32(none, m, _mm512_loadu_si512(slot + i)));
+		n += (uint32_t)__builtin_popcount(m);
+		/* the older ones no longer fit */
+		if (n >= cap) break;
+	}
+	if (n < cap) {
+		_mm512_storeu_si512(line + n, none);
+		_mm512_storeu_si512(line + n + 16, none);
+	}
+	for (uint32_t i = 0; i < cap; i += 16) _mm512_storeu_si512(list + i, _mm512_load_si512(line + i));
+#else
 	memcpy(list, ids, n * sizeof *ids);
 	for (; open && n < cap; open &= open - 1) list[n++] = slot[__builtin_ctzll(open)];
-	return n;
+	for (; n < cap; n++) list[n] = KF_NO_TOKEN;
+#endif
 }
 
 void kf_row_end(kf_rows *r, const uint32_t *ids, uint32_t k)
 {
-	const uint64_t a_mask = ((1ull << KF_ROW_A) - 1) << KF_ROW_C;
 	/* so many of a long row only that some older ones stay */
-	uint32_t most = k < 22 ? k : 22;
+	uint32_t most = k < 22 ? k : 22, beside = k < 12 ? k : 12;
 
-	r->cur_a->n = renew(r->cur_a->id, KF_ROW_A, ids, most, r->slot + KF_ROW_C, (r->open & a_mask) >> KF_ROW_C);
+	renew(r->cur_a->id, KF_ROW_A, ids, most, r->slot + KF_ROW_A_AT, r->open >> KF_ROW_A_AT & 0xffffffff);
 	if (r->cur_b && k > 1)
-		r->cur_b->n = renew(r->cur_b->id, KF_ROW_B, ids + 1, most - 1, r->slot + KF_ROW_C + KF_ROW_A,
-			r->open >> (KF_ROW_C + KF_ROW_A));
+		renew(r->cur_b->id, KF_ROW_B, ids + 1, beside - 1, r->slot + KF_ROW_B_AT, r->open >> KF_ROW_B_AT);
 	r->cur_c->one = r->one;
 	r->cur_c->two = r->two;
 	r->cur_c->n = k < KF_ROW_C ? k : KF_ROW_C;

@@ -2,8 +2,8 @@
  * candidates of a position are told by a place in a short list instead of an id:
  *
  *   slots  0 .. 9    the best of the last position that followed the same two tokens
- *         10 .. 41   the latest of those that followed the same token, most recent position first
- *         42 .. 61   the latest of those that stood beside the same best candidate
+ *         16 .. 47   the latest of those that followed the same token, most recent position first
+ *         48 .. 63   the latest of those that stood beside the same best candidate
  *
  * A place counts the slots that are filled and not yet named at this position. Encoder and decoder keep the same lists. */
 #ifndef KF_STORE_ROWS_H
@@ -20,17 +20,20 @@
 #define KF_ROW_MISS 255u      /* the place of what is in no slot */
 #define KF_ROW_C 10
 #define KF_ROW_A 32
-#define KF_ROW_B 20
-#define KF_ROW_A_TABLE 4096
+#define KF_ROW_B 16
+#define KF_ROW_A_AT 16
+#define KF_ROW_B_AT 48
+#define KF_ROW_A_TABLE 4096   /* and of B */
 #define KF_ROW_C_TABLE 8192
-#define KF_NO_TOKEN 0xffffffffu /* before the first token of a document */
+#define KF_NO_TOKEN 0xffffffffu /* before the first token of a document; an empty slot */
 
-typedef struct { uint32_t n, id[KF_ROW_A]; uint32_t pad[15]; } kf_row_list_a; /* 192 bytes: three cache lines */
-typedef struct { uint32_t n, id[KF_ROW_B]; } kf_row_list_b;
-typedef struct { uint32_t one, two, n, id[KF_ROW_C]; } kf_row_list_c;
+/* Each of whole cache lines; empty slots, at the end, are KF_NO_TOKEN. */
+typedef struct { uint32_t id[KF_ROW_C], one, two, n, spare[3]; } kf_row_list_c;
+typedef struct { uint32_t id[KF_ROW_A]; } kf_row_list_a;
+typedef struct { uint32_t id[KF_ROW_B]; } kf_row_list_b;
 
 typedef struct {
-	uint32_t slot[KF_ROW_SLOTS];
+	_Alignas(64) uint32_t slot[KF_ROW_SLOTS];
 	uint64_t open;             /* slots that can be named */
 	kf_row_list_a *a, *cur_a;
 	kf_row_list_b *b, *cur_b;
@@ -41,7 +44,7 @@ typedef struct {
 
 /* false on no memory */
 bool kf_rows_init(kf_rows *r);
-void kf_rows_reset(kf_rows *r); /* forget, for a new block */
+void kf_rows_reset(kf_rows *r); /* forget, for a new block; also before the first */
 void kf_rows_release(kf_rows *r);
 
 static inline uint32_t kf_row_hash(uint32_t id, uint32_t table)
@@ -49,22 +52,26 @@ static inline uint32_t kf_row_hash(uint32_t id, uint32_t table)
 	return (id * 2654435761u >> 12) & (table - 1);
 }
 
+/* Of the n slots from at, those that hold id, or with other those that do not, as bits from at on. */
+#ifdef __AVX512F__
+static inline uint64_t kf_row_line(const uint32_t *slot, unsigned at, uint32_t id)
+{
+	return (uint64_t)_mm512_cmpeq_epi32_mask(_mm512_set1_epi32((int)id), _mm512_load_si512(slot + at)) << at;
+}
+#else
+static inline uint64_t kf_row_line(const uint32_t *slot, unsigned at, uint32_t id)
+{
+	uint32_t m = 0;
+
+	for (unsigned i = 0; i < 16; i++) m |= (uint32_t)(slot[at + i] == id) << i;
+	return (uint64_t)m << at;
+}
+#endif
+
 /* Slots that hold id. */
 static inline uint64_t kf_row_match(const uint32_t slot[KF_ROW_SLOTS], uint32_t id)
 {
-#ifdef __AVX512F__
-	__m512i v = _mm512_set1_epi32((int)id);
-	uint64_t m = _mm512_cmpeq_epi32_mask(v, _mm512_loadu_si512(slot));
-
-	m |= (uint64_t)_mm512_cmpeq_epi32_mask(v, _mm512_loadu_si512(slot + 16)) << 16;
-	m |= (uint64_t)_mm512_cmpeq_epi32_mask(v, _mm512_loadu_si512(slot + 32)) << 32;
-	return m | (uint64_t)_mm512_cmpeq_epi32_mask(v, _mm512_loadu_si512(slot + 48)) << 48;
-#else
-	uint64_t m = 0;
-
-	for (int i = 0; i < KF_ROW_SLOTS; i++) m |= (uint64_t)(slot[i] == id) << i;
-	return m;
-#endif
+	return kf_row_line(slot, 0, id) | kf_row_line(slot, 16, id) | kf_row_line(slot, 32, id) | kf_row_line(slot, 48, id);
 }
 
 /* The n-th (0-based) set bit of mask, which has more than n. */
@@ -81,19 +88,18 @@ static inline unsigned kf_nth_bit(uint64_t mask, unsigned n)
 /* A position that follows token one, which followed two. */
 static inline void kf_row_begin(kf_rows *r, uint32_t one, uint32_t two)
 {
+	const uint64_t a_slots = ((1ull << KF_ROW_A) - 1) << KF_ROW_A_AT;
+
 	r->cur_a = &r->a[kf_row_hash(one, KF_ROW_A_TABLE)];
 	r->cur_c = &r->c[kf_row_hash(one * 31 + two, KF_ROW_C_TABLE)];
 	r->cur_b = NULL;
 	r->one = one;
 	r->two = two;
+	memcpy(r->slot, r->cur_c, 64);
+	memcpy(r->slot + KF_ROW_A_AT, r->cur_a->id, sizeof r->cur_a->id);
 	r->known = r->cur_c->n && r->cur_c->one == one && r->cur_c->two == two;
-	r->open = 0;
-	if (r->known) {
-		memcpy(r->slot, r->cur_c->id, sizeof r->cur_c->id);
-		r->open = (1ull << r->cur_c->n) - 1;
-	}
-	memcpy(r->slot + KF_ROW_C, r->cur_a->id, sizeof r->cur_a->id);
-	r->open |= ((1ull << r->cur_a->n) - 1) << KF_ROW_C;
+	r->open = a_slots & ~(kf_row_line(r->slot, 16, KF_NO_TOKEN) | kf_row_line(r->slot, 32, KF_NO_TOKEN));
+	if (r->known) r->open |= (1ull << r->cur_c->n) - 1;
 }
 
 /* Where is id? Its place, or KF_ROW_MISS. */
@@ -112,14 +118,17 @@ static inline bool kf_row_at(const kf_rows *r, unsigned place, uint32_t *id)
 	return true;
 }
 
-/* The position's candidate number rank is id. */
-static inline void kf_row_named(kf_rows *r, uint32_t id, uint32_t rank)
+/* The position's best candidate is id: the list of what stood beside it opens. */
+static inline void kf_row_best(kf_rows *r, uint32_t id)
 {
-	if (rank == 0) {
-		r->cur_b = &r->b[kf_row_hash(id, KF_ROW_A_TABLE)];
-		memcpy(r->slot + KF_ROW_C + KF_ROW_A, r->cur_b->id, sizeof r->cur_b->id);
-		r->open |= ((1ull << r->cur_b->n) - 1) << (KF_ROW_C + KF_ROW_A);
-	}
+	r->cur_b = &r->b[kf_row_hash(id, KF_ROW_A_TABLE)];
+	memcpy(r->slot + KF_ROW_B_AT, r->cur_b->id, sizeof r->cur_b->id);
+	r->open |= 0xffffull << KF_ROW_B_AT & ~kf_row_line(r->slot, KF_ROW_B_AT, KF_NO_TOKEN);
+}
+
+/* id has been named. */
+static inline void kf_row_named(kf_rows *r, uint32_t id)
+{
 	r->open &= ~kf_row_match(r->slot, id);
 }
 

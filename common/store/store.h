@@ -44,7 +44,8 @@ typedef struct {
 } kf_block_head;
 #define KF_BLOCK_MAGIC(letter) (0x0042464bu | (uint32_t)(letter) << 24) /* "KFB" and the letter, read as bytes */
 #define KF_BLOCK_HEAD 16
-#define KF_BLOCK_RAW ((size_t)1 << 20) /* a block is closed when its documents take about this much before compression */
+#define KF_BLOCK_RAW ((size_t)4 << 20) /* a block is closed when its documents take about this much before compression: large, because
+                                        * lists and tables of ids are learnt anew in every block */
 #define KF_BLOCK_TOKENS (1u << 24)     /* tokens, or bytes of text / 64, a block may have: bounds what a reader allocates */
 
 #define KF_BLOCK_VALUES ((uint64_t)1 << 26) /* positions times k, and path masses: the same */
