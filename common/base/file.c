@@ -67,6 +67,7 @@ kf_status kf_file_read(const char *path, size_t max, kf_buf *buf, kf_err *err)
 	if ((rc = open_regular(path, &fd, &st, err)) != KF_OK) return rc;
 	for (;;) {
 		size_t room = st.st_size > 0 && (size_t)st.st_size > buf->len ? (size_t)st.st_size - buf->len + 1 : 65536;
+		if (room > max - buf->len) room = max - buf->len + 1; /* one more, to see that it is too large */
 		ssize_t got;
 
 		if (!kf_buf_reserve(buf, room + 1)) {
