@@ -169,7 +169,7 @@ static kf_status read_tensor(kf_gguf *g, kf_cur *c, uint64_t i, uint64_t *offset
 			g->path, t->name);
 	t->cols = dim[0];
 	t->rows = dim[1];
-	t->n_dims = t->rows == 1 && n_dims == 1 ? 1 : 2;
+	t->n_dims = t->rows == 1 ? 1 : 2;
 	if (t->cols == 0 || t->rows == 0)
 		return kf_fail(err, KF_EDATA, "%s: tensor %s has a dimension of 0", g->path, t->name);
 	row = kf_dtype_row_bytes(t->dtype, t->cols);

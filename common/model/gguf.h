@@ -31,7 +31,7 @@ typedef struct {
 typedef struct {
 	const char *name;
 	kf_dtype dtype;
-	int n_dims;               /* 1 or 2; trailing dimensions of 1 are dropped */
+	int n_dims;               /* 1 or 2: trailing dimensions of 1 are dropped */
 	uint64_t cols, rows;      /* GGUF's first and second dimension */
 	const uint8_t *data;      /* borrowed from the map */
 	size_t size;
