@@ -126,21 +126,32 @@ kf_status kf_nfc(const uint8_t *p, size_t n, kf_arena *arena, const uint8_t **ou
 
 /* An Oniguruma pattern as PCRE2 wants it, appended to out. */
 kf_status kf_regex_translate(const char *re, kf_buf *out, kf_err *err);
+/* Range i of what Unicode 15 to 16 added to a general category; false past the last. */
+bool kf_regex_newer(const char *category, size_t i, uint32_t *lo, uint32_t *hi);
 
 /* ---- pre-tokenizers (pretok.c) -------------------------------------------------------- */
 
 typedef enum { KF_SPLIT_ISOLATED, KF_SPLIT_REMOVED, KF_SPLIT_PREVIOUS, KF_SPLIT_NEXT, KF_SPLIT_CONTIGUOUS } kf_split;
 
+/* Patterns with a matcher of their own (pretok_fast.c). */
+typedef enum { KF_FAST_NONE, KF_FAST_GPT2, KF_FAST_QWEN2, KF_FAST_LLAMA3, KF_FAST_DIGIT } kf_fast;
+typedef struct kf_classes kf_classes;
+kf_classes *kf_classes_new(void); /* free with kf_free */
+/* The next match in p (n > 0 bytes): its length, 0 for none; *skip bytes come before it. */
+size_t kf_pretok_fast(const kf_classes *c, kf_fast how, const uint8_t *p, size_t n, size_t *skip);
+
 typedef struct {
 	char *pattern;          /* as the tokenizer's file has it: a regular expression */
 	kf_split how;
 	bool invert;
-	void *code;             /* pcre2_code * */
+	kf_fast fast;
+	void *code;             /* pcre2_code *; NULL where there is a matcher for it */
 } kf_pretok_step;
 
 typedef struct {
 	kf_pretok_step step[KF_STEPS_MAX];
 	int n;
+	kf_classes *classes;    /* once a step is fast */
 	bool prefix_space;      /* a space goes before a stretch of text that does not begin with one */
 	bool nfc;               /* (of the named ones) the tokenizer normalises first */
 	bool ignore_merges;     /* (of the named ones) a word that is a token is that token */
@@ -149,6 +160,8 @@ typedef struct {
 
 kf_status kf_pretok_named(kf_pretok *p, const char *name, kf_err *err);
 kf_status kf_pretok_add(kf_pretok *p, const char *pattern, kf_split how, bool invert, kf_err *err);
+/* The same, never by a matcher of ours (tests). */
+kf_status kf_pretok_add_regex(kf_pretok *p, const char *pattern, kf_split how, bool invert, kf_err *err);
 /* tokenizer.json's pre_tokenizer (may be null). */
 kf_status kf_pretok_json(kf_pretok *p, const json_t *j, kf_err *err);
 json_t *kf_pretok_to_json(const kf_pretok *p);

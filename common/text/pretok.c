@@ -52,18 +52,14 @@ static const struct { const char *name, *re; bool digits, nfc, ignore_merges; co
 
 /* ---- making one ---------------------------------------------------------------------- */
 
-kf_status kf_pretok_add(kf_pretok *p, const char *pattern, kf_split how, bool invert, kf_err *err)
+static kf_status compile(const char *pattern, void **out, kf_err *err)
 {
 	kf_buf re = { 0 };
-	kf_status rc;
 	int code;
 	PCRE2_SIZE at;
+	kf_status rc = kf_regex_translate(pattern, &re, err);
 
-	if (p->n == KF_STEPS_MAX)
-		return kf_fail(err, KF_EUNSUPPORTED, "The pre-tokenizer has more than %d steps.", KF_STEPS_MAX);
-	if (strlen(pattern) > 8192)
-		return kf_fail(err, KF_EDATA, "A pre-tokenizer pattern of %zu bytes is too long.", strlen(pattern));
-	if ((rc = kf_regex_translate(pattern, &re, err)) != KF_OK)
+	if (rc != KF_OK)
 		goto out;
 	pcre2_compile_context *cc = pcre2_compile_context_create(NULL);
 	if (cc)
@@ -74,21 +70,48 @@ kf_status kf_pretok_add(kf_pretok *p, const char *pattern, kf_split how, bool in
 	if (!c) {
 		PCRE2_UCHAR why[120];
 		pcre2_get_error_message(code, why, sizeof why);
-		rc = kf_fail(err, KF_EDATA, "The pre-tokenizer pattern \"%s\" does not compile: %s.", pattern, (char *)why);
+		rc = kf_fail(err, KF_EDATA, "The pre-tokenizer pattern \"%.300s\" does not compile: %s.", pattern, (char *)why);
 		goto out;
 	}
 	(void)pcre2_jit_compile(c, PCRE2_JIT_COMPLETE); /* without it matching is slower, not different */
-	kf_pretok_step *s = &p->step[p->n];
-	s->pattern = kf_strdup(pattern);
-	s->how = how;
-	s->invert = invert;
-	s->code = c;
-	p->n++;
-	if (!s->pattern)
-		rc = kf_fail(err, KF_ENOMEM, "No memory for a pre-tokenizer pattern.");
+	*out = c;
 out:
 	kf_buf_release(&re);
 	return rc;
+}
+
+static kf_status add(kf_pretok *p, const char *pattern, kf_split how, bool invert, kf_fast fast, kf_err *err)
+{
+	void *code = NULL;
+	kf_status rc;
+
+	if (p->n == KF_STEPS_MAX)
+		return kf_fail(err, KF_EUNSUPPORTED, "The pre-tokenizer has more than %d steps.", KF_STEPS_MAX);
+	if (strlen(pattern) > 8192)
+		return kf_fail(err, KF_EDATA, "A pre-tokenizer pattern of %zu bytes is too long.", strlen(pattern));
+	if (fast && !p->classes && !(p->classes = kf_classes_new()))
+		return kf_fail(err, KF_ENOMEM, "No memory for character classes.");
+	if (!fast && (rc = compile(pattern, &code, err)) != KF_OK)
+		return rc;
+	kf_pretok_step *s = &p->step[p->n++];
+	*s = (kf_pretok_step){ kf_strdup(pattern), how, invert, fast, code };
+	return s->pattern ? KF_OK : kf_fail(err, KF_ENOMEM, "No memory for a pre-tokenizer pattern.");
+}
+
+kf_status kf_pretok_add(kf_pretok *p, const char *pattern, kf_split how, bool invert, kf_err *err)
+{
+	static const struct { const char *re; kf_fast fast; } known[] = {
+		{ RE_GPT2, KF_FAST_GPT2 }, { RE_QWEN2, KF_FAST_QWEN2 }, { RE_LLAMA3, KF_FAST_LLAMA3 }, { RE_DIGIT, KF_FAST_DIGIT }
+	};
+	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+		if (strcmp(pattern, known[i].re) == 0)
+			return add(p, pattern, how, invert, known[i].fast, err);
+	return add(p, pattern, how, invert, KF_FAST_NONE, err);
+}
+
+kf_status kf_pretok_add_regex(kf_pretok *p, const char *pattern, kf_split how, bool invert, kf_err *err)
+{
+	return add(p, pattern, how, invert, KF_FAST_NONE, err);
 }
 
 kf_status kf_pretok_named(kf_pretok *p, const char *name, kf_err *err)
@@ -113,6 +136,7 @@ void kf_pretok_release(kf_pretok *p)
 		kf_free(p->step[i].pattern);
 		pcre2_code_free(p->step[i].code);
 	}
+	kf_free(p->classes);
 	memset(p, 0, sizeof *p);
 }
 
@@ -257,6 +281,8 @@ kf_status kf_pretok_begin(const kf_pretok *p, kf_pretok_run *run, kf_err *err)
 {
 	memset(run, 0, sizeof *run);
 	for (int i = 0; i < p->n; i++) {
+		if (!p->step[i].code)
+			continue;
 		run->match[i] = pcre2_match_data_create(1, NULL);
 		if (!run->match[i]) {
 			kf_pretok_end(run);
@@ -339,12 +365,22 @@ static kf_status words(const walk *w, int step, const uint8_t *text, size_t n)
 		return w->fn(w->arg, text, n) ? KF_OK : KF_END;
 	const kf_pretok_step *s = &w->p->step[step];
 	pcre2_match_data *md = w->run->match[step];
-	const PCRE2_SIZE *ov = pcre2_get_ovector_pointer(md);
+	const PCRE2_SIZE *ov = md ? pcre2_get_ovector_pointer(md) : NULL;
 	pending q = { .text = text };
 	size_t prev = 0, at = 0;
 	kf_status rc;
 
-	while (at < n) {
+	while (s->fast && at < n) {
+		size_t skip, l = kf_pretok_fast(w->p->classes, s->fast, text + at, n - at, &skip);
+		if (!l)
+			break;
+		at += skip;
+		if ((skip && (rc = piece(w, step, &q, prev, at, false)) != KF_OK)
+			|| (rc = piece(w, step, &q, at, at + l, true)) != KF_OK)
+			return rc;
+		prev = at += l;
+	}
+	while (!s->fast && at < n) {
 		int m = pcre2_match(s->code, text, n, at, PCRE2_NO_UTF_CHECK, md, NULL);
 		if (m == PCRE2_ERROR_JIT_STACKLIMIT)
 			m = pcre2_match(s->code, text, n, at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, md, NULL);

@@ -76,6 +76,20 @@ static const struct { const char *name; const range *r; size_t n; } sets[] = {
 	SET(L), SET(N), SET(M), SET(P), SET(S), SET(Lu), SET(Ll), SET(Lm), SET(Lo), SET(Han)
 };
 
+bool kf_regex_newer(const char *category, size_t i, uint32_t *lo, uint32_t *hi)
+{
+	for (size_t k = 0; k < sizeof sets / sizeof sets[0]; k++) {
+		if (strcmp(sets[k].name, category) != 0)
+			continue;
+		if (i >= sets[k].n)
+			return false;
+		*lo = sets[k].r[i].lo;
+		*hi = sets[k].r[i].hi;
+		return true;
+	}
+	return false;
+}
+
 /* Scripts: PCRE2 takes a bare name for Script_Extensions, Oniguruma for Script. */
 static const char *const scripts[] = {
 	"Han", "Hiragana", "Katakana", "Hangul", "Thai", "Lao", "Khmer", "Myanmar", "Arabic", "Hebrew", "Greek",

@@ -86,7 +86,7 @@ kf_status kf_sp_init(kf_tokenizer *t, kf_err *err)
 		uint32_t n = t->byte_len[i], a, b;
 		if (t->type[i] == KF_TT_BYTE && n == 1)
 			s->byte_id[p[0]] = i;
-		if (t->type[i] == KF_TT_CONTROL)
+		if (t->type[i] == KF_TT_CONTROL || t->type[i] == KF_TT_UNKNOWN)
 			control[n_control++] = (kf_literal){ (const uint8_t *)kf_tokenizer_piece(t, i),
 				t->piece_off[i + 1] - t->piece_off[i] - 1, i, 0 };
 		if (!matchable(t, i))
