@@ -22,12 +22,16 @@ typedef struct {
 
 kf_status kf_dist_f32_encode(kf_packer *p, kf_buf *planes, const kf_dist_block *b, kf_buf *out, kf_err *err) KF_MUST_CHECK;
 kf_status kf_dist_f32_decode(kf_buf *planes, kf_arena *arena, kf_dist_block *b, kf_err *err) KF_MUST_CHECK;
-kf_status kf_dist_packed_encode(kf_packer *p, kf_buf *planes, const kf_dist_block *b, kf_buf *out, kf_err *err) KF_MUST_CHECK;
-kf_status kf_dist_packed_decode(kf_buf *planes, kf_arena *arena, kf_dist_block *b, kf_err *err) KF_MUST_CHECK;
+/* What the packed codec remembers along a block; *t is made when NULL and kept for the next. */
+typedef struct kf_dist_tables kf_dist_tables;
+void kf_dist_tables_free(kf_dist_tables *t);
+kf_status kf_dist_packed_encode(kf_packer *p, kf_dist_tables **t, kf_buf *planes, const kf_dist_block *b, kf_buf *out,
+	kf_err *err) KF_MUST_CHECK;
+kf_status kf_dist_packed_decode(kf_dist_tables **t, kf_buf *planes, kf_arena *arena, kf_dist_block *b, kf_err *err) KF_MUST_CHECK;
 kf_status kf_dist_block_alloc(kf_dist_block *b, kf_arena *arena, kf_err *err) KF_MUST_CHECK; /* all but ids and lp */
 
 #define KF_DIST_F32_PLANES 8
-#define KF_DIST_PACKED_PLANES 8
+#define KF_DIST_PACKED_PLANES 35
 extern const char *const kf_dist_f32_planes[], *const kf_dist_packed_planes[];
 
 #endif

@@ -3,7 +3,6 @@
 
 enum { HEADS, TOKENS, STARTS, CE, COUNTS, IDS, LP, WEIGHTS };
 const char *const kf_dist_f32_planes[] = { "heads", "tokens", "starts", "ce", "counts", "ids", "lp", "weights", NULL };
-const char *const kf_dist_packed_planes[] = { "heads", "tokens", "starts", "ce", "counts", "ids", "lp", "weights", NULL };
 
 kf_status kf_dist_f32_encode(kf_packer *p, kf_buf *planes, const kf_dist_block *b, kf_buf *out, kf_err *err)
 {
@@ -39,14 +38,4 @@ kf_status kf_dist_f32_decode(kf_buf *planes, kf_arena *a, kf_dist_block *b, kf_e
 	for (size_t i = 0; i < b->cands; i++)
 		if (b->ids[i] < 0) return kf_fail(err, KF_EDATA, "a candidate's id is negative");
 	return KF_OK;
-}
-
-kf_status kf_dist_packed_encode(kf_packer *p, kf_buf *planes, const kf_dist_block *b, kf_buf *out, kf_err *err)
-{
-	return kf_dist_f32_encode(p, planes, b, out, err);
-}
-
-kf_status kf_dist_packed_decode(kf_buf *planes, kf_arena *a, kf_dist_block *b, kf_err *err)
-{
-	return kf_dist_f32_decode(planes, a, b, err);
 }

@@ -291,8 +291,8 @@ static void put_ce(struct encoder *e, uint32_t ce, uint32_t base, bool found, ui
 {
 	kf_buf *far = &e->planes[CE_FAR];
 
-	if (found && base <= KF_Q_MAX && ce <= KF_Q_MAX) {
-		uint32_t diff = ce - base * (KF_NLL_STEPS / KF_LP_STEPS) + 8;
+	if (found && base <= KF_Q_MAX) {
+		uint32_t diff = ce <= KF_Q_MAX ? ce - base * (KF_NLL_STEPS / KF_LP_STEPS) + 8 : CE_OTHER;
 
 		kf_buf_u8(&e->planes[CE + (base != 0)], diff < CE_OTHER ? (uint8_t)diff : CE_OTHER);
 		if (diff < CE_OTHER) return;

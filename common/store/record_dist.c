@@ -8,6 +8,7 @@
 struct enc {
 	kf_heads_enc heads;
 	kf_packer *packer;
+	kf_dist_tables *tables;
 	bool bos, weighted;
 	kf_buf n, tok, start, ce, count, ids, lp, weight;
 	kf_buf planes[KF_MAX_PLANES];
@@ -21,6 +22,7 @@ static void enc_free(void *state)
 	for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) kf_buf_release(arrays[i]);
 	for (int i = 0; i < KF_MAX_PLANES; i++) kf_buf_release(&e->planes[i]);
 	kf_heads_release(&e->heads);
+	kf_dist_tables_free(e->tables);
 	kf_packer_free(e->packer);
 	kf_free(e);
 }
@@ -44,7 +46,8 @@ static kf_status enc_flush(void *state, bool f32, kf_buf *out, uint32_t *docs, k
 	for (int i = 0; i < KF_MAX_PLANES; i++) kf_buf_clear(&e->planes[i]);
 	kf_heads_finish(&e->heads, &e->planes[0]);
 	kf_buf_u8(out, (uint8_t)(b.bos | b.weighted << 1));
-	rc = (f32 ? kf_dist_f32_encode : kf_dist_packed_encode)(e->packer, e->planes, &b, out, err);
+	rc = f32 ? kf_dist_f32_encode(e->packer, e->planes, &b, out, err) :
+		kf_dist_packed_encode(e->packer, &e->tables, e->planes, &b, out, err);
 	for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) kf_buf_clear(arrays[i]);
 	return rc;
 }
@@ -159,6 +162,7 @@ kf_status kf_shard_put_dist(kf_shard_writer *sw, const kf_dist_rec *r, kf_err *e
 struct dec {
 	kf_block_state base;
 	kf_unpacker *unpacker;
+	kf_dist_tables *tables;
 	kf_buf planes[KF_MAX_PLANES];
 	kf_dist_block b;
 	size_t *tok_at, *cand_at; /* (docs + 1) */
@@ -170,6 +174,7 @@ static void dec_free(kf_block_state *state)
 	struct dec *d = (struct dec *)state;
 
 	for (int i = 0; i < KF_MAX_PLANES; i++) kf_buf_release(&d->planes[i]);
+	kf_dist_tables_free(d->tables);
 	kf_unpacker_free(d->unpacker);
 	kf_arena_release(&d->base.arena);
 	kf_free(d);
@@ -232,7 +237,8 @@ static kf_status decode(kf_block_state *state, const uint8_t *data, size_t n, ui
 	}
 	b->n = counts;
 	b->positions = b->tokens + docs;
-	if ((rc = (f32 ? kf_dist_f32_decode : kf_dist_packed_decode)(d->planes, a, b, err)) != KF_OK) return rc;
+	rc = f32 ? kf_dist_f32_decode(d->planes, a, b, err) : kf_dist_packed_decode(&d->tables, d->planes, a, b, err);
+	if (rc != KF_OK) return rc;
 	x = b->count;
 	d->cand_at[0] = 0;
 	for (uint32_t i = 0; i < docs; i++) {

@@ -104,6 +104,7 @@ static inline kf_logits_rec random_logits(kf_rng *r, uint64_t doc, uint32_t n, u
 			tok[p] = ids[p * k + j];
 			ce[p] = -lp[p * k + j] + (float)(kf_rng_real(r) - 0.5) * 1e-5f;
 			if (ce[p] < 0) ce[p] = 0;
+			if (kf_rng_below(r, 100) == 0) ce[p] = kf_rng_below(r, 2) ? INFINITY : ce[p] + 3;
 		} else {
 			ce[p] = (float)(-lp[p * k + k - 1] + kf_rng_real(r) * 6);
 			if (kf_rng_below(r, 500) == 0) ce[p] = INFINITY;
@@ -192,7 +193,7 @@ static inline void same_logits(const kf_logits_rec *a, const kf_logits_rec *b, b
 
 static inline kf_dist_rec random_dist(kf_rng *r, uint64_t doc, uint32_t n, bool weighted, kf_arena *a)
 {
-	kf_dist_rec rec = { .head = random_head(r, doc, a), .bos = kf_rng_below(r, 2), .n = n };
+	kf_dist_rec rec = { .head = random_head(r, doc, a), .bos = kf_rng_below(r, 2), .n = n, .source_tokens = (uint32_t)kf_rng_below(r, 3) * n };
 	int32_t *tok = KF_ARENA_NEW(a, int32_t, n), *ids = KF_ARENA_NEW(a, int32_t, (size_t)(n + 1) * 24);
 	uint32_t *start = KF_ARENA_NEW(a, uint32_t, n + 1), *off = KF_ARENA_NEW(a, uint32_t, n + 2);
 	float *ce = KF_ARENA_NEW(a, float, n), *lp = KF_ARENA_NEW(a, float, (size_t)(n + 1) * 24), *w = KF_ARENA_NEW(a, float, n + 1);
@@ -240,6 +241,7 @@ static inline void same_dist(const kf_dist_rec *a, const kf_dist_rec *b, bool f3
 	same_head(&a->head, &b->head);
 	assert_int_equal(a->n, b->n);
 	assert_int_equal(a->bos, b->bos);
+	assert_int_equal(a->source_tokens, b->source_tokens);
 	SAME(a->tokens, b->tokens, n);
 	SAME(a->start, b->start, n + 1);
 	SAME(a->off, b->off, n + 2);
