@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -126,49 +127,101 @@ static kf_status is_empty(const char *out, bool *empty, kf_err *err)
 	return KF_OK;
 }
 
-kf_status kf_output_begin(const char *out, const json_t *identity, bool restart, kf_out_state *state, kf_err *err)
+static kf_status take_lock(const char *dir, int *lock, kf_err *err)
 {
+	char path[KF_PATH_MAX];
+	kf_status rc = kf_path_join(path, dir, "lock", err);
+
+	if (rc != KF_OK)
+		return rc;
+	if ((*lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644)) < 0)
+		return kf_fail_errno(err, "Cannot open %s", path);
+	if (flock(*lock, LOCK_EX | LOCK_NB) == 0)
+		return KF_OK;
+	rc = errno == EWOULDBLOCK ? kf_fail(err, KF_EINVAL, "Another kf-train is at work in %s.", dir)
+		: kf_fail_errno(err, "Cannot lock %s", path);
+	close(*lock);
+	*lock = -1;
+	return rc;
+}
+
+typedef struct {
 	char done[KF_PATH_MAX], config[KF_PATH_MAX], dir[KF_PATH_MAX], started[KF_PATH_MAX], trained[KF_PATH_MAX];
-	const char *found;
-	json_t *was = NULL;
+} paths;
+
+static kf_status make_paths(paths *p, const char *out, kf_err *err)
+{
+	kf_status rc;
+
+	if ((rc = kf_path_join(p->done, out, "kfuse.json", err)) != KF_OK ||
+	    (rc = kf_path_join(p->config, out, "config.json", err)) != KF_OK ||
+	    (rc = kf_path_join(p->dir, out, "state", err)) != KF_OK ||
+	    (rc = kf_path_join(p->started, p->dir, "identity.json", err)) != KF_OK)
+		return rc;
+	return kf_path_join(p->trained, p->dir, "kfuse.json", err);
+}
+
+/* What is in OUT, under the lock when there is a state folder. */
+static kf_status look(const paths *p, const char *out, const json_t *identity, bool restart, kf_out_state *state, kf_err *err)
+{
+	const char *found = kf_exists(p->trained) ? p->trained : kf_exists(p->done) && kf_exists(p->config) ? p->done :
+		kf_exists(p->started) ? p->started : kf_exists(p->done) ? p->done : NULL;
+	json_t *was;
 	kf_status rc;
 	bool empty;
 
 	*state = KF_OUT_NEW;
-	if ((rc = kf_path_join(done, out, "kfuse.json", err)) != KF_OK ||
-	    (rc = kf_path_join(config, out, "config.json", err)) != KF_OK ||
-	    (rc = kf_path_join(dir, out, "state", err)) != KF_OK ||
-	    (rc = kf_path_join(started, dir, "identity.json", err)) != KF_OK ||
-	    (rc = kf_path_join(trained, dir, "kfuse.json", err)) != KF_OK)
-		return rc;
-	found = kf_exists(trained) ? trained : kf_exists(done) && kf_exists(config) ? done :
-		kf_exists(started) ? started : kf_exists(done) ? done : NULL;
-	if (found && restart) {
-		if ((rc = clear(out, err)) != KF_OK)
-			return rc;
-		found = NULL;
-	} else if (found) {
+	if (found && restart)
+		return clear(out, err);
+	if (found) {
 		if ((rc = read_json(found, &was, err)) == KF_OK)
 			rc = compare(out, was, identity, err);
 		json_decref(was);
-		if (rc != KF_OK)
-			return rc;
-		if (found == done && kf_exists(config)) {
-			*state = KF_OUT_CURRENT;
-			utimensat(AT_FDCWD, done, NULL, 0);
-			utimensat(AT_FDCWD, config, NULL, 0);
-			return KF_OK;
-		}
-		*state = found == trained ? KF_OUT_TRAINED : found == started ? KF_OUT_STARTED : KF_OUT_NEW;
-	} else {
-		if ((rc = is_empty(out, &empty, err)) != KF_OK)
-			return rc;
-		if (!empty)
-			return kf_fail(err, KF_EINVAL, "%s is not empty and holds no training run. Choose another --out.", out);
-	}
-	if ((rc = kf_mkdirs(dir, err)) != KF_OK)
+		if (rc == KF_OK)
+			*state = found == p->trained ? KF_OUT_TRAINED : found == p->started ? KF_OUT_STARTED :
+				kf_exists(p->config) ? KF_OUT_CURRENT : KF_OUT_NEW;
 		return rc;
-	return *state == KF_OUT_NEW ? kf_write_json(started, identity, err) : KF_OK;
+	}
+	if (kf_is_dir(p->dir))            /* killed before it could say what it was */
+		return KF_OK;
+	if ((rc = is_empty(out, &empty, err)) == KF_OK && !empty)
+		rc = kf_fail(err, KF_EINVAL, "%s is not empty and holds no training run. Choose another --out.", out);
+	return rc;
+}
+
+kf_status kf_output_begin(const char *out, const json_t *identity, bool restart, kf_out_state *state, int *lock, kf_err *err)
+{
+	paths p;
+	kf_status rc;
+
+	*lock = -1;
+	if ((rc = make_paths(&p, out, err)) != KF_OK)
+		return rc;
+	if (kf_is_dir(p.dir) && (rc = take_lock(p.dir, lock, err)) != KF_OK)
+		return rc;
+	if ((rc = look(&p, out, identity, restart, state, err)) != KF_OK)
+		goto fail;
+	if (*state == KF_OUT_CURRENT) {
+		utimensat(AT_FDCWD, p.done, NULL, 0);
+		utimensat(AT_FDCWD, p.config, NULL, 0);
+		return KF_OK;
+	}
+	if ((rc = kf_mkdirs(p.dir, err)) != KF_OK)
+		goto fail;
+	if (restart && *lock >= 0) {      /* the folder with the lock was replaced */
+		close(*lock);
+		*lock = -1;
+	}
+	if (*lock < 0 && (rc = take_lock(p.dir, lock, err)) != KF_OK)
+		return rc;
+	if (*state == KF_OUT_NEW && (rc = kf_write_json(p.started, identity, err)) != KF_OK)
+		goto fail;
+	return KF_OK;
+fail:
+	if (*lock >= 0)
+		close(*lock);
+	*lock = -1;
+	return rc;
 }
 
 static kf_status move(const char *from_dir, const char *name, const char *to_dir, kf_err *err)

@@ -31,6 +31,7 @@ typedef struct {
 	kf_progress bar;
 	json_t *identity;
 	FILE *log;
+	int lock;                  /* on OUT/state; -1: none */
 	char state[KF_PATH_MAX], best[KF_PATH_MAX], log_path[KF_PATH_MAX];
 	kf_dtype dtype;
 
@@ -391,7 +392,7 @@ static kf_status run(trainer *t, kf_train_result *out, kf_err *err)
 		return rc;
 	if (o->log)
 		snprintf(t->log_path, sizeof t->log_path, "%s", o->log);
-	if ((rc = kf_output_begin(o->out, t->identity, o->restart, &state, err)) != KF_OK)
+	if ((rc = kf_output_begin(o->out, t->identity, o->restart, &state, &t->lock, err)) != KF_OK)
 		return rc;
 	if (state == KF_OUT_CURRENT) {
 		out->current = true;
@@ -423,11 +424,14 @@ kf_status kf_train(const kf_train_opts *o, kf_exec *x, kf_train_result *out, kf_
 	t->o = o;
 	t->x = x;
 	t->dtype = DTYPES[o->dtype];
+	t->lock = -1;
 	t->best_valid = t->loss = NAN;
 	kf_arena_init(&t->arena);
 	rc = run(t, out, err);
 	if (t->log)
 		fclose(t->log);
+	if (t->lock >= 0)
+		close(t->lock);
 	json_decref(t->identity);
 	kf_arena_release(&t->arena);
 	kf_plan_release(&t->plan);

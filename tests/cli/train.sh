@@ -1,0 +1,96 @@
+# kf-train on tiny models: what it writes, that it resumes exactly, what it refuses.
+. tests/lib.sh
+
+text=$TMP/text.txt
+for i in $(seq 24); do
+	echo "The miller's cat number $i said: in the year $((1700 + i * 7)) we'll see what the donkey has understood of it, and why."
+	echo "def count_$i(words): return {w: $i for w in words.split()}"
+	echo
+done >"$text"
+check "prepare" "$BIN/kf-prepare" --out "$TMP/corpus" --doc-bytes 300 --shards 2 "$text"
+check "extract" "$BIN/kf-extract" --model tests/models/llama-tiny --corpus "$TMP/corpus" --out "$TMP/logits" --top-k 8
+check "extract with another tokenizer" \
+	"$BIN/kf-extract" --model tests/models/qwen2-tiny --corpus "$TMP/corpus" --out "$TMP/qwen" --top-k 8
+
+# Runs in place of a subshell, so that killing that is killing it.
+train() (
+	out=$1; shift
+	exec "$BIN/kf-train" --model tests/models/llama-tiny --targets "$TMP/logits" --out "$out" --lr 3e-3 --batch-tokens 400 \
+		--micro-tokens 200 --epochs ${EPOCHS:-2} --threads 2 --progress none "$@"
+)
+# The numbers of a log that do not depend on the clock.
+numbers() { sed 's/,"tokens_per_second":[^}]*//' "$1"; }
+losses() { grep -o '"loss":[0-9.e+-]*' "$1/log.jsonl" | cut -d: -f2; }
+
+check "train" train "$TMP/a" --lambda 0.5 --valid "$TMP/corpus" --save-every 1
+for f in config.json model.safetensors tokenizer.json tokenizer_config.json kfuse.json log.jsonl; do
+	check "train writes $f" test -s "$TMP/a/$f"
+done
+check "no state is left" test ! -e "$TMP/a/state"
+falls() { losses "$1" | awk 'NR == 1 { first = $1 } { last = $1 } END { exit !(NR > 4 && last < first) }'; }
+check "loss falls" falls "$TMP/a"
+improves() { grep -o '"valid_bits_per_byte":[0-9.]*' "$1" | cut -d: -f2 | awk 'NR == 1 { a = $1 } { b = $1 } END { exit !(NR == 3 && b < a) }'; }
+check "validation improves" improves "$TMP/a/log.jsonl"
+
+touch -d '2001-01-01' "$TMP/a/config.json" "$TMP/stamp"
+again() { train "$TMP/a" --lambda 0.5 --valid "$TMP/corpus" | grep -q "up to date" && test "$TMP/a/config.json" -nt "$TMP/stamp"; }
+check "again: up to date, with a new time stamp" again
+check_fails 1 'another training run \(--lambda was 0.5 and is 0.9' "other options are refused" \
+	train "$TMP/a" --lambda 0.9 --valid "$TMP/corpus"
+check_fails 1 'no valid' "no validation is another run" train "$TMP/a" --lambda 0.5
+check "--restart replaces it" train "$TMP/a" --lambda 0.9 --restart --max-steps 1
+
+# The trained model is a model.
+check "what was written is read" "$BIN/kf-train" --model "$TMP/a" --targets "$TMP/logits" --out "$TMP/again" --lambda 1 \
+	--batch-tokens 400 --max-steps 2 --progress none
+
+# CLM: candidates play no part, and steps are the same.
+check "lambda 1" train "$TMP/clm" --lambda 1
+steps() { test "$(losses "$TMP/clm" | wc -l)" -gt 4; }
+check "lambda 1 takes steps" steps
+no_fusion() { ! grep -q '"fusion":[0-9]' "$TMP/clm/log.jsonl"; }
+check "lambda 1 has no fusion" no_fusion
+
+# Killed at random moments, the same command ends with the same bytes.
+train "$TMP/whole" --lambda 0.5 --valid "$TMP/corpus" --save-every 2 --keep-epochs >/dev/null
+killed=0
+for i in $(seq 40); do
+	train "$TMP/killed" --lambda 0.5 --valid "$TMP/corpus" --save-every 2 --keep-epochs >/dev/null 2>"$TMP/err" &
+	pid=$!
+	sleep "0.$(printf %02d $((5 + RANDOM % 20)))"
+	if kill -9 $pid 2>/dev/null; then killed=$((killed + 1)); fi
+	wait $pid 2>/dev/null
+	test -e "$TMP/killed/kfuse.json" && break
+done
+check "killed $killed times, then run to the end" \
+	train "$TMP/killed" --lambda 0.5 --valid "$TMP/corpus" --save-every 2 --keep-epochs
+check_same "killed: the same model" "$TMP/whole/model.safetensors" "$TMP/killed/model.safetensors"
+check_same "killed: the same first epoch" "$TMP/whole/epoch-1/model.safetensors" "$TMP/killed/epoch-1/model.safetensors"
+numbers "$TMP/whole/log.jsonl" >"$TMP/whole.log"
+numbers "$TMP/killed/log.jsonl" >"$TMP/killed.log"
+check_same "killed: the same log" "$TMP/whole.log" "$TMP/killed.log"
+check "killed: nothing left over" test ! -e "$TMP/killed/state"
+
+# Two at once do not write into each other's files.
+EPOCHS=1000 train "$TMP/twice" --lambda 0.5 >/dev/null 2>&1 &
+pid=$!
+for i in $(seq 100); do test -e "$TMP/twice/log.jsonl" && break; sleep 0.05; done
+check_fails 1 'Another kf-train is at work' "two at once" train "$TMP/twice" --lambda 0.5
+kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null
+
+# Memory for activations and their recomputation change nothing.
+check "recompute" train "$TMP/recompute" --lambda 0.5 --valid "$TMP/corpus" --keep-mb 1
+check_same "recompute: the same model" "$TMP/whole/model.safetensors" "$TMP/recompute/model.safetensors"
+
+check_fails 1 'another tokenizer than that of tests/models/llama-tiny' "targets of another tokenizer" \
+	"$BIN/kf-train" --model tests/models/llama-tiny --targets "$TMP/qwen" --out "$TMP/x"
+check_fails 1 'is a corpus' "a corpus is no target" \
+	"$BIN/kf-train" --model tests/models/llama-tiny --targets "$TMP/corpus" --out "$TMP/x"
+check_fails 1 'Cannot write the log /dev/full' "full disk" train "$TMP/full" --log /dev/full
+mkdir "$TMP/mine"; echo precious >"$TMP/mine/thesis.txt"
+check_fails 1 'is not empty' "a folder with other things" train "$TMP/mine"
+check_fails 1 'nothing to resume' "--resume without a run" train "$TMP/none" --resume
+check_fails 1 'more than the 128 tokens' "--context beyond the model's" train "$TMP/x" --context 1000
+check_fails 2 'lambda' "lambda out of range" train "$TMP/x" --lambda 2
+check_fails 2 'targets' "without targets" "$BIN/kf-train" --model tests/models/llama-tiny --out "$TMP/x"
+check_fails 1 'no-such-model' "no such model" "$BIN/kf-train" --model "$TMP/no-such-model" --targets "$TMP/logits" --out "$TMP/x"
