@@ -114,7 +114,8 @@ kf_status kf_text_nfc(const uint8_t *text, size_t n, kf_buf *out, kf_err *err)
 		return kf_buf_check(out, err);
 	}
 	len = utf8proc_map(text, (utf8proc_ssize_t)n, &mapped, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-	if (len == UTF8PROC_ERROR_NOMEM) return kf_fail(err, KF_ENOMEM, "out of memory while normalising %zu bytes", n);
+	if (len == UTF8PROC_ERROR_NOMEM)
+		return kf_fail(err, KF_ENOMEM, "out of memory while normalising %zu bytes", n);
 	if (len < 0) return kf_fail(err, KF_EDATA, "cannot normalise text to NFC: %s", utf8proc_errmsg(len));
 	kf_buf_put(out, mapped, (size_t)len);
 	free(mapped);

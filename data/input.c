@@ -54,7 +54,8 @@ static bool ends_with(const char *s, const char *end)
 	return n >= m && strcmp(s + n - m, end) == 0;
 }
 
-static kf_status add_file(kf_inputs *in, const char *path, const char *name, bool jsonl, int operand, kf_err *err)
+static kf_status add_file(kf_inputs *in, const char *path, const char *name, bool jsonl, int operand,
+	kf_err *err)
 {
 	input_file *f;
 
@@ -159,13 +160,15 @@ static kf_status looks_like_text(const char *path, bool *yes, kf_err *err)
 	return KF_OK;
 }
 
-static kf_status add_folder(kf_inputs *in, const char *path, kf_text_format format, int operand, int depth, kf_err *err)
+static kf_status add_folder(kf_inputs *in, const char *path, kf_text_format format, int operand, int depth,
+	kf_err *err)
 {
 	char **name = NULL, sub[KF_PATH_MAX];
 	size_t n = 0;
 	kf_status rc;
 
-	if (depth > DEPTH_MAX) return kf_fail(err, KF_EINVAL, "%s: folders are more than %d deep", path, DEPTH_MAX);
+	if (depth > DEPTH_MAX)
+		return kf_fail(err, KF_EINVAL, "%s: folders are more than %d deep", path, DEPTH_MAX);
 	if ((rc = list_folder(path, &name, &n, err)) != KF_OK) return rc;
 	for (size_t i = 0; i < n && rc == KF_OK; i++) {
 		struct stat st, link;
@@ -198,7 +201,8 @@ static kf_status spool_stdin(kf_inputs *in, kf_text_format format, int operand, 
 
 	if (in->spool >= 0) return kf_fail(err, KF_EINVAL, "standard input (-) is given twice");
 	if ((rc = kf_path_join(path, dir && *dir ? dir : "/tmp", "kf-prepare.XXXXXX", err)) != KF_OK) return rc;
-	if ((in->spool = mkstemp(path)) < 0) return kf_fail_errno(err, "cannot create a temporary file %s for standard input", path);
+	if ((in->spool = mkstemp(path)) < 0)
+		return kf_fail_errno(err, "cannot create a temporary file %s for standard input", path);
 	unlink(path);
 	while ((got = read(0, block, sizeof block)) != 0) {
 		if (got < 0 && errno == EINTR) continue;
@@ -207,14 +211,15 @@ static kf_status spool_stdin(kf_inputs *in, kf_text_format format, int operand, 
 			if (!strchr(" \t\r\n", block[i])) first = block[i];
 		for (ssize_t put = 0, w; put < got; put += w) {
 			if ((w = write(in->spool, block + put, (size_t)(got - put))) < 0) {
-				if (errno != EINTR) return kf_fail_errno(err, "cannot write the temporary copy of standard input (%s)", path);
+				if (errno != EINTR)
+					return kf_fail_errno(err, "cannot write the temporary copy of standard input (%s)", path);
 				w = 0;
 			}
 		}
 	}
 	snprintf(path, sizeof path, "/proc/self/fd/%d", in->spool);
-	return add_file(in, path, "standard input", format == KF_FORMAT_AUTO ? first == '{' : format == KF_FORMAT_JSONL,
-		operand, err);
+	return add_file(in, path, "standard input",
+		format == KF_FORMAT_AUTO ? first == '{' : format == KF_FORMAT_JSONL, operand, err);
 }
 
 /* ---- opening ---- */
@@ -266,8 +271,11 @@ kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format,
 		if (strcmp(paths[i], "-") == 0) rc = spool_stdin(in, format, i, err);
 		else if (stat(paths[i], &st) < 0) rc = kf_fail_errno(err, "cannot examine %s", paths[i]);
 		else if (S_ISDIR(st.st_mode)) rc = add_folder(in, paths[i], format, i, 0, err);
-		else if (S_ISREG(st.st_mode)) rc = add_file(in, paths[i], paths[i], is_jsonl(paths[i], format), i, err);
-		else rc = kf_fail(err, KF_EINVAL, "%s is neither a file nor a folder (for a pipe, use - and standard input)", paths[i]);
+		else if (S_ISREG(st.st_mode))
+			rc = add_file(in, paths[i], paths[i], is_jsonl(paths[i], format), i, err);
+		else
+			rc = kf_fail(err, KF_EINVAL, "%s is neither a file nor a folder (for a pipe, use - and standard "
+				"input)", paths[i]);
 	}
 	if (rc == KF_OK) rc = take_fingerprints(in, err);
 out:
@@ -282,7 +290,8 @@ out:
 /* ---- documents ---- */
 
 /* A string member of a JSONL record: NULL when absent or null. */
-static kf_status member(json_t *record, const char *key, size_t max, const char *where, const char **out, kf_err *err)
+static kf_status member(json_t *record, const char *key, size_t max, const char *where, const char **out,
+	kf_err *err)
 {
 	json_t *v = json_object_get(record, key);
 
@@ -290,12 +299,14 @@ static kf_status member(json_t *record, const char *key, size_t max, const char 
 	if (!v || json_is_null(v)) return KF_OK;
 	if (!json_is_string(v)) return kf_fail(err, KF_EDATA, "%s: \"%s\" is not a string", where, key);
 	if (json_string_length(v) > max || strlen(json_string_value(v)) != json_string_length(v))
-		return kf_fail(err, KF_EDATA, "%s: \"%s\" is longer than %zu bytes or has a NUL character", where, key, max);
+		return kf_fail(err, KF_EDATA, "%s: \"%s\" is longer than %zu bytes or has a NUL character", where,
+			key, max);
 	*out = json_string_value(v);
 	return KF_OK;
 }
 
-static kf_status one_record(const input_file *f, uint64_t line, const uint8_t *p, size_t n, kf_found_fn fn, void *arg, kf_err *err)
+static kf_status one_record(const input_file *f, uint64_t line, const uint8_t *p, size_t n, kf_found_fn fn,
+	void *arg, kf_err *err)
 {
 	char where[KF_PATH_MAX + 64], id[KF_PATH_MAX + 32];
 	json_error_t je;
@@ -304,17 +315,20 @@ static kf_status one_record(const input_file *f, uint64_t line, const uint8_t *p
 	kf_status rc = KF_OK;
 
 	snprintf(where, sizeof where, "%s, line %llu", f->name, (unsigned long long)line);
-	if (n > KF_LINE_MAX) return kf_fail(err, KF_EDATA, "%s: the line is longer than %zu bytes", where, KF_LINE_MAX);
+	if (n > KF_LINE_MAX)
+		return kf_fail(err, KF_EDATA, "%s: the line is longer than %zu bytes", where, KF_LINE_MAX);
 	/* jansson builds a tree by recursion, to a depth of its own that it checks. */
 	record = json_loadb((const char *)p, n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &je);
-	if (!record) return kf_fail(err, KF_EDATA, "%s: not valid JSON: %s (byte %d)", where, je.text, je.position);
+	if (!record)
+		return kf_fail(err, KF_EDATA, "%s: not valid JSON: %s (byte %d)", where, je.text, je.position);
 	if (!json_is_object(record)) {
 		rc = kf_fail(err, KF_EDATA, "%s: the record is not a JSON object: {\"text\": …}", where);
 		goto out;
 	}
 	if (!(v = json_object_get(record, "text"))) {
 		if (json_object_get(record, "messages"))
-			rc = kf_fail(err, KF_EUNSUPPORTED, "%s: the record has \"messages\": chat corpora are not built yet; "
+			rc = kf_fail(err, KF_EUNSUPPORTED,
+				"%s: the record has \"messages\": chat corpora are not built yet; "
 				"give plain \"text\"", where);
 		else
 			rc = kf_fail(err, KF_EDATA, "%s: the record has no \"text\"", where);
@@ -352,7 +366,8 @@ static bool blank_line(const uint8_t *p, size_t n)
 	return true;
 }
 
-static kf_status each_of_file(const input_file *f, kf_found_fn fn, void (*progress)(void *arg, size_t bytes), void *arg, kf_err *err)
+static kf_status each_of_file(const input_file *f, kf_found_fn fn, void (*progress)(void *arg, size_t bytes),
+	void *arg, kf_err *err)
 {
 	kf_map map = { 0 };
 	const uint8_t *p, *end;
@@ -381,7 +396,8 @@ static kf_status each_of_file(const input_file *f, kf_found_fn fn, void (*progre
 	return rc;
 }
 
-kf_status kf_inputs_each(const kf_inputs *in, kf_found_fn fn, void (*progress)(void *arg, size_t bytes), void *arg, kf_err *err)
+kf_status kf_inputs_each(const kf_inputs *in, kf_found_fn fn, void (*progress)(void *arg, size_t bytes),
+	void *arg, kf_err *err)
 {
 	kf_status rc = KF_OK;
 

@@ -33,7 +33,8 @@ typedef struct kf_inputs kf_inputs;
  * empty or not text, and names that begin with a dot, are left out there), "-" for standard
  * input (copied to a temporary file, since it is read twice). AUTO: a name ending in .jsonl or .ndjson
  * is JSONL, anything else text; standard input is JSONL when it begins with '{'. */
-kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format, kf_inputs **out, kf_err *err) KF_MUST_CHECK;
+kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format, kf_inputs **out,
+	kf_err *err) KF_MUST_CHECK;
 void kf_inputs_close(kf_inputs *in);               /* accepts NULL */
 int kf_inputs_files(const kf_inputs *in);
 int kf_inputs_left_out(const kf_inputs *in);       /* files of folders that were empty or not text */

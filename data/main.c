@@ -13,17 +13,22 @@ static struct {
 
 static const kf_opt table[] = {
 	{ "out", KF_OPT_STRING, &o.p.out, "DIR", "where the corpus goes", 0, 0, KF_OPT_REQUIRED },
-	{ "domain", KF_OPT_STRING, &o.p.domain, "NAME", "domain of documents that name none", 0, 0, KF_OPT_SHAPES },
-	{ "doc-bytes", KF_OPT_INT, &o.p.doc_bytes, "N", "cut longer documents into pieces of at most N bytes", KF_CUT_MIN,
-		KF_CUT_MAX, KF_OPT_SHAPES },
+	{ "domain", KF_OPT_STRING, &o.p.domain, "NAME", "domain of documents that name none", 0, 0,
+		KF_OPT_SHAPES },
+	{ "doc-bytes", KF_OPT_INT, &o.p.doc_bytes, "N", "cut longer documents into pieces of at most N bytes",
+		KF_CUT_MIN, KF_CUT_MAX, KF_OPT_SHAPES },
 	{ "normalize", KF_OPT_CHOICE, &o.p.normalize, "nfc|none", "Unicode normalisation", 0, 0, KF_OPT_SHAPES },
-	{ "invalid", KF_OPT_CHOICE, &o.p.invalid, "keep|refuse", "what to do with text that is not UTF-8", 0, 0, KF_OPT_SHAPES },
-	{ "format", KF_OPT_CHOICE, &o.p.format, "auto|text|jsonl", "what files hold; auto goes by their names", 0, 0, KF_OPT_SHAPES },
-	{ "split", KF_OPT_CHOICE, &o.p.split, "all|train|valid|test", "take one part only: by a record's \"split\", else by "
-		"a hash of its id (8:1:1)", 0, 0, KF_OPT_SHAPES },
-	{ "docs-per-domain", KF_OPT_INT, &o.p.docs_per_domain, "N", "take so many documents (pieces) of each domain: the first, "
-		"or with --seed a random choice; 0: all", 0, 1e9, KF_OPT_SHAPES },
-	{ "shards", KF_OPT_INT, &o.p.shards, "N", "parts of the corpus, for later stages to share out", 1, KF_MAX_SHARDS, 0 },
+	{ "invalid", KF_OPT_CHOICE, &o.p.invalid, "keep|refuse", "what to do with text that is not UTF-8", 0, 0,
+		KF_OPT_SHAPES },
+	{ "format", KF_OPT_CHOICE, &o.p.format, "auto|text|jsonl", "what files hold; auto goes by their names",
+		0, 0, KF_OPT_SHAPES },
+	{ "split", KF_OPT_CHOICE, &o.p.split, "all|train|valid|test",
+		"take one part only: by a record's \"split\", else by a hash of its id (8:1:1)", 0, 0, KF_OPT_SHAPES },
+	{ "docs-per-domain", KF_OPT_INT, &o.p.docs_per_domain, "N",
+		"take so many documents (pieces) of each domain: the first, or with --seed a random choice; 0: all",
+		0, 1e9, KF_OPT_SHAPES },
+	{ "shards", KF_OPT_INT, &o.p.shards, "N", "parts of the corpus, for later stages to share out", 1,
+		KF_MAX_SHARDS, 0 },
 	KF_OPT_COMMON(&o.common),
 	{ 0 }
 };
@@ -52,14 +57,16 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	}
 	if ((rc = kf_prepare(&o.p, &s, err)) != KF_OK || o.common.quiet) goto out;
 	if (s.not_utf8)
-		fprintf(stderr, "kf-prepare: notice: %" PRIu64 " documents are not UTF-8 and are kept byte for byte, the first in %s\n",
-			s.not_utf8, s.first_not_utf8);
+		fprintf(stderr, "kf-prepare: notice: %" PRIu64 " documents are not UTF-8 and are kept byte for byte, "
+			"the first in %s\n", s.not_utf8, s.first_not_utf8);
 	if (s.left_out)
-		fprintf(stderr, "kf-prepare: notice: %d files of the folders are empty or not text and were left out\n", s.left_out);
+		fprintf(stderr, "kf-prepare: notice: %d files of the folders are empty or not text and were left out\n",
+			s.left_out);
 	if (s.state == KF_SET_CURRENT) printf("%s: up to date\n", o.p.out);
 	else
-		printf("%s: %" PRIu64 " documents of at most %ld bytes, %" PRIu64 " bytes in all, from %" PRIu64 " in %d files; "
-			"%d shards\n", o.p.out, s.pieces, o.p.doc_bytes, s.bytes, s.documents, s.files, s.shards);
+		printf("%s: %" PRIu64 " documents of at most %ld bytes, %" PRIu64 " bytes in all, from %" PRIu64
+			" in %d files; %d shards\n", o.p.out, s.pieces, o.p.doc_bytes, s.bytes, s.documents,
+			s.files, s.shards);
 out:
 	json_decref(o.p.record);
 	return rc;

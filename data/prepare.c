@@ -76,11 +76,13 @@ static kf_status find_domain(pass *p, const char *name, domain **out, kf_err *er
 			return KF_OK;
 		}
 	if (p->n_dom == DOMAINS_MAX)
-		return kf_fail(err, KF_EDATA, "%s: more than %d domains: is \"domain\" what it should be?", p->doc->where, DOMAINS_MAX);
+		return kf_fail(err, KF_EDATA, "%s: more than %d domains: is \"domain\" what it should be?",
+			p->doc->where, DOMAINS_MAX);
 	d = &p->dom[p->n_dom];
 	memset(d, 0, sizeof *d);
 	d->limit = UINT64_MAX;
-	if (!(d->name = kf_strdup(name))) return kf_fail(err, KF_ENOMEM, "out of memory for the name of a domain");
+	if (!(d->name = kf_strdup(name)))
+		return kf_fail(err, KF_ENOMEM, "out of memory for the name of a domain");
 	p->last_dom = p->n_dom++;
 	*out = d;
 	return KF_OK;
@@ -152,15 +154,18 @@ static kf_status close_shard(pass *p, kf_err *err)
 
 static kf_status put_piece(pass *p, uint32_t piece, const uint8_t *text, size_t n, kf_err *err)
 {
-	kf_corpus_rec rec = { .head = { p->next, p->doc->id, p->doc_dom->name, piece, (uint32_t)n }, .text = text };
+	kf_corpus_rec rec = { .head = { p->next, p->doc->id, p->doc_dom->name, piece, (uint32_t)n },
+		.text = text };
 	kf_status rc;
 
 	if (p->next >= p->total)
-		return kf_fail(err, KF_EDATA, "%s: the input changed while it was read; run the command again", p->doc->where);
+		return kf_fail(err, KF_EDATA, "%s: the input changed while it was read; run the command again",
+			p->doc->where);
 	if (p->shard < 0 || p->next == first_of_shard(p, p->shard + 1)) {
 		if ((rc = close_shard(p, err)) != KF_OK) return rc;
 		p->shard++;
-		if (!kf_set_shard_done(p->w, p->shard) && (rc = kf_shard_begin(p->w, p->shard, &p->sw, err)) != KF_OK) return rc;
+		if (!kf_set_shard_done(p->w, p->shard) && (rc = kf_shard_begin(p->w, p->shard, &p->sw, err)) != KF_OK)
+			return rc;
 	}
 	p->next++;
 	return p->sw ? kf_shard_put_corpus(p->sw, &rec, err) : KF_OK;
@@ -174,7 +179,8 @@ static kf_status on_piece(void *arg, uint32_t piece, const uint8_t *text, size_t
 	domain *d = p->doc_dom;
 	uint64_t rank = kf_choice_rank(p->o->seed, d->seen++);
 
-	if (!p->writing) return p->o->docs_per_domain ? keep_rank(d, rank, (size_t)p->o->docs_per_domain, err) : KF_OK;
+	if (!p->writing)
+		return p->o->docs_per_domain ? keep_rank(d, rank, (size_t)p->o->docs_per_domain, err) : KF_OK;
 	if (rank > d->limit) return KF_OK;
 	d->docs++;
 	d->bytes += n;
@@ -195,7 +201,8 @@ static kf_status in_split(const pass *p, const kf_found *doc, bool *yes, kf_err 
 		for (split = KF_SPLIT_TRAIN; split <= KF_SPLIT_TEST; split++)
 			if (strcmp(names[split], doc->split) == 0) break;
 		if (split > KF_SPLIT_TEST)
-			return kf_fail(err, KF_EDATA, "%s: \"split\" is \"%s\", not train, valid or test", doc->where, doc->split);
+			return kf_fail(err, KF_EDATA, "%s: \"split\" is \"%s\", not train, valid or test", doc->where,
+				doc->split);
 	}
 	*yes = split == (kf_split)p->o->split;
 	return KF_OK;
@@ -204,25 +211,29 @@ static kf_status in_split(const pass *p, const kf_found *doc, bool *yes, kf_err 
 static kf_status on_document(void *arg, const kf_found *doc, kf_err *err)
 {
 	pass *p = arg;
+	const char *name;
 	bool yes, valid;
 	kf_status rc;
 
 	if ((rc = in_split(p, doc, &yes, err)) != KF_OK) return rc;
 	if (kf_text_blank(doc->text, doc->n))
-		return kf_fail(err, KF_EDATA, "%s: the document has no text%s", doc->where, doc->n ? ": only white space" : "");
+		return kf_fail(err, KF_EDATA, "%s: the document has no text%s", doc->where,
+			doc->n ? ": only white space" : "");
 	if (!yes) return KF_OK;
 	p->doc = doc;
-	if ((rc = find_domain(p, doc->domain ? doc->domain : p->o->domain ? p->o->domain : "", &p->doc_dom, err)) != KF_OK) return rc;
+	name = doc->domain ? doc->domain : p->o->domain ? p->o->domain : "";
+	if ((rc = find_domain(p, name, &p->doc_dom, err)) != KF_OK) return rc;
 	valid = kf_text_is_utf8(doc->text, doc->n);
 	if (!valid && p->o->invalid == KF_INVALID_REFUSE)
-		return kf_fail(err, KF_EDATA, "%s: the text is not valid UTF-8 (--invalid keep takes it byte for byte)", doc->where);
+		return kf_fail(err, KF_EDATA,
+			"%s: the text is not valid UTF-8 (--invalid keep takes it byte for byte)", doc->where);
 	if (!p->writing) {
 		p->stats->documents++;
 		if (!valid && p->stats->not_utf8++ == 0)
 			snprintf(p->stats->first_not_utf8, sizeof p->stats->first_not_utf8, "%s", doc->where);
 	}
-	return kf_cut_document(doc->text, doc->n, valid && p->o->normalize == KF_NORMALIZE_NFC, (size_t)p->o->doc_bytes,
-		&p->scratch, on_piece, p, err);
+	return kf_cut_document(doc->text, doc->n, valid && p->o->normalize == KF_NORMALIZE_NFC,
+		(size_t)p->o->doc_bytes, &p->scratch, on_piece, p, err);
 }
 
 static void on_read(void *arg, size_t bytes)
@@ -258,8 +269,8 @@ static kf_status finish_set(pass *p, kf_err *err)
 
 	for (int i = 0; ok && i < p->n_dom; i++)
 		if (p->dom[i].docs)
-			ok = json_object_set_new(domains, p->dom[i].name, json_pack("{s:I, s:I}", "docs", (json_int_t)p->dom[i].docs,
-				"bytes", (json_int_t)p->dom[i].bytes)) == 0;
+			ok = json_object_set_new(domains, p->dom[i].name, json_pack("{s:I, s:I}",
+				"docs", (json_int_t)p->dom[i].docs, "bytes", (json_int_t)p->dom[i].bytes)) == 0;
 	if (!ok || json_object_set(stats, "domains", domains) < 0) {
 		rc = kf_fail(err, KF_ENOMEM, "out of memory for the manifest of %s", p->o->out);
 	} else {
@@ -287,8 +298,9 @@ static kf_status write_pass(pass *p, const kf_inputs *in, kf_err *err)
 	if ((rc = kf_inputs_each(in, on_document, on_read, p, err)) != KF_OK) return rc;
 	kf_progress_end(&p->progress);
 	if (p->next != p->total)
-		return kf_fail(err, KF_EDATA, "the input changed while it was read (%" PRIu64 " documents, then %" PRIu64 "); run "
-			"the command again", p->total, p->next);
+		return kf_fail(err, KF_EDATA,
+			"the input changed while it was read (%" PRIu64 " documents, then %" PRIu64 "); run the command "
+			"again", p->total, p->next);
 	if ((rc = close_shard(p, err)) != KF_OK) return rc;
 	return finish_set(p, err);
 }
@@ -300,10 +312,13 @@ kf_status kf_prepare(const kf_prepare_opts *o, kf_prepare_stats *stats, kf_err *
 	kf_status rc;
 
 	memset(stats, 0, sizeof *stats);
-	if (o->n_paths < 1) return kf_fail(err, KF_EINVAL, "no input: name files or folders of text, or - for standard input");
-	if (o->n_paths > KF_MAX_INPUTS) return kf_fail(err, KF_EINVAL, "more than %d inputs: put the files in a folder", KF_MAX_INPUTS);
+	if (o->n_paths < 1)
+		return kf_fail(err, KF_EINVAL, "no input: name files or folders of text, or - for standard input");
+	if (o->n_paths > KF_MAX_INPUTS)
+		return kf_fail(err, KF_EINVAL, "more than %d inputs: put the files in a folder", KF_MAX_INPUTS);
 	if (o->doc_bytes < KF_CUT_MIN || o->doc_bytes > (long)KF_CUT_MAX)
-		return kf_fail(err, KF_EINVAL, "documents of %ld bytes: must be from %d to %u", o->doc_bytes, KF_CUT_MIN, KF_CUT_MAX);
+		return kf_fail(err, KF_EINVAL, "documents of %ld bytes: must be from %d to %u", o->doc_bytes,
+			KF_CUT_MIN, KF_CUT_MAX);
 	if (!(p.dom = kf_alloc(DOMAINS_MAX, sizeof *p.dom))) return kf_fail(err, KF_ENOMEM, "out of memory");
 	if ((rc = kf_inputs_open(o->paths, o->n_paths, (kf_text_format)o->format, &in, err)) != KF_OK) goto out;
 	stats->files = kf_inputs_files(in);

@@ -12,7 +12,7 @@ typedef struct {
 	kf_eval_result *r;
 	int m;
 	size_t at;                 /* document in hand */
-	double *nats, *tokens;     /* (n_domains + 1) of the model's own tokens; NULL while coverage is being found */
+	double *nats, *tokens;     /* (n_domains) of the model's own tokens; NULL while coverage is found */
 	kf_progress *progress;
 } walk;
 
@@ -31,8 +31,10 @@ static kf_status find_domain(kf_eval_result *r, const char *name, int *out, kf_e
 			return KF_OK;
 		}
 	if (strcmp(name, "mean") == 0)
-		return kf_fail(err, KF_EINVAL, "a domain is called \"mean\", which the report calls the mean over domains; rename it");
-	if (!(grown = realloc(r->domain, ((size_t)r->n_domains + 1) * sizeof *grown))) return kf_fail(err, KF_ENOMEM, "out of memory");
+		return kf_fail(err, KF_EINVAL,
+			"a domain is called \"mean\", which the report calls the mean over domains; rename it");
+	if (!(grown = realloc(r->domain, ((size_t)r->n_domains + 1) * sizeof *grown)))
+		return kf_fail(err, KF_ENOMEM, "out of memory");
 	r->domain = grown;
 	if (!(r->domain[r->n_domains] = kf_strdup(name))) return kf_fail(err, KF_ENOMEM, "out of memory");
 	*out = r->n_domains++;
@@ -49,7 +51,8 @@ static kf_status add_doc(void *arg, const kf_dochead *head, kf_err *err)
 	if (r->n_docs == r->cap_docs) {
 		size_t cap = r->cap_docs ? r->cap_docs * 2 : 1024;
 
-		if (!(d = realloc(r->doc, cap * sizeof *d))) return kf_fail(err, KF_ENOMEM, "out of memory for %zu documents", cap);
+		if (!(d = realloc(r->doc, cap * sizeof *d)))
+			return kf_fail(err, KF_ENOMEM, "out of memory for %zu documents", cap);
 		r->doc = d;
 		r->cap_docs = cap;
 	}
@@ -67,7 +70,8 @@ static kf_status same_doc(walk *w, const kf_dochead *head, kf_eval_doc **out, kf
 	kf_eval_doc *d = w->at < w->r->n_docs ? &w->r->doc[w->at] : NULL;
 
 	if (!d || d->doc != head->doc || d->bytes != head->bytes)
-		return kf_fail(err, KF_EMISMATCH, "%s: document %llu of %u bytes is not what the others have in its place",
+		return kf_fail(err, KF_EMISMATCH,
+			"%s: document %llu of %u bytes is not what the others have in its place",
 			model_path(w), (unsigned long long)head->doc, head->bytes);
 	w->at++;
 	*out = d;
@@ -77,7 +81,8 @@ static kf_status same_doc(walk *w, const kf_dochead *head, kf_eval_doc **out, kf
 static kf_status all_there(const walk *w, kf_err *err)
 {
 	if (w->at == w->r->n_docs) return KF_OK;
-	return kf_fail(err, KF_EMISMATCH, "%s has %zu documents, the others have %zu", model_path(w), w->at, w->r->n_docs);
+	return kf_fail(err, KF_EMISMATCH, "%s has %zu documents, the others have %zu", model_path(w), w->at,
+		w->r->n_docs);
 }
 
 static kf_status cover_doc(void *arg, const kf_dochead *head, uint32_t first, kf_err *err)
@@ -122,8 +127,10 @@ static kf_status allocate(kf_eval_result *r, kf_err *err)
 	bool ok = (r->docs = new_doubles(d)) && (r->bytes = new_doubles(d));
 
 	for (int m = 0; ok && m < r->o->n_models; m++)
-		ok = (r->bits[m] = new_doubles(r->n_docs)) && (r->bpb[m] = new_doubles(d)) && (r->ppl[m] = new_doubles(d));
-	for (int c = 0; ok && c < r->o->n_compare; c++) ok = (r->diff[c] = kf_zalloc(d, sizeof **r->diff)) != NULL;
+		ok = (r->bits[m] = new_doubles(r->n_docs)) && (r->bpb[m] = new_doubles(d)) &&
+			(r->ppl[m] = new_doubles(d));
+	for (int c = 0; ok && c < r->o->n_compare; c++)
+		ok = (r->diff[c] = kf_zalloc(d, sizeof **r->diff)) != NULL;
 	return ok ? KF_OK : kf_fail(err, KF_ENOMEM, "out of memory for the values of %zu documents", r->n_docs);
 }
 
@@ -144,7 +151,9 @@ static kf_status sum_up(kf_eval_result *r, kf_err *err)
 		r->bytes[r->n_domains] += r->bytes[i];
 		with_bytes += r->bytes[i] > 0;
 	}
-	if (!with_bytes) return kf_fail(err, KF_EDATA, "no document has bytes that every model covers: the texts are a token long at most");
+	if (!with_bytes)
+		return kf_fail(err, KF_EDATA, "no document has bytes that every model covers: the texts are a "
+			"token long at most");
 	for (int m = 0; m < r->o->n_models; m++) {
 		for (int i = 0; i < r->n_domains; i++) {
 			r->bpb[m][i] = r->bytes[i] > 0 ? r->bpb[m][i] / r->bytes[i] : NAN;
@@ -224,7 +233,8 @@ static kf_status score_model(kf_eval_result *r, int m, kf_progress *progress, kf
 		goto out;
 	}
 	kf_progress_note(progress, "%s", r->o->model[m].name);
-	if ((rc = kf_eval_score(r->o, m, score_doc, &w, err)) != KF_OK || (rc = all_there(&w, err)) != KF_OK) goto out;
+	if ((rc = kf_eval_score(r->o, m, score_doc, &w, err)) != KF_OK || (rc = all_there(&w, err)) != KF_OK)
+		goto out;
 	for (int i = 0; i < r->n_domains; i++) {
 		r->ppl[m][i] = w.tokens[i] > 0 ? exp(w.nats[i] / w.tokens[i]) : NAN;
 		nats += w.nats[i];
@@ -246,11 +256,13 @@ kf_status kf_eval(const kf_eval_opts *o, kf_eval_result *r, kf_err *err)
 	r->o = o;
 	if ((rc = kf_eval_check_sources(o, err)) != KF_OK) return rc;
 	if ((rc = kf_eval_documents(o, add_doc, r, err)) != KF_OK) return rc;
-	if (!r->n_docs) return kf_fail(err, KF_EDATA, "%s holds no documents", o->corpus ? o->corpus : o->model[0].path);
+	if (!r->n_docs)
+		return kf_fail(err, KF_EDATA, "%s holds no documents", o->corpus ? o->corpus : o->model[0].path);
 	for (int m = 0; m < o->n_models; m++) {
 		walk w = { .r = r, .m = m };
 
-		if ((rc = kf_eval_cover(o, m, cover_doc, &w, err)) != KF_OK || (rc = all_there(&w, err)) != KF_OK) return rc;
+		if ((rc = kf_eval_cover(o, m, cover_doc, &w, err)) != KF_OK || (rc = all_there(&w, err)) != KF_OK)
+			return rc;
 	}
 	if ((rc = allocate(r, err)) != KF_OK) return rc;
 	kf_progress_start(&progress, "evaluating", "documents", (double)r->n_docs * o->n_models, o->progress);

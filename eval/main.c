@@ -18,13 +18,16 @@ static struct {
 
 static const kf_opt table[] = {
 	{ "model", KF_OPT_LIST, &o.models, "[NAME=]PATH", "a model to run", 0, 0, 0 },
-	{ "logits", KF_OPT_LIST, &o.logits, "[NAME=]DIR", "a model's logits over the corpus, from kf-extract", 0, 0, 0 },
+	{ "logits", KF_OPT_LIST, &o.logits, "[NAME=]DIR", "a model's logits over the corpus, from kf-extract",
+		0, 0, 0 },
 	{ "corpus", KF_OPT_STRING, &o.corpus, "DIR", "the text to predict (needed with --model)", 0, 0, 0 },
-	{ "compare", KF_OPT_LIST, &o.compare, "A,B", "a paired comparison of two models, A minus B; none: each against the first",
+	{ "compare", KF_OPT_LIST, &o.compare, "A,B",
+		"a paired comparison of two models, A minus B; none: each against the first",
 		0, 0, 0 },
 	{ "report", KF_OPT_STRING, &o.report, "FILE", "write everything as JSON", 0, 0, 0 },
 	{ "markdown", KF_OPT_STRING, &o.markdown, "FILE", "write the tables as Markdown", 0, 0, 0 },
-	{ "per-document", KF_OPT_FLAG, &o.per_document, NULL, "put every document's values in the report", 0, 0, 0 },
+	{ "per-document", KF_OPT_FLAG, &o.per_document, NULL, "put every document's values in the report",
+		0, 0, 0 },
 	{ "compute", KF_OPT_CHOICE, &o.compute, "auto|f32|bf16", "of the matrix products", 0, 0, 0 },
 	{ "batch-tokens", KF_OPT_INT, &o.batch_tokens, "N", "tokens in a batch", 1, 1e7, 0 },
 	KF_OPT_BACKEND(&o.common),
@@ -35,8 +38,8 @@ static const kf_opt table[] = {
 static const kf_program program = {
 	"kf-eval", "bits per byte and perplexity of models, by domain",
 	"(--model [NAME=]PATH --corpus DIR | --logits [NAME=]DIR) … [options]",
-	"Models are compared on the same bytes: those that every one of them covers. Perplexity is per token of a\n"
-	"model's own tokenizer, so only comparable between models that share one.",
+	"Models are compared on the same bytes: those that every one of them covers. Perplexity is per\n"
+	"token of a model's own tokenizer, so only comparable between models that share one.",
 	table, false
 };
 
@@ -80,7 +83,8 @@ static kf_status parse_compare(kf_eval_opts *e, kf_err *err)
 
 		if (!comma) return kf_fail(err, KF_EINVAL, "--compare %s: must be two names of models, A,B", text);
 		if (a < 0 || b < 0)
-			return kf_fail(err, KF_EINVAL, "--compare %s: there is no model called \"%s\"", text, a < 0 ? text : comma + 1);
+			return kf_fail(err, KF_EINVAL, "--compare %s: there is no model called \"%s\"", text,
+				a < 0 ? text : comma + 1);
 		e->compare[e->n_compare][0] = a;
 		e->compare[e->n_compare++][1] = b;
 	}
@@ -104,7 +108,8 @@ static kf_status write_reports(const kf_eval_result *r, kf_err *err)
 		if (rc == KF_OK) {
 			kf_buf_put(&text, dump, strlen(dump));
 			kf_buf_u8(&text, '\n');
-			if ((rc = kf_buf_check(&text, err)) == KF_OK) rc = kf_file_write_atomic(o.report, text.data, text.len, err);
+			if ((rc = kf_buf_check(&text, err)) == KF_OK)
+				rc = kf_file_write_atomic(o.report, text.data, text.len, err);
 		}
 		free(dump);
 		json_decref(json);
@@ -112,7 +117,8 @@ static kf_status write_reports(const kf_eval_result *r, kf_err *err)
 	if (rc == KF_OK && o.markdown) {
 		kf_buf_clear(&text);
 		kf_eval_markdown(r, &text);
-		if ((rc = kf_buf_check(&text, err)) == KF_OK) rc = kf_file_write_atomic(o.markdown, text.data, text.len, err);
+		if ((rc = kf_buf_check(&text, err)) == KF_OK)
+			rc = kf_file_write_atomic(o.markdown, text.data, text.len, err);
 	}
 	if (rc == KF_OK && !o.common.quiet) {
 		kf_buf_clear(&text);
@@ -134,13 +140,16 @@ static kf_status run(const kf_list *operands, kf_err *err)
 
 	(void)operands;
 	if (o.common.backend == 2) return kf_fail(err, KF_EUNSUPPORTED, "--backend cuda: this build has no CUDA");
-	if (o.models.n + o.logits.n > KF_EVAL_MODELS) return kf_fail(err, KF_EINVAL, "more than %d models", KF_EVAL_MODELS);
-	if (o.models.n + o.logits.n == 0) return kf_fail(err, KF_EINVAL, "nothing to evaluate: give --model or --logits");
+	if (o.models.n + o.logits.n > KF_EVAL_MODELS)
+		return kf_fail(err, KF_EINVAL, "more than %d models", KF_EVAL_MODELS);
+	if (o.models.n + o.logits.n == 0)
+		return kf_fail(err, KF_EINVAL, "nothing to evaluate: give --model or --logits");
 	for (int i = 0; i < o.logits.n + o.models.n; i++) {
 		bool logits = i < o.logits.n;
 		kf_eval_model m;
 
-		rc = parse_model(logits ? o.logits.item[i] : o.models.item[i - o.logits.n], logits, &m, &name[i], err);
+		rc = parse_model(logits ? o.logits.item[i] : o.models.item[i - o.logits.n], logits, &m, &name[i],
+			err);
 		if (rc == KF_OK && find_model(&e, m.name, strlen(m.name)) >= 0)
 			rc = kf_fail(err, KF_EINVAL, "two models are called \"%s\": name them, NAME=PATH", m.name);
 		if (rc != KF_OK) goto out;

@@ -30,7 +30,8 @@ kf_status kf_eval_span(const kf_logits_rec *rec, uint32_t x0, double *nats, kf_e
 		uint32_t inside = x0 - rec->start[u] - 1;
 
 		if (!rec->has_path)
-			return kf_fail(err, KF_EDATA, "document %llu: byte %u is inside a token, and these logits were extracted "
+			return kf_fail(err, KF_EDATA,
+				"document %llu: byte %u is inside a token, and these logits were extracted "
 				"without the byte path, which tells its probability", (unsigned long long)rec->head.doc, x0);
 		if (rec->path_off[u] + inside >= rec->path_off[u + 1])
 			return kf_fail(err, KF_EDATA, "document %llu: token %u has no byte path at byte %u",
@@ -38,7 +39,8 @@ kf_status kf_eval_span(const kf_logits_rec *rec, uint32_t x0, double *nats, kf_e
 		sum += (double)rec->ce[u] - (double)rec->path_nlm[rec->path_off[u] + inside];
 	}
 	if (!isfinite(sum))
-		return kf_fail(err, KF_EDATA, "document %llu: its probability is not a finite number", (unsigned long long)rec->head.doc);
+		return kf_fail(err, KF_EDATA, "document %llu: its probability is not a finite number",
+			(unsigned long long)rec->head.doc);
 	*nats = sum;
 	return KF_OK;
 }

@@ -26,7 +26,8 @@ static json_t *counts(const kf_eval_result *r, const double *v)
 {
 	json_t *o = json_object();
 
-	for (int i = 0; i < r->n_domains; i++) json_object_set_new(o, r->domain[i], json_integer((json_int_t)v[i]));
+	for (int i = 0; i < r->n_domains; i++)
+		json_object_set_new(o, r->domain[i], json_integer((json_int_t)v[i]));
 	return o;
 }
 
@@ -34,7 +35,8 @@ static json_t *of_models(const kf_eval_result *r, double *const *v, const char *
 {
 	json_t *o = json_object();
 
-	for (int m = 0; m < r->o->n_models; m++) json_object_set_new(o, r->o->model[m].name, by_domain(r, v[m], last));
+	for (int m = 0; m < r->o->n_models; m++)
+		json_object_set_new(o, r->o->model[m].name, by_domain(r, v[m], last));
 	return o;
 }
 
@@ -65,7 +67,8 @@ static json_t *per_document(const kf_eval_result *r)
 		const kf_eval_doc *d = &r->doc[i];
 		json_t *one = json_object(), *bits = json_object();
 
-		for (int m = 0; m < r->o->n_models; m++) json_object_set_new(bits, r->o->model[m].name, number(r->bits[m][i]));
+		for (int m = 0; m < r->o->n_models; m++)
+			json_object_set_new(bits, r->o->model[m].name, number(r->bits[m][i]));
 		json_object_set_new(one, "doc", json_integer((json_int_t)d->doc));
 		json_object_set_new(one, "domain", json_string(r->domain[d->domain]));
 		json_object_set_new(one, "bytes", json_integer(d->bytes > d->x0 ? d->bytes - d->x0 : 0));
@@ -208,8 +211,8 @@ void kf_eval_markdown(const kf_eval_result *r, kf_buf *out)
 	for (int i = 0; i <= last; i++) put(out, " %.0f |", r->bytes[i]);
 	put(out, "\n");
 	if (r->o->n_compare) {
-		put(out, "\nDifferences in bits per byte on the same documents (negative: the first is better), with the 95 %% interval\n"
-			"of a paired bootstrap over documents (%d resamples).\n\n", KF_EVAL_RESAMPLES);
+		put(out, "\nDifferences in bits per byte on the same documents (negative: the first is better), with the\n"
+			"95 %% interval of a paired bootstrap over documents (%d resamples).\n\n", KF_EVAL_RESAMPLES);
 		header(r, out, "difference");
 	}
 	for (int c = 0; c < r->o->n_compare; c++) {

@@ -75,7 +75,8 @@ static void group_release(group *g)
 static bool group_grow(group *g)
 {
 	size_t cap = g->cap ? 2 * g->cap : 64;
-	group more = { kf_alloc(cap, sizeof *g->docs), kf_alloc(cap, sizeof *g->enc), kf_alloc(cap, sizeof *g->out), g->n, cap };
+	group more = { kf_alloc(cap, sizeof *g->docs), kf_alloc(cap, sizeof *g->enc),
+		kf_alloc(cap, sizeof *g->out), g->n, cap };
 
 	if (!more.docs || !more.enc || !more.out) {
 		group_release(&more);
@@ -90,7 +91,8 @@ static bool group_grow(group *g)
 	return true;
 }
 
-static kf_status next_document(runner *x, kf_shard *in, kf_arena *arena, kf_corpus_rec *rec, kf_encoding *enc, kf_err *err)
+static kf_status next_document(runner *x, kf_shard *in, kf_arena *arena, kf_corpus_rec *rec,
+	kf_encoding *enc, kf_err *err)
 {
 	kf_status rc = kf_shard_next_corpus(in, arena, rec, err);
 
@@ -106,7 +108,8 @@ static kf_status read_group(runner *x, kf_shard *in, kf_arena *arena, group *g, 
 	kf_status rc;
 
 	for (g->n = 0; tokens < most; g->n++) {
-		if (g->n == g->cap && !group_grow(g)) return kf_fail(err, KF_ENOMEM, "out of memory for %zu documents", g->n);
+		if (g->n == g->cap && !group_grow(g))
+			return kf_fail(err, KF_ENOMEM, "out of memory for %zu documents", g->n);
 		if ((rc = next_document(x, in, arena, &g->docs[g->n], &g->enc[g->n], err)) != KF_OK) return rc;
 		tokens += g->enc[g->n].n + 1;
 	}
@@ -160,8 +163,8 @@ kf_status kf_eval_run_score(const kf_eval_opts *o, int m,
 	kf_arena_init(&arena);
 	if ((rc = runner_open(&x, o, m, err)) != KF_OK || (rc = start_model(&x, o, err)) != KF_OK) goto out;
 	/* The best candidate is asked for because there must be one; no extra ones. */
-	const kf_runner run = { .tokenizer = x.tokenizer, .order = x.order, .k = 1, .byte_path = true, .context = x.context,
-		.batch_tokens = (int)o->batch_tokens, .score = score, .arg = &x };
+	const kf_runner run = { .tokenizer = x.tokenizer, .order = x.order, .k = 1, .byte_path = true,
+		.context = x.context, .batch_tokens = (int)o->batch_tokens, .score = score, .arg = &x };
 
 	for (int s = 0; s < kf_set_shards(x.corpus); s++) {
 		bool more = true;

@@ -6,7 +6,8 @@
 
 /* As kf_eval_cover and kf_eval_score, of a model that is run over the corpus. */
 kf_status kf_eval_run_cover(const kf_eval_opts *o, int m,
-	kf_status (*fn)(void *arg, const kf_dochead *head, uint32_t first, kf_err *err), void *arg, kf_err *err) KF_MUST_CHECK;
+	kf_status (*fn)(void *arg, const kf_dochead *head, uint32_t first, kf_err *err),
+	void *arg, kf_err *err) KF_MUST_CHECK;
 kf_status kf_eval_run_score(const kf_eval_opts *o, int m,
 	kf_status (*fn)(void *arg, const kf_logits_rec *rec, kf_err *err), void *arg, kf_err *err) KF_MUST_CHECK;
 

@@ -3,7 +3,8 @@
 #include "eval/run.h"
 
 /* Call one function or the other for every document of a set. */
-static kf_status each(const char *dir, kf_set_kind kind, kf_status (*on_corpus)(void *, const kf_dochead *, kf_err *),
+static kf_status each(const char *dir, kf_set_kind kind,
+	kf_status (*on_corpus)(void *, const kf_dochead *, kf_err *),
 	kf_status (*on_logits)(void *, const kf_logits_rec *, kf_err *), void *arg, kf_err *err)
 {
 	kf_set *set = NULL;
@@ -20,11 +21,13 @@ static kf_status each(const char *dir, kf_set_kind kind, kf_status (*on_corpus)(
 			if (kind == KF_SET_CORPUS) {
 				kf_corpus_rec rec;
 
-				if ((rc = kf_shard_next_corpus(shard, &arena, &rec, err)) == KF_OK) rc = on_corpus(arg, &rec.head, err);
+				if ((rc = kf_shard_next_corpus(shard, &arena, &rec, err)) == KF_OK)
+					rc = on_corpus(arg, &rec.head, err);
 			} else {
 				kf_logits_rec rec;
 
-				if ((rc = kf_shard_next_logits(shard, &arena, &rec, err)) == KF_OK) rc = on_logits(arg, &rec, err);
+				if ((rc = kf_shard_next_logits(shard, &arena, &rec, err)) == KF_OK)
+					rc = on_logits(arg, &rec, err);
 			}
 			if (rc == KF_END) break;
 			if (rc != KF_OK) goto out;
@@ -56,7 +59,8 @@ kf_status kf_eval_check_sources(const kf_eval_opts *o, kf_err *err)
 		const kf_eval_model *model = &o->model[m];
 
 		if (!model->logits) {
-			if (!o->corpus) return kf_fail(err, KF_EINVAL, "--model %s needs --corpus: the text to run it on", model->path);
+			if (!o->corpus)
+				return kf_fail(err, KF_EINVAL, "--model %s needs --corpus: the text to run it on", model->path);
 			continue;
 		}
 		if ((rc = kf_set_open(model->path, KF_SET_LOGITS, &set, err)) != KF_OK) return rc;
@@ -96,8 +100,8 @@ static kf_status relay_cover(void *arg, const kf_logits_rec *rec, kf_err *err)
 	return r->on_cover(r->arg, &rec->head, kf_eval_first_byte(rec), err);
 }
 
-kf_status kf_eval_documents(const kf_eval_opts *o, kf_status (*fn)(void *arg, const kf_dochead *head, kf_err *err),
-	void *arg, kf_err *err)
+kf_status kf_eval_documents(const kf_eval_opts *o,
+	kf_status (*fn)(void *arg, const kf_dochead *head, kf_err *err), void *arg, kf_err *err)
 {
 	relay r = { .on_head = fn, .arg = arg };
 

@@ -8,12 +8,13 @@
 kf_status kf_eval_check_sources(const kf_eval_opts *o, kf_err *err) KF_MUST_CHECK;
 
 /* Every document, in order. */
-kf_status kf_eval_documents(const kf_eval_opts *o, kf_status (*fn)(void *arg, const kf_dochead *head, kf_err *err),
-	void *arg, kf_err *err) KF_MUST_CHECK;
+kf_status kf_eval_documents(const kf_eval_opts *o,
+	kf_status (*fn)(void *arg, const kf_dochead *head, kf_err *err), void *arg, kf_err *err) KF_MUST_CHECK;
 
 /* Of every document, the first byte that model m says something about. Runs no model. */
 kf_status kf_eval_cover(const kf_eval_opts *o, int m,
-	kf_status (*fn)(void *arg, const kf_dochead *head, uint32_t first, kf_err *err), void *arg, kf_err *err) KF_MUST_CHECK;
+	kf_status (*fn)(void *arg, const kf_dochead *head, uint32_t first, kf_err *err),
+	void *arg, kf_err *err) KF_MUST_CHECK;
 
 /* Of every document, what model m says about it: ce and the byte path at least. */
 kf_status kf_eval_score(const kf_eval_opts *o, int m,

@@ -30,8 +30,8 @@ static const float a_nlm[] = { NAN, NAN, NAN, 0.5f, 1, 0.25f, 2 };
 static const float b_nlm[] = { 0.125f, 0.0625f, 0.25f, 1, 0.5f, 1, 2 };
 static const kf_logits_rec a = { .head = { 0, "", "", 0, 10 }, .n = 3, .start = a_start, .ce = a_ce,
 	.has_path = true, .path_off = a_off, .path_nlm = a_nlm };
-static const kf_logits_rec b = { .head = { 0, "", "", 0, 10 }, .bos = true, .n = 3, .start = b_start, .ce = b_ce,
-	.has_path = true, .path_off = b_off, .path_nlm = b_nlm };
+static const kf_logits_rec b = { .head = { 0, "", "", 0, 10 }, .bos = true, .n = 3, .start = b_start,
+	.ce = b_ce, .has_path = true, .path_off = b_off, .path_nlm = b_nlm };
 
 static void test_same_bytes(void **state)
 {
@@ -106,10 +106,12 @@ static void test_bootstrap(void **state)
 
 	(void)state;
 	/* By hand: two documents. */
-	d = kf_eval_difference((double[]){ 10, 30 }, (double[]){ 12, 20 }, (double[]){ 10, 30 }, 2, 1, "x", first, N);
+	d = kf_eval_difference((double[]){ 10, 30 }, (double[]){ 12, 20 }, (double[]){ 10, 30 }, 2, 1, "x",
+		first, N);
 	assert_true(fabs(d - 8.0 / 40) < 1e-12);
 	for (int i = 0; i < N; i++)
-		assert_true(fabs(first[i] + 0.2) < 1e-12 || fabs(first[i] - 0.2) < 1e-12 || fabs(first[i] - 1.0 / 3) < 1e-12);
+		assert_true(fabs(first[i] + 0.2) < 1e-12 || fabs(first[i] - 0.2) < 1e-12 ||
+			fabs(first[i] - 1.0 / 3) < 1e-12);
 
 	kf_rng_seed(&r, 3);
 	for (int i = 0; i < DOCS; i++) {

@@ -139,7 +139,8 @@ static void test_nfc(void **state)
 	assert_memory_equal(out.data, "\xc3\xa9", 2);
 	kf_buf_clear(&out);
 	/* Ångström sign to letter; Hangul jamo to a syllable; a NUL stays. */
-	assert_int_equal(kf_text_nfc((const uint8_t *)"\xe2\x84\xab\0\xe1\x84\x80\xe1\x85\xa1", 10, &out, &err), KF_OK);
+	assert_int_equal(kf_text_nfc((const uint8_t *)"\xe2\x84\xab\0\xe1\x84\x80\xe1\x85\xa1", 10, &out, &err),
+		KF_OK);
 	assert_int_equal(out.len, 6);
 	assert_memory_equal(out.data, "\xc3\x85\0\xea\xb0\x80", 6);
 	kf_buf_release(&out);
@@ -149,8 +150,8 @@ static void test_nfc(void **state)
  * on the seams. */
 static void test_nfc_in_stretches(void **state)
 {
-	static const char *const parts[] = { "e", "\xcc\x81", "\xcc\xa3", "q", "\n", "\xe1\x84\x80", "\xe1\x85\xa1", "\xe1\x86\xa8",
-		"\xc3\xa9", "\xe2\x84\xab", "\xf0\x9f\x98\x80", " word" };
+	static const char *const parts[] = { "e", "\xcc\x81", "\xcc\xa3", "q", "\n", "\xe1\x84\x80",
+		"\xe1\x85\xa1", "\xe1\x86\xa8", "\xc3\xa9", "\xe2\x84\xab", "\xf0\x9f\x98\x80", " word" };
 	kf_buf text = { 0 }, whole = { 0 };
 	collected c = { 0 };
 	kf_err err;
@@ -186,7 +187,8 @@ static void test_blank(void **state)
 	(void)state;
 	assert_true(kf_text_blank(NULL, 0));
 	assert_true(kf_text_blank((const uint8_t *)" \t\r\n\v\f", 6));
-	assert_true(kf_text_blank((const uint8_t *)"\xc2\xa0\xe3\x80\x80\xef\xbb\xbf", 8)); /* no-break, ideographic, BOM */
+	/* No-break space, ideographic space, byte order mark. */
+	assert_true(kf_text_blank((const uint8_t *)"\xc2\xa0\xe3\x80\x80\xef\xbb\xbf", 8));
 	assert_false(kf_text_blank((const uint8_t *)"  x", 3));
 	assert_false(kf_text_blank((const uint8_t *)"\0", 1));
 	assert_false(kf_text_blank((const uint8_t *)"\xff", 1));

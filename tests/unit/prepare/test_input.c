@@ -32,8 +32,8 @@ static kf_status note(void *arg, const kf_found *d, kf_err *err)
 	const char *id = strncmp(d->id, dir, strlen(dir)) == 0 ? d->id + strlen(dir) : d->id;
 
 	(void)err;
-	snprintf(s->log + n, sizeof s->log - n, "%s|%s|%s|%.*s;", id, d->domain ? d->domain : "-", d->split ? d->split : "-",
-		(int)d->n, (const char *)d->text);
+	snprintf(s->log + n, sizeof s->log - n, "%s|%s|%s|%.*s;", id, d->domain ? d->domain : "-",
+		d->split ? d->split : "-", (int)d->n, (const char *)d->text);
 	return KF_OK;
 }
 
@@ -93,8 +93,10 @@ static void test_errors(void **state)
 	BAD("{\"text\": 5}\n", KF_EDATA, "line 1: \"text\" is not a string");
 	BAD("{\"text\": \"a\", \"domain\": 5}\n", KF_EDATA, "line 1: \"domain\" is not a string");
 	BAD("{\"text\": \"a\", \"id\": []}\n", KF_EDATA, "line 1: \"id\" is not a string");
-	BAD("{\"text\": \"a\", \"id\": \"a\\u0000b\"}\n", KF_EDATA, "\"id\" is longer than 4096 bytes or has a NUL");
-	BAD("{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}\n", KF_EUNSUPPORTED, "chat corpora are not built yet");
+	BAD("{\"text\": \"a\", \"id\": \"a\\u0000b\"}\n", KF_EDATA,
+		"\"id\" is longer than 4096 bytes or has a NUL");
+	BAD("{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}\n", KF_EUNSUPPORTED,
+		"chat corpora are not built yet");
 	BAD("{\"text\": \"\xff\"}\n", KF_EDATA, "line 1: not valid JSON");
 	BAD("{\"text\": \"\\ud800\"}\n", KF_EDATA, "line 1: not valid JSON");
 	BAD("{\"text\": \"a\", \"text\": \"b\"}\n", KF_EDATA, "line 1: not valid JSON: duplicate object key");

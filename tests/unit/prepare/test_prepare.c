@@ -132,7 +132,8 @@ static void test_invalid(void **state)
 	assert_int_equal(back.len, 5);
 	assert_memory_equal(back.data, "e\xcc\x81 \xff", 5);
 	remove_out();
-	assert_int_equal(prepare((kf_prepare_opts){ .doc_bytes = 1000, .shards = 1, .invalid = KF_INVALID_REFUSE }, &s, &err), KF_EDATA);
+	assert_int_equal(prepare((kf_prepare_opts){ .doc_bytes = 1000, .shards = 1,
+		.invalid = KF_INVALID_REFUSE }, &s, &err), KF_EDATA);
 	assert_false(kf_exists(out_path));
 	/* UTF-8: composed. */
 	put("e\xcc\x81 ok", 6);
