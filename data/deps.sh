@@ -15,7 +15,7 @@ for pair in "$@"; do
 	if ! command -v c++ >/dev/null || ! has_header "${pair%%:*}"; then need "${pair#*:}"; fi
 done
 command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || need python3-pip
-command -v unzip >/dev/null || need unzip
+command -v xz >/dev/null || need xz-utils
 if [ ${#missing[@]} -eq 0 ]; then echo "deps: everything is installed"; exit 0; fi
 
 install="apt-get install -y --no-install-recommends ${missing[*]}"
