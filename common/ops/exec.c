@@ -8,10 +8,12 @@ kf_status kf_exec_new(const kf_ops *ops, kf_pool *pool, kf_compute compute, kf_e
 	kf_status rc;
 
 	*out = NULL;
-	if (!(x = kf_zalloc(1, sizeof *x))) return kf_fail(err, KF_ENOMEM, "out of memory for the %s backend", ops->name);
+	if (!(x = kf_zalloc(1, sizeof *x)))
+		return kf_fail(err, KF_ENOMEM, "out of memory for the %s backend", ops->name);
 	x->ops = ops;
 	x->pool = pool;
-	x->compute = compute == KF_COMPUTE_AUTO ? KF_COMPUTE_F32 : compute; /* accuracy first: bf16 only when asked */
+	x->compute = compute == KF_COMPUTE_AUTO ? KF_COMPUTE_F32
+		: compute; /* accuracy first: bf16 only when asked */
 	if (ops->open && (rc = ops->open(x, err)) != KF_OK) {
 		kf_free(x);
 		return rc;

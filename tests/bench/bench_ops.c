@@ -91,14 +91,16 @@ static double timed(bench *b, call fn, const void *arg)
 	return median;
 }
 
-static void report(bench *b, const char *op, const char *shape, double flop, double bytes, call fn, const void *arg)
+static void report(bench *b, const char *op, const char *shape, double flop, double bytes, call fn,
+	const void *arg)
 {
 	double s;
 
 	if (b->only && !strstr(op, b->only)) return;
 	s = timed(b, fn, arg);
-	if (flop > 0) printf("{\"op\": \"%s\", \"shape\": \"%s\", \"seconds\": %.6f, \"gflops\": %.1f, \"share\": %.3f}\n", op, shape, s, flop / s / 1e9, flop / s / b->peak);
-	else printf("{\"op\": \"%s\", \"shape\": \"%s\", \"seconds\": %.6f, \"gbs\": %.1f}\n", op, shape, s, bytes / s / 1e9);
+	printf("{\"op\": \"%s\", \"shape\": \"%s\", \"seconds\": %.6f, ", op, shape, s);
+	if (flop > 0) printf("\"gflops\": %.1f, \"share\": %.3f}\n", flop / s / 1e9, flop / s / b->peak);
+	else printf("\"gbs\": %.1f}\n", bytes / s / 1e9);
 	fflush(stdout);
 }
 
@@ -135,7 +137,8 @@ static kf_status attention(bench *b, const void *arg)
 	const shape *s = arg;
 	const model *m = s->m;
 
-	return b->x->ops->attention(b->x, b->p[0], b->p[1], b->p[2], b->p[3], b->p[4], s->offset, s->S, m->H, m->G, m->D,
+	return b->x->ops->attention(b->x, b->p[0], b->p[1], b->p[2], b->p[3], b->p[4], s->offset, s->S, m->H,
+		m->G, m->D,
 		(float)(1 / sqrt(m->D)), m->window, NULL);
 }
 
@@ -144,7 +147,8 @@ static kf_status attention_dx(bench *b, const void *arg)
 	const shape *s = arg;
 	const model *m = s->m;
 
-	return b->x->ops->attention_dx(b->x, b->p[5], b->p[6], b->p[7], b->p[0], b->p[0], b->p[1], b->p[2], b->p[3], b->p[4],
+	return b->x->ops->attention_dx(b->x, b->p[5], b->p[6], b->p[7], b->p[0], b->p[0], b->p[1], b->p[2],
+		b->p[3], b->p[4],
 		s->offset, s->S, m->H, m->G, m->D, (float)(1 / sqrt(m->D)), m->window, NULL);
 }
 
@@ -184,13 +188,15 @@ static kf_status glu_dx(bench *b, const void *arg)
 {
 	const shape *s = arg;
 
-	b->x->ops->glu_dx(b->x, b->p[3], b->p[4], b->p[0], b->p[1], b->p[2], s->m->window > 0, (size_t)s->T * (size_t)s->m->F);
+	b->x->ops->glu_dx(b->x, b->p[3], b->p[4], b->p[0], b->p[1], b->p[2], s->m->window > 0,
+		(size_t)s->T * (size_t)s->m->F);
 	return KF_OK;
 }
 
 static kf_status adamw(bench *b, const void *arg)
 {
-	b->x->ops->adamw(b->x, b->p[0], b->p[1], b->p[2], b->p[3], *(const size_t *)arg, 1, 1e-4f, 0.9f, 0.95f, 1e-8f, 0.1f, 5);
+	b->x->ops->adamw(b->x, b->p[0], b->p[1], b->p[2], b->p[3], *(const size_t *)arg, 1, 1e-4f, 0.9f, 0.95f,
+		1e-8f, 0.1f, 5);
 	return KF_OK;
 }
 
@@ -235,7 +241,8 @@ static void bench_attention(bench *b, const model *m, int T, int length)
 	while (s.S < 4095 && offset[s.S] + length <= T) s.S++, offset[s.S] = offset[s.S - 1] + length;
 	for (int t = 0; t < length; t++) pairs += m->window && t + 1 > m->window ? m->window : t + 1;
 	work = 4.0 * pairs * s.S * m->H * m->D;
-	snprintf(text, sizeof text, "%s %d x %d H=%d G=%d D=%d window=%d", m->name, s.S, length, m->H, m->G, m->D, m->window);
+	snprintf(text, sizeof text, "%s %d x %d H=%d G=%d D=%d window=%d", m->name, s.S, length, m->H, m->G, m->D,
+		m->window);
 	take(b, 0, q);
 	take(b, 1, (size_t)T * (size_t)m->H > 256 ? (size_t)T * (size_t)m->H : 256);
 	take(b, 2, q);
@@ -251,7 +258,8 @@ static void bench_attention(bench *b, const model *m, int T, int length)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = { { "threads", 1, 0, 't' }, { "rounds", 1, 0, 'r' }, { "tokens", 1, 0, 'n' },
+	static const struct option options[] = { { "threads", 1, 0, 't' }, { "rounds", 1, 0, 'r' },
+		{ "tokens", 1, 0, 'n' },
 		{ "compute", 1, 0, 'c' }, { "only", 1, 0, 'o' }, { "clock", 1, 0, 'k' }, { 0, 0, 0, 0 } };
 	bench b = { .rounds = 5 };
 	int threads = 0, T = 2048, c;
@@ -271,7 +279,8 @@ int main(int argc, char **argv)
 		default: return 2;
 		}
 	if (b.rounds < 1 || T < 1) return 2;
-	if (kf_pool_new(threads, &pool, &err) != KF_OK || kf_exec_new(&kf_ops_cpu, pool, KF_COMPUTE_F32, &f32, &err) != KF_OK
+	if (kf_pool_new(threads, &pool, &err) != KF_OK
+			|| kf_exec_new(&kf_ops_cpu, pool, KF_COMPUTE_F32, &f32, &err) != KF_OK
 			|| kf_exec_new(&kf_ops_cpu, pool, compute, &x, &err) != KF_OK) {
 		fprintf(stderr, "bench_ops: %s\n", err.text);
 		return 1;
@@ -285,7 +294,8 @@ int main(int argc, char **argv)
 		take(&b, 1, (size_t)2048 * 2048);
 		b.peak = 2.0 * 2048 * 2048 * 2048 / timed(&b, linear, &s);
 		b.x = x;
-		printf("{\"op\": \"sgemm\", \"shape\": \"2048^3\", \"threads\": %d, \"gflops\": %.1f}\n", kf_pool_size(pool), b.peak / 1e9);
+		printf("{\"op\": \"sgemm\", \"shape\": \"2048^3\", \"threads\": %d, \"gflops\": %.1f}\n",
+			kf_pool_size(pool), b.peak / 1e9);
 		kf_free(w);
 	}
 	for (size_t i = 0; i < sizeof models / sizeof *models; i++) {

@@ -11,7 +11,8 @@
 
 enum { QB = 64, KB = 512 };   /* query rows and keys of a block */
 
-typedef struct { int32_t begin, t0, t1, head; } piece;   /* rows [t0, t1) of the sequence that begins at begin */
+/* Rows [t0, t1) of the sequence that begins at begin, for one head. */
+typedef struct { int32_t begin, t0, t1, head; } piece;
 
 typedef struct {
 	kf_exec *x;
@@ -32,7 +33,8 @@ static int32_t first_key(const attn_job *j, int32_t t, int32_t begin)
 }
 
 /* The keys of block [j0, j0 + n) that row t sees: [*a, *b) within the block. */
-static void visible(const attn_job *j, int32_t t, int32_t begin, int32_t j0, int32_t n, int32_t *a, int32_t *b)
+static void visible(const attn_job *j, int32_t t, int32_t begin, int32_t j0, int32_t n, int32_t *a,
+	int32_t *b)
 {
 	*a = first_key(j, t, begin) - j0;
 	*b = t + 1 - j0;
@@ -53,7 +55,8 @@ static void forward_task(void *arg, size_t index, int worker)
 	const piece p = j->pieces[index];
 	const int64_t D = j->D, qs = (int64_t)j->H * D, ks = (int64_t)j->G * D;
 	const int rows = p.t1 - p.t0;
-	const float *q = j->q + p.t0 * qs + p.head * D, *k = j->k + p.head / (j->H / j->G) * D, *v = j->v + (k - j->k);
+	const float *q = j->q + p.t0 * qs + p.head * D, *k = j->k + p.head / (j->H / j->G) * D,
+		*v = j->v + (k - j->k);
 	float *o = j->o + p.t0 * qs + p.head * D;
 	float *s = kf_cpu_worker_scratch(j->x, worker, (size_t)QB * KB * sizeof *s);
 	float max[QB], sum[QB];
@@ -110,20 +113,22 @@ static piece *cut(const int32_t *offset, int S, int H, int64_t rows, size_t *n)
 	size_t count = 0;
 	piece *p;
 
-	for (int s = 0; s < S; s++) count += ((size_t)(offset[s + 1] - offset[s]) + (size_t)rows - 1) / (size_t)rows * (size_t)H;
+	for (int s = 0; s < S; s++) count += (size_t)((offset[s + 1] - offset[s] + rows - 1) / rows) * (size_t)H;
 	*n = 0;
 	if (!(p = kf_alloc(count, sizeof *p))) return NULL;
 	for (int s = 0; s < S; s++)
 		for (int h = 0; h < H; h++)
 			for (int64_t t = offset[s]; t < offset[s + 1]; t += rows)
-				p[(*n)++] = (piece){ offset[s], (int32_t)t, (int32_t)(offset[s + 1] - t < rows ? offset[s + 1] : t + rows), h };
+				p[(*n)++] = (piece){ offset[s], (int32_t)t,
+					(int32_t)(offset[s + 1] - t < rows ? offset[s + 1] : t + rows), h };
 	return p;
 }
 
 kf_status kf_cpu_attention(kf_exec *x, float *out, float *lse, const float *q, const float *k, const float *v,
 	const int32_t *offset, int S, int H, int G, int D, float scale, int window, kf_err *err)
 {
-	attn_job j = { .x = x, .q = q, .k = k, .v = v, .o = out, .lse = lse, .H = H, .G = G, .D = D, .window = window, .scale = scale };
+	attn_job j = { .x = x, .q = q, .k = k, .v = v, .o = out, .lse = lse, .H = H, .G = G, .D = D,
+		.window = window, .scale = scale };
 	size_t n;
 	piece *pieces = cut(offset, S, H, QB, &n);
 
@@ -143,7 +148,8 @@ static void backward_task(void *arg, size_t index, int worker)
 	const int64_t g = p.head / (j->H / j->G), own = j->kh == (size_t)j->H ? p.head : g;
 	const float *k = j->k + g * D, *v = j->v + g * D;
 	float *dk = j->dk + own * D, *dv = j->dv + own * D;
-	float *s = kf_cpu_worker_scratch(j->x, worker, (size_t)2 * QB * KB * sizeof *s), *ds = s + (size_t)QB * KB;
+	float *s = kf_cpu_worker_scratch(j->x, worker, (size_t)2 * QB * KB * sizeof *s),
+		*ds = s + (size_t)QB * KB;
 	int st = s ? 0 : NO_MEMORY;
 
 	for (int32_t t = p.t0; t < p.t1; t++) {
@@ -152,18 +158,22 @@ static void backward_task(void *arg, size_t index, int worker)
 	}
 	for (int32_t t0 = p.t0; !st && t0 < p.t1; t0 += QB) {
 		const int32_t t1 = p.t1 - t0 < QB ? p.t1 : t0 + QB, rows = t1 - t0, lo = first_key(j, t0, p.begin);
-		const float *q = j->q + t0 * qs + p.head * D, *out = j->out + (q - j->q), *dout = j->dout + (q - j->q);
+		const float *q = j->q + t0 * qs + p.head * D, *out = j->out + (q - j->q),
+			*dout = j->dout + (q - j->q);
 		float *dq = j->dq + (q - j->q), delta[QB];
 
 		for (int i = 0; i < rows; i++) delta[i] = kf_vdot(dout + i * qs, out + i * qs, (size_t)D);
 		for (int32_t j0 = lo; !st && j0 < t1; j0 += KB) {
 			const int32_t n = t1 - j0 < KB ? t1 - j0 : KB;
 
-			if ((st = kf_cpu_sgemm(false, true, rows, n, D, j->scale, q, qs, k + j0 * ks, ks, 0, s, KB))) break;
-			if ((st = kf_cpu_sgemm(false, true, rows, n, D, j->scale, dout, qs, v + j0 * ks, ks, 0, ds, KB))) break;
+			st = kf_cpu_sgemm(false, true, rows, n, D, j->scale, q, qs, k + j0 * ks, ks, 0, s, KB);
+			if (st) break;
+			st = kf_cpu_sgemm(false, true, rows, n, D, j->scale, dout, qs, v + j0 * ks, ks, 0, ds, KB);
+			if (st) break;
 			for (int i = 0; i < rows; i++) {
 				float *restrict pr = s + (size_t)i * KB, *restrict dr = ds + (size_t)i * KB;
-				const float lse = j->saved[(size_t)(t0 + i) * (size_t)j->H + (size_t)p.head], off = delta[i] * j->scale;
+				const float lse = j->saved[(size_t)(t0 + i) * (size_t)j->H + (size_t)p.head],
+					off = delta[i] * j->scale;
 				int32_t a, b;
 
 				visible(j, t0 + i, p.begin, j0, n, &a, &b);
@@ -205,11 +215,13 @@ static void group_task(void *arg, size_t begin, size_t end, int worker)
 		}
 }
 
-kf_status kf_cpu_attention_dx(kf_exec *x, float *dq, float *dk, float *dv, const float *dout, const float *out, const float *lse,
-	const float *q, const float *k, const float *v, const int32_t *offset, int S, int H, int G, int D, float scale, int window, kf_err *err)
+kf_status kf_cpu_attention_dx(kf_exec *x, float *dq, float *dk, float *dv, const float *dout,
+	const float *out, const float *lse, const float *q, const float *k, const float *v, const int32_t *offset,
+	int S, int H, int G, int D, float scale, int window, kf_err *err)
 {
-	attn_job j = { .x = x, .q = q, .k = k, .v = v, .dout = dout, .out = out, .saved = lse, .dq = dq, .dk = dk, .dv = dv,
-		.H = H, .G = G, .D = D, .kh = (size_t)G, .window = window, .scale = scale };
+	attn_job j = { .x = x, .q = q, .k = k, .v = v, .dout = dout, .out = out, .saved = lse,
+		.dq = dq, .dk = dk, .dv = dv, .H = H, .G = G, .D = D, .kh = (size_t)G, .window = window,
+			.scale = scale };
 	const size_t T = (size_t)(S > 0 ? offset[S] : 0), apart = T * (size_t)H * (size_t)D;
 	piece *pieces;
 	size_t n;
@@ -217,11 +229,13 @@ kf_status kf_cpu_attention_dx(kf_exec *x, float *dq, float *dk, float *dv, const
 	if (!T) return KF_OK;
 	if (G != H) {
 		if (!(j.dk = kf_cpu_scratch(x, KF_CPU_ACT, 2 * apart * sizeof(float))))
-			return kf_fail(err, KF_ENOMEM, "attention_dx: out of memory for the gradients of %zu rows by head", T);
+			return kf_fail(err, KF_ENOMEM, "attention_dx: out of memory for gradients of %zu rows by head",
+				T);
 		j.dv = j.dk + apart;
 		j.kh = (size_t)H;
 	}
-	if (!(pieces = cut(offset, S, H, INT32_MAX, &n))) return kf_fail(err, KF_ENOMEM, "attention_dx: out of memory for the list of heads");
+	if (!(pieces = cut(offset, S, H, INT32_MAX, &n)))
+		return kf_fail(err, KF_ENOMEM, "attention_dx: out of memory for the list of heads");
 	j.pieces = pieces;
 	kf_pool_run(x->pool, n, backward_task, &j);
 	kf_free(pieces);

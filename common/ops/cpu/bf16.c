@@ -21,13 +21,15 @@ kf_status kf_cpu_bf16_new(int threads, kf_cpu_bf16 **out, kf_err *err)
 
 	*out = NULL;
 	if (((int)dnnl_get_effective_cpu_isa() & need) != need)
-		return kf_fail(err, KF_EUNSUPPORTED, "this processor has no bfloat16 instructions (AVX512_BF16): choose f32");
+		return kf_fail(err, KF_EUNSUPPORTED,
+			"this processor has no bfloat16 instructions (AVX512_BF16): choose f32");
 	if (!(b = kf_zalloc(1, sizeof *b)) || !(b->stream = kf_zalloc((size_t)threads, sizeof *b->stream))) {
 		kf_free(b);
 		return kf_fail(err, KF_ENOMEM, "out of memory for the CPU backend");
 	}
 	st = dnnl_engine_create(&b->engine, dnnl_cpu, 0);
-	for (; !st && b->streams < threads; b->streams++) st = dnnl_stream_create(&b->stream[b->streams], b->engine, dnnl_stream_default_flags);
+	for (; !st && b->streams < threads; b->streams++)
+		st = dnnl_stream_create(&b->stream[b->streams], b->engine, dnnl_stream_default_flags);
 	if (st) {
 		kf_cpu_bf16_free(b);
 		return kf_cpu_dnnl_status(st, "bf16 backend", err);
@@ -66,28 +68,31 @@ static void convert_task(void *arg, size_t begin, size_t end, int worker)
 			uint32_t u;
 
 			memcpy(&u, src + c, sizeof u);
-			dst[c] = (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40 : (u + 0x7fff + (u >> 16 & 1)) >> 16);
+			dst[c] = (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40
+				: (u + 0x7fff + (u >> 16 & 1)) >> 16);
 		}
 	}
 }
 
 uint16_t *kf_cpu_to_bf16(kf_exec *x, int slot, const float *src, int64_t rows, int64_t cols, int64_t ld)
 {
-	convert_job j = { src, kf_cpu_scratch(x, slot, (size_t)rows * (size_t)cols * sizeof(uint16_t)), (size_t)cols, (size_t)ld };
+	convert_job j = { src, kf_cpu_scratch(x, slot, (size_t)rows * (size_t)cols * sizeof(uint16_t)),
+		(size_t)cols, (size_t)ld };
 
 	if (j.dst) kf_pool_split(rows * cols < (1 << 15) ? NULL : x->pool, (size_t)rows, 1, convert_task, &j);
 	return j.dst;
 }
 
-static int describe(dnnl_memory_desc_t *md, dnnl_data_type_t type, int64_t rows, int64_t cols, int64_t down, int64_t right)
+static int describe(dnnl_memory_desc_t *md, dnnl_data_type_t type, int64_t rows, int64_t cols, int64_t down,
+	int64_t right)
 {
 	const dnnl_dims_t dims = { rows, cols }, strides = { down, right };
 
 	return dnnl_memory_desc_init_by_strides(md, 2, dims, type, strides);
 }
 
-int kf_cpu_bf16_gemm(kf_cpu_bf16 *s, int worker, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const uint16_t *A, int64_t lda,
-	const uint16_t *B, int64_t ldb, bool add, float *C, int64_t ldc)
+int kf_cpu_bf16_gemm(kf_cpu_bf16 *s, int worker, bool ta, bool tb, int64_t M, int64_t N, int64_t K,
+	const uint16_t *A, int64_t lda, const uint16_t *B, int64_t ldb, bool add, float *C, int64_t ldc)
 {
 	const int before = omp_get_max_threads();
 	dnnl_memory_desc_t a, b, c;
@@ -110,12 +115,14 @@ int kf_cpu_bf16_gemm(kf_cpu_bf16 *s, int worker, bool ta, bool tb, int64_t M, in
 	}
 	if ((st = dnnl_matmul_desc_init(&desc, &a, &b, NULL, &c))) goto out;
 	if ((st = dnnl_primitive_desc_create(&pd, &desc, attr, s->engine, NULL))) goto out;
-	if ((st = dnnl_primitive_create(&p, pd))) goto out;   /* some microseconds: oneDNN keeps what it compiled */
+	/* Some microseconds: oneDNN keeps what it compiled. */
+	if ((st = dnnl_primitive_create(&p, pd))) goto out;
 	if ((st = dnnl_memory_create(&ma, &a, s->engine, (void *)(uintptr_t)A))) goto out;
 	if ((st = dnnl_memory_create(&mb, &b, s->engine, (void *)(uintptr_t)B))) goto out;
 	if ((st = dnnl_memory_create(&mc, &c, s->engine, C))) goto out;
 	{
-		const dnnl_exec_arg_t args[] = { { DNNL_ARG_SRC, ma }, { DNNL_ARG_WEIGHTS, mb }, { DNNL_ARG_DST, mc } };
+		const dnnl_exec_arg_t args[] = { { DNNL_ARG_SRC, ma }, { DNNL_ARG_WEIGHTS, mb },
+			{ DNNL_ARG_DST, mc } };
 
 		if ((st = dnnl_primitive_execute(p, s->stream[worker], 3, args))) goto out;
 	}

@@ -21,7 +21,8 @@ void *kf_cpu_scratch(kf_exec *x, int slot, size_t bytes);
 void *kf_cpu_worker_scratch(kf_exec *x, int worker, size_t bytes);   /* called by that worker, or before */
 
 /* C (M, N) = alpha op(A) op(B) + beta C, row-major, in the calling thread alone; op
- * transposes where ta, tb: op(A) is (M, K), op(B) (K, N); ld: floats from row to row. 0, or oneDNN's status. */
+ * transposes where ta, tb: op(A) is (M, K), op(B) (K, N); ld: floats from row to row.
+ * 0, or oneDNN's status. */
 int kf_cpu_sgemm(bool ta, bool tb, int64_t M, int64_t N, int64_t K, float alpha, const float *A, int64_t lda,
 	const float *B, int64_t ldb, float beta, float *C, int64_t ldc);
 /* kf_fail with the words for a oneDNN status; what: the op. KF_OK for 0. */
@@ -32,34 +33,45 @@ kf_status kf_cpu_open(kf_exec *x, kf_err *err);
 void kf_cpu_close(kf_exec *x);
 
 /* head_score.c, head_loss.c */
-kf_status kf_cpu_head_score(kf_exec *x, const float *hidden, const kf_mat *w, int T, const kf_score_query *q, kf_score *out, kf_err *err);
+kf_status kf_cpu_head_score(kf_exec *x, const float *hidden, const kf_mat *w, int T, const kf_score_query *q,
+	kf_score *out, kf_err *err);
 kf_status kf_cpu_head_loss(kf_exec *x, const float *hidden, const kf_mat *w, int T, const kf_loss_query *q,
 	float *dhidden, float *dw, kf_loss *out, kf_err *err);
 
 /* linear.c */
-kf_status kf_cpu_linear(kf_exec *x, float *y, const float *in, const kf_mat *w, const float *bias, int T, bool add, kf_err *err);
-kf_status kf_cpu_linear_dx(kf_exec *x, float *dx, const float *dy, const kf_mat *w, int T, bool add, kf_err *err);
-kf_status kf_cpu_linear_dw(kf_exec *x, float *dw, float *db, const float *dy, const float *in, int T, int N, int K, kf_err *err);
+kf_status kf_cpu_linear(kf_exec *x, float *y, const float *in, const kf_mat *w, const float *bias, int T,
+	bool add, kf_err *err);
+kf_status kf_cpu_linear_dx(kf_exec *x, float *dx, const float *dy, const kf_mat *w, int T, bool add,
+	kf_err *err);
+kf_status kf_cpu_linear_dw(kf_exec *x, float *dw, float *db, const float *dy, const float *in, int T, int N,
+	int K, kf_err *err);
 
 /* embed.c */
-kf_status kf_cpu_embed(kf_exec *x, float *y, const kf_mat *table, const int32_t *tokens, float scale, int T, kf_err *err);
-kf_status kf_cpu_embed_dw(kf_exec *x, float *dtable, const float *dy, const int32_t *tokens, float scale, int T, int V, int C, kf_err *err);
+kf_status kf_cpu_embed(kf_exec *x, float *y, const kf_mat *table, const int32_t *tokens, float scale, int T,
+	kf_err *err);
+kf_status kf_cpu_embed_dw(kf_exec *x, float *dtable, const float *dy, const int32_t *tokens, float scale,
+	int T, int V, int C, kf_err *err);
 
 /* norm.c: RMSNorm, rotary positions */
-void kf_cpu_rmsnorm(kf_exec *x, float *y, float *rstd, const float *in, const float *w, float eps, int64_t rows, int C);
-void kf_cpu_rmsnorm_dx(kf_exec *x, float *dx, float *dw, const float *dy, const float *in, const float *w, const float *rstd, int64_t rows, int C);
-void kf_cpu_rope(kf_exec *x, float *v, const float *inv_freq, const int32_t *offset, int S, int heads, int D, bool inverse);
+void kf_cpu_rmsnorm(kf_exec *x, float *y, float *rstd, const float *in, const float *w, float eps,
+	int64_t rows, int C);
+void kf_cpu_rmsnorm_dx(kf_exec *x, float *dx, float *dw, const float *dy, const float *in, const float *w,
+	const float *rstd, int64_t rows, int C);
+void kf_cpu_rope(kf_exec *x, float *v, const float *inv_freq, const int32_t *offset, int S, int heads, int D,
+	bool inverse);
 
 /* attention.c */
 kf_status kf_cpu_attention(kf_exec *x, float *out, float *lse, const float *q, const float *k, const float *v,
 	const int32_t *offset, int S, int H, int G, int D, float scale, int window, kf_err *err);
-kf_status kf_cpu_attention_dx(kf_exec *x, float *dq, float *dk, float *dv, const float *dout, const float *out, const float *lse,
-	const float *q, const float *k, const float *v, const int32_t *offset, int S, int H, int G, int D, float scale, int window, kf_err *err);
+kf_status kf_cpu_attention_dx(kf_exec *x, float *dq, float *dk, float *dv, const float *dout,
+	const float *out, const float *lse, const float *q, const float *k, const float *v, const int32_t *offset,
+	int S, int H, int G, int D, float scale, int window, kf_err *err);
 
 /* pointwise.c */
 void kf_cpu_zero(kf_exec *x, void *p, size_t bytes);
 void kf_cpu_glu(kf_exec *x, float *y, const float *gate, const float *up, int act, size_t n);
-void kf_cpu_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up, int act, size_t n);
+void kf_cpu_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up,
+	int act, size_t n);
 void kf_cpu_add(kf_exec *x, float *y, const float *in, size_t n);
 double kf_cpu_sumsq(kf_exec *x, const float *v, size_t n);
 void kf_cpu_adamw(kf_exec *x, float *w, const float *g, float *m, float *v, size_t n, float gscale,

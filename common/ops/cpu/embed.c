@@ -15,7 +15,8 @@ static kf_status check(const char *op, const int32_t *tokens, int T, int V, kf_e
 {
 	for (int t = 0; t < T; t++)
 		if (tokens[t] < 0 || tokens[t] >= V)
-			return kf_fail(err, KF_EINVAL, "%s: token %d of row %d is not in a vocabulary of %d", op, tokens[t], t, V);
+			return kf_fail(err, KF_EINVAL, "%s: token %d of row %d is not in a vocabulary of %d", op,
+				tokens[t], t, V);
 	return KF_OK;
 }
 
@@ -27,14 +28,16 @@ static void embed_task(void *arg, size_t begin, size_t end, int worker)
 
 	(void)worker;
 	if (j->table->f32)
-		for (size_t t = begin; t < end; t++) memcpy(j->y + t * C, j->table->f32 + (size_t)j->tokens[t] * C, C * sizeof *y);
+		for (size_t t = begin; t < end; t++)
+			memcpy(j->y + t * C, j->table->f32 + (size_t)j->tokens[t] * C, C * sizeof *y);
 	else
 		j->table->unpack(j->table->src, j->tokens + begin, 0, end - begin, y);
 	if (j->scale != 1)
 		for (size_t i = 0; i < (end - begin) * C; i++) y[i] *= j->scale;
 }
 
-kf_status kf_cpu_embed(kf_exec *x, float *y, const kf_mat *table, const int32_t *tokens, float scale, int T, kf_err *err)
+kf_status kf_cpu_embed(kf_exec *x, float *y, const kf_mat *table, const int32_t *tokens, float scale, int T,
+	kf_err *err)
 {
 	embed_job j = { .y = y, .table = table, .tokens = tokens, .scale = scale, .C = table->cols };
 	kf_status rc = check("embed", tokens, T, table->rows, err);
@@ -57,7 +60,8 @@ static void embed_dw_task(void *arg, size_t begin, size_t end, int worker)
 	}
 }
 
-kf_status kf_cpu_embed_dw(kf_exec *x, float *dtable, const float *dy, const int32_t *tokens, float scale, int T, int V, int C, kf_err *err)
+kf_status kf_cpu_embed_dw(kf_exec *x, float *dtable, const float *dy, const int32_t *tokens, float scale,
+	int T, int V, int C, kf_err *err)
 {
 	embed_job j = { .y = dtable, .dy = dy, .tokens = tokens, .scale = scale, .T = T, .C = C };
 	kf_status rc = check("embed_dw", tokens, T, V, err);

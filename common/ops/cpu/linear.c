@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 
 enum {
-	PANEL_BYTES = 8 << 20,  /* of unpacked rows at a time: bounds scratch, and stays in the last-level cache */
+	PANEL_BYTES = 8 << 20,  /* of unpacked rows at a time: bounds scratch, fits the last-level cache */
 	GRAIN = 48,             /* columns the sgemm kernel takes at once with AVX-512 */
 	ROWS = 16               /* fewer rows a thread than this: split the columns instead */
 };
@@ -61,7 +61,8 @@ static void gemm_task(void *arg, size_t begin, size_t end, int worker)
 {
 	gemm_job *j = arg;
 	const int64_t b = (int64_t)begin, n = (int64_t)(end - begin);
-	const int64_t m0 = j->by_rows ? b : 0, n0 = j->by_rows ? 0 : b, M = j->by_rows ? n : j->M, N = j->by_rows ? j->N : n;
+	const int64_t m0 = j->by_rows ? b : 0, M = j->by_rows ? n : j->M;
+	const int64_t n0 = j->by_rows ? 0 : b, N = j->by_rows ? j->N : n;
 	const int64_t a = j->ta ? m0 : m0 * j->lda, at = j->tb ? n0 * j->ldb : n0;
 	float *C = j->C + m0 * j->ldc + n0, beta = j->beta;
 	int st;
@@ -77,8 +78,12 @@ static void gemm_task(void *arg, size_t begin, size_t end, int worker)
 		}
 		beta = 1;
 	}
-	if (j->bf16) st = kf_cpu_bf16_gemm(j->bf16, worker, j->ta, j->tb, M, N, j->K, j->A16 + a, j->lda, j->B16 + at, j->ldb, beta != 0, C, j->ldc);
-	else st = kf_cpu_sgemm(j->ta, j->tb, M, N, j->K, 1, j->A + a, j->lda, j->B + at, j->ldb, beta, C, j->ldc);
+	if (j->bf16)
+		st = kf_cpu_bf16_gemm(j->bf16, worker, j->ta, j->tb, M, N, j->K, j->A16 + a, j->lda, j->B16 + at,
+			j->ldb,
+			beta != 0, C, j->ldc);
+	else
+		st = kf_cpu_sgemm(j->ta, j->tb, M, N, j->K, 1, j->A + a, j->lda, j->B + at, j->ldb, beta, C, j->ldc);
 	if (st) atomic_store(&j->status, st);
 }
 
@@ -88,11 +93,13 @@ static kf_status gemm(kf_exec *x, gemm_job *j, const char *what, kf_err *err)
 
 	if (j->M <= 0 || j->N <= 0) return KF_OK;
 	if ((j->bf16 = kf_cpu_bf16_of(x))) {
-		const int64_t arows = j->ta ? j->K : j->M, acols = j->ta ? j->M : j->K, brows = j->tb ? j->N : j->K, bcols = j->tb ? j->K : j->N;
+		const int64_t arows = j->ta ? j->K : j->M, acols = j->ta ? j->M : j->K;
+		const int64_t brows = j->tb ? j->N : j->K, bcols = j->tb ? j->K : j->N;
 
 		j->A16 = kf_cpu_to_bf16(x, KF_CPU_ACT, j->A, arows, acols, j->lda);
 		j->B16 = kf_cpu_to_bf16(x, KF_CPU_WEIGHT16, j->B, brows, bcols, j->ldb);
-		if (!j->A16 || !j->B16) return kf_fail(err, KF_ENOMEM, "%s: out of memory to convert to bfloat16", what);
+		if (!j->A16 || !j->B16)
+			return kf_fail(err, KF_ENOMEM, "%s: out of memory to convert to bfloat16", what);
 		j->lda = acols;
 		j->ldb = bcols;
 	}
@@ -103,17 +110,20 @@ static kf_status gemm(kf_exec *x, gemm_job *j, const char *what, kf_err *err)
 
 static kf_status no_memory(const char *what, const kf_mat *w, kf_err *err)
 {
-	return kf_fail(err, KF_ENOMEM, "%s: out of memory to unpack rows of a weight matrix of %d x %d", what, w->rows, w->cols);
+	return kf_fail(err, KF_ENOMEM, "%s: out of memory to unpack rows of a weight matrix of %d x %d", what,
+		w->rows, w->cols);
 }
 
-kf_status kf_cpu_linear(kf_exec *x, float *y, const float *in, const kf_mat *w, const float *bias, int T, bool add, kf_err *err)
+kf_status kf_cpu_linear(kf_exec *x, float *y, const float *in, const kf_mat *w, const float *bias, int T,
+	bool add, kf_err *err)
 {
 	const int step = panel_rows(w);
 	kf_status rc;
 
 	for (int n = 0; n < w->rows; n += step) {
 		const int rows = n + step < w->rows ? step : w->rows - n;
-		gemm_job j = { .tb = true, .M = T, .N = rows, .K = w->cols, .A = in, .lda = w->cols, .B = panel(x, w, n, rows),
+		gemm_job j = { .tb = true, .M = T, .N = rows, .K = w->cols, .A = in, .lda = w->cols,
+			.B = panel(x, w, n, rows),
 			.ldb = w->cols, .C = y + n, .ldc = w->rows, .bias = bias ? bias + n : NULL, .beta = add ? 1 : 0 };
 
 		if (!j.B) return no_memory("linear", w, err);
@@ -122,14 +132,16 @@ kf_status kf_cpu_linear(kf_exec *x, float *y, const float *in, const kf_mat *w, 
 	return KF_OK;
 }
 
-kf_status kf_cpu_linear_dx(kf_exec *x, float *dx, const float *dy, const kf_mat *w, int T, bool add, kf_err *err)
+kf_status kf_cpu_linear_dx(kf_exec *x, float *dx, const float *dy, const kf_mat *w, int T, bool add,
+	kf_err *err)
 {
 	const int step = panel_rows(w);
 	kf_status rc;
 
 	for (int n = 0; n < w->rows; n += step) {
 		const int rows = n + step < w->rows ? step : w->rows - n;
-		gemm_job j = { .M = T, .N = w->cols, .K = rows, .A = dy + n, .lda = w->rows, .B = panel(x, w, n, rows),
+		gemm_job j = { .M = T, .N = w->cols, .K = rows, .A = dy + n, .lda = w->rows,
+			.B = panel(x, w, n, rows),
 			.ldb = w->cols, .C = dx, .ldc = w->cols, .beta = add || n ? 1 : 0 };
 
 		if (!j.B) return no_memory("linear_dx", w, err);
@@ -166,9 +178,11 @@ static void bias_task(void *arg, size_t begin, size_t end, int worker)
 	}
 }
 
-kf_status kf_cpu_linear_dw(kf_exec *x, float *dw, float *db, const float *dy, const float *in, int T, int N, int K, kf_err *err)
+kf_status kf_cpu_linear_dw(kf_exec *x, float *dw, float *db, const float *dy, const float *in, int T, int N,
+	int K, kf_err *err)
 {
-	gemm_job j = { .ta = true, .M = N, .N = K, .K = T, .A = dy, .lda = N, .B = in, .ldb = K, .C = dw, .ldc = K, .beta = 1 };
+	gemm_job j = { .ta = true, .M = N, .N = K, .K = T, .A = dy, .lda = N, .B = in, .ldb = K, .C = dw,
+		.ldc = K, .beta = 1 };
 	bias_job b = { db, dy, T, N };
 
 	if (T <= 0) return KF_OK;

@@ -36,7 +36,8 @@ static void norm_task(void *arg, size_t begin, size_t end, int worker)
 	}
 }
 
-void kf_cpu_rmsnorm(kf_exec *x, float *y, float *rstd, const float *in, const float *w, float eps, int64_t rows, int C)
+void kf_cpu_rmsnorm(kf_exec *x, float *y, float *rstd, const float *in, const float *w, float eps,
+	int64_t rows, int C)
 {
 	norm_job j = { .y = y, .rstd = rstd, .in = in, .w = w, .eps = eps, .C = (size_t)C };
 
@@ -93,9 +94,11 @@ static void norm_dw_task(void *arg, size_t begin, size_t end, int worker)
 	}
 }
 
-void kf_cpu_rmsnorm_dx(kf_exec *x, float *dx, float *dw, const float *dy, const float *in, const float *w, const float *rstd, int64_t rows, int C)
+void kf_cpu_rmsnorm_dx(kf_exec *x, float *dx, float *dw, const float *dy, const float *in, const float *w,
+	const float *rstd, int64_t rows, int C)
 {
-	norm_job j = { .y = dx, .dw = dw, .in = in, .dy = dy, .w = w, .kept = rstd, .rows = (size_t)rows, .C = (size_t)C };
+	norm_job j = { .y = dx, .dw = dw, .in = in, .dy = dy, .w = w, .kept = rstd, .rows = (size_t)rows,
+		.C = (size_t)C };
 
 	if (dw && C > 0) kf_pool_split(j.rows * j.C < FLOATS ? NULL : x->pool, j.C, 64, norm_dw_task, &j);
 	if (dx) split_rows(x, j.rows, j.C, norm_dx_task, &j);
@@ -177,7 +180,8 @@ static void rope_task(void *arg, size_t begin, size_t end, int worker)
 		cs = j->table + (t - (size_t)j->offset[s]) * (size_t)j->D;
 		sn = cs + half;
 		for (int h = 0; h < j->heads; h++) {
-			float *restrict a = j->v + (t * (size_t)j->heads + (size_t)h) * (size_t)j->D, *restrict b = a + half;
+			float *restrict a = j->v + (t * (size_t)j->heads + (size_t)h) * (size_t)j->D,
+				*restrict b = a + half;
 
 			for (int i = 0; i < half; i++) {
 				const float u = a[i], w = b[i], n = j->sign * sn[i];
@@ -189,7 +193,8 @@ static void rope_task(void *arg, size_t begin, size_t end, int worker)
 	}
 }
 
-void kf_cpu_rope(kf_exec *x, float *v, const float *inv_freq, const int32_t *offset, int S, int heads, int D, bool inverse)
+void kf_cpu_rope(kf_exec *x, float *v, const float *inv_freq, const int32_t *offset, int S, int heads, int D,
+	bool inverse)
 {
 	rope_job j = { .v = v, .offset = offset, .S = S, .heads = heads, .D = D, .sign = inverse ? -1.f : 1.f };
 	int32_t longest = 0;

@@ -84,7 +84,8 @@ static void glu_dx_task(void *arg, size_t begin, size_t end, int worker)
 	}
 }
 
-void kf_cpu_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up, int act, size_t n)
+void kf_cpu_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up,
+	int act, size_t n)
 {
 	glu_job j = { dgate, dup, dy, gate, up, act };
 
@@ -139,7 +140,8 @@ double kf_cpu_sumsq(kf_exec *x, const float *v, size_t n)
 typedef struct {
 	float *w, *m, *v;
 	const float *g;
-	float gscale, beta1, beta2, eps, keep, rate, root; /* keep: 1 - lr decay; rate: lr / (1 - beta1^step); root: 1 / sqrt(1 - beta2^step) */
+	float gscale, beta1, beta2, eps;
+	float keep, rate, root; /* 1 - lr decay; lr / (1 - beta1^step); 1 / sqrt(1 - beta2^step) */
 } adamw_job;
 
 static void adamw_task(void *arg, size_t begin, size_t end, int worker)

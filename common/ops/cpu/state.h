@@ -28,7 +28,8 @@ kf_cpu_bf16 *kf_cpu_bf16_of(kf_exec *x); /* NULL: this backend computes in float
 uint16_t *kf_cpu_to_bf16(kf_exec *x, int slot, const float *src, int64_t rows, int64_t cols, int64_t ld);
 
 /* As kf_cpu_sgemm, on bfloat16; add: C is added to. */
-int kf_cpu_bf16_gemm(kf_cpu_bf16 *s, int worker, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const uint16_t *A, int64_t lda,
+int kf_cpu_bf16_gemm(kf_cpu_bf16 *s, int worker, bool ta, bool tb, int64_t M, int64_t N, int64_t K,
+	const uint16_t *A, int64_t lda,
 	const uint16_t *B, int64_t ldb, bool add, float *C, int64_t ldc);
 
 #endif

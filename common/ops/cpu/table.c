@@ -110,8 +110,10 @@ kf_status kf_cpu_dnnl_status(int status, const char *what, kf_err *err)
 	switch (status) {
 	case dnnl_success: return KF_OK;
 	case dnnl_out_of_memory: return kf_fail(err, KF_ENOMEM, "%s: oneDNN is out of memory", what);
-	case dnnl_invalid_arguments: return kf_fail(err, KF_EINVAL, "%s: oneDNN refuses the shape as invalid", what);
-	case dnnl_unimplemented: return kf_fail(err, KF_EUNSUPPORTED, "%s: oneDNN has no such product on this processor", what);
+	case dnnl_invalid_arguments: return kf_fail(err, KF_EINVAL, "%s: oneDNN refuses the shape as invalid",
+		what);
+	case dnnl_unimplemented: return kf_fail(err, KF_EUNSUPPORTED,
+		"%s: oneDNN has no such product on this processor", what);
 	default: return kf_fail(err, KF_EIO, "%s: oneDNN failed with status %d", what, status);
 	}
 }

@@ -59,12 +59,14 @@ kf_status kf_ref_attention(kf_exec *x, float *out, float *lse, const float *q, c
 }
 
 /* p = exp(s - lse); dv += p dout; ds = p (dout . v - dout . out); dq += scale ds k; dk += scale ds q. */
-kf_status kf_ref_attention_dx(kf_exec *x, float *dq, float *dk, float *dv, const float *dout, const float *out, const float *lse,
-	const float *q, const float *k, const float *v, const int32_t *offset, int S, int H, int G, int D, float scale, int window, kf_err *err)
+kf_status kf_ref_attention_dx(kf_exec *x, float *dq, float *dk, float *dv, const float *dout,
+	const float *out, const float *lse, const float *q, const float *k, const float *v, const int32_t *offset,
+	int S, int H, int G, int D, float scale, int window, kf_err *err)
 {
 	const size_t d_ = (size_t)D, qs = (size_t)H * d_, ks = (size_t)G * d_;
 	const size_t n = (size_t)(S ? offset[S] : 0);
-	double *aq = kf_zalloc(n * qs, sizeof *aq), *ak = kf_zalloc(n * ks, sizeof *ak), *av = kf_zalloc(n * ks, sizeof *av);
+	double *aq = kf_zalloc(n * qs, sizeof *aq), *ak = kf_zalloc(n * ks, sizeof *ak),
+		*av = kf_zalloc(n * ks, sizeof *av);
 	kf_status rc = KF_OK;
 
 	(void)x;

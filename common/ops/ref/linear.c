@@ -16,7 +16,8 @@ static kf_status no_memory(const char *op, const kf_mat *w, kf_err *err)
 	return kf_fail(err, KF_ENOMEM, "%s: out of memory for a weight matrix of %d x %d", op, w->rows, w->cols);
 }
 
-kf_status kf_ref_linear(kf_exec *x, float *y, const float *in, const kf_mat *w, const float *bias, int T, bool add, kf_err *err)
+kf_status kf_ref_linear(kf_exec *x, float *y, const float *in, const kf_mat *w, const float *bias, int T,
+	bool add, kf_err *err)
 {
 	const size_t N = (size_t)w->rows, K = (size_t)w->cols;
 	float *owned;
@@ -36,7 +37,8 @@ kf_status kf_ref_linear(kf_exec *x, float *y, const float *in, const kf_mat *w, 
 	return KF_OK;
 }
 
-kf_status kf_ref_linear_dx(kf_exec *x, float *dx, const float *dy, const kf_mat *w, int T, bool add, kf_err *err)
+kf_status kf_ref_linear_dx(kf_exec *x, float *dx, const float *dy, const kf_mat *w, int T, bool add,
+	kf_err *err)
 {
 	const size_t N = (size_t)w->rows, K = (size_t)w->cols;
 	float *owned;
@@ -55,7 +57,8 @@ kf_status kf_ref_linear_dx(kf_exec *x, float *dx, const float *dy, const kf_mat 
 	return KF_OK;
 }
 
-kf_status kf_ref_linear_dw(kf_exec *x, float *dw, float *db, const float *dy, const float *in, int T, int N, int K, kf_err *err)
+kf_status kf_ref_linear_dw(kf_exec *x, float *dw, float *db, const float *dy, const float *in, int T, int N,
+	int K, kf_err *err)
 {
 	const size_t n_ = (size_t)N, k_ = (size_t)K;
 
@@ -75,7 +78,8 @@ kf_status kf_ref_linear_dw(kf_exec *x, float *dw, float *db, const float *dy, co
 	return KF_OK;
 }
 
-kf_status kf_ref_embed(kf_exec *x, float *y, const kf_mat *table, const int32_t *tokens, float scale, int T, kf_err *err)
+kf_status kf_ref_embed(kf_exec *x, float *y, const kf_mat *table, const int32_t *tokens, float scale, int T,
+	kf_err *err)
 {
 	const size_t C = (size_t)table->cols;
 
@@ -84,7 +88,8 @@ kf_status kf_ref_embed(kf_exec *x, float *y, const kf_mat *table, const int32_t 
 		float *row = y + (size_t)t * C;
 
 		if (tokens[t] < 0 || tokens[t] >= table->rows)
-			return kf_fail(err, KF_EINVAL, "embed: token %d of row %d is not in a vocabulary of %d", tokens[t], t, table->rows);
+			return kf_fail(err, KF_EINVAL, "embed: token %d of row %d is not in a vocabulary of %d",
+				tokens[t], t, table->rows);
 		if (table->f32) memcpy(row, table->f32 + (size_t)tokens[t] * C, C * sizeof *row);
 		else table->unpack(table->src, tokens + t, 0, 1, row);
 		for (size_t c = 0; c < C; c++) row[c] *= scale;
@@ -92,13 +97,16 @@ kf_status kf_ref_embed(kf_exec *x, float *y, const kf_mat *table, const int32_t 
 	return KF_OK;
 }
 
-kf_status kf_ref_embed_dw(kf_exec *x, float *dtable, const float *dy, const int32_t *tokens, float scale, int T, int V, int C, kf_err *err)
+kf_status kf_ref_embed_dw(kf_exec *x, float *dtable, const float *dy, const int32_t *tokens, float scale,
+	int T, int V, int C, kf_err *err)
 {
 	(void)x;
 	for (int t = 0; t < T; t++) {
 		if (tokens[t] < 0 || tokens[t] >= V)
-			return kf_fail(err, KF_EINVAL, "embed_dw: token %d of row %d is not in a vocabulary of %d", tokens[t], t, V);
-		for (int c = 0; c < C; c++) dtable[(size_t)tokens[t] * (size_t)C + (size_t)c] += scale * dy[(size_t)t * (size_t)C + (size_t)c];
+			return kf_fail(err, KF_EINVAL, "embed_dw: token %d of row %d is not in a vocabulary of %d",
+				tokens[t], t, V);
+		for (size_t c = 0, n = (size_t)C; c < n; c++)
+			dtable[(size_t)tokens[t] * n + c] += scale * dy[(size_t)t * n + c];
 	}
 	return KF_OK;
 }

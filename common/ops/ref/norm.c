@@ -3,7 +3,8 @@
 
 #include <math.h>
 
-void kf_ref_rmsnorm(kf_exec *x, float *y, float *rstd, const float *in, const float *w, float eps, int64_t rows, int C)
+void kf_ref_rmsnorm(kf_exec *x, float *y, float *rstd, const float *in, const float *w, float eps,
+	int64_t rows, int C)
 {
 	(void)x;
 	for (int64_t r = 0; r < rows; r++) {
@@ -18,7 +19,8 @@ void kf_ref_rmsnorm(kf_exec *x, float *y, float *rstd, const float *in, const fl
 }
 
 /* With n = x * rstd and g = dy * w:  dx = rstd * (g - n * mean(g n)),  dw = sum over rows of dy n. */
-void kf_ref_rmsnorm_dx(kf_exec *x, float *dx, float *dw, const float *dy, const float *in, const float *w, const float *rstd, int64_t rows, int C)
+void kf_ref_rmsnorm_dx(kf_exec *x, float *dx, float *dw, const float *dy, const float *in, const float *w,
+	const float *rstd, int64_t rows, int C)
 {
 	(void)x;
 	for (int64_t r = 0; dx && r < rows; r++) {
@@ -39,7 +41,8 @@ void kf_ref_rmsnorm_dx(kf_exec *x, float *dx, float *dw, const float *dy, const 
 
 /* The angle is a float product, as where models are trained: at large positions
  * its rounding is part of what they learned. */
-void kf_ref_rope(kf_exec *x, float *v, const float *inv_freq, const int32_t *offset, int S, int heads, int D, bool inverse)
+void kf_ref_rope(kf_exec *x, float *v, const float *inv_freq, const int32_t *offset, int S, int heads, int D,
+	bool inverse)
 {
 	const int half = D / 2;
 

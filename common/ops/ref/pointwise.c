@@ -30,7 +30,8 @@ void kf_ref_glu(kf_exec *x, float *y, const float *gate, const float *up, int ac
 	}
 }
 
-void kf_ref_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up, int act, size_t n)
+void kf_ref_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up,
+	int act, size_t n)
 {
 	(void)x;
 	for (size_t i = 0; i < n; i++) {
@@ -64,7 +65,8 @@ void kf_ref_adamw(kf_exec *x, float *w, const float *g, float *m, float *v, size
 	(void)x;
 	for (size_t i = 0; i < n; i++) {
 		double d = (double)g[i] * gscale;
-		double mi = beta1 * (double)m[i] + (1 - (double)beta1) * d, vi = beta2 * (double)v[i] + (1 - (double)beta2) * d * d;
+		double mi = beta1 * (double)m[i] + (1 - (double)beta1) * d,
+			vi = beta2 * (double)v[i] + (1 - (double)beta2) * d * d;
 
 		w[i] = (float)(w[i] * (1 - (double)lr * decay) - lr * (mi / c1) / (sqrt(vi / c2) + eps));
 		m[i] = (float)mi;

@@ -6,7 +6,8 @@
 #include "common/ops/ops.h"
 
 /* head.c */
-kf_status kf_ref_head_score(kf_exec *x, const float *hidden, const kf_mat *w, int T, const kf_score_query *q, kf_score *out, kf_err *err);
+kf_status kf_ref_head_score(kf_exec *x, const float *hidden, const kf_mat *w, int T, const kf_score_query *q,
+	kf_score *out, kf_err *err);
 kf_status kf_ref_head_loss(kf_exec *x, const float *hidden, const kf_mat *w, int T, const kf_loss_query *q,
 	float *dhidden, float *dw, kf_loss *out, kf_err *err);
 
@@ -18,26 +19,36 @@ kf_status kf_ref_get(kf_exec *x, void *host, const void *src, size_t bytes, kf_e
 void kf_ref_zero(kf_exec *x, void *p, size_t bytes);
 
 /* linear.c */
-kf_status kf_ref_linear(kf_exec *x, float *y, const float *in, const kf_mat *w, const float *bias, int T, bool add, kf_err *err);
-kf_status kf_ref_linear_dx(kf_exec *x, float *dx, const float *dy, const kf_mat *w, int T, bool add, kf_err *err);
-kf_status kf_ref_linear_dw(kf_exec *x, float *dw, float *db, const float *dy, const float *in, int T, int N, int K, kf_err *err);
-kf_status kf_ref_embed(kf_exec *x, float *y, const kf_mat *table, const int32_t *tokens, float scale, int T, kf_err *err);
-kf_status kf_ref_embed_dw(kf_exec *x, float *dtable, const float *dy, const int32_t *tokens, float scale, int T, int V, int C, kf_err *err);
+kf_status kf_ref_linear(kf_exec *x, float *y, const float *in, const kf_mat *w, const float *bias, int T,
+	bool add, kf_err *err);
+kf_status kf_ref_linear_dx(kf_exec *x, float *dx, const float *dy, const kf_mat *w, int T, bool add,
+	kf_err *err);
+kf_status kf_ref_linear_dw(kf_exec *x, float *dw, float *db, const float *dy, const float *in, int T, int N,
+	int K, kf_err *err);
+kf_status kf_ref_embed(kf_exec *x, float *y, const kf_mat *table, const int32_t *tokens, float scale, int T,
+	kf_err *err);
+kf_status kf_ref_embed_dw(kf_exec *x, float *dtable, const float *dy, const int32_t *tokens, float scale,
+	int T, int V, int C, kf_err *err);
 
 /* norm.c: RMSNorm, rotary positions */
-void kf_ref_rmsnorm(kf_exec *x, float *y, float *rstd, const float *in, const float *w, float eps, int64_t rows, int C);
-void kf_ref_rmsnorm_dx(kf_exec *x, float *dx, float *dw, const float *dy, const float *in, const float *w, const float *rstd, int64_t rows, int C);
-void kf_ref_rope(kf_exec *x, float *v, const float *inv_freq, const int32_t *offset, int S, int heads, int D, bool inverse);
+void kf_ref_rmsnorm(kf_exec *x, float *y, float *rstd, const float *in, const float *w, float eps,
+	int64_t rows, int C);
+void kf_ref_rmsnorm_dx(kf_exec *x, float *dx, float *dw, const float *dy, const float *in, const float *w,
+	const float *rstd, int64_t rows, int C);
+void kf_ref_rope(kf_exec *x, float *v, const float *inv_freq, const int32_t *offset, int S, int heads, int D,
+	bool inverse);
 
 /* attention.c */
 kf_status kf_ref_attention(kf_exec *x, float *out, float *lse, const float *q, const float *k, const float *v,
 	const int32_t *offset, int S, int H, int G, int D, float scale, int window, kf_err *err);
-kf_status kf_ref_attention_dx(kf_exec *x, float *dq, float *dk, float *dv, const float *dout, const float *out, const float *lse,
-	const float *q, const float *k, const float *v, const int32_t *offset, int S, int H, int G, int D, float scale, int window, kf_err *err);
+kf_status kf_ref_attention_dx(kf_exec *x, float *dq, float *dk, float *dv, const float *dout,
+	const float *out, const float *lse, const float *q, const float *k, const float *v, const int32_t *offset,
+	int S, int H, int G, int D, float scale, int window, kf_err *err);
 
 /* pointwise.c */
 void kf_ref_glu(kf_exec *x, float *y, const float *gate, const float *up, int act, size_t n);
-void kf_ref_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up, int act, size_t n);
+void kf_ref_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up,
+	int act, size_t n);
 void kf_ref_add(kf_exec *x, float *y, const float *in, size_t n);
 double kf_ref_sumsq(kf_exec *x, const float *v, size_t n);
 void kf_ref_adamw(kf_exec *x, float *w, const float *g, float *m, float *v, size_t n, float gscale,

@@ -78,20 +78,26 @@ static void linear_case(kf_exec **on, int backends, double tolerance, int T, int
 
 	for (int add = 0; add < 2; add++)
 		for (int b = 0; b < 2; b++) {
-			float *want = copy_floats(y0, t * n), *dx = copy_floats(dx0, t * k), *dw = copy_floats(dw0, n * k), *db = copy_floats(db0, n);
+			float *want = copy_floats(y0, t * n), *dx = copy_floats(dx0, t * k),
+				*dw = copy_floats(dw0, n * k), *db = copy_floats(db0, n);
 
-			assert_int_equal(kf_ops_ref.linear(f.ref, want, in, &packed, b ? bias : NULL, T, add, NULL), KF_OK);
+			assert_int_equal(kf_ops_ref.linear(f.ref, want, in, &packed, b ? bias : NULL, T, add, NULL),
+				KF_OK);
 			assert_int_equal(kf_ops_ref.linear_dx(f.ref, dx, dy, &packed, T, add, NULL), KF_OK);
 			assert_int_equal(kf_ops_ref.linear_dw(f.ref, dw, b ? db : NULL, dy, in, T, N, K, NULL), KF_OK);
 			for (int i = 0; i < backends; i++)
 				for (int p = 0; p < 2; p++) {
-					float *y = copy_floats(y0, t * n), *gx = copy_floats(dx0, t * k), *gw = copy_floats(dw0, n * k), *gb = copy_floats(db0, n);
+					float *y = copy_floats(y0, t * n), *gx = copy_floats(dx0, t * k),
+						*gw = copy_floats(dw0, n * k), *gb = copy_floats(db0, n);
 
-					assert_int_equal(kf_ops_cpu.linear(on[i], y, in, p ? &packed : &plain, b ? bias : NULL, T, add, NULL), KF_OK);
+					assert_int_equal(kf_ops_cpu.linear(on[i], y, in, p ? &packed : &plain, b ? bias : NULL, T,
+						add, NULL), KF_OK);
 					close_floats("linear", y, want, t * n, tolerance);
-					assert_int_equal(kf_ops_cpu.linear_dx(on[i], gx, dy, p ? &packed : &plain, T, add, NULL), KF_OK);
+					assert_int_equal(kf_ops_cpu.linear_dx(on[i], gx, dy, p ? &packed : &plain, T, add, NULL),
+						KF_OK);
 					close_floats("linear_dx", gx, dx, t * k, tolerance);
-					assert_int_equal(kf_ops_cpu.linear_dw(on[i], gw, b ? gb : NULL, dy, in, T, N, K, NULL), KF_OK);
+					assert_int_equal(kf_ops_cpu.linear_dw(on[i], gw, b ? gb : NULL, dy, in, T, N, K, NULL),
+						KF_OK);
 					close_floats("linear_dw", gw, dw, n * k, tolerance);
 					close_floats("linear_dw: db", gb, db, n, TOL);
 					kf_free(gb);
@@ -116,18 +122,21 @@ static void linear_case(kf_exec **on, int backends, double tolerance, int T, int
 
 static void test_linear(void **state)
 {
-	static const int shapes[][3] = { { 1, 1, 1 }, { 1, 320, 96 }, { 7, 5, 3 }, { 7, 300, 40 }, { 16, 97, 65 }, { 129, 80, 64 }, { 129, 33, 130 } };
+	static const int shapes[][3] = { { 1, 1, 1 }, { 1, 320, 96 }, { 7, 5, 3 }, { 7, 300, 40 }, { 16, 97, 65 },
+		{ 129, 80, 64 }, { 129, 33, 130 } };
 
 	(void)state;
-	for (size_t i = 0; i < COUNT(shapes); i++) linear_case(f.cpu, BACKENDS, TOL, shapes[i][0], shapes[i][1], shapes[i][2]);
-	linear_case(f.cpu, BACKENDS, TOL, 3, 2, 60000);    /* rows so long that a panel of unpacked ones is at its least */
+	for (size_t i = 0; i < COUNT(shapes); i++)
+		linear_case(f.cpu, BACKENDS, TOL, shapes[i][0], shapes[i][1], shapes[i][2]);
+	linear_case(f.cpu, BACKENDS, TOL, 3, 2, 60000);    /* panels of few rows */
 	linear_case(f.cpu, BACKENDS, TOL, 5, 2000, 2048);  /* two panels */
 }
 
 /* Operands are rounded to 8 bits, sums are not: errors of 2^-9 a factor, that average out. */
 static void test_bf16(void **state)
 {
-	static const int shapes[][3] = { { 1, 320, 96 }, { 7, 5, 3 }, { 16, 97, 65 }, { 129, 80, 64 }, { 129, 33, 130 }, { 5, 2000, 1200 } };
+	static const int shapes[][3] = { { 1, 320, 96 }, { 7, 5, 3 }, { 16, 97, 65 }, { 129, 80, 64 },
+		{ 129, 33, 130 }, { 5, 2000, 1200 } };
 	kf_exec *x[2];
 	kf_err err;
 
@@ -141,14 +150,16 @@ static void test_bf16(void **state)
 		}
 		assert_int_equal(rc, KF_OK);
 	}
-	for (size_t i = 0; i < COUNT(shapes); i++) linear_case(x, 2, 6e-3, shapes[i][0], shapes[i][1], shapes[i][2]);
+	for (size_t i = 0; i < COUNT(shapes); i++)
+		linear_case(x, 2, 6e-3, shapes[i][0], shapes[i][1], shapes[i][2]);
 	for (int i = 0; i < 2; i++) kf_exec_free(x[i]);
 }
 
 static void test_embed(void **state)
 {
 	enum { T = 129, V = 50, C = 80 };
-	float *table = random_floats(&f.rng, V * C, 1), *dy = random_floats(&f.rng, T * C, 1), *d0 = random_floats(&f.rng, V * C, 1);
+	float *table = random_floats(&f.rng, V * C, 1), *dy = random_floats(&f.rng, T * C, 1),
+		*d0 = random_floats(&f.rng, V * C, 1);
 	float *want = random_floats(&f.rng, T * C, 1), *dwant = copy_floats(d0, V * C);
 	kf_mat plain = { .rows = V, .cols = C, .f32 = table }, packed = packed_of(&plain);
 	int32_t tokens[T], bad[2] = { 0, V };
@@ -162,7 +173,8 @@ static void test_embed(void **state)
 		for (int p = 0; p < 2; p++) {
 			float *y = random_floats(&f.rng, T * C, 1), *d = copy_floats(d0, V * C);
 
-			assert_int_equal(kf_ops_cpu.embed(f.cpu[i], y, p ? &packed : &plain, tokens, 2.5f, T, NULL), KF_OK);
+			assert_int_equal(kf_ops_cpu.embed(f.cpu[i], y, p ? &packed : &plain, tokens, 2.5f, T, NULL),
+				KF_OK);
 			close_floats("embed", y, want, T * C, 0);
 			assert_int_equal(kf_ops_cpu.embed_dw(f.cpu[i], d, dy, tokens, 2.5f, T, V, C, NULL), KF_OK);
 			close_floats("embed_dw", d, dwant, V * C, 1e-7);
@@ -183,7 +195,8 @@ static void test_embed(void **state)
 static void norm_case(int64_t rows, int C)
 {
 	const size_t n = (size_t)rows * (size_t)C;
-	float *in = random_floats(&f.rng, n, 3), *w = random_floats(&f.rng, (size_t)C, 1), *dy = random_floats(&f.rng, n, 1);
+	float *in = random_floats(&f.rng, n, 3), *w = random_floats(&f.rng, (size_t)C, 1),
+		*dy = random_floats(&f.rng, n, 1);
 	float *want = random_floats(&f.rng, n, 1), *rs = random_floats(&f.rng, (size_t)rows, 1);
 	float *dx0 = random_floats(&f.rng, n, 1), *dw0 = random_floats(&f.rng, (size_t)C, 1);
 	float *dx = copy_floats(dx0, n), *dw = copy_floats(dw0, (size_t)C);
@@ -191,7 +204,8 @@ static void norm_case(int64_t rows, int C)
 	kf_ops_ref.rmsnorm(f.ref, want, rs, in, w, 1e-6f, rows, C);
 	kf_ops_ref.rmsnorm_dx(f.ref, dx, dw, dy, in, w, rs, rows, C);
 	for (int i = 0; i < BACKENDS; i++) {
-		float *y = copy_floats(in, n), *r = random_floats(&f.rng, (size_t)rows, 1), *gx = copy_floats(dx0, n), *gw = copy_floats(dw0, (size_t)C);
+		float *y = copy_floats(in, n), *r = random_floats(&f.rng, (size_t)rows, 1), *gx = copy_floats(dx0, n),
+			*gw = copy_floats(dw0, (size_t)C);
 
 		kf_ops_cpu.rmsnorm(f.cpu[i], y, r, i ? in : y, w, 1e-6f, rows, C); /* in place, too */
 		close_floats("rmsnorm", y, want, n, TOL);
@@ -227,7 +241,8 @@ static void test_rmsnorm(void **state)
 	norm_case(5, 16411);
 }
 
-static const int32_t packs[][6] = { { 0, 1 }, { 0, 7 }, { 0, 129 }, { 0, 1, 1, 8, 137, 138 }, { 0, 64, 600, 601 } };
+static const int32_t packs[][6] = { { 0, 1 }, { 0, 7 }, { 0, 129 }, { 0, 1, 1, 8, 137, 138 },
+	{ 0, 64, 600, 601 } };
 static const int pack_n[] = { 1, 1, 1, 5, 3 };   /* sequences; the fourth has an empty one */
 
 static void test_rope(void **state)
@@ -262,28 +277,37 @@ static void test_rope(void **state)
 
 static void attention_case(const int32_t *offset, int S, int H, int G, int D, int window)
 {
-	const size_t T = (size_t)offset[S], nq = T * (size_t)H * (size_t)D, nk = T * (size_t)G * (size_t)D, nl = T * (size_t)H;
+	const size_t T = (size_t)offset[S], nq = T * (size_t)H * (size_t)D, nk = T * (size_t)G * (size_t)D,
+		nl = T * (size_t)H;
 	const float scale = (float)(1.5 / sqrt(D));
-	float *q = random_floats(&f.rng, nq, 1.5), *k = random_floats(&f.rng, nk, 1.5), *v = random_floats(&f.rng, nk, 1), *dout = random_floats(&f.rng, nq, 1);
+	float *q = random_floats(&f.rng, nq, 1.5), *k = random_floats(&f.rng, nk, 1.5),
+		*v = random_floats(&f.rng, nk, 1), *dout = random_floats(&f.rng, nq, 1);
 	float *out = random_floats(&f.rng, nq, 1), *lse = random_floats(&f.rng, nl, 1);
-	float *dq = random_floats(&f.rng, nq, 1), *dk = random_floats(&f.rng, nk, 1), *dv = random_floats(&f.rng, nk, 1);
+	float *dq = random_floats(&f.rng, nq, 1), *dk = random_floats(&f.rng, nk, 1),
+		*dv = random_floats(&f.rng, nk, 1);
 
-	assert_int_equal(kf_ops_ref.attention(f.ref, out, lse, q, k, v, offset, S, H, G, D, scale, window, NULL), KF_OK);
-	assert_int_equal(kf_ops_ref.attention_dx(f.ref, dq, dk, dv, dout, out, lse, q, k, v, offset, S, H, G, D, scale, window, NULL), KF_OK);
+	assert_int_equal(kf_ops_ref.attention(f.ref, out, lse, q, k, v, offset, S, H, G, D, scale, window, NULL),
+		KF_OK);
+	assert_int_equal(kf_ops_ref.attention_dx(f.ref, dq, dk, dv, dout, out, lse, q, k, v, offset, S, H, G, D,
+		scale, window, NULL), KF_OK);
 	for (int i = 0; i < BACKENDS; i++) {
 		float *o = random_floats(&f.rng, nq, 1), *l = random_floats(&f.rng, nl, 1);
-		float *gq = random_floats(&f.rng, nq, 1), *gk = random_floats(&f.rng, nk, 1), *gv = random_floats(&f.rng, nk, 1);
+		float *gq = random_floats(&f.rng, nq, 1), *gk = random_floats(&f.rng, nk, 1),
+			*gv = random_floats(&f.rng, nk, 1);
 
 		memset(o, 0xff, nq * sizeof *o);   /* NaN: what is written must not depend on what was there */
 		memset(gq, 0xff, nq * sizeof *gq);
 		memset(gk, 0xff, nk * sizeof *gk);
-		assert_int_equal(kf_ops_cpu.attention(f.cpu[i], o, l, q, k, v, offset, S, H, G, D, scale, window, NULL), KF_OK);
+		assert_int_equal(kf_ops_cpu.attention(f.cpu[i], o, l, q, k, v, offset, S, H, G, D, scale, window,
+			NULL), KF_OK);
 		close_floats("attention", o, out, nq, TOL);
 		close_floats("attention: lse", l, lse, nl, TOL);
 		memset(o, 0xff, nq * sizeof *o);
-		assert_int_equal(kf_ops_cpu.attention(f.cpu[i], o, NULL, q, k, v, offset, S, H, G, D, scale, window, NULL), KF_OK);
+		assert_int_equal(kf_ops_cpu.attention(f.cpu[i], o, NULL, q, k, v, offset, S, H, G, D, scale, window,
+			NULL), KF_OK);
 		close_floats("attention without lse", o, out, nq, TOL);
-		assert_int_equal(kf_ops_cpu.attention_dx(f.cpu[i], gq, gk, gv, dout, out, lse, q, k, v, offset, S, H, G, D, scale, window, NULL), KF_OK);
+		assert_int_equal(kf_ops_cpu.attention_dx(f.cpu[i], gq, gk, gv, dout, out, lse, q, k, v, offset, S, H,
+			G, D, scale, window, NULL), KF_OK);
 		close_floats("attention_dx: dq", gq, dq, nq, 2 * TOL);
 		close_floats("attention_dx: dk", gk, dk, nk, 2 * TOL);
 		close_floats("attention_dx: dv", gv, dv, nk, 2 * TOL);
@@ -306,7 +330,8 @@ static void attention_case(const int32_t *offset, int S, int H, int G, int D, in
 
 static void test_attention(void **state)
 {
-	static const int heads[][2] = { { 1, 1 }, { 3, 1 }, { 4, 2 } }, sizes[] = { 64, 80, 256 }, windows[] = { 0, 1, 5, 100 };
+	static const int heads[][2] = { { 1, 1 }, { 3, 1 }, { 4, 2 } }, sizes[] = { 64, 80, 256 },
+		windows[] = { 0, 1, 5, 100 };
 
 	(void)state;
 	for (size_t c = 0; c < COUNT(packs); c++)
@@ -330,14 +355,16 @@ static void test_glu(void **state)
 	for (size_t c = 0; c < COUNT(sizes); c++)
 		for (int act = 0; act < 2; act++) {
 			const size_t n = sizes[c];
-			float *gate = random_floats(&f.rng, n, 4), *up = random_floats(&f.rng, n, 1), *dy = random_floats(&f.rng, n, 1);
+			float *gate = random_floats(&f.rng, n, 4), *up = random_floats(&f.rng, n, 1),
+				*dy = random_floats(&f.rng, n, 1);
 			float *want = copy_floats(up, n), *dg = copy_floats(up, n), *du = copy_floats(up, n);
 
 			gate[0] = n % 2 ? -150 : 150;   /* both ends of exp */
 			kf_ops_ref.glu(f.ref, want, gate, up, act, n);
 			kf_ops_ref.glu_dx(f.ref, dg, du, dy, gate, up, act, n);
 			for (int i = 0; i < BACKENDS; i++) {
-				float *y = copy_floats(gate, n), *g = copy_floats(gate, n), *u = copy_floats(up, n), *d = copy_floats(dy, n);
+				float *y = copy_floats(gate, n), *g = copy_floats(gate, n), *u = copy_floats(up, n),
+					*d = copy_floats(dy, n);
 
 				kf_ops_cpu.glu(f.cpu[i], y, y, up, act, n);
 				close_floats("glu", y, want, n, 1e-6);
@@ -396,11 +423,13 @@ static void test_adamw(void **state)
 	float *m = kf_zalloc(n, sizeof *m), *v = kf_zalloc(n, sizeof *v);
 
 	(void)state;
-	for (int s = 1; s <= 3; s++) kf_ops_ref.adamw(f.ref, want, g, m, v, n, 0.5f, 1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, s);
+	for (int s = 1; s <= 3; s++)
+		kf_ops_ref.adamw(f.ref, want, g, m, v, n, 0.5f, 1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, s);
 	for (int i = 0; i < BACKENDS; i++) {
 		float *w = copy_floats(w0, n), *mi = kf_zalloc(n, sizeof *m), *vi = kf_zalloc(n, sizeof *v);
 
-		for (int s = 1; s <= 3; s++) kf_ops_cpu.adamw(f.cpu[i], w, g, mi, vi, n, 0.5f, 1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, s);
+		for (int s = 1; s <= 3; s++)
+			kf_ops_cpu.adamw(f.cpu[i], w, g, mi, vi, n, 0.5f, 1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, s);
 		close_floats("adamw: w", w, want, n, 1e-6);
 		close_floats("adamw: m", mi, m, n, 1e-6);
 		close_floats("adamw: v", vi, v, n, 1e-7);
@@ -447,18 +476,22 @@ static void test_repeatable(void **state)
 	enum { T = 300, H = 4, G = 2, D = 64 };
 	const int32_t offset[] = { 0, 100, 300 };
 	const size_t nq = T * H * D, nk = T * G * D;
-	float *q = random_floats(&f.rng, nq, 1), *k = random_floats(&f.rng, nk, 1), *v = random_floats(&f.rng, nk, 1), *d = random_floats(&f.rng, nq, 1);
+	float *q = random_floats(&f.rng, nq, 1), *k = random_floats(&f.rng, nk, 1),
+		*v = random_floats(&f.rng, nk, 1), *d = random_floats(&f.rng, nq, 1);
 	float *out[BACKENDS], *dk[BACKENDS], *dw[BACKENDS];
 
 	(void)state;
 	for (int i = 0; i < BACKENDS; i++) {
-		float *lse = random_floats(&f.rng, T * H, 1), *dq = copy_floats(q, nq), *dv = copy_floats(k, nk), *in = copy_floats(q, nq), *rs = copy_floats(lse, T);
+		float *lse = random_floats(&f.rng, T * H, 1), *dq = copy_floats(q, nq), *dv = copy_floats(k, nk),
+			*in = copy_floats(q, nq), *rs = copy_floats(lse, T);
 
 		out[i] = copy_floats(q, nq);
 		dk[i] = copy_floats(k, nk);
 		dw[i] = kf_zalloc(H * D, sizeof *dw[i]);
-		assert_int_equal(kf_ops_cpu.attention(f.cpu[i], out[i], lse, q, k, v, offset, 2, H, G, D, 0.1f, 0, NULL), KF_OK);
-		assert_int_equal(kf_ops_cpu.attention_dx(f.cpu[i], dq, dk[i], dv, d, out[i], lse, q, k, v, offset, 2, H, G, D, 0.1f, 0, NULL), KF_OK);
+		assert_int_equal(kf_ops_cpu.attention(f.cpu[i], out[i], lse, q, k, v, offset, 2, H, G, D, 0.1f, 0,
+			NULL), KF_OK);
+		assert_int_equal(kf_ops_cpu.attention_dx(f.cpu[i], dq, dk[i], dv, d, out[i], lse, q, k, v, offset, 2,
+			H, G, D, 0.1f, 0, NULL), KF_OK);
 		kf_ops_cpu.rmsnorm(f.cpu[i], dq, rs, in, q, 1e-5f, T, H * D);
 		kf_ops_cpu.rmsnorm_dx(f.cpu[i], dq, dw[i], d, in, q, rs, T, H * D);
 		assert_memory_equal(out[i], out[0], nq * sizeof(float));
@@ -484,7 +517,8 @@ static void test_repeatable(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_vmath), cmocka_unit_test(test_linear), cmocka_unit_test(test_bf16), cmocka_unit_test(test_embed),
+		cmocka_unit_test(test_vmath), cmocka_unit_test(test_linear), cmocka_unit_test(test_bf16),
+			cmocka_unit_test(test_embed),
 		cmocka_unit_test(test_rmsnorm), cmocka_unit_test(test_rope), cmocka_unit_test(test_attention),
 		cmocka_unit_test(test_glu), cmocka_unit_test(test_sums), cmocka_unit_test(test_adamw),
 		cmocka_unit_test(test_memory), cmocka_unit_test(test_repeatable),

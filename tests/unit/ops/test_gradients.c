@@ -42,7 +42,8 @@ static double slope(forward fn, void *arg, float *out, const float *weight, size
 }
 
 /* gradient (count) of in (count), against differences of L over out (n) */
-static void check(const char *what, forward fn, void *arg, const float *weight, size_t n, float *in, const float *gradient, size_t count)
+static void check(const char *what, forward fn, void *arg, const float *weight, size_t n, float *in,
+	const float *gradient, size_t count)
 {
 	float *out = kf_alloc(n, sizeof *out);
 	double largest = 1;
@@ -51,11 +52,13 @@ static void check(const char *what, forward fn, void *arg, const float *weight, 
 	for (size_t i = 0; i < count; i++) largest = fmax(largest, fabs((double)gradient[i]));
 	for (int s = 0; s < SAMPLES; s++) {
 		const size_t i = s < (int)count ? (size_t)kf_rng_below(&rng, count) : (size_t)s % count;
-		const double wide = slope(fn, arg, out, weight, n, in + i, H_STEP), narrow = slope(fn, arg, out, weight, n, in + i, H_STEP / 2);
+		const double wide = slope(fn, arg, out, weight, n, in + i, H_STEP),
+			narrow = slope(fn, arg, out, weight, n, in + i, H_STEP / 2);
 		const double want = (4 * narrow - wide) / 3;
 
 		if (!(fabs(gradient[i] - want) <= TOL * largest)) {
-			print_error("%s: element %zu of %zu: gradient %.7g, differences %.7g\n", what, i, count, (double)gradient[i], want);
+			print_error("%s: element %zu of %zu: gradient %.7g, differences %.7g\n", what, i, count,
+				(double)gradient[i], want);
 			fail();
 		}
 	}
@@ -85,7 +88,8 @@ static void run_linear(void *arg, float *out)
 static void test_linear(void **state)
 {
 	enum { T = 7, N = 5, K = 9 };
-	float *in = random_floats(&rng, T * K, 1), *w = random_floats(&rng, N * K, 1), *bias = random_floats(&rng, N, 1), *dy = random_floats(&rng, T * N, 1);
+	float *in = random_floats(&rng, T * K, 1), *w = random_floats(&rng, N * K, 1),
+		*bias = random_floats(&rng, N, 1), *dy = random_floats(&rng, T * N, 1);
 	float *dx = zeros(T * K), *dw = zeros(N * K), *db = zeros(N);
 	linear_args a = { in, w, bias, NULL, T, N, K };
 	const kf_mat m = { .rows = N, .cols = K, .f32 = w };
@@ -130,7 +134,8 @@ static void test_embed(void **state)
 
 /* ---- norm, rotary ---------------------------------------------------------------- */
 
-typedef struct { float *in, *w; const float *freq; const int32_t *offset; int64_t rows; int C, S, heads; } norm_args;
+typedef struct { float *in, *w; const float *freq; const int32_t *offset; int64_t rows; int C, S,
+	heads; } norm_args;
 
 static void run_rmsnorm(void *arg, float *out)
 {
@@ -145,7 +150,8 @@ static void test_rmsnorm(void **state)
 	for (int C = 1; C <= 80; C += 79) {
 		const int64_t rows = 5;
 		const size_t c = (size_t)C, n = 5 * c;
-		float *in = random_floats(&rng, n, 2), *w = random_floats(&rng, c, 1), *dy = random_floats(&rng, n, 1);
+		float *in = random_floats(&rng, n, 2), *w = random_floats(&rng, c, 1),
+			*dy = random_floats(&rng, n, 1);
 		float *y = zeros(n), *rs = zeros(5), *dx = zeros(n), *dw = zeros(c);
 		norm_args a = { .in = in, .w = w, .rows = rows, .C = C };
 
@@ -177,7 +183,8 @@ static void test_rope(void **state)
 	enum { heads = 2, D = 6, T = 9 };
 	const int32_t offset[] = { 0, 1, 9 };
 	const float freq[D / 2] = { 1, 0.3f, 0.01f };
-	float *in = random_floats(&rng, T * heads * D, 1), *dy = random_floats(&rng, T * heads * D, 1), *dx = copy_floats(dy, T * heads * D);
+	float *in = random_floats(&rng, T * heads * D, 1), *dy = random_floats(&rng, T * heads * D, 1),
+		*dx = copy_floats(dy, T * heads * D);
 	norm_args a = { .in = in, .freq = freq, .offset = offset, .C = D, .S = 2, .heads = heads };
 	float two[8] = { 1, 0, 0, 1, 1, 0, 0, 1 };   /* two rows, D = 4: pairs (0, 2) and (1, 3) */
 
@@ -186,7 +193,8 @@ static void test_rope(void **state)
 	check("rope dx", run_rope, &a, dy, T * heads * D, in, dx, T * heads * D);
 	/* By hand: (1, 0) turns by its frequency to (cos, sin), and (0, 1) to (-sin, cos). */
 	kf_ops_ref.rope(ref, two, (const float[]){ 0.5f, 0.25f }, (const int32_t[]){ 0, 2 }, 1, 1, 4, false);
-	close_floats("rope by hand", two, (const float[]){ 1, 0, 0, 1, cosf(0.5f), -sinf(0.25f), sinf(0.5f), cosf(0.25f) }, 8, 1e-6);
+	close_floats("rope by hand", two, (const float[]){ 1, 0, 0, 1, cosf(0.5f), -sinf(0.25f), sinf(0.5f),
+		cosf(0.25f) }, 8, 1e-6);
 	kf_free(dx);
 	kf_free(dy);
 	kf_free(in);
@@ -200,18 +208,22 @@ static void run_attention(void *arg, float *out)
 {
 	const attn_args *a = arg;
 
-	assert_int_equal(kf_ops_ref.attention(ref, out, NULL, a->q, a->k, a->v, a->offset, a->S, a->H, a->G, a->D, a->scale, a->window, NULL), KF_OK);
+	assert_int_equal(kf_ops_ref.attention(ref, out, NULL, a->q, a->k, a->v, a->offset, a->S, a->H, a->G, a->D,
+		a->scale, a->window, NULL), KF_OK);
 }
 
 static void attention_case(const int32_t *offset, int S, int H, int G, int D, int window)
 {
 	const size_t T = (size_t)offset[S], nq = T * (size_t)(H * D), nk = T * (size_t)(G * D);
-	float *q = random_floats(&rng, nq, 1), *k = random_floats(&rng, nk, 1), *v = random_floats(&rng, nk, 1), *dout = random_floats(&rng, nq, 1);
+	float *q = random_floats(&rng, nq, 1), *k = random_floats(&rng, nk, 1), *v = random_floats(&rng, nk, 1),
+		*dout = random_floats(&rng, nq, 1);
 	float *out = zeros(nq), *lse = zeros(T * (size_t)H), *dq = zeros(nq), *dk = zeros(nk), *dv = zeros(nk);
 	attn_args a = { q, k, v, offset, S, H, G, D, window, 0.4f };
 
-	assert_int_equal(kf_ops_ref.attention(ref, out, lse, q, k, v, offset, S, H, G, D, a.scale, window, NULL), KF_OK);
-	assert_int_equal(kf_ops_ref.attention_dx(ref, dq, dk, dv, dout, out, lse, q, k, v, offset, S, H, G, D, a.scale, window, NULL), KF_OK);
+	assert_int_equal(kf_ops_ref.attention(ref, out, lse, q, k, v, offset, S, H, G, D, a.scale, window, NULL),
+		KF_OK);
+	assert_int_equal(kf_ops_ref.attention_dx(ref, dq, dk, dv, dout, out, lse, q, k, v, offset, S, H, G, D,
+		a.scale, window, NULL), KF_OK);
 	check("attention dq", run_attention, &a, dout, nq, q, dq, nq);
 	check("attention dk", run_attention, &a, dout, nq, k, dk, nk);
 	check("attention dv", run_attention, &a, dout, nq, v, dv, nk);
@@ -238,10 +250,12 @@ static void test_attention(void **state)
 		const float z[3] = { 0, 0, 0 }, v[3] = { 1, 2, 6 };
 		float out[3], lse[3];
 
-		assert_int_equal(kf_ops_ref.attention(ref, out, lse, z, z, v, (const int32_t[]){ 0, 3 }, 1, 1, 1, 1, 1, 0, NULL), KF_OK);
+		assert_int_equal(kf_ops_ref.attention(ref, out, lse, z, z, v, (const int32_t[]){ 0, 3 }, 1, 1, 1, 1,
+			1, 0, NULL), KF_OK);
 		close_floats("attention by hand", out, (const float[]){ 1, 1.5f, 3 }, 3, 1e-6);
 		close_floats("lse by hand", lse, (const float[]){ 0, logf(2), logf(3) }, 3, 1e-6);
-		assert_int_equal(kf_ops_ref.attention(ref, out, NULL, z, z, v, (const int32_t[]){ 0, 3 }, 1, 1, 1, 1, 1, 2, NULL), KF_OK);
+		assert_int_equal(kf_ops_ref.attention(ref, out, NULL, z, z, v, (const int32_t[]){ 0, 3 }, 1, 1, 1, 1,
+			1, 2, NULL), KF_OK);
 		close_floats("window by hand", out, (const float[]){ 1, 1.5f, 4 }, 3, 1e-6);
 	}
 }
@@ -263,7 +277,8 @@ static void test_glu(void **state)
 
 	(void)state;
 	for (int act = 0; act < 2; act++) {
-		float *gate = random_floats(&rng, n, 2), *up = random_floats(&rng, n, 1), *dy = random_floats(&rng, n, 1), *dg = zeros(n), *du = zeros(n);
+		float *gate = random_floats(&rng, n, 2), *up = random_floats(&rng, n, 1),
+			*dy = random_floats(&rng, n, 1), *dg = zeros(n), *du = zeros(n);
 		glu_args a = { gate, up, act, n };
 
 		kf_ops_ref.glu_dx(ref, dg, du, dy, gate, up, act, n);
@@ -303,7 +318,8 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_linear), cmocka_unit_test(test_embed), cmocka_unit_test(test_rmsnorm), cmocka_unit_test(test_rope),
+		cmocka_unit_test(test_linear), cmocka_unit_test(test_embed), cmocka_unit_test(test_rmsnorm),
+			cmocka_unit_test(test_rope),
 		cmocka_unit_test(test_attention), cmocka_unit_test(test_glu),
 	};
 

@@ -36,7 +36,8 @@ static inline float *copy_floats(const float *a, size_t n)
 
 /* Every |got - want| <= tolerance * max(1, largest |want|): errors of a sum are to be
  * measured by the size of what was added, not by what happened to be left of it. */
-static inline void close_floats(const char *what, const float *got, const float *want, size_t n, double tolerance)
+static inline void close_floats(const char *what, const float *got, const float *want, size_t n,
+	double tolerance)
 {
 	double scale = 1, worst = 0;
 	size_t at = 0;
@@ -49,7 +50,7 @@ static inline void close_floats(const char *what, const float *got, const float 
 		if (isnan(d)) break;
 	}
 	if (!(worst <= tolerance * scale)) {
-		print_error("%s: element %zu of %zu is %.9g, should be %.9g: error %.3g of the largest, allowed %.3g\n",
+		print_error("%s: element %zu of %zu is %.9g, should be %.9g: error %.3g, allowed %.3g\n",
 			what, at, n, (double)got[at], (double)want[at], worst / scale, tolerance);
 		fail();
 	}
