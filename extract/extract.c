@@ -33,7 +33,6 @@ static kf_status score(void *arg, const kf_batch *b, const kf_score_query *q, kf
 static void done(void *arg, size_t tokens)
 {
 	extract *x = arg;
-	x->stats->tokens += tokens;
 	/* How many tokens the text has is known only once it is encoded: guessed from what was so far. */
 	if (x->bytes) x->progress.total = (double)x->encoded / (double)x->bytes * (double)kf_set_bytes(x->corpus) * x->share;
 	kf_progress_add(&x->progress, (double)tokens);
@@ -109,8 +108,10 @@ static kf_status do_shard(extract *x, const kf_runner *e, int s, kf_err *err)
 		if (rc == KF_END) more = false;
 		else if (rc != KF_OK) goto out;
 		if ((rc = kf_run_group(e, g.docs, g.enc, g.n, &arena, g.out, err)) != KF_OK) goto out;
-		for (size_t i = 0; i < g.n; i++)
+		for (size_t i = 0; i < g.n; i++) {
 			if ((rc = kf_shard_put_logits(out, &g.out[i], err)) != KF_OK) goto out;
+			x->stats->tokens += g.out[i].n;
+		}
 		x->stats->documents += g.n;
 	}
 	rc = kf_shard_commit(out, err);
