@@ -120,31 +120,46 @@ static void parent_of(const char *path, char out[KF_PATH_MAX])
 	}
 }
 
+static kf_status write_all(int fd, const char *path, const char *p, size_t n, kf_err *err)
+{
+	while (n > 0) {
+		ssize_t put = write(fd, p, n);
+
+		if (put < 0 && errno == EINTR) continue;
+		if (put < 0) return kf_fail_errno(err, "cannot write %s", path);
+		p += put;
+		n -= (size_t)put;
+	}
+	return KF_OK;
+}
+
+/* A device, pipe or link (/dev/stdout is one): renaming would take its place away. */
+static kf_status write_in_place(const char *path, const void *data, size_t n, kf_err *err)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	kf_status rc;
+
+	if (fd < 0) return kf_fail_errno(err, "cannot open %s", path);
+	rc = write_all(fd, path, data, n, err);
+	if (close(fd) < 0 && rc == KF_OK) rc = kf_fail_errno(err, "cannot close %s", path);
+	return rc;
+}
+
 kf_status kf_file_write_atomic(const char *path, const void *data, size_t n, kf_err *err)
 {
 	char tmp[KF_PATH_MAX], dir[KF_PATH_MAX];
-	const char *p = data;
-	kf_status rc = KF_OK;
+	struct stat st;
+	kf_status rc;
 	int fd, len;
 
+	if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode)) return write_in_place(path, data, n, err);
 	len = snprintf(tmp, sizeof tmp, "%s.tmp%ld", path, (long)getpid());
 	if (len < 0 || len >= (int)sizeof tmp) return kf_fail(err, KF_EINVAL, "path too long: %s", path);
 	parent_of(path, dir);
 	if ((fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
 		return kf_fail_errno(err, "cannot create %s", tmp);
-	while (n > 0) {
-		ssize_t put = write(fd, p, n);
-
-		if (put < 0 && errno == EINTR) continue;
-		if (put < 0) {
-			rc = kf_fail_errno(err, "cannot write %s", tmp);
-			goto out;
-		}
-		p += put;
-		n -= (size_t)put;
-	}
-	if (fsync(fd) < 0) rc = kf_fail_errno(err, "cannot sync %s", tmp);
-out:
+	rc = write_all(fd, tmp, data, n, err);
+	if (rc == KF_OK && fsync(fd) < 0) rc = kf_fail_errno(err, "cannot sync %s", tmp);
 	if (close(fd) < 0 && rc == KF_OK) rc = kf_fail_errno(err, "cannot close %s", tmp);
 	if (rc == KF_OK && rename(tmp, path) < 0) rc = kf_fail_errno(err, "cannot rename %s to %s", tmp, path);
 	if (rc == KF_OK) return kf_sync_dir(dir, err);

@@ -25,7 +25,8 @@ void kf_map_close(kf_map *map);
 kf_status kf_file_read(const char *path, size_t max, kf_buf *buf, kf_err *err) KF_MUST_CHECK;
 
 /* Write bytes to path so that a reader sees the old file or the new one, never
- * a part: temporary name beside it, fsync, rename, fsync of the folder. */
+ * a part: temporary name beside it, fsync, rename, fsync of the folder. What is no regular
+ * file (a link, /dev/stdout, a pipe) is written in place. */
 kf_status kf_file_write_atomic(const char *path, const void *data, size_t n, kf_err *err) KF_MUST_CHECK;
 
 kf_status kf_mkdirs(const char *path, kf_err *err) KF_MUST_CHECK;   /* like mkdir -p */

@@ -59,4 +59,8 @@ check_fails 1 'nowhere' "eval: missing set" "$eval" --logits "$TMP/nowhere"
 check_fails 2 'unknown option --tasks' "eval: no tasks yet" "$eval" --tasks x
 check "eval: extract without byte path" "$BIN/kf-extract" --quiet --byte-path no --model $models/gemma3-tiny --corpus "$TMP/corpus" --out "$TMP/plain"
 check_fails 1 'without the byte path' "eval: needs the byte path" "$eval" --logits "$TMP/plain" --logits "$TMP/qwen2-tiny"
+ln -s target.md "$TMP/link.md"
+: >"$TMP/target.md"
+check "eval: a report through a link" "$eval" --quiet --logits "$TMP/llama-tiny" --markdown "$TMP/link.md"
+if [ -L "$TMP/link.md" ] && [ -s "$TMP/target.md" ]; then ok "eval: the link stays"; else not_ok "eval: the link stays"; fi
 check_fails 1 'cannot create' "eval: report in a missing folder" "$eval" --logits "$TMP/llama-tiny" --report "$TMP/no/report.json"
