@@ -27,6 +27,10 @@ static const range new_N[] = {
 	0x16139 }, { 0x16d70, 0x16d79 }, { 0x1ccf0, 0x1ccf9 }, { 0x1d2c0, 0x1d2d3 }, { 0x1e4f0, 0x1e4f9 }, {
 	0x1e5f1, 0x1e5fa }
 };
+static const range new_Nd[] = {
+	{ 0x10d40, 0x10d49 }, { 0x116d0, 0x116e3 }, { 0x11bf0, 0x11bf9 }, { 0x11f50, 0x11f59 }, { 0x16130,
+	0x16139 }, { 0x16d70, 0x16d79 }, { 0x1ccf0, 0x1ccf9 }, { 0x1e4f0, 0x1e4f9 }, { 0x1e5f1, 0x1e5fa }
+};
 static const range new_M[] = {
 	{ 0x897, 0x897 }, { 0xcf3, 0xcf3 }, { 0xece, 0xece }, { 0x10d69, 0x10d6d }, { 0x10efc, 0x10eff }, {
 	0x11241, 0x11241 }, { 0x113b8, 0x113c0 }, { 0x113c2, 0x113c2 }, { 0x113c5, 0x113c5 }, { 0x113c7, 0x113ca
@@ -73,7 +77,7 @@ static const range new_Han[] = {
 
 #define SET(name) { #name, new_##name, sizeof new_##name / sizeof new_##name[0] }
 static const struct { const char *name; const range *r; size_t n; } sets[] = {
-	SET(L), SET(N), SET(M), SET(P), SET(S), SET(Lu), SET(Ll), SET(Lm), SET(Lo), SET(Han)
+	SET(L), SET(N), SET(Nd), SET(M), SET(P), SET(S), SET(Lu), SET(Ll), SET(Lm), SET(Lo), SET(Han)
 };
 
 bool kf_regex_newer(const char *category, size_t i, uint32_t *lo, uint32_t *hi)
@@ -99,7 +103,7 @@ static const char *const scripts[] = {
 /* Unicode's White_Space: PCRE2's \s takes U+180E too. */
 #define WHITE "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 /* Oniguruma's \w has marks, and of the other numbers those in Latin-1. */
-#define WORD "\\p{Alphabetic}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
+#define WORD "\\p{Alphabetic}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 
 static void puts_to(kf_buf *out, const char *s) { kf_buf_put(out, s, strlen(s)); }
 
@@ -143,6 +147,10 @@ static bool escape_set(kf_buf *out, char c)
 		puts_to(out, WORD);
 		property(out, "L", 1);
 		property(out, "M", 1);
+		property(out, "Nd", 2);
+		return true;
+	case 'd': case 'D':
+		property(out, "Nd", 2);
 		return true;
 	case 'h': case 'H': /* a hexadecimal digit to Oniguruma */
 		puts_to(out, "0-9a-fA-F");
@@ -161,7 +169,7 @@ kf_status kf_regex_translate(const char *re, kf_buf *out, kf_err *err)
 	for (const char *p = re; *p; p++) {
 		if (*p == '\\' && p[1]) {
 			char c = *++p;
-			bool neg = c == 'S' || c == 'W' || c == 'H' || c == 'P', known;
+			bool neg = c && strchr("SWHDP", c), known;
 			const char *end = (c == 'p' || c == 'P') && p[1] == '{' ? strchr(p, '}') : NULL;
 			kf_buf_clear(&set);
 			if (end && p[2] == '^') {
