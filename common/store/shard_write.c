@@ -23,10 +23,18 @@ struct shard_env {
 	size_t page;
 };
 
-static kf_status mdb_fail(kf_err *err, int rc, const char *path)
+static kf_status mdb_fail(kf_err *err, int rc, const struct shard_env *e)
 {
-	if (rc == ENOMEM) return kf_fail(err, KF_ENOMEM, "no memory to write %s", path);
-	return kf_fail(err, KF_EIO, "cannot write %s: %s", path, mdb_strerror(rc));
+	static const char page[4096];
+	struct stat st;
+
+	if (rc == ENOMEM) return kf_fail(err, KF_ENOMEM, "no memory to write %s", e->part);
+	/* LMDB calls a short write an input/output error: writing on tells whether it was the lack of space */
+	if (rc == EIO && fstat(e->fd, &st) == 0)
+		for (int i = 0; i < 64; i++)
+			if (pwrite(e->fd, page, sizeof page, st.st_size + i * (off_t)sizeof page) < 0)
+				return kf_fail_errno(err, "cannot write %s", e->part);
+	return kf_fail(err, KF_EIO, "cannot write %s: %s", e->part, mdb_strerror(rc));
 }
 
 /* Open and lock the temporary file, whoever made it: a dead run's is taken over, a live one's refused. */
@@ -66,7 +74,7 @@ static kf_status env_begin(struct shard_env *e, kf_err *err)
 
 	if (rc == 0) rc = mdb_dbi_open(e->txn, NULL, 0, &e->dbi);
 	e->pending = 0;
-	return rc ? mdb_fail(err, rc, e->part) : KF_OK;
+	return rc ? mdb_fail(err, rc, e) : KF_OK;
 }
 
 static kf_status env_commit(struct shard_env *e, kf_err *err)
@@ -74,7 +82,7 @@ static kf_status env_commit(struct shard_env *e, kf_err *err)
 	int rc = mdb_txn_commit(e->txn);
 
 	e->txn = NULL;
-	return rc ? mdb_fail(err, rc, e->part) : KF_OK;
+	return rc ? mdb_fail(err, rc, e) : KF_OK;
 }
 
 static kf_status env_open(struct shard_env *e, kf_err *err)
@@ -87,7 +95,7 @@ static kf_status env_open(struct shard_env *e, kf_err *err)
 	if (rc == 0) rc = mdb_env_set_mapsize(e->env, e->map);
 	/* no lock file: nobody reads the file before it has its name, and nobody writes it after. Synced once, at the end. */
 	if (rc == 0) rc = mdb_env_open(e->env, e->part, MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOSYNC, 0666);
-	if (rc) return mdb_fail(err, rc, e->part);
+	if (rc) return mdb_fail(err, rc, e);
 	if ((status = env_begin(e, err)) != KF_OK) return status;
 	mdb_env_stat(e->env, &st);
 	e->page = st.ms_psize;
@@ -106,12 +114,12 @@ static kf_status env_put(struct shard_env *e, const void *key, size_t key_size, 
 	if (e->stored + need + e->map / 4 > e->map) {
 		if ((status = env_commit(e, err)) != KF_OK) return status;
 		while (e->stored + need + e->map / 4 > e->map) e->map *= 2;
-		if ((rc = mdb_env_set_mapsize(e->env, e->map))) return mdb_fail(err, rc, e->part);
+		if ((rc = mdb_env_set_mapsize(e->env, e->map))) return mdb_fail(err, rc, e);
 		if ((status = env_begin(e, err)) != KF_OK) return status;
 	} else if (e->pending > TXN_BYTES) {
 		if ((status = env_commit(e, err)) != KF_OK || (status = env_begin(e, err)) != KF_OK) return status;
 	}
-	if ((rc = mdb_put(e->txn, e->dbi, &k, &v, MDB_APPEND))) return mdb_fail(err, rc, e->part);
+	if ((rc = mdb_put(e->txn, e->dbi, &k, &v, MDB_APPEND))) return mdb_fail(err, rc, e);
 	e->pending += need;
 	e->stored += need;
 	return KF_OK;
@@ -214,7 +222,7 @@ kf_status kf_shard_commit(kf_shard_writer *sw, kf_err *err)
 	if ((rc = env_put(e, FACTS_KEY, strlen(FACTS_KEY), facts.data, facts.len, err)) != KF_OK) goto out;
 	if ((rc = env_commit(e, err)) != KF_OK) goto out;
 	if ((mrc = mdb_env_sync(e->env, 1))) {
-		rc = mdb_fail(err, mrc, e->part);
+		rc = mdb_fail(err, mrc, e);
 		goto out;
 	}
 	mdb_env_close(e->env);

@@ -1,0 +1,25 @@
+# Every stage that writes a set: killed at random moments, on a full disk, into a read-only folder.
+. tests/lib.sh
+. tests/fault/promises.inc
+python3 - "$TMP/text.jsonl" <<'END'
+import json, random, sys
+random.seed(3)
+words = "the of and a to in is it that was for on are as with his they at be this from have or by one had not but what all".split()
+with open(sys.argv[1], "w") as f:
+    for i in range(240):
+        text = " ".join(random.choice(words) for _ in range(60)) + ".\n"
+        f.write(json.dumps({"id": f"t{i}", "domain": "abc"[i % 3], "text": text}) + "\n")
+END
+C=$TMP/corpus L=tests/models
+"$BIN/kf-prepare" --out "$C" --shards 8 --quiet "$TMP/text.jsonl" || { not_ok "the corpus"; exit; }
+stage() { # NAME CMD...: all promises
+	local name=$1; shift
+	killed "$name" 20 "$TMP/$name" "$@"
+	full_disk "$name" "$TMP/$name" "$@"
+	read_only "$name" "$TMP/$name" "$@"
+}
+ROOM=36k stage prepare "$BIN/kf-prepare" --out OUT --shards 8 --quiet "$TMP/text.jsonl"
+stage extract "$BIN/kf-extract" --model $L/llama-tiny --corpus "$C" --out OUT --quiet
+"$BIN/kf-extract" --model $L/qwen2-tiny --corpus "$C" --out "$TMP/source" --quiet || { not_ok "the source's logits"; exit; }
+stage align "$BIN/kf-align" --source "$TMP/source" --target "$TMP/extract.ref" --out OUT --quiet
+stage fuse "$BIN/kf-fuse" --target "$TMP/extract.ref" --aligned "$TMP/align.ref" --out OUT --quiet
