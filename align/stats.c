@@ -79,7 +79,8 @@ kf_status align_stats_doc(kf_align_stats *stats, const kf_dist_rec *r, uint32_t 
 			d.ce_tokens++;
 			d.ce_bytes += r->start[p + 1] - r->start[p];
 		}
-		if (r->off[p] == r->off[p + 1]) continue;
+		/* a one-hot on the label stands for no distribution; a real one never reaches ln q = 0 */
+		if (r->off[p] == r->off[p + 1] || r->lp[r->off[p]] == 0) continue;
 		d.mass += 1 - r->tail[p];
 		d.candidates += r->off[p + 1] - r->off[p];
 		for (uint32_t j = r->off[p]; j < r->off[p + 1]; j++) {
@@ -103,9 +104,9 @@ static json_t *stat_json(const kf_align_stat *s)
 		"coverage", over(s->covered, s->tokens),                   /* share of positions with the source's distribution */
 		"ce", over(s->ce, s->ce_tokens),                           /* nats per target token */
 		"ce_byte", over(s->ce, s->ce_bytes),                       /* nats per byte */
-		"mass", over(s->mass, s->tokens),                          /* 1 - tail, of all positions */
-		"label_nll", over(s->label, s->labelled),                  /* mean -ln q(label) where there is one */
-		"labelled", over(s->labelled, s->tokens), "candidates", over(s->candidates, s->tokens));
+		"mass", over(s->mass, s->covered),                         /* 1 - tail, where covered */
+		"label_nll", over(s->label, s->labelled),                  /* mean -ln q(label), where covered and it has any */
+		"labelled", over(s->labelled, s->covered), "candidates", over(s->candidates, s->covered));
 }
 
 json_t *kf_align_stats_json(const kf_align_stats *s)
