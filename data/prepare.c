@@ -313,7 +313,7 @@ kf_status kf_prepare(const kf_prepare_opts *o, kf_prepare_stats *stats, kf_err *
 
 	memset(stats, 0, sizeof *stats);
 	if (o->n_paths < 1)
-		return kf_fail(err, KF_EINVAL, "no input: name files or folders of text, or - for standard input");
+		return kf_fail(err, KF_EUSAGE, "no input: name files or folders of text, or - for standard input");
 	if (o->n_paths > KF_MAX_INPUTS)
 		return kf_fail(err, KF_EINVAL, "more than %d inputs: put the files in a folder", KF_MAX_INPUTS);
 	if (o->doc_bytes < KF_CUT_MIN || o->doc_bytes > (long)KF_CUT_MAX)

@@ -54,7 +54,7 @@ static kf_status parse_model(const char *text, bool logits, kf_eval_model *out, 
 		begin = text;
 		end = eq;
 		out->path = eq + 1;
-		if (!*out->path) return kf_fail(err, KF_EINVAL, "%s: a path is missing after the name", text);
+		if (!*out->path) return kf_fail(err, KF_EUSAGE, "%s: a path is missing after the name", text);
 	} else {
 		for (end = text + strlen(text); end > text + 1 && end[-1] == '/';) end--;
 		for (begin = end; begin > text && begin[-1] != '/';) begin--;
@@ -81,9 +81,9 @@ static kf_status parse_compare(kf_eval_opts *e, kf_err *err)
 		int a = comma ? find_model(e, text, (size_t)(comma - text)) : -1;
 		int b = comma ? find_model(e, comma + 1, strlen(comma + 1)) : -1;
 
-		if (!comma) return kf_fail(err, KF_EINVAL, "--compare %s: must be two names of models, A,B", text);
+		if (!comma) return kf_fail(err, KF_EUSAGE, "--compare %s: must be two names of models, A,B", text);
 		if (a < 0 || b < 0)
-			return kf_fail(err, KF_EINVAL, "--compare %s: there is no model called \"%s\"", text,
+			return kf_fail(err, KF_EUSAGE, "--compare %s: there is no model called \"%s\"", text,
 				a < 0 ? text : comma + 1);
 		e->compare[e->n_compare][0] = a;
 		e->compare[e->n_compare++][1] = b;
@@ -141,9 +141,9 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	(void)operands;
 	if (o.common.backend == 2) return kf_fail(err, KF_EUNSUPPORTED, "--backend cuda: this build has no CUDA");
 	if (o.models.n + o.logits.n > KF_EVAL_MODELS)
-		return kf_fail(err, KF_EINVAL, "more than %d models", KF_EVAL_MODELS);
+		return kf_fail(err, KF_EUSAGE, "more than %d models", KF_EVAL_MODELS);
 	if (o.models.n + o.logits.n == 0)
-		return kf_fail(err, KF_EINVAL, "nothing to evaluate: give --model or --logits");
+		return kf_fail(err, KF_EUSAGE, "nothing to evaluate: give --model or --logits");
 	for (int i = 0; i < o.logits.n + o.models.n; i++) {
 		bool logits = i < o.logits.n;
 		kf_eval_model m;
@@ -151,7 +151,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 		rc = parse_model(logits ? o.logits.item[i] : o.models.item[i - o.logits.n], logits, &m, &name[i],
 			err);
 		if (rc == KF_OK && find_model(&e, m.name, strlen(m.name)) >= 0)
-			rc = kf_fail(err, KF_EINVAL, "two models are called \"%s\": name them, NAME=PATH", m.name);
+			rc = kf_fail(err, KF_EUSAGE, "two models are called \"%s\": name them, NAME=PATH", m.name);
 		if (rc != KF_OK) goto out;
 		e.model[e.n_models++] = m;
 	}

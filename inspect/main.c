@@ -23,7 +23,7 @@ static const kf_program program = {
 
 static kf_status run(const kf_list *operands, kf_err *err)
 {
-	if (operands->n != 1) return kf_fail(err, KF_EINVAL, "give one folder, not %d; see kf-inspect --help", operands->n);
+	if (operands->n != 1) return kf_fail(err, KF_EUSAGE, "give one folder, not %d; see kf-inspect --help", operands->n);
 	signal(SIGPIPE, SIG_IGN); /* a broken pipe shows as EPIPE */
 	o.dir = operands->item[0];
 	return kf_inspect(&o, stdout, err);

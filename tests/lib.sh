@@ -39,3 +39,8 @@ model() {
 		if [ -f "$f" ]; then echo "$f"; return; fi
 	done
 }
+
+# unprivileged CMD...: run it as a user for whom permissions count (root may write anywhere).
+unprivileged() {
+	if [ "$(id -u)" -ne 0 ]; then "$@"; else setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; fi
+}

@@ -272,15 +272,15 @@ int kf_main(const kf_program *p, int argc, char **argv, kf_status (*run)(const k
 	kf_err err = { KF_OK, "" };
 	kf_list operands = { .n = 0 };
 	kf_status rc = kf_opt_parse(p, argc, argv, &operands, &err);
-	int failed = 2;
+	bool usage = rc != KF_OK;
 
 	if (rc == KF_OK) {
-		failed = 1;
 		rc = run(&operands, &err);
+		usage = rc == KF_EUSAGE;
 	}
 	if (rc != KF_OK && rc != KF_END) {
 		fprintf(stderr, "%s: %s\n", p->name, err.text[0] ? err.text : kf_status_name(rc));
-		return failed;
+		return usage ? 2 : 1;
 	}
 	/* A full disk or closed pipe behind standard output is found out here. */
 	if (fflush(stdout) != 0 && errno != EPIPE) {

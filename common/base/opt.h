@@ -84,7 +84,7 @@ typedef struct {
 
 /* Parse. operands (may be NULL) receives what is no option. Returns KF_OK, KF_END
  * when --help or --version was printed (exit 0), or KF_EINVAL with the message
- * (exit 2). */
+ * (exit 2). What only a run can see of wrong usage it reports as KF_EUSAGE. */
 kf_status kf_opt_parse(const kf_program *p, int argc, char **argv, kf_list *operands, kf_err *err) KF_MUST_CHECK;
 
 /* The options marked KF_OPT_SHAPES and their values, as a new JSON object (NULL on no memory). */

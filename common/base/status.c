@@ -55,6 +55,7 @@ const char *kf_status_name(kf_status code)
 	switch (code) {
 	case KF_OK: return "no error";
 	case KF_EINVAL: return "invalid argument";
+	case KF_EUSAGE: return "wrong usage";
 	case KF_ENOMEM: return "out of memory";
 	case KF_EIO: return "input/output error";
 	case KF_EDATA: return "damaged data";

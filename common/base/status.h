@@ -13,6 +13,7 @@
 typedef enum {
 	KF_OK = 0,
 	KF_EINVAL,      /* the caller's or user's argument is wrong */
+	KF_EUSAGE,      /* a program was called wrongly: exit status 2 */
 	KF_ENOMEM,      /* out of memory */
 	KF_EIO,         /* the system refused: open, read, write, rename, full disk */
 	KF_EDATA,       /* bytes read from outside are damaged or not what they say */

@@ -48,12 +48,12 @@ CODE
 else skip "eval: the report adds up" "no python3"; fi
 
 check "eval: names and comparisons" "$eval" --logits "a=$TMP/gemma3-tiny" --logits "b=$TMP/llama-tiny" --compare b,a
-check_fails 1 'nothing to evaluate' "eval: nothing given" "$eval"
+check_fails 2 'nothing to evaluate' "eval: nothing given" "$eval"
 check_fails 1 'needs --corpus' "eval: a model without text" "$eval" --model $models/llama-tiny
 check_fails 1 'another corpus' "eval: another corpus" "$eval" --logits "$TMP/llama-tiny" --corpus "$TMP/other"
-check_fails 1 'two models are called "llama-tiny"' "eval: the same name twice" "$eval" --logits "$TMP/llama-tiny" --logits "$TMP/llama-tiny"
-check_fails 1 'no model called "z"' "eval: comparison of nobody" "$eval" --logits "a=$TMP/llama-tiny" --compare a,z
-check_fails 1 'A,B' "eval: comparison of one" "$eval" --logits "a=$TMP/llama-tiny" --compare a
+check_fails 2 'two models are called "llama-tiny"' "eval: the same name twice" "$eval" --logits "$TMP/llama-tiny" --logits "$TMP/llama-tiny"
+check_fails 2 'no model called "z"' "eval: comparison of nobody" "$eval" --logits "a=$TMP/llama-tiny" --compare a,z
+check_fails 2 'A,B' "eval: comparison of one" "$eval" --logits "a=$TMP/llama-tiny" --compare a
 check_fails 1 'corpus' "eval: a corpus is no logits set" "$eval" --logits "$TMP/corpus"
 check_fails 1 'nowhere' "eval: missing set" "$eval" --logits "$TMP/nowhere"
 check_fails 2 'unknown option --tasks' "eval: no tasks yet" "$eval" --tasks x

@@ -18,7 +18,7 @@ texts = {
  "specials": "<|im_start|>user\n<bos><eos></s><|endoftext|> [INST] <unused12> <0x0A>\n",
  "digits": "3.14159265358979 1234567890123 \u0661\u0662\u0663 \u00bd \u2167 x\u00b2\n",
  "mixed": "\u041f\u0440\u0438\u0432\u0435\u0442 \u0645\u0631\u062d\u0628\u0627 \u05e9\u05dc\u05d5\u05dd \u0928\u092e\u0938\u094d\u0924\u0947 na\u00efve fa\u00e7ade \u00df\u017f\n",
- "one": "a", "space": " ", "accent": "\u00e9",
+ "one": "a", "accent": "\u00e9",
 }
 with open(sys.argv[1], "w") as f:
     for name, t in texts.items():
