@@ -7,7 +7,7 @@
 
 static kf_train_opts o = {
 	.lambda = 0.9, .temperature = 1, .tail = KF_TAIL_REST, .lr = 1e-5, .warmup = 0.008, .decay = 0.1, .beta1 = 0.9,
-	.beta2 = 0.95, .clip = 1, .batch_tokens = 16384, .micro_tokens = 1024, .keep_mb = 512, .epochs = 1, .save_every = 100,
+	.beta2 = 0.95, .clip = 1, .batch_tokens = 16384, .micro_tokens = 512, .keep_mb = 512, .epochs = 1, .save_every = 100,
 };
 static kf_common common;
 

@@ -87,6 +87,17 @@ check_fails 1 'another tokenizer than that of tests/models/llama-tiny' "targets 
 check_fails 1 'is a corpus' "a corpus is no target" \
 	"$BIN/kf-train" --model tests/models/llama-tiny --targets "$TMP/corpus" --out "$TMP/x"
 check_fails 1 'Cannot write the log /dev/full' "full disk" train "$TMP/full" --log /dev/full
+# A limit on file sizes stands for a disk that fills up while a checkpoint or the model is written.
+limited() (
+	trap '' XFSZ
+	ulimit -f 150
+	train "$TMP/limited" --lambda 0.5 --valid "$TMP/corpus" "$@"
+)
+check_fails 1 'Cannot write .*step.tmp: File too large' "no room for a checkpoint" limited --save-every 1
+check_fails 1 '.*limited.*: File too large' "no room for the model" limited
+check "no model looks complete" test ! -e "$TMP/limited/config.json"
+check "with room again it ends" train "$TMP/limited" --lambda 0.5 --valid "$TMP/corpus"
+check_same "with room again: the same model" "$TMP/limited/model.safetensors" "$TMP/recompute/model.safetensors"
 mkdir "$TMP/mine"; echo precious >"$TMP/mine/thesis.txt"
 check_fails 1 'is not empty' "a folder with other things" train "$TMP/mine"
 check_fails 1 'nothing to resume' "--resume without a run" train "$TMP/none" --resume
