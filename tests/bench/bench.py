@@ -87,6 +87,8 @@ class Bench:
             seconds, mb = self.run("align", "--threads", "1", "--source", self.at(m), "--target", self.at(target), "--out", self.at("aligned-" + m))
             tokens = self.tokens("aligned-" + m)
             align[m] = {"disk_to_disk_tokens_per_second_one_core": round(tokens / seconds), "peak_mb": round(mb), "tokens": tokens}
+            text = subprocess.run([self.build + "/bench/bench_align", self.at(m), self.at(target)], stdout=subprocess.PIPE, check=True).stdout.decode()
+            align[m]["parts"] = [json.loads(line) for line in text.splitlines()]
             store["aligned " + m] = {"bytes_per_token": round(self.disk("aligned-" + m) / tokens, 2)}
         self.run("fuse", "--target", self.at(target), *[a for m in MODELS[1:] for a in ("--aligned", self.at("aligned-" + m))], "--out", self.at("targets"))
         store["targets"] = {"bytes_per_token": round(self.disk("targets") / self.tokens("targets"), 2)}
