@@ -261,7 +261,8 @@ static float mass(const struct dec *d, const uint32_t *q, float *lp, uint32_t n)
 
 	for (uint32_t i = 0; i < n; i++) sum += q[i] < EXP_TABLE ? d->exp[q[i]] : 0;
 	if (sum > 1 - 2e-6f) {
-		shift = logf(sum) + 3e-6f;
+		/* up to whole steps of 2^-18, which also settles what the last digit of a logarithm is */
+		shift = ceilf(logf(sum) * 262144 + 1) / 262144;
 		if (shift < 0) shift = 0;
 		sum = 1 < sum ? 1 : sum;
 	}

@@ -1,0 +1,49 @@
+# kf-inspect: what it prints of the golden sets, documents, damage, wrong usage.
+. tests/lib.sh
+I=$BIN/kf-inspect G=tests/golden
+for d in $G/*/; do
+	d=${d%/} name=$(basename "$d")
+	"$I" "$d" --json --path >"$TMP/json" 2>&1; check_same "JSON of $name" "$d.jsonl" "$TMP/json"
+	"$I" "$d" >"$TMP/txt" 2>&1; check_same "summary of $name" "$d.txt" "$TMP/txt"
+	check "verify $name" "$I" "$d" --verify
+	check "sizes of $name" "$I" "$d" --sizes
+done
+check "JSON has the fields of each kind, and no others" python3 - "$I" $G <<'END'
+import json, subprocess, sys
+head = {"doc", "id", "piece", "domain", "bytes"}
+stream = head | {"bos", "tokens", "start", "ce", "top_ids", "top_logprobs"}
+for name, fields in (("corpus", head | {"text"}), ("logits", stream), ("aligned", stream | {"tail"})):
+    out = subprocess.run([sys.argv[1], f"{sys.argv[2]}/{name}", "--json"], capture_output=True, check=True).stdout
+    docs = [json.loads(l) for l in out.decode("utf-8").splitlines()]
+    assert [d["doc"] for d in docs] == [0, 1, 2, 3]
+    for d in docs:
+        assert set(d) - {"weight"} == fields, set(d) ^ fields
+        if name == "corpus": continue
+        n = len(d["tokens"])
+        assert len(d["start"]) == n + 1 and len(d["ce"]) == n and len(d["top_ids"]) == n + 1 == len(d["top_logprobs"])
+        assert all(len(i) == len(l) for i, l in zip(d["top_ids"], d["top_logprobs"]))
+        if name == "logits" and not d["bos"]: assert d["ce"][0] is None and d["top_ids"][0] == [] == d["top_logprobs"][0]
+        if name == "aligned": assert all((t is None) == (i == []) for t, i in zip(d["tail"], d["top_ids"]))
+    if name == "corpus": assert "\ufffd\ufffd" in docs[3]["text"]
+END
+"$I" $G/logits --json --doc 2 >"$TMP/two"; sed -n 3p $G/logits.jsonl | python3 -c 'import json,sys
+d = json.loads(sys.stdin.readline()); [d.pop(k, None) for k in ("path_nlm", "extra_ids", "extra_logprobs")]; assert d == json.load(open(sys.argv[1]))' "$TMP/two" && ok "one document as JSON" || not_ok "one document as JSON"
+check "one document for people" sh -c "'$I' $G/logits --doc 1 | grep -q 'document 1'"
+check "a broken pipe is no error" bash -c "set -o pipefail; for i in 1 2 3; do '$I' $G/logits --json; done | head -c 100 >/dev/null; [ \${PIPESTATUS[0]} -ne 1 ]"
+bash -c "'$I' $G/logits-f32 --json; echo \$? >$TMP/status" | head -c 1 >/dev/null
+check "status of a broken pipe" test "$(cat "$TMP/status")" = 0
+check_fails 1 "no document 9" "a document that is not there" "$I" $G/logits --doc 9
+check_fails 1 "no such folder" "a folder that is not there" "$I" "$TMP/nowhere"
+check_fails 1 "no manifest.json" "a folder that is no set" "$I" "$TMP"
+check_fails 2 "one folder" "no folder" "$I"
+check_fails 2 "nonsense" "an unknown option" "$I" --nonsense $G/logits
+if [ -e /dev/full ]; then check_fails 1 "No space left" "output to a full disk" sh -c "'$I' $G/logits --json >/dev/full"; fi
+cp -r $G/logits "$TMP/bad"
+printf 'x' | dd of="$TMP/bad/shard-00001.mdb" bs=1 seek=9000 conv=notrunc 2>/dev/null
+check_fails 1 "shard-00001.mdb: .*(checksum|damaged)" "a flipped byte is found and the shard named" "$I" "$TMP/bad" --verify
+truncate -s 5000 "$TMP/bad/shard-00000.mdb"
+check_fails 1 "shard-00000.mdb: has 5000 bytes where the manifest says" "a shard cut short" "$I" "$TMP/bad" --json
+rm "$TMP/bad/manifest.json"
+check_fails 1 "not a shard set" "no manifest" "$I" "$TMP/bad"
+cp $G/logits/manifest.json "$TMP/bad/manifest.part.json"
+check_fails 1 "not complete; run the command" "a half-written set" "$I" "$TMP/bad"
