@@ -103,7 +103,7 @@ static void bench(kf_pool *pool, kf_exec *x, const char *name, int T, int V, int
 
 int main(int argc, char **argv)
 {
-	int T = argc > 1 ? atoi(argv[1]) : 1024, threads = argc > 2 ? atoi(argv[2]) : 0;
+	int T = argc > 1 ? atoi(argv[1]) : 512, threads = argc > 2 ? atoi(argv[2]) : 0;
 	kf_pool *pool;
 	kf_exec *x;
 	kf_err err;
