@@ -20,6 +20,7 @@
 
 #include "common/ops/cpu/cpu.h"
 #include "common/ops/cpu/head_vec.h"
+#include "common/ops/cpu/state.h"
 #include "common/ops/head_check.h"
 
 enum { TILE = 512, ROWS = 1024, MIN_KEPT = 96, KEEP = 64 << 20 };
@@ -34,6 +35,9 @@ typedef struct {
 	int r0, n;                    /* the block: rows [r0, r0 + n) */
 	float *logits;                /* (tiles or parts, rows, TILE): every tile's, or one a thread */
 	float *unpacked;              /* (parts, TILE, C), NULL when w is resident */
+	kf_cpu_bf16 *bf16;            /* not NULL: products are of these, converted tile by tile: */
+	const uint16_t *hidden16;     /* (T, C) */
+	uint16_t *w16, *dl16;         /* (parts, TILE, C); (parts, rows, TILE) */
 	float *dh;                    /* (parts, rows, C) shares of dhidden */
 	head_lse *sum, *sum2;         /* (parts, rows) of z, of z / temperature */
 	float *label;                 /* (rows) logits of labels, 0 where none */
@@ -53,12 +57,24 @@ static void tiles_of(const loss *s, size_t part, int *begin, int *end)
 	*end = (int)((size_t)s->tiles * (part + 1) / (size_t)s->parts);
 }
 
-static const float *weights_of(const loss *s, size_t part, int v0, int n)
+/* A tile of weight rows as the products want them: w for float32, w16 for bfloat16. */
+typedef struct { const float *w; const uint16_t *w16; int n; } rows_of_w;
+
+static rows_of_w weights_of(const loss *s, size_t part, int v0, int n)
 {
-	if (s->w->f32) return s->w->f32 + (size_t)v0 * (size_t)s->C;
-	float *out = s->unpacked + part * (size_t)TILE * (size_t)s->C;
-	s->w->unpack(s->w->src, NULL, (uint64_t)v0, (uint64_t)n, out);
-	return out;
+	size_t C = (size_t)s->C;
+	rows_of_w r = { s->w->f32 ? s->w->f32 + (size_t)v0 * C : NULL, NULL, n };
+	if (!r.w) {
+		float *out = s->unpacked + part * TILE * C;
+		s->w->unpack(s->w->src, NULL, (uint64_t)v0, (uint64_t)n, out);
+		r.w = out;
+	}
+	if (s->bf16) {
+		uint16_t *out = s->w16 + part * TILE * C;
+		head_bf16(r.w, out, (size_t)n * C);
+		r.w16 = out;
+	}
+	return r;
 }
 
 static float *tile_of(const loss *s, size_t part, int tile)
@@ -66,11 +82,12 @@ static float *tile_of(const loss *s, size_t part, int tile)
 	return s->logits + (s->keep ? (size_t)tile : part) * (size_t)s->rows * TILE;
 }
 
-static const float *block_of(const loss *s) { return s->hidden + (size_t)s->r0 * (size_t)s->C; }
-
-static void multiply(loss *s, const float *w, int n, float *z)
+/* z (n rows of the block, tile) = hidden w^T */
+static void multiply(loss *s, int worker, rows_of_w w, float *z)
 {
-	int st = kf_cpu_sgemm(false, true, s->n, n, s->C, 1, block_of(s), s->C, w, s->C, 0, z, n);
+	size_t at = (size_t)s->r0 * (size_t)s->C;
+	int st = s->bf16 ? kf_cpu_bf16_gemm(s->bf16, worker, false, true, s->n, w.n, s->C, s->hidden16 + at, s->C, w.w16, s->C, false, z, w.n)
+		: kf_cpu_sgemm(false, true, s->n, w.n, s->C, 1, s->hidden + at, s->C, w.w, s->C, 0, z, w.n);
 	if (st) s->failed = st;
 }
 
@@ -81,13 +98,12 @@ static void fold(void *arg, size_t part, int worker)
 	float per_t = (float)(1 / s->q->temperature);
 	uint32_t base = first(s, s->r0);
 	int from, to;
-	(void)worker;
 	tiles_of(s, part, &from, &to);
 	for (int i = 0; i < s->n; i++) sum[i] = sum2[i] = (head_lse){ -INFINITY, 0 };
 	for (int tile = from; tile < to; tile++) {
 		int v0 = tile * TILE, n = s->V - v0 < TILE ? s->V - v0 : TILE;
 		float *tz = tile_of(s, part, tile);
-		multiply(s, weights_of(s, part, v0, n), n, tz);
+		multiply(s, worker, weights_of(s, part, v0, n), tz);
 		for (int i = 0; i < s->n; i++) {
 			int t = s->r0 + i;
 			float *z = tz + (size_t)i * (size_t)n;
@@ -232,20 +248,37 @@ static bool settle_row(loss *s, int i, kf_loss *out)
 
 /* ---- step 3 ---- */
 
+/* dhidden's share (written at the first tile) and dw's rows from dlogits dl (n rows of the block, tile). */
+static void products(loss *s, size_t part, int worker, rows_of_w w, const float *dl, int v0, bool first_tile)
+{
+	size_t C = (size_t)s->C, at = (size_t)s->r0 * C;
+	float *dh = s->dh + part * (size_t)s->rows * C, *dw = s->dw + (size_t)v0 * C;
+	int st = 0;
+	if (s->bf16) {
+		uint16_t *dl16 = s->dl16 + part * (size_t)s->rows * TILE;
+		head_bf16(dl, dl16, (size_t)s->n * (size_t)w.n);
+		if (s->dhidden) st = kf_cpu_bf16_gemm(s->bf16, worker, false, false, s->n, s->C, w.n, dl16, w.n, w.w16, s->C, !first_tile, dh, s->C);
+		if (s->dw && !st) st = kf_cpu_bf16_gemm(s->bf16, worker, true, false, w.n, s->C, s->n, dl16, w.n, s->hidden16 + at, s->C, true, dw, s->C);
+	} else {
+		if (s->dhidden) st = kf_cpu_sgemm(false, false, s->n, s->C, w.n, 1, dl, w.n, w.w, s->C, !first_tile, dh, s->C);
+		if (s->dw && !st) st = kf_cpu_sgemm(true, false, w.n, s->C, s->n, 1, dl, w.n, s->hidden + at, s->C, 1, dw, s->C);
+	}
+	if (st) s->failed = st;
+}
+
 static void back(void *arg, size_t part, int worker)
 {
 	loss *s = arg;
-	float *dh = s->dh + part * (size_t)s->rows * (size_t)s->C;
 	float per_t = (float)(1 / s->q->temperature);
 	uint32_t base = first(s, s->r0);
 	int from, to;
-	(void)worker;
 	tiles_of(s, part, &from, &to);
 	for (int tile = from; tile < to; tile++) {
 		int v0 = tile * TILE, n = s->V - v0 < TILE ? s->V - v0 : TILE;
-		const float *w = s->keep && !s->dhidden ? NULL : weights_of(s, part, v0, n);
+		rows_of_w w = { NULL, NULL, n };
 		float *tz = tile_of(s, part, tile);
-		if (!s->keep) multiply(s, w, n, tz);
+		if (!s->keep || s->dhidden) w = weights_of(s, part, v0, n);
+		if (!s->keep) multiply(s, worker, w, tz);
 		for (int i = 0; i < s->n; i++) {
 			int t = s->r0 + i;
 			float *z = tz + (size_t)i * (size_t)n;
@@ -258,11 +291,7 @@ static void back(void *arg, size_t part, int worker)
 			unsigned at = (unsigned)(label_of(s, t) - v0);
 			if (at < (unsigned)n) z[at] += s->dlabel[i];
 		}
-		int st = 0;
-		if (s->dhidden) st = kf_cpu_sgemm(false, false, s->n, s->C, n, 1, tz, n, w, s->C, tile > from, dh, s->C);
-		if (s->dw && !st)
-			st = kf_cpu_sgemm(true, false, n, s->C, s->n, 1, tz, n, block_of(s), s->C, 1, s->dw + (size_t)v0 * (size_t)s->C, s->C);
-		if (st) s->failed = st;
+		products(s, part, worker, w, tz, v0, tile == from);
 	}
 }
 
@@ -307,11 +336,17 @@ kf_status kf_cpu_head_loss(kf_exec *x, const float *hidden, const kf_mat *w, int
 	s.logits = kf_cpu_scratch(x, KF_CPU_HEAD_B, (s.keep ? (size_t)s.tiles : parts) * rows * TILE * sizeof(float));
 	s.unpacked = w->f32 ? NULL : kf_cpu_scratch(x, KF_CPU_HEAD_A, parts * TILE * (size_t)s.C * sizeof(float));
 	s.dh = dhidden ? kf_cpu_scratch(x, KF_CPU_HEAD_C, parts * rows * (size_t)s.C * sizeof(float)) : NULL;
+	if ((s.bf16 = kf_cpu_bf16_of(x))) {
+		size_t tile = parts * TILE * (size_t)s.C;
+		s.hidden16 = kf_cpu_to_bf16(x, KF_CPU_HEAD_D, hidden, T, s.C, s.C);
+		s.w16 = kf_cpu_scratch(x, KF_CPU_ACT, (tile + (grad ? parts * rows * TILE : 0)) * sizeof(uint16_t));
+		s.dl16 = s.w16 ? s.w16 + tile : NULL;
+	}
 	s.sum = kf_alloc(2 * parts * rows, sizeof(head_lse));
 	s.sum2 = s.sum ? s.sum + parts * rows : NULL;
 	s.label = kf_zalloc(6 * rows, sizeof(float));
 	s.cand = kf_alloc(most, sizeof(float));
-	if (!s.logits || (!w->f32 && !s.unpacked) || (dhidden && !s.dh) || !s.sum || !s.label || !s.cand) {
+	if ((s.bf16 && (!s.hidden16 || !s.w16)) || !s.logits || (!w->f32 && !s.unpacked) || (dhidden && !s.dh) || !s.sum || !s.label || !s.cand) {
 		rc = kf_fail(err, KF_ENOMEM, "no memory for the loss of blocks of %d rows of %d logits", s.rows, s.V);
 		goto out;
 	}

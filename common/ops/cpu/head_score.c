@@ -16,6 +16,7 @@
 
 #include "common/ops/cpu/cpu.h"
 #include "common/ops/cpu/head_vec.h"
+#include "common/ops/cpu/state.h"
 #include "common/ops/head_check.h"
 
 enum { TILE = 512, ROWS = 256, CHUNK = 64 };
@@ -38,6 +39,9 @@ typedef struct {
 	float *label;           /* (T) its logit */
 	int32_t *rank;          /* (V) where order has an id */
 	float *tile;            /* (TILE, C) */
+	kf_cpu_bf16 *bf16;      /* not NULL: the product is of these: */
+	const uint16_t *hidden16; /* (T, C) */
+	uint16_t *tile16;       /* (TILE, C) */
 	float *logits;          /* (threads, ROWS, TILE) */
 	int p0, n;              /* the tile: order[p0 .. p0 + n) */
 	int32_t identity[TILE];
@@ -120,17 +124,26 @@ static void fold_row(score *s, int t, const float *z, const int32_t *ids)
 static void gather(void *arg, size_t begin, size_t end, int worker)
 {
 	score *s = arg;
-	float *out = s->tile + begin * (size_t)s->C;
+	size_t C = (size_t)s->C, n = end - begin;
+	const int32_t *order = s->q->order ? s->q->order + s->p0 + begin : NULL;
+	float *out = s->tile + begin * C;
 	(void)worker;
-	if (!s->w->f32) {
-		if (s->q->order) s->w->unpack(s->w->src, s->q->order + s->p0 + begin, 0, end - begin, out);
-		else s->w->unpack(s->w->src, NULL, (uint64_t)s->p0 + begin, end - begin, out);
-		return;
-	}
-	for (size_t i = begin; i < end; i++, out += s->C) {
-		size_t row = s->q->order ? (size_t)s->q->order[s->p0 + (int)i] : (size_t)s->p0 + i;
-		memcpy(out, s->w->f32 + row * (size_t)s->C, sizeof(float) * (size_t)s->C);
-	}
+	if (!s->w->f32)
+		s->w->unpack(s->w->src, order, order ? 0 : (uint64_t)s->p0 + begin, n, out);
+	else
+		for (size_t i = 0; i < n; i++) {
+			size_t row = order ? (size_t)order[i] : (size_t)s->p0 + begin + i;
+			memcpy(out + i * C, s->w->f32 + row * C, sizeof(float) * C);
+		}
+	if (s->bf16) head_bf16(out, s->tile16 + begin * C, n * C);
+}
+
+static int multiply(const score *s, int worker, size_t t, int rows, float *z)
+{
+	size_t at = t * (size_t)s->C;
+	if (s->bf16)
+		return kf_cpu_bf16_gemm(s->bf16, worker, false, true, rows, s->n, s->C, s->hidden16 + at, s->C, s->tile16, s->C, false, z, s->n);
+	return kf_cpu_sgemm(false, true, rows, s->n, s->C, 1, s->hidden + at, s->C, s->tile, s->C, 0, z, s->n);
 }
 
 static void fold(void *arg, size_t begin, size_t end, int worker)
@@ -140,7 +153,7 @@ static void fold(void *arg, size_t begin, size_t end, int worker)
 	const int32_t *ids = s->q->order ? s->q->order + s->p0 : s->identity;
 	for (size_t t = begin; t < end; t += ROWS) {
 		int rows = end - t < ROWS ? (int)(end - t) : ROWS;
-		int st = kf_cpu_sgemm(false, true, rows, s->n, s->C, 1, s->hidden + t * (size_t)s->C, s->C, s->tile, s->C, 0, z, s->n);
+		int st = multiply(s, worker, t, rows, z);
 		if (st) {
 			s->failed = st;
 			return;
@@ -258,7 +271,11 @@ kf_status kf_cpu_head_score(kf_exec *x, const float *hidden, const kf_mat *w, in
 	s.rank = kf_alloc((size_t)s.V, sizeof *s.rank);
 	s.tile = kf_cpu_scratch(x, KF_CPU_HEAD_A, (size_t)TILE * (size_t)s.C * sizeof *s.tile);
 	s.logits = kf_cpu_scratch(x, KF_CPU_HEAD_B, threads * ROWS * TILE * sizeof *s.logits);
-	if (!s.top || !s.acc || !s.deep || !s.n_deep || !s.cursor || !s.n_range || !s.label || !s.rank || !s.tile || !s.logits) {
+	if ((s.bf16 = kf_cpu_bf16_of(x))) {
+		s.hidden16 = kf_cpu_to_bf16(x, KF_CPU_HEAD_C, hidden, T, s.C, s.C);
+		s.tile16 = kf_cpu_scratch(x, KF_CPU_HEAD_D, (size_t)TILE * (size_t)s.C * sizeof *s.tile16);
+	}
+	if ((s.bf16 && (!s.hidden16 || !s.tile16)) || !s.top || !s.acc || !s.deep || !s.n_deep || !s.cursor || !s.n_range || !s.label || !s.rank || !s.tile || !s.logits) {
 		rc = kf_fail(err, KF_ENOMEM, "no memory to score %d rows with %d candidates", T, s.k);
 		goto out;
 	}

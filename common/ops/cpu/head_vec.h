@@ -112,6 +112,16 @@ static inline void head_exp_mul(float *z, int n, float c1, float m1, float c2, f
 
 #endif
 
+/* To bfloat16, nearest even, NaN kept a NaN; no branch, so that gcc vectorises it. */
+static inline void head_bf16(const float *restrict src, uint16_t *restrict dst, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint32_t u;
+		memcpy(&u, src + i, sizeof u);
+		dst[i] = (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40 : (u + 0x7fff + (u >> 16 & 1)) >> 16);
+	}
+}
+
 /* A sum of exponentials that never overflows: e^max * sum. */
 typedef struct { float max; double sum; } head_lse;
 

@@ -312,6 +312,45 @@ static void nearly_all_mass(void **state)
 	close_to(dw2[2] + dw2[3] + dw2[4] + dw2[5] + dw2[6] + dw2[7], -0.1, 1e-6);
 }
 
+/* In bfloat16: the loss within its precision, and gradients that point the same way. */
+static void bf16(void **state)
+{
+	(void)state;
+	kf_rng r;
+	kf_err err;
+	kf_exec *x;
+	kf_rng_seed(&r, 8);
+	problem p = make(&r, 50, 1200, 32, 0.3f);
+	kf_mat w = mat(&p);
+	size_t nh = (size_t)p.T * p.C, nw = (size_t)p.V * p.C;
+	float *dh = calloc(nh, 4), *dw = calloc(nw, 4), *dh2 = calloc(nh, 4), *dw2 = calloc(nw, 4);
+	kf_loss a, b;
+	if (kf_exec_new(&kf_ops_cpu, NULL, KF_COMPUTE_BF16, &x, &err) == KF_OK) {
+		assert_int_equal(run(&kf_ops_ref, NULL, p.hidden, &w, p.T, &p.query, dh, dw, &a, &err), KF_OK);
+		assert_int_equal(kf_ops_cpu.head_loss(x, p.hidden, &w, p.T, &p.query, dh2, dw2, &b, &err), KF_OK);
+		close_to(b.loss, a.loss, 1e-3);
+		double d = 0, n = 0;
+		for (size_t i = 0; i < nh; i++) {
+			d += ((double)dh[i] - dh2[i]) * ((double)dh[i] - dh2[i]);
+			n += (double)dh[i] * dh[i];
+		}
+		assert_true(d < 1e-4 * n);
+		d = n = 0;
+		for (size_t i = 0; i < nw; i++) {
+			d += ((double)dw[i] - dw2[i]) * ((double)dw[i] - dw2[i]);
+			n += (double)dw[i] * dw[i];
+		}
+		assert_true(d < 1e-4 * n);
+		kf_exec_free(x);
+	}
+	free(dh);
+	free(dw);
+	free(dh2);
+	free(dw2);
+	release(&p);
+	if (!x) skip();
+}
+
 static void bad_queries(void **state)
 {
 	(void)state;
@@ -343,7 +382,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hand), cmocka_unit_test(own_distribution), cmocka_unit_test(finite_differences),
-		cmocka_unit_test(against_ref), cmocka_unit_test(nearly_all_mass), cmocka_unit_test(bad_queries)
+		cmocka_unit_test(against_ref), cmocka_unit_test(nearly_all_mass), cmocka_unit_test(bf16), cmocka_unit_test(bad_queries)
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -255,6 +255,33 @@ static void bad_queries(void **state)
 	}
 }
 
+/* In bfloat16: as the reference, to its precision; grids of small numbers are exact in it. */
+static void bf16(void **state)
+{
+	(void)state;
+	kf_exec *x;
+	kf_err err;
+	kf_rng r;
+	kf_rng_seed(&r, 9);
+	problem p = make(&r, 300, 1030, 32, 5, 2, 4, true);
+	if (kf_exec_new(&kf_ops_cpu, NULL, KF_COMPUTE_BF16, &x, &err) == KF_EUNSUPPORTED) {
+		release(&p);
+		skip();
+	}
+	kf_mat w = { .rows = p.V, .cols = p.C, .f32 = p.w };
+	kf_score a = answers(&p), b = answers(&p);
+	assert_int_equal(score(&kf_ops_ref, NULL, p.hidden, &w, p.T, &p.q, &a, &err), KF_OK);
+	assert_int_equal(kf_ops_cpu.head_score(x, p.hidden, &w, p.T, &p.q, &b, &err), KF_OK);
+	for (int t = 0; t < p.T; t++) {
+		close_to(a.ce[t], b.ce[t], 2e-5f);
+		same_list(a.top_ids + t * p.k, a.top_lp + t * p.k, b.top_ids + t * p.k, b.top_lp + t * p.k, p.k, true);
+	}
+	drop(&a);
+	drop(&b);
+	release(&p);
+	kf_exec_free(x);
+}
+
 static void not_numbers(void **state)
 {
 	(void)state;
@@ -273,7 +300,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hand), cmocka_unit_test(against_ref), cmocka_unit_test(tiny_masses),
-		cmocka_unit_test(bad_queries), cmocka_unit_test(not_numbers)
+		cmocka_unit_test(bad_queries), cmocka_unit_test(not_numbers), cmocka_unit_test(bf16)
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
