@@ -161,9 +161,9 @@ static void clear_row(uint32_t *ids, uint32_t *lp, uint32_t *ce, uint32_t *nlm, 
 kf_status kf_shard_put_logits(kf_shard_writer *sw, const kf_logits_rec *r, kf_err *err)
 {
 	struct enc *e;
-	size_t n = r->n, at[8];
+	size_t n = r->n, at[9];
 	uint32_t counts[1];
-	uint64_t h[8];
+	uint64_t h[9];
 	kf_status rc;
 
 	if ((rc = kf_shard_kind(sw->kind, 1u << KF_SET_LOGITS, "logits", err)) != KF_OK) return rc;
@@ -185,7 +185,7 @@ kf_status kf_shard_put_logits(kf_shard_writer *sw, const kf_logits_rec *r, kf_er
 	e->bos = r->bos;
 	e->path = r->has_path;
 	at[0] = e->tok.len, at[1] = e->start.len, at[2] = e->ce.len, at[3] = e->ids.len, at[4] = e->lp.len;
-	at[5] = e->nlm.len, at[6] = e->ex_ids.len, at[7] = e->n_ex.len;
+	at[5] = e->nlm.len, at[6] = e->ex_ids.len, at[7] = e->n_ex.len, at[8] = e->ex_lp.len;
 	kf_heads_put(&e->heads, &r->head, r->n, 0);
 	counts[0] = r->n;
 	kf_buf_put(&e->n, counts, 4);
@@ -219,6 +219,7 @@ kf_status kf_shard_put_logits(kf_shard_writer *sw, const kf_logits_rec *r, kf_er
 	h[5] = r->has_path ? kf_hash64(e->nlm.data + at[5], e->nlm.len - at[5]) : 0;
 	h[6] = r->has_path ? kf_hash64(e->ex_ids.data + at[6], e->ex_ids.len - at[6]) : 0;
 	h[7] = r->has_path ? kf_hash64(e->n_ex.data + at[7], e->n_ex.len - at[7]) : 0;
+	h[8] = r->has_path ? kf_hash64(e->ex_lp.data + at[8], e->ex_lp.len - at[8]) : 0;
 	/* raw: what the numbers take before the planes; ids and log-probabilities count three bytes together */
 	return kf_shard_put_end(sw, &r->head, n, kf_head_hash(&r->head, kf_hash64(h, sizeof h)),
 		e->ids.len / 4 * 3 + e->tok.len * 2 + e->nlm.len / 2 + e->ex_ids.len, err);
