@@ -1,6 +1,6 @@
 """make bench and make bench-peers: speed, memory and size of the stages on the demo's models.
 
-    bench.py BUILD own|peers [--tokens N]
+    bench.py BUILD own|peers [--passages N] [--rounds N]
 
 Runs the programs as a user would, on passages of the demo's text, and writes JSON into BUILD/bench/:
 extract.json, store.json, align.json, train.json, ops.json (own), peers.json (the same
@@ -87,8 +87,7 @@ class Bench:
             seconds, mb = self.run("align", "--threads", "1", "--source", self.at(m), "--target", self.at(target), "--out", self.at("aligned-" + m))
             tokens = self.tokens("aligned-" + m)
             align[m] = {"disk_to_disk_tokens_per_second_one_core": round(tokens / seconds), "peak_mb": round(mb), "tokens": tokens}
-            text = subprocess.run([self.build + "/bench/bench_align", self.at(m), self.at(target)], stdout=subprocess.PIPE, check=True).stdout.decode()
-            align[m]["parts"] = [json.loads(line) for line in text.splitlines()]
+            align[m]["parts"] = self.lines("bench_align", self.at(m), self.at(target))
             store["aligned " + m] = {"bytes_per_token": round(self.disk("aligned-" + m) / tokens, 2)}
         self.run("fuse", "--target", self.at(target), *[a for m in MODELS[1:] for a in ("--aligned", self.at("aligned-" + m))], "--out", self.at("targets"))
         store["targets"] = {"bytes_per_token": round(self.disk("targets") / self.tokens("targets"), 2)}
@@ -101,12 +100,60 @@ class Bench:
         rates = sorted(r["tokens_per_second"] for r in steps)
         self.save("train", {"steps": len(steps), "tokens_per_second_median": rates[len(rates) // 2], "fastest": rates[-1],
                             "slowest": rates[0], "whole_run_seconds": round(seconds, 1), "peak_mb": round(mb)})
-        ops = []
-        for name in sorted(os.listdir("tests/bench")):
-            if name.startswith("bench_") and name.endswith(".c"):
-                text = subprocess.run(["%s/bench/%s" % (self.build, name[:-2])], stdout=subprocess.PIPE, check=True).stdout.decode()
-                ops += [dict(json.loads(line), program=name[:-2]) for line in text.splitlines() if line.startswith("{")]
-        self.save("ops", {"ops": ops})
+        self.save("ops", {"ops": self.lines("bench_ops", "--tokens", "2048")})
+
+    def lines(self, program, *args):
+        """The JSON lines of a benchmark program."""
+        text = subprocess.run([self.build + "/bench/" + program, *args], stdout=subprocess.PIPE, check=True).stdout.decode()
+        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+    def python(self, script, *args, check=True):
+        p = subprocess.run([self.out + "/venv/bin/python", script, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if check and p.returncode != 0:
+            sys.exit("bench: %s failed:\n%s" % (script, p.stderr.decode()[-2000:]))
+        return json.loads(p.stdout.decode().splitlines()[-1])
+
+    def peers(self, rounds):
+        """Beside transformers in float32, ours and theirs in turn."""
+        venv = self.out + "/venv"
+        if not os.path.exists(venv + "/ready"):
+            print("installing torch and transformers into %s" % venv, flush=True)
+            subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+            subprocess.run([venv + "/bin/pip", "install", "-q", "torch", "transformers==4.57.*", "gguf"], check=True)
+            open(venv + "/ready", "w").close()
+        result = {}
+        for m in MODELS:
+            path = "data/models/%s.gguf" % m
+            ours, theirs, bf16 = [], [], []
+            for r in range(rounds):
+                theirs.append(self.python("tests/bench/hf_extract.py", path))
+                ours.append(self.extract(m, "%s.%d" % (m, r), "--compute", "f32"))
+                if has_bf16():
+                    bf16.append(self.extract(m, "%s.bf16.%d" % (m, r), "--compute", "bf16"))
+            result["extract " + m] = compare(ours, theirs, bf16)
+            self.extract(m, m + ".exact", "--compute", "f32", "--precision", "f32")
+            result["agreement " + m] = self.python("tests/parity/compare_extract.py", "--model", path, "--logits", self.at(m + ".exact"),
+                                                   "--inspect", self.bin + "kf-inspect", "--docs", "8", check=False)
+            print(m, json.dumps(result["extract " + m]), json.dumps(result["agreement " + m]), flush=True)
+        path = "data/models/%s.gguf" % MODELS[0]
+        ours, theirs = [], []
+        for r in range(rounds):
+            theirs.append(self.python("tests/bench/hf_train.py", path, "3"))
+            ours.append(self.lines("bench_train", path, "3")[-1])
+        result["train " + MODELS[0]] = compare(ours, theirs, [])
+        self.save("peers", result)
+
+
+def compare(ours, theirs, bf16):
+    def rates(runs):
+        return [round(r["tokens_per_second"], 1) for r in runs]
+
+    def middle(runs):
+        return sorted(rates(runs))[len(runs) // 2]
+
+    return {"kfuse_tokens_per_second": rates(ours), "kfuse_bf16_tokens_per_second": rates(bf16),
+            "transformers_tokens_per_second": rates(theirs), "ratio": round(middle(ours) / middle(theirs), 2),
+            "kfuse_peak_mb": max(r["peak_mb"] for r in ours), "transformers_peak_mb": max(r["peak_mb"] for r in theirs)}
 
 
 def machine():
@@ -123,7 +170,12 @@ def has_bf16():
 if __name__ == "__main__":
     p = argparse.ArgumentParser()
     p.add_argument("build")
-    p.add_argument("what", choices=["own"])
+    p.add_argument("what", choices=["own", "peers"])
     p.add_argument("--passages", type=int, default=8, help="a domain")
+    p.add_argument("--rounds", type=int, default=2, help="of ours and theirs in turn")
     a = p.parse_args()
-    Bench(a.build, a.passages).own()
+    bench = Bench(a.build, a.passages)
+    if a.what == "own":
+        bench.own()
+    else:
+        bench.peers(a.rounds)
