@@ -463,6 +463,9 @@ int32_t kf_bpe_first(const kf_tokenizer *t, const uint8_t *p, size_t n)
 	first_job f = { t, -1 };
 	kf_pretok_run run;
 
+	const kf_literal *u = kf_literals_match(&b->user, p, n);
+	if (u && !(u->flags & KF_AT_SINGLE_WORD))
+		return u->id;
 	/* Its first byte must be spelled, else the answer would not begin with these bytes. */
 	if (b->byte_id[p[0]] < 0)
 		return -1;
@@ -471,13 +474,10 @@ int32_t kf_bpe_first(const kf_tokenizer *t, const uint8_t *p, size_t n)
 		return f.id;
 	}
 	/* Up to where an added token begins. */
-	for (size_t i = 0; b->user.n && i < n; i++) {
-		const kf_literal *a = kf_literals_match(&b->user, p + i, n - i);
-		if (!a || a->flags & KF_AT_SINGLE_WORD)
-			continue;
-		if (i == 0)
-			return a->id;
-		n = i;
+	for (size_t i = 1; b->user.n && i < n; i++) {
+		u = kf_literals_match(&b->user, p + i, n - i);
+		if (u && !(u->flags & KF_AT_SINGLE_WORD))
+			n = i;
 	}
 	kf_err err;
 	if (kf_pretok_begin(&b->pretok, &run, &err) != KF_OK)

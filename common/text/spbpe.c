@@ -475,7 +475,7 @@ kf_status kf_sp_encode(const kf_tokenizer *t, const uint8_t *text, size_t n, boo
 
 /* ---- the prefix map ------------------------------------------------------------------------------ */
 
-int32_t kf_sp_first(const kf_tokenizer *t, const uint8_t *p, size_t n)
+static int32_t first(const kf_tokenizer *t, const uint8_t *p, size_t n)
 {
 	const kf_sp *s = &t->sp;
 	int32_t small[KF_WORD_MAX], *ids = small, id = -1;
@@ -485,8 +485,6 @@ int32_t kf_sp_first(const kf_tokenizer *t, const uint8_t *p, size_t n)
 
 	if (u)
 		return u->id;
-	if (!s->bpe || s->any_unused)
-		return kf_splib_first(t, p, n);
 	/* The first chunk is enough. */
 	while (end < n && !(end && kf_literals_match(&s->user, p + end, n - end))) {
 		unsigned l = next_char(p + end, n - end, &c);
@@ -506,5 +504,21 @@ int32_t kf_sp_first(const kf_tokenizer *t, const uint8_t *p, size_t n)
 		kf_free(ids);
 		kf_free(lens);
 	}
+	return id;
+}
+
+int32_t kf_sp_first(const kf_tokenizer *t, const uint8_t *p, size_t n)
+{
+	kf_arena a;
+	uint32_t *map;
+
+	if (!t->sp.bpe || t->sp.any_unused)
+		return kf_splib_first(t, p, n);
+	if (!memchr(p, 0xe2, n))
+		return first(t, p, n);
+	kf_arena_init(&a);
+	const uint8_t *q = inner_text(&a, p, n, false, &n, &map);
+	int32_t id = q ? first(t, q, n) : -1;
+	kf_arena_release(&a);
 	return id;
 }
