@@ -25,11 +25,12 @@ SEED       ?= 1
 
 # Fusion and training. Each method keeps the epoch that predicts the validation text best.
 # What these make goes by their names; another choice of text wants another WORK.
-FUNCTION ?= avg-ce
+FUNCTION ?= min-ce
 LEVEL    ?= sequence
+WEIGHT   ?= advantage
 LAMBDA   ?= 0.5
 EPOCHS   ?= 3
-LR       ?= 3e-5
+LR       ?= 1e-4
 BATCH    ?= 2048
 THREADS  ?= 0
 
@@ -80,11 +81,11 @@ $(foreach s,$(SOURCES),$(eval $(call aligned_rule,$s)))
 # ---- targets: what to train on ----
 
 aligned := $(sort $(SOURCES:%=$(run)/aligned/%))
-fusion := $(mix)-$(FUNCTION)-$(LEVEL)
+fusion := $(mix)-$(FUNCTION)-$(LEVEL)-$(WEIGHT)
 targets := $(run)/targets/$(fusion)
 $(targets)/manifest.json: $(aligned:%=%/manifest.json) $(target_logits)/manifest.json | $(bin)/kf-fuse
 	$(bin)/kf-fuse --target $(target_logits) $(aligned:%=--aligned %) --out $(@D) \
-	  --function $(FUNCTION) --level $(LEVEL) --threads $(THREADS)
+	  --function $(FUNCTION) --level $(LEVEL) --weight $(WEIGHT) --threads $(THREADS)
 
 # ---- train: on the fused targets, and on the same text alone (CLM) ----
 

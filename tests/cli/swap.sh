@@ -6,7 +6,7 @@
 W=$TMP/demo R=$TMP/demo/docs8 D=$TMP/data
 # The programs that make would run, with the folder each writes; "make failed" when it cannot say.
 programs() {
-	make -n -s demo FUNCTION=avg-ce LEVEL=sequence LAMBDA=0.5 LR=3e-5 EPOCHS=3 DOCS=8 WORK="$W" DATA="$D" B="${BIN%/bin}" "$@" >"$TMP/.plan" 2>"$TMP/.make" || { echo "make failed"; cat "$TMP/.make"; return; }
+	make -n -s demo FUNCTION=avg-ce LEVEL=sequence WEIGHT=none LAMBDA=0.5 LR=3e-5 EPOCHS=3 DOCS=8 WORK="$W" DATA="$D" B="${BIN%/bin}" "$@" >"$TMP/.plan" 2>"$TMP/.make" || { echo "make failed"; cat "$TMP/.make"; return; }
 	sed -e ':a' -e '/\\$/N; s/\\\n//; ta' "$TMP/.plan" | grep -oE '/bin/kf-[a-z]+ .*' |
 		sed -E "s,/bin/(kf-eval) .*,\1,; s,/bin/(kf-[a-z]+) .*--out $W/([^ ]*).*,\1 \2,"
 }
@@ -20,15 +20,15 @@ for s in train test; do for m in smollm2-135m gemma3-270m qwen2.5-coder-0.5b; do
 for m in gemma3-270m qwen2.5-coder-0.5b; do stand_in "$R/aligned/$m/manifest.json"; done
 mix=gemma3-270m+qwen2.5-coder-0.5b
 tag=0.5-lr3e-5x3
-stand_in "$R/targets/$mix-avg-ce-sequence/manifest.json" "$R/train/clm-lr3e-5x3/config.json" "$R/train/fused-$mix-avg-ce-sequence-$tag/config.json"
-stand_in "$R/report/$mix-avg-ce-sequence-$tag.json"
+stand_in "$R/targets/$mix-avg-ce-sequence-none/manifest.json" "$R/train/clm-lr3e-5x3/config.json" "$R/train/fused-$mix-avg-ce-sequence-none-$tag/config.json"
+stand_in "$R/report/$mix-avg-ce-sequence-none-$tag.json"
 
 nothing=$(programs)
 if [ -z "$nothing" ]; then ok "a finished demo runs nothing"; else not_ok "a finished demo runs nothing" "$nothing"; fi
 
 cat > "$TMP/want" <<END
-kf-fuse docs8/targets/gemma3-270m-avg-ce-sequence
-kf-train docs8/train/fused-gemma3-270m-avg-ce-sequence-$tag
+kf-fuse docs8/targets/gemma3-270m-avg-ce-sequence-none
+kf-train docs8/train/fused-gemma3-270m-avg-ce-sequence-none-$tag
 kf-eval
 END
 programs SOURCES=gemma3-270m > "$TMP/got"
@@ -37,8 +37,8 @@ check_same "dropping a source runs the fuse, its training and the evaluation onl
 cat > "$TMP/want" <<END
 kf-extract docs8/logits/train/other
 kf-align docs8/aligned/other
-kf-fuse docs8/targets/gemma3-270m+other-avg-ce-sequence
-kf-train docs8/train/fused-gemma3-270m+other-avg-ce-sequence-$tag
+kf-fuse docs8/targets/gemma3-270m+other-avg-ce-sequence-none
+kf-train docs8/train/fused-gemma3-270m+other-avg-ce-sequence-none-$tag
 kf-extract docs8/logits/test/other
 kf-eval
 END
