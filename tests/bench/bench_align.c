@@ -51,7 +51,7 @@ static kf_status load(bench *b, const char *source, const char *target, kf_err *
 	if ((rc = kf_set_open(target, KF_SET_LOGITS, &b->tgt, err)) != KF_OK) return rc;
 	if ((rc = load_tokenizer(b->src, &b->src_tok, err)) != KF_OK) return rc;
 	if ((rc = load_tokenizer(b->tgt, &b->tgt_tok, err)) != KF_OK) return rc;
-	if (!(b->docs = kf_alloc(kf_set_docs(b->tgt), sizeof *b->docs))) return kf_fail(err, KF_ENOMEM, "No memory");
+	if (!(b->docs = kf_alloc(kf_set_docs(b->tgt) + 1, sizeof *b->docs))) return kf_fail(err, KF_ENOMEM, "No memory");
 	for (int i = 0; i < kf_set_shards(b->tgt); i++) {
 		kf_shard *s, *t;
 
