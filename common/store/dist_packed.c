@@ -195,15 +195,15 @@ static void encode_rows(struct encoder *e)
 			uint32_t label = i < b->n[d] ? (uint32_t)b->tok[t] : KF_NO_TOKEN, m = b->count[p], at = m;
 
 			rows->open = 0;
+			kf_row_prefetch(rows, label, one);
 			if (m) {
 				kf_row_begin(rows, one, two);
 				for (uint32_t r = 0; r < m; r++) {
-					unsigned place = kf_row_place(rows, ids[r]);
+					unsigned place = kf_row_take(rows, ids[r]);
 
 					put(e, row_plane(rows->known, r), (uint8_t)place);
 					if (place == KF_ROW_MISS) miss(e, ids[r]);
 					if (r == 0) kf_row_best(rows, ids[0]);
-					kf_row_named(rows, ids[r]);
 					if (ids[r] == label && r < OTHER && at == m) at = r;
 				}
 				kf_row_end(rows, ids, m);
@@ -212,7 +212,7 @@ static void encode_rows(struct encoder *e)
 			if (i < b->n[d]) {
 				e->where[t++] = at < m ? q[at] : KF_Q_NAN;
 				if (at == m) {
-					unsigned place = kf_row_place(rows, label);
+					unsigned place = kf_row_take(rows, label);
 
 					put(e, LABEL_AT, (uint8_t)place);
 					if (place == KF_ROW_MISS) miss(e, label);
@@ -385,13 +385,14 @@ static void decode_rows(struct decoder *dec)
 			rows->open = 0;
 			if (m) {
 				kf_row_begin(rows, one, two);
+				if (i < b->n[d]) at = next(dec, label_context(q[0]));
 				for (uint32_t r = 0; r < m; r++) {
 					ids[r] = get_place(dec, next(dec, row_plane(rows->known, r)));
-					if (r == 0) kf_row_best(rows, ids[0]);
+					if (r == at) kf_row_prefetch(rows, ids[r], one);
 					kf_row_named(rows, ids[r]);
+					if (r == 0) kf_row_best(rows, ids[0]);
 				}
 				kf_row_end(rows, ids, m);
-				if (i < b->n[d]) at = next(dec, label_context(q[0]));
 			}
 			if (i < b->n[d]) {
 				if (at != OTHER && at >= m) {

@@ -225,12 +225,12 @@ static void encode_extras(struct encoder *e, const uint32_t *ids, uint32_t n, ui
 		if (at < x->n && open >> at & 1) {
 			place = (unsigned)__builtin_popcount(open & ((1u << at) - 1));
 			open &= ~(1u << at);
-		} else if ((place = kf_row_place(rows, ids[j])) != KF_ROW_MISS) {
+			kf_row_named(rows, ids[j]);
+		} else if ((place = kf_row_take(rows, ids[j])) != KF_ROW_MISS) {
 			place += X_LIST;
 		}
 		kf_buf_u8(&planes[EXTRA_AT], (uint8_t)place);
 		if (place == KF_ROW_MISS) miss(e, ids[j]);
-		kf_row_named(rows, ids[j]);
 	}
 	x_renew(x, ids, n);
 }
@@ -254,13 +254,13 @@ static void encode_rows(struct encoder *e)
 			rows->open = 0;
 			if (i || b->bos) {
 				kf_row_begin(rows, one, two);
+				kf_row_prefetch(rows, label, one);
 				for (uint32_t r = 0; r < b->k; r++) {
-					unsigned place = kf_row_place(rows, ids[r]);
+					unsigned place = kf_row_take(rows, ids[r]);
 
 					kf_buf_u8(&e->planes[row_plane(rows->known, r)], (uint8_t)place);
 					if (place == KF_ROW_MISS) miss(e, ids[r]);
 					if (r == 0) kf_row_best(rows, ids[0]);
-					kf_row_named(rows, ids[r]);
 					if (ids[r] == label && r < LABEL_MOST && where == NOWHERE) where = r;
 				}
 				kf_row_end(rows, ids, b->k);
@@ -269,11 +269,10 @@ static void encode_rows(struct encoder *e)
 						where == NOWHERE ? OTHER : (uint8_t)where);
 			}
 			if (label != KF_NO_TOKEN && where == NOWHERE) {
-				unsigned place = kf_row_place(rows, label);
+				unsigned place = kf_row_take(rows, label);
 
 				kf_buf_u8(&e->planes[LABEL_AT], (uint8_t)place);
 				if (place == KF_ROW_MISS) miss(e, label);
-				kf_row_named(rows, label);
 			}
 			if (label != KF_NO_TOKEN) put_length(e, label, end - b->start[p]);
 			if (b->path && (i || b->bos)) {
@@ -565,13 +564,14 @@ static void decode_rows(struct decoder *dec)
 			rows->open = 0;
 			if (i || b->bos) {
 				kf_row_begin(rows, one, two);
+				if (i < b->n[d] && (where = next(dec, LABEL + label_context(b->lp[p * b->k]))) == OTHER) where = NOWHERE;
 				for (uint32_t r = 0; r < b->k; r++) {
 					ids[r] = get_place(dec, next(dec, row_plane(rows->known, r)));
-					if (r == 0) kf_row_best(rows, ids[0]);
+					if (r == where) kf_row_prefetch(rows, ids[r], one);
 					kf_row_named(rows, ids[r]);
+					if (r == 0) kf_row_best(rows, ids[0]);
 				}
 				kf_row_end(rows, ids, b->k);
-				if (i < b->n[d] && (where = next(dec, LABEL + label_context(b->lp[p * b->k]))) == OTHER) where = NOWHERE;
 				if (where != NOWHERE && where >= b->k) {
 					dec->bad = true;
 					return;

@@ -85,6 +85,17 @@ static inline unsigned kf_nth_bit(uint64_t mask, unsigned n)
 #endif
 }
 
+/* The next position will follow token one, which followed two: have its lists at hand. They are spread over more
+ * memory than the caches near the core hold. */
+static inline void kf_row_prefetch(const kf_rows *r, uint32_t one, uint32_t two)
+{
+	const kf_row_list_a *a = &r->a[kf_row_hash(one, KF_ROW_A_TABLE)];
+
+	__builtin_prefetch(a, 1);
+	__builtin_prefetch((const char *)a + 64, 1);
+	__builtin_prefetch(&r->c[kf_row_hash(one * 31 + two, KF_ROW_C_TABLE)], 1);
+}
+
 /* A position that follows token one, which followed two. */
 static inline void kf_row_begin(kf_rows *r, uint32_t one, uint32_t two)
 {
@@ -102,14 +113,6 @@ static inline void kf_row_begin(kf_rows *r, uint32_t one, uint32_t two)
 	if (r->known) r->open |= (1ull << r->cur_c->n) - 1;
 }
 
-/* Where is id? Its place, or KF_ROW_MISS. */
-static inline unsigned kf_row_place(const kf_rows *r, uint32_t id)
-{
-	uint64_t m = kf_row_match(r->slot, id) & r->open;
-
-	return m ? (unsigned)__builtin_popcountll(r->open & ((m & -m) - 1)) : KF_ROW_MISS;
-}
-
 /* What is at a place? false when there are not so many. */
 static inline bool kf_row_at(const kf_rows *r, unsigned place, uint32_t *id)
 {
@@ -118,18 +121,29 @@ static inline bool kf_row_at(const kf_rows *r, unsigned place, uint32_t *id)
 	return true;
 }
 
-/* The position's best candidate is id: the list of what stood beside it opens. */
+/* The position's best candidate, named before, is id: the list of what stood beside it opens. */
 static inline void kf_row_best(kf_rows *r, uint32_t id)
 {
 	r->cur_b = &r->b[kf_row_hash(id, KF_ROW_A_TABLE)];
 	memcpy(r->slot + KF_ROW_B_AT, r->cur_b->id, sizeof r->cur_b->id);
-	r->open |= 0xffffull << KF_ROW_B_AT & ~kf_row_line(r->slot, KF_ROW_B_AT, KF_NO_TOKEN);
+	r->open |= 0xffffull << KF_ROW_B_AT &
+		~(kf_row_line(r->slot, KF_ROW_B_AT, KF_NO_TOKEN) | kf_row_line(r->slot, KF_ROW_B_AT, id));
 }
 
 /* id has been named. */
 static inline void kf_row_named(kf_rows *r, uint32_t id)
 {
 	r->open &= ~kf_row_match(r->slot, id);
+}
+
+/* Where is id? Its place, or KF_ROW_MISS; and it has been named. */
+static inline unsigned kf_row_take(kf_rows *r, uint32_t id)
+{
+	uint64_t all = kf_row_match(r->slot, id), m = all & r->open;
+	unsigned place = m ? (unsigned)__builtin_popcountll(r->open & ((m & -m) - 1)) : KF_ROW_MISS;
+
+	r->open &= ~all;
+	return place;
 }
 
 /* All k candidates are named: they go in front of the lists. */

@@ -69,12 +69,12 @@ static inline uint8_t kf_sym_put(kf_bit_writer *w, uint32_t v)
 
 static inline uint32_t kf_sym_get(kf_bit_reader *r, uint8_t sym)
 {
-	unsigned e;
+	unsigned bits;
 
-	if (sym < 16) return sym;
 	if (sym > KF_SYM_MAX) sym = KF_SYM_MAX; /* from damaged bytes only */
-	e = 4 + (sym - 16u) / 8;
-	return (8u + (sym & 7)) << (e - 3) | kf_bits_get(r, e - 3);
+	/* as if the first octave, too, had a bit for each of its symbols: no branch that goes either way */
+	bits = sym < 16 ? 0 : (sym - 8u) / 8;
+	return (sym < 16 ? sym : 8u + (sym & 7)) << bits | kf_bits_get(r, bits);
 }
 
 #endif
