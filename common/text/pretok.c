@@ -16,7 +16,9 @@
 	"|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 /* Rust's char::is_numeric is of Unicode 17 already. */
 #define RE_DIGIT "[\\p{N}\\x{11de0}-\\x{11de9}\\x{16ff4}-\\x{16ff6}]"
-#define RE_WORD "\\w+|[^\\w\\s]+"
+/* Rust's \w, which is not Oniguruma's. */
+#define RUST_WORD "\\p{Alphabetic}\\p{L}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}"
+#define RE_WORD "[" RUST_WORD "]+|[^" RUST_WORD "\\s]+"
 
 /* Hugging Face's is_punctuation is of Unicode 8. \pP is not translated, so these are what Unicode 14 added. */
 #define RE_PUNCT "(?![" \
@@ -260,6 +262,10 @@ json_t *kf_pretok_to_json(const kf_pretok *p)
 			&& (s->how == KF_SPLIT_ISOLATED || s->how == KF_SPLIT_CONTIGUOUS))
 			json_array_append_new(list, json_pack("{s:s,s:b}", "type", "Digits", "individual_digits",
 				s->how == KF_SPLIT_ISOLATED));
+		else if (strcmp(s->pattern, RE_PUNCT) == 0 && !s->invert)
+			json_array_append_new(list, json_pack("{s:s,s:s}", "type", "Punctuation", "behavior", ways[s->how]));
+		else if (strcmp(s->pattern, RE_WORD) == 0 && s->invert && s->how == KF_SPLIT_REMOVED)
+			json_array_append_new(list, json_pack("{s:s}", "type", "Whitespace"));
 		else
 			json_array_append_new(list, json_pack("{s:s,s:{s:s},s:s,s:b}", "type", "Split", "pattern", "Regex",
 				s->pattern, "behavior", ways[s->how], "invert", s->invert));

@@ -53,8 +53,13 @@ static void put_json(kf_buf *b, json_t *j)
 
 /* ---- parts --------------------------------------------------------------------------- */
 
+/* With a dummy prefix, text gets its ▁ piece by piece between the added tokens: a user-defined run of them would never be
+ * found there, and is left to the merges. */
 static bool is_added(const kf_tokenizer *t, int32_t id)
 {
+	if (t->type[id] == KF_TT_USER && t->kind == KF_TOK_SENTENCEPIECE && t->sp.dummy_prefix
+		&& strstr(kf_tokenizer_piece(t, id), "\xe2\x96\x81"))
+		return false;
 	return t->type[id] == KF_TT_CONTROL || t->type[id] == KF_TT_USER || t->type[id] == KF_TT_UNKNOWN;
 }
 
@@ -128,7 +133,7 @@ static int32_t mergeable(const kf_tokenizer *t, const uint8_t *p, size_t n)
 	int32_t lo, hi;
 	kf_tokenizer_range(t, p, n, &lo, &hi);
 	for (; lo < hi && t->byte_len[t->sorted[lo]] == n; lo++)
-		if (t->type[t->sorted[lo]] == KF_TT_NORMAL)
+		if (t->type[t->sorted[lo]] == KF_TT_NORMAL || (t->type[t->sorted[lo]] == KF_TT_USER && !is_added(t, t->sorted[lo])))
 			return t->sorted[lo];
 	return -1;
 }
@@ -141,7 +146,7 @@ static void put_sp_merges(kf_buf *b, const kf_tokenizer *t)
 	for (int32_t i = 0; m && i < t->n; i++) {
 		const uint8_t *p = t->byte_pool + t->byte_off[i];
 		uint32_t len = t->byte_len[i];
-		if (t->type[i] != KF_TT_NORMAL)
+		if (t->type[i] != KF_TT_NORMAL && (t->type[i] != KF_TT_USER || is_added(t, i)))
 			continue;
 		for (uint32_t k = kf_utf8_len(p, len); k < len; k += kf_utf8_len(p + k, len - k)) {
 			int32_t l = mergeable(t, p, k), r = l < 0 ? -1 : mergeable(t, p + k, len - k);

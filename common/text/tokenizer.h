@@ -47,7 +47,9 @@ void kf_tokenizer_free(kf_tokenizer *t);                        /* accepts NULL 
 
 kf_status kf_tokenizer_save(const kf_tokenizer *t, kf_buf *out, kf_err *err) KF_MUST_CHECK;
 /* Write tokenizer.json or tokenizer.model, tokenizer_config.json and special_tokens_map.json
- * into dir, so that transformers loads a tokenizer that encodes the same. */
+ * into dir, so that transformers loads a tokenizer that encodes the same. Exceptions, of which
+ * transformers' fast classes are the cause: SentencePiece unigram models, and those with a character map, need
+ * use_fast=False; beside a dummy prefix, text after a user-defined piece gets a space there. */
 kf_status kf_tokenizer_write_hf(const kf_tokenizer *t, const char *dir, kf_err *err) KF_MUST_CHECK;
 
 kf_tok_kind kf_tokenizer_kind(const kf_tokenizer *t);
