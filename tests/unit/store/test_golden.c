@@ -101,6 +101,7 @@ int main(void)
 	};
 	int failed;
 
+	slack = 1e-4;
 	kf_arena_init(&arena);
 	kf_arena_init(&back);
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
