@@ -4,7 +4,8 @@
  * from any other source. */
 #include "common/text/internal.h"
 
-static const char magic[8] = "KFTOK\0\1";
+static const char magic[8] = "KFTOK\0\1"; /* the last but one is the version */
+enum { VERSION_AT = 6 };
 
 enum { F_ADD_BOS = 1, F_ADD_EOS = 2, F_NFC = 4, F_IGNORE_MERGES = 8, F_FUSE_UNK = 16, F_PREFIX = 32,
 	F_SP_BPE = 64, F_REMOVE_SPACES = 128 };
@@ -157,13 +158,13 @@ kf_status kf_tokenizer_load(const void *data, size_t size, kf_tokenizer **out, k
 	*out = NULL;
 	kf_arena_init(&a);
 	const uint8_t *m = kf_cur_bytes(&c, sizeof magic);
-	if (c.bad || memcmp(m, magic, sizeof magic - 1) != 0) {
+	if (c.bad || memcmp(m, magic, VERSION_AT) != 0) {
 		rc = kf_fail(err, KF_EDATA, "These bytes are no stored tokenizer.");
 		goto out;
 	}
-	if (m[sizeof magic - 1] != (uint8_t)magic[sizeof magic - 1]) {
+	if (m[VERSION_AT] != (uint8_t)magic[VERSION_AT]) {
 		rc = kf_fail(err, KF_EUNSUPPORTED, "A stored tokenizer is of format %u; this program reads format %u.",
-			m[sizeof magic - 1], (unsigned)magic[sizeof magic - 1]);
+			m[VERSION_AT], (unsigned)magic[VERSION_AT]);
 		goto out;
 	}
 	uint32_t kind = kf_cur_u32(&c), flags = kf_cur_u32(&c);

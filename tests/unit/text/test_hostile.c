@@ -80,7 +80,8 @@ static void saved(void **state)
 	}
 	const uint8_t next[] = { 'K', 'F', 'T', 'O', 'K', 0, 2, 0, 0 };
 	kf_tokenizer *u;
-	assert_int_equal(kf_tokenizer_load(next, sizeof next, &u, &err), KF_EDATA);
+	assert_int_equal(kf_tokenizer_load(next, sizeof next, &u, &err), KF_EUNSUPPORTED);
+	assert_non_null(strstr(err.text, "format 2"));
 }
 
 /* ---- folders ------------------------------------------------------------------------ */
