@@ -110,11 +110,12 @@ $(report).json: $(test_models:%=$(run)/logits/test/%/manifest.json) $(clm)/confi
 	$(bin)/kf-eval --corpus $(run)/corpus/test \
 	  $(foreach s,$(sort $(SOURCES)),--logits $s=$(run)/logits/test/$s) --logits target=$(run)/logits/test/$(TARGET) \
 	  --model clm=$(clm) --model fused=$(fused) \
-	  --compare fused,target --compare fused,clm --report $@ --markdown $(report).md --threads $(THREADS)
+	  --compare fused,target --compare fused,clm --markdown $(report).md --report $@.tmp --threads $(THREADS) > $(report).txt
+	@mv $@.tmp $@
 
 demo: $(report).json
 	@cp $(report).json $(WORK)/report.json && cp $(report).md $(WORK)/report.md
-	@cat $(WORK)/report.md
+	@cat $(report).txt
 	@echo "Saved as $(WORK)/report.json and $(WORK)/report.md; the fused model is the folder $(fused)"
 
 clean-demo:
