@@ -168,7 +168,7 @@ kf_status align_byte(kf_aligner *a, const align_path *path, const kf_logits_rec 
 	float *q = KF_ARENA_NEW(arena, float, (size_t)widest + 2);
 	uint8_t *text = NULL;
 
-	if (!c.id || !c.p || !q) return kf_fail(err, KF_ENOMEM, "No memory to align a document");
+	if (!c.id || !c.p || !q) return kf_fail(err, KF_ENOMEM, "no memory to align a document");
 	for (uint32_t p = 0; p <= path->tn; p++) {
 		bool last = p == path->tn, opaque = false;
 		uint32_t s = path->t[p], e = last ? s : path->t[p + 1], u, v;
@@ -199,7 +199,7 @@ kf_status align_byte(kf_aligner *a, const align_path *path, const kf_logits_rec 
 			pat = a->bytes + a->off[src->tokens[i]];
 			if (opaque && (skip > 0 || e < v)) {
 				if (!text && !(text = target_text(a, path, tgt, arena)))
-					return kf_fail(err, KF_ENOMEM, "No memory to align a document");
+					return kf_fail(err, KF_ENOMEM, "no memory to align a document");
 				pat = text + u + virt;
 			}
 		}

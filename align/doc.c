@@ -14,7 +14,7 @@ kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_
 	if ((rc = align_path_init(&path, a, src, tgt, arena, err)) != KF_OK) return rc;
 	room = ((uint64_t)tgt->n + 1) * ((uint64_t)align_widest(src) + 1);
 	if (room > UINT32_MAX)
-		return kf_fail(err, KF_EUNSUPPORTED, "Document %llu has too many tokens times candidates (%llu) to align: cut documents "
+		return kf_fail(err, KF_EUNSUPPORTED, "document %llu has too many tokens times candidates (%llu) to align: cut documents "
 			"shorter (kf-prepare --doc-bytes)", (unsigned long long)src->head.doc, (unsigned long long)room);
 	o.off = KF_ARENA_NEW(arena, uint32_t, (size_t)tgt->n + 2);
 	o.ce = KF_ARENA_NEW(arena, float, (size_t)tgt->n + 1);
@@ -22,7 +22,7 @@ kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_
 	o.ids = KF_ARENA_NEW(arena, int32_t, room);
 	o.lp = KF_ARENA_NEW(arena, float, room);
 	if (!o.off || !o.ce || !o.tail || !o.ids || !o.lp)
-		return kf_fail(err, KF_ENOMEM, "No memory to align a document of %u tokens", tgt->n);
+		return kf_fail(err, KF_ENOMEM, "no memory to align a document of %u tokens", tgt->n);
 
 	align_ce(&path, &o);
 	rc = a->method == KF_ALIGN_BYTE ? align_byte(a, &path, tgt, arena, &o, err) : align_dtw(a, &path, tgt, arena, &o, err);

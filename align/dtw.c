@@ -73,7 +73,7 @@ static kf_status words_of(const kf_tokenizer *t, const int32_t *tokens, uint32_t
 		out->index[i] = number_of(&ids, (uint32_t)tokens[i]);
 		if (out->index[i] < seen) continue;
 		if (!align_respell(t, tokens[i], "", piece, sizeof piece))
-			return kf_fail(err, KF_EUNSUPPORTED, "Token %d is spelled with more than %zu bytes", (int)tokens[i], sizeof piece);
+			return kf_fail(err, KF_EUNSUPPORTED, "token %d is spelled with more than %zu bytes", (int)tokens[i], sizeof piece);
 		if (cap - len < strlen(piece)) {
 			uint32_t more = 2 * cap + (uint32_t)sizeof piece, *moved = KF_ARENA_NEW(arena, uint32_t, more);
 
@@ -89,7 +89,7 @@ static kf_status words_of(const kf_tokenizer *t, const int32_t *tokens, uint32_t
 	out->words = (align_words){ .n = seen, .off = off, .text = text };
 	return KF_OK;
 nomem:
-	return kf_fail(err, KF_ENOMEM, "No memory for the words of a document");
+	return kf_fail(err, KF_ENOMEM, "no memory for the words of a document");
 }
 
 /* Code points to small numbers, the same for both. */
@@ -129,7 +129,7 @@ kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *
 	if (!q) goto nomem;
 	for (uint32_t p = 0; p < m; p++)
 		if (tgt->tokens[p] < 0 || tgt->tokens[p] >= a->vt)
-			return kf_fail(err, KF_EDATA, "Document %llu of the target logits: token %d is not in the vocabulary",
+			return kf_fail(err, KF_EDATA, "document %llu of the target logits: token %d is not in the vocabulary",
 				(unsigned long long)tgt->head.doc, (int)tgt->tokens[p]);
 	if (n > 0 && m > 0) {
 		doc_words wa, wb;
@@ -138,7 +138,7 @@ kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *
 		if ((rc = words_of(a->src, src->tokens, n, &wa, arena, err)) != KF_OK) return rc;
 		if ((rc = words_of(a->tgt, tgt->tokens, m, &wb, arena, err)) != KF_OK) return rc;
 		if ((uint64_t)wa.words.n * wb.words.n > ALIGN_WARP_MAX)
-			return kf_fail(err, KF_EUNSUPPORTED, "Document %llu has too many different tokens to warp: cut documents shorter "
+			return kf_fail(err, KF_EUNSUPPORTED, "document %llu has too many different tokens to warp: cut documents shorter "
 				"(kf-prepare --doc-bytes), or use --method byte", (unsigned long long)tgt->head.doc);
 		cost = KF_ARENA_NEW(arena, uint16_t, (size_t)wa.words.n * wb.words.n);
 		only_a = KF_ARENA_NEW(arena, int32_t, n);
@@ -146,7 +146,7 @@ kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *
 		if (!cost || !only_a || !only_b || !renumber(&wa.words, &wb.words, &symbols, arena)) goto nomem;
 		if ((rc = align_edit_costs(&wa.words, &wb.words, symbols, cost, arena, err)) != KF_OK) return rc;
 		if ((rc = align_warp(wa.index, n, wb.index, m, cost, wb.words.n, only_a, only_b, NULL, arena, err)) != KF_OK)
-			return kf_context(err, rc, "Document %llu", (unsigned long long)tgt->head.doc);
+			return kf_context(err, rc, "document %llu", (unsigned long long)tgt->head.doc);
 	}
 
 	for (uint32_t p = 0; p <= m; p++) {
@@ -193,5 +193,5 @@ kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *
 	out->off[m + 1] = at;
 	return KF_OK;
 nomem:
-	return kf_fail(err, KF_ENOMEM, "No memory to align a document");
+	return kf_fail(err, KF_ENOMEM, "no memory to align a document");
 }

@@ -58,7 +58,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	kf_status rc;
 
 	(void)operands;
-	if (!(a.record = kf_opt_record(&program))) return kf_fail(err, KF_ENOMEM, "No memory for the options' record");
+	if (!(a.record = kf_opt_record(&program))) return kf_fail(err, KF_ENOMEM, "no memory for the options' record");
 	if ((rc = kf_pool_new((int)o.common.threads, &pool, err)) != KF_OK) goto out;
 	if ((rc = kf_align_run(&a, pool, &state, &stats, err)) != KF_OK) goto out;
 	if (o.common.quiet) goto out;

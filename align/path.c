@@ -4,7 +4,7 @@
 
 static kf_status bad(const kf_logits_rec *r, const char *whose, const char *what, kf_err *err)
 {
-	return kf_fail(err, KF_EDATA, "Document %llu of the %s logits: %s", (unsigned long long)r->head.doc, whose, what);
+	return kf_fail(err, KF_EDATA, "document %llu of the %s logits: %s", (unsigned long long)r->head.doc, whose, what);
 }
 
 static kf_status check_starts(const kf_logits_rec *r, const char *whose, kf_err *err)
@@ -50,19 +50,19 @@ kf_status align_path_init(align_path *p, const kf_aligner *a, const kf_logits_re
 	kf_status rc;
 
 	if (src->head.doc != tgt->head.doc || src->head.piece != tgt->head.piece || src->head.bytes != tgt->head.bytes)
-		return kf_fail(err, KF_EMISMATCH, "The source's document %llu (piece %u, %u bytes) is not the target's document %llu "
+		return kf_fail(err, KF_EMISMATCH, "the source's document %llu (piece %u, %u bytes) is not the target's document %llu "
 			"(piece %u, %u bytes): both must come from one corpus", (unsigned long long)src->head.doc, src->head.piece,
 			src->head.bytes, (unsigned long long)tgt->head.doc, tgt->head.piece, tgt->head.bytes);
 	if ((rc = check_starts(src, "source", err)) != KF_OK || (rc = check_starts(tgt, "target", err)) != KF_OK) return rc;
 	if ((rc = check_source(a, src, err)) != KF_OK) return rc;
 	if (a->method == KF_ALIGN_BYTE && !src->has_path && src->n > 0)
-		return kf_fail(err, KF_EMISMATCH, "Document %llu of the source logits has no byte path, which --method byte needs: "
+		return kf_fail(err, KF_EMISMATCH, "document %llu of the source logits has no byte path, which --method byte needs: "
 			"run kf-extract again without --byte-path no", (unsigned long long)src->head.doc);
 
 	s = KF_ARENA_NEW(arena, uint32_t, (size_t)src->n + 1);
 	t = KF_ARENA_NEW(arena, uint32_t, (size_t)tgt->n + 1);
 	base = KF_ARENA_NEW(arena, double, (size_t)src->n + 1);
-	if (!s || !t || !base) return kf_fail(err, KF_ENOMEM, "No memory to align a document of %u tokens", src->n);
+	if (!s || !t || !base) return kf_fail(err, KF_ENOMEM, "no memory to align a document of %u tokens", src->n);
 	*p = (align_path){ .rec = src, .n = src->n, .tn = tgt->n, .s = s, .t = t, .base = base, .bos = src->bos,
 		.spread = !src->has_path, .d = a->src_dummy || a->tgt_dummy };
 	for (uint32_t i = 0; i <= src->n; i++) s[i] = src->start[i] + p->d;

@@ -53,7 +53,7 @@ static kf_status one_document(job *j, kf_shard *src, kf_shard *tgt, kf_shard_wri
 	if ((rc = kf_shard_next_logits(tgt, arena, &t, err)) != KF_OK) return rc;
 	rc = kf_shard_next_logits(src, arena, &s, err);
 	if (rc == KF_END)
-		return kf_fail(err, KF_EMISMATCH, "Document %llu of %s is not in shard %d of %s: the sets are not of one corpus",
+		return kf_fail(err, KF_EMISMATCH, "document %llu of %s is not in shard %d of %s: the sets are not of one corpus",
 			(unsigned long long)t.head.doc, j->o->target, shard, j->o->source);
 	if (rc != KF_OK) return rc;
 	if ((rc = kf_align_doc(j->aligner, &s, &t, arena, &out, &j->stats[shard], err)) != KF_OK)
@@ -89,7 +89,7 @@ static void one_shard(void *arg, size_t shard, int worker)
 	if (rc != KF_END) goto out;
 	rc = KF_OK;
 	if (kf_shard_docs(src) != kf_shard_docs(tgt)) {
-		rc = kf_fail(&err, KF_EMISMATCH, "Shard %d of %s has %llu documents, of %s %llu: the sets are not of one corpus", i,
+		rc = kf_fail(&err, KF_EMISMATCH, "shard %d of %s has %llu documents, of %s %llu: the sets are not of one corpus", i,
 			j->o->source, (unsigned long long)kf_shard_docs(src), j->o->target, (unsigned long long)kf_shard_docs(tgt));
 		goto out;
 	}
@@ -149,7 +149,7 @@ static kf_status run_shards(job *j, kf_pool *pool, json_t **stats, kf_err *err)
 	j->count_rest = true;
 	for (int i = 0; i < n; i++)
 		if (i % j->parts != j->part && !kf_set_shard_done(j->w, i)) j->count_rest = false;
-	if (!(j->stats = kf_zalloc((size_t)n, sizeof *j->stats))) return kf_fail(err, KF_ENOMEM, "No memory for statistics");
+	if (!(j->stats = kf_zalloc((size_t)n, sizeof *j->stats))) return kf_fail(err, KF_ENOMEM, "no memory for statistics");
 	kf_progress_start(&j->progress, "align", "tokens", (double)kf_set_tokens(j->tgt) / (j->count_rest ? 1 : j->parts),
 		j->o->progress);
 	kf_pool_run(pool, (size_t)n, one_shard, j);
@@ -164,7 +164,7 @@ static kf_status run_shards(job *j, kf_pool *pool, json_t **stats, kf_err *err)
 	}
 	kf_free(j->stats);
 	if (rc == KF_OK && j->count_rest && !(*stats = kf_align_stats_json(&all)))
-		rc = kf_fail(err, KF_ENOMEM, "No memory for statistics");
+		rc = kf_fail(err, KF_ENOMEM, "no memory for statistics");
 	kf_align_stats_release(&all);
 	if (rc != KF_OK) return rc;
 	rc = kf_set_commit(j->w, *stats, &complete, err);
@@ -195,7 +195,7 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 	if ((rc = kf_aligner_new(st, tt, o->method, o->map, &j.aligner, err)) != KF_OK) goto out;
 
 	if (!(info = json_pack("{s:s,s:s}", "source", model_name(j.src), "target", model_name(j.tgt)))) {
-		rc = kf_fail(err, KF_ENOMEM, "No memory for the facts about %s (or its name is no UTF-8)", o->out);
+		rc = kf_fail(err, KF_ENOMEM, "no memory for the facts about %s (or its name is no UTF-8)", o->out);
 		goto out;
 	}
 	spec.info = info;

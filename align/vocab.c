@@ -77,7 +77,7 @@ static kf_status exact_new(kf_aligner *a, kf_err *err)
 	a->exact = kf_alloc((size_t)a->vs, sizeof *a->exact);
 	if (!slot || !a->exact) {
 		kf_free(slot);
-		return kf_fail(err, KF_ENOMEM, "No memory for a vocabulary map of %d tokens", (int)a->vs);
+		return kf_fail(err, KF_ENOMEM, "no memory for a vocabulary map of %d tokens", (int)a->vs);
 	}
 	for (uint32_t i = 0; i < size; i++) slot[i] = -1;
 	for (int32_t id = 0; id < a->vt; id++) {
@@ -110,7 +110,7 @@ kf_status kf_aligner_new(const kf_tokenizer *source, const kf_tokenizer *target,
 	if (method == KF_ALIGN_BYTE && map != KF_ALIGN_PREFIX)
 		return kf_fail(err, KF_EINVAL, "--method byte needs --vocab-map prefix: inside a token it maps bytes that are "
 			"no token of the source; --vocab-map exact goes with --method dtw");
-	if (!(a = kf_zalloc(1, sizeof *a))) return kf_fail(err, KF_ENOMEM, "No memory for an aligner");
+	if (!(a = kf_zalloc(1, sizeof *a))) return kf_fail(err, KF_ENOMEM, "no memory for an aligner");
 	a->src = source;
 	a->tgt = target;
 	a->method = method;
@@ -132,7 +132,7 @@ kf_status kf_aligner_new(const kf_tokenizer *source, const kf_tokenizer *target,
 		a->off[id] = (uint32_t)total;
 		total += n;
 		if (total > UINT32_MAX / 8) {
-			rc = kf_fail(err, KF_EDATA, "The source's vocabulary has too many bytes");
+			rc = kf_fail(err, KF_EDATA, "the source's vocabulary has too many bytes");
 			goto fail;
 		}
 		atomic_init(&a->first[id], ALIGN_UNSET);
@@ -152,7 +152,7 @@ kf_status kf_aligner_new(const kf_tokenizer *source, const kf_tokenizer *target,
 	*out = a;
 	return KF_OK;
 nomem:
-	rc = kf_fail(err, KF_ENOMEM, "No memory for the maps of a vocabulary of %d tokens", (int)a->vs);
+	rc = kf_fail(err, KF_ENOMEM, "no memory for the maps of a vocabulary of %d tokens", (int)a->vs);
 fail:
 	kf_aligner_free(a);
 	return rc;

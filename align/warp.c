@@ -56,7 +56,7 @@ kf_status align_edit_costs(const align_words *a, const align_words *b, uint32_t 
 		if (len > longest) longest = len;
 	}
 	row = KF_ARENA_NEW(arena, uint32_t, (size_t)longest + 1);
-	if (!peq || !row) return kf_fail(err, KF_ENOMEM, "No memory for edit distances");
+	if (!peq || !row) return kf_fail(err, KF_ENOMEM, "no memory for edit distances");
 	memset(peq, 0, ((size_t)symbols + 1) * sizeof *peq);
 
 	for (uint32_t i = 0; i < a->n; i++) {
@@ -91,11 +91,11 @@ kf_status align_warp(const uint32_t *a, uint32_t n, const uint32_t *b, uint32_t 
 	uint64_t end;
 
 	if ((uint64_t)n * m > ALIGN_WARP_MAX)
-		return kf_fail(err, KF_EUNSUPPORTED, "Warping %u onto %u tokens takes too much memory: cut documents shorter "
+		return kf_fail(err, KF_EUNSUPPORTED, "warping %u onto %u tokens takes too much memory: cut documents shorter "
 			"(kf-prepare --doc-bytes), or use --method byte", n, m);
 	dir = kf_arena_alloc(arena, (size_t)n * m, 1);
 	row = KF_ARENA_NEW(arena, uint32_t, m);
-	if (!dir || !row) return kf_fail(err, KF_ENOMEM, "No memory to warp %u onto %u tokens", n, m);
+	if (!dir || !row) return kf_fail(err, KF_ENOMEM, "no memory to warp %u onto %u tokens", n, m);
 
 	for (i = 0; i < n; i++) {
 		const uint16_t *c = cost + (size_t)a[i] * cols;

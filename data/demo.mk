@@ -57,7 +57,7 @@ split_docs = $(if $(filter train,$1),$(DOCS),$(if $(filter valid,$1),$(VALID_DOC
 define corpus_rule
 $(run)/corpus/$1/manifest.json: $(text) | $(bin)/kf-prepare
 	$(bin)/kf-prepare --out $$(@D) --split $1 --docs-per-domain $(call split_docs,$1) \
-	  --doc-bytes $(DOC_BYTES) --seed $(SEED) --shards 4 $(text)
+	  --doc-bytes $(DOC_BYTES) --seed $(SEED) --shards 2 $(text)
 endef
 $(foreach s,train valid test,$(eval $(call corpus_rule,$s)))
 

@@ -207,11 +207,11 @@ kf_status kf_extract(const kf_extract_opts *o, kf_extract_stats *stats, kf_err *
 	if ((rc = kf_weights_tokenizer(x.weights, &x.tokenizer, err)) != KF_OK) goto out;
 	const kf_arch *arch = kf_weights_arch(x.weights);
 	if (o->top_k > arch->V) {
-		rc = kf_fail(err, KF_EINVAL, "--top-k %ld is more than the %d tokens of the vocabulary of %s.", o->top_k, arch->V, o->model);
+		rc = kf_fail(err, KF_EINVAL, "--top-k %ld is more than the %d tokens of the vocabulary of %s", o->top_k, arch->V, o->model);
 		goto out;
 	}
 	if (o->context > arch->context) {
-		rc = kf_fail(err, KF_EINVAL, "--context %ld is more than the %d tokens that %s was made for.", o->context, arch->context, o->model);
+		rc = kf_fail(err, KF_EINVAL, "--context %ld is more than the %d tokens that %s was made for", o->context, arch->context, o->model);
 		goto out;
 	}
 	int context = o->context ? (int)o->context : arch->context;

@@ -42,8 +42,8 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	kf_extract_stats s;
 	kf_status rc;
 	(void)operands;
-	if (o.x.context == 1) return kf_fail(err, KF_EUSAGE, "--context 1 leaves no token to predict from; give at least 2, or 0.");
-	if (o.common.backend == 2) return kf_fail(err, KF_EUNSUPPORTED, "--backend cuda: this kfuse was built for the CPU only.");
+	if (o.x.context == 1) return kf_fail(err, KF_EUSAGE, "--context 1 leaves no token to predict from; give at least 2, or 0");
+	if (o.common.backend == 2) return kf_fail(err, KF_EUNSUPPORTED, "--backend cuda: this kfuse was built for the CPU only");
 	if ((rc = kf_parse_shard(o.common.shard, &o.x.part, &o.x.parts, err)) != KF_OK) return rc;
 	o.x.threads = (int)o.common.threads;
 	o.x.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress;

@@ -65,7 +65,7 @@ static kf_status write_report(const json_t *stats, kf_err *err)
 	char *text = json_dumps(stats, JSON_INDENT(2));
 	kf_status rc;
 
-	if (!text) return kf_fail(err, KF_ENOMEM, "No memory for the report");
+	if (!text) return kf_fail(err, KF_ENOMEM, "no memory for the report");
 	rc = kf_file_write_atomic(o.report, text, strlen(text), err);
 	free(text);
 	return rc;
@@ -86,7 +86,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	kf_status rc;
 
 	(void)operands;
-	if (!(f.record = kf_opt_record(&program))) return kf_fail(err, KF_ENOMEM, "No memory for the options' record");
+	if (!(f.record = kf_opt_record(&program))) return kf_fail(err, KF_ENOMEM, "no memory for the options' record");
 	if ((rc = kf_pool_new((int)o.common.threads, &pool, err)) != KF_OK) goto out;
 	if ((rc = kf_fuse_run(&f, pool, &state, &stats, err)) != KF_OK) goto out;
 	if (state == KF_SET_CURRENT) {

@@ -153,7 +153,7 @@ static kf_status check(const kf_logits_rec *t, const kf_dist_rec *r, kf_err *err
 	if (r->head.doc != t->head.doc || r->head.piece != t->head.piece || r->head.bytes != t->head.bytes || r->n != t->n ||
 	    memcmp(r->start, t->start, ((size_t)t->n + 1) * sizeof *t->start) != 0 ||
 	    (t->n > 0 && memcmp(r->tokens, t->tokens, (size_t)t->n * sizeof *t->tokens) != 0))
-		return kf_fail(err, KF_EMISMATCH, "Document %llu (piece %u) of the aligned set has other tokens than the target's document "
+		return kf_fail(err, KF_EMISMATCH, "document %llu (piece %u) of the aligned set has other tokens than the target's document "
 			"%llu (piece %u): it was aligned to another target", (unsigned long long)r->head.doc, r->head.piece,
 			(unsigned long long)t->head.doc, t->head.piece);
 	return KF_OK;
@@ -180,7 +180,7 @@ static kf_status compare(const kf_fuse_how *how, const models *m, const kf_logit
 			double n = own ? t->n - !t->bos : source(m, i)->source_tokens, sum = 0;
 
 			if (!own && n == 0 && t->n > 1)
-				return kf_fail(err, KF_EMISMATCH, "Document %llu of an aligned set does not say how many tokens its source has, which "
+				return kf_fail(err, KF_EMISMATCH, "document %llu of an aligned set does not say how many tokens its source has, which "
 					"--metric token needs: run kf-align again", (unsigned long long)t->head.doc);
 			for (uint32_t p = 0; p < t->n; p++) sum += isfinite(ce_of(m, i)[p]) ? (double)ce_of(m, i)[p] : 0;
 			x[i] = n > 0 ? sum / n : NAN;
@@ -220,7 +220,7 @@ kf_status kf_fuse_doc(const kf_fuse_how *how, const kf_logits_rec *target, const
 	kf_status rc;
 
 	if (m.n < 1 || m.n > KF_FUSE_MODELS)
-		return kf_fail(err, KF_EINVAL, "Between 1 and %d models can be fused, not %d", KF_FUSE_MODELS, m.n);
+		return kf_fail(err, KF_EINVAL, "between 1 and %d models can be fused, not %d", KF_FUSE_MODELS, m.n);
 	memset(tally, 0, sizeof *tally);
 	tally->models = m.n;
 	tally->weight = 1;
@@ -230,7 +230,7 @@ kf_status kf_fuse_doc(const kf_fuse_how *how, const kf_logits_rec *target, const
 
 	wide = widest(&m, n);
 	if (((uint64_t)n + 1) * (wide + 1) > UINT32_MAX / 4)
-		return kf_fail(err, KF_EUNSUPPORTED, "Document %llu has too many tokens times candidates to fuse: cut documents shorter "
+		return kf_fail(err, KF_EUNSUPPORTED, "document %llu has too many tokens times candidates to fuse: cut documents shorter "
 			"(kf-prepare --doc-bytes)", (unsigned long long)target->head.doc);
 	for (b.mask = 15; b.mask < 2 * wide; b.mask = 2 * b.mask + 1) {}
 	b.slot = KF_ARENA_NEW(arena, uint32_t, (size_t)b.mask + 1);
@@ -242,7 +242,7 @@ kf_status kf_fuse_doc(const kf_fuse_how *how, const kf_logits_rec *target, const
 	tail = KF_ARENA_NEW(arena, float, (size_t)n + 1);
 	ce = KF_ARENA_NEW(arena, float, (size_t)n + 1);
 	if (!b.slot || !b.slot_stamp || !b.q || !off || !ids || !lp || !tail || !ce)
-		return kf_fail(err, KF_ENOMEM, "No memory to fuse a document of %u tokens", n);
+		return kf_fail(err, KF_ENOMEM, "no memory to fuse a document of %u tokens", n);
 	memset(b.slot_stamp, 0, ((size_t)b.mask + 1) * sizeof *b.slot_stamp);
 
 	for (uint32_t p = 0; p <= n; p++) {
@@ -290,7 +290,7 @@ kf_status kf_fuse_doc(const kf_fuse_how *how, const kf_logits_rec *target, const
 		double a = tally->target_ce > 0 ? 1 - tally->fused_ce / tally->target_ce : 0;
 
 		tally->weight = fmin(1, fmax(0, a / how->full));
-		if (!(weight = KF_ARENA_NEW(arena, float, (size_t)n + 1))) return kf_fail(err, KF_ENOMEM, "No memory to fuse a document");
+		if (!(weight = KF_ARENA_NEW(arena, float, (size_t)n + 1))) return kf_fail(err, KF_ENOMEM, "no memory to fuse a document");
 		for (uint32_t p = 0; p <= n; p++) weight[p] = (float)tally->weight;
 	}
 	*out = (kf_dist_rec){ .head = target->head, .bos = target->bos, .n = n, .tokens = target->tokens, .start = target->start,

@@ -55,7 +55,7 @@ static kf_status one_document(job *j, kf_shard *tgt, kf_shard **src, kf_shard_wr
 	for (int i = 0; i < j->o->n_aligned; i++) {
 		rc = kf_shard_next_dist(src[i], arena, &a[i], err);
 		if (rc == KF_END)
-			return kf_fail(err, KF_EMISMATCH, "Document %llu of %s is not in shard %d of %s", (unsigned long long)t.head.doc,
+			return kf_fail(err, KF_EMISMATCH, "document %llu of %s is not in shard %d of %s", (unsigned long long)t.head.doc,
 				j->o->target, shard, j->o->aligned[i]);
 		if (rc != KF_OK) return rc;
 	}
@@ -173,7 +173,7 @@ static kf_status run_shards(job *j, kf_pool *pool, json_t **stats, kf_err *err)
 	j->count_rest = true;
 	for (int i = 0; i < n; i++)
 		if (i % j->parts != j->part && !kf_set_shard_done(j->w, i)) j->count_rest = false;
-	if (!(j->stats = kf_zalloc((size_t)n, sizeof *j->stats))) return kf_fail(err, KF_ENOMEM, "No memory for statistics");
+	if (!(j->stats = kf_zalloc((size_t)n, sizeof *j->stats))) return kf_fail(err, KF_ENOMEM, "no memory for statistics");
 	kf_progress_start(&j->progress, "fuse", "tokens", (double)kf_set_tokens(j->tgt) / (j->count_rest ? 1 : j->parts),
 		j->o->progress);
 	kf_pool_run(pool, (size_t)n, one_shard, j);
@@ -191,7 +191,7 @@ static kf_status run_shards(job *j, kf_pool *pool, json_t **stats, kf_err *err)
 		name_models(j, names);
 		for (int i = 0; i < KF_FUSE_MODELS; i++) list[i] = names[i];
 		if (!(*stats = kf_fuse_stats_json(&all, list, j->o->n_aligned + j->o->how.with_target)))
-			rc = kf_fail(err, KF_ENOMEM, "No memory for statistics (or a model's name is no UTF-8)");
+			rc = kf_fail(err, KF_ENOMEM, "no memory for statistics (or a model's name is no UTF-8)");
 	}
 	kf_fuse_stats_release(&all);
 	if (rc != KF_OK) return rc;
@@ -212,7 +212,7 @@ kf_status kf_fuse_run(const kf_fuse_opts *o, kf_pool *pool, kf_set_state *state,
 	*stats = NULL;
 	*state = KF_SET_NEW;
 	if (o->n_aligned < 0 || o->n_aligned + o->how.with_target < 1 || o->n_aligned >= KF_FUSE_MODELS)
-		return kf_fail(err, KF_EINVAL, "Give between 1 and %d sets with --aligned", KF_FUSE_MODELS - 1);
+		return kf_fail(err, KF_EINVAL, "give between 1 and %d sets with --aligned", KF_FUSE_MODELS - 1);
 	if ((rc = kf_parse_shard(o->shard, &j.part, &j.parts, err)) != KF_OK) goto out;
 	if ((rc = kf_set_open(o->target, KF_SET_LOGITS, &j.tgt, err)) != KF_OK) goto out;
 	in[0] = (kf_set_input){ .role = "corpus", .name = "corpus" };
@@ -244,7 +244,7 @@ kf_status kf_fuse_run(const kf_fuse_opts *o, kf_pool *pool, kf_set_state *state,
 	rc = run_shards(&j, pool, stats, err);
 	goto out;
 nomem:
-	rc = kf_fail(err, KF_ENOMEM, "No memory for the facts about %s (or a model's name is no UTF-8)", o->out);
+	rc = kf_fail(err, KF_ENOMEM, "no memory for the facts about %s (or a model's name is no UTF-8)", o->out);
 out:
 	kf_set_abandon(j.w);
 	for (int i = 0; i < o->n_aligned; i++) kf_set_close(j.src[i]);

@@ -26,7 +26,7 @@ static kf_status get(kf_fuse_stats *s, const char *domain, kf_fuse_stat **out, k
 	if (s->n == s->cap) {
 		int cap = s->cap ? 2 * s->cap : 8;
 
-		if (!(item = kf_zalloc((size_t)cap, sizeof *item))) return kf_fail(err, KF_ENOMEM, "No memory for statistics");
+		if (!(item = kf_zalloc((size_t)cap, sizeof *item))) return kf_fail(err, KF_ENOMEM, "no memory for statistics");
 		if (s->n) memcpy(item, s->item, (size_t)s->n * sizeof *item);
 		kf_free(s->item);
 		s->item = item;

@@ -27,14 +27,14 @@ static kf_status put(stream *s, const void *p, size_t n, kf_err *err)
 {
 	kf_hasher_add(s->hash, p, n);
 	if (fwrite(p, 1, n, s->f) != n)
-		return kf_fail_errno(err, "Cannot write %s", s->path);
+		return kf_fail_errno(err, "cannot write %s", s->path);
 	return KF_OK;
 }
 
 static kf_status get(stream *s, void *p, size_t n, kf_err *err)
 {
 	if (fread(p, 1, n, s->f) != n)
-		return kf_fail(err, KF_EDATA, "%s ends too early.", s->path);
+		return kf_fail(err, KF_EDATA, "%s ends too early", s->path);
 	kf_hasher_add(s->hash, p, n);
 	return KF_OK;
 }
@@ -71,9 +71,9 @@ static kf_status open_stream(stream *s, const char *path, const char *mode, kf_e
 	s->hash = kf_hasher_new();
 	s->buf = kf_alloc(CHUNK, sizeof *s->buf);
 	if (!s->hash || !s->buf)
-		return kf_fail(err, KF_ENOMEM, "No memory for a checkpoint's buffer.");
+		return kf_fail(err, KF_ENOMEM, "no memory for a checkpoint's buffer");
 	s->f = fopen(path, mode);
-	return s->f ? KF_OK : kf_fail_errno(err, "Cannot open %s", path);
+	return s->f ? KF_OK : kf_fail_errno(err, "cannot open %s", path);
 }
 
 static void close_stream(stream *s)
@@ -92,7 +92,7 @@ static kf_status list(const char *dir, int64_t *steps, int max, int *n, kf_err *
 
 	*n = 0;
 	if (!d)
-		return errno == ENOENT ? KF_OK : kf_fail_errno(err, "Cannot read the folder %s", dir);
+		return errno == ENOENT ? KF_OK : kf_fail_errno(err, "cannot read the folder %s", dir);
 	while ((e = readdir(d))) {
 		long long step;
 		int end = 0, at;
@@ -126,7 +126,7 @@ static kf_status write_body(stream *s, json_t *state, const kf_optim *opt, kf_er
 	kf_fp fp;
 
 	if (!text)
-		return kf_fail(err, KF_ENOMEM, "No memory for a checkpoint's state.");
+		return kf_fail(err, KF_ENOMEM, "no memory for a checkpoint's state");
 	for (int i = 0; i < 4; i++)
 		len[i] = (uint8_t)(strlen(text) >> (8 * i));
 	if ((rc = put(s, MAGIC, 8, err)) != KF_OK || (rc = put(s, len, 4, err)) != KF_OK ||
@@ -145,7 +145,7 @@ static kf_status write_body(stream *s, json_t *state, const kf_optim *opt, kf_er
 	if ((rc = put(s, &fp, sizeof fp, err)) != KF_OK)
 		goto out;
 	if (fflush(s->f) != 0 || fsync(fileno(s->f)) != 0)
-		rc = kf_fail_errno(err, "Cannot write %s", s->path);
+		rc = kf_fail_errno(err, "cannot write %s", s->path);
 out:
 	free(text);
 	return rc;
@@ -170,7 +170,7 @@ kf_status kf_checkpoint_write(const char *dir, int64_t step, json_t *state, cons
 		return rc;
 	}
 	if (rename(tmp, path) != 0)
-		return kf_fail_errno(err, "Cannot rename %s to %s", tmp, path);
+		return kf_fail_errno(err, "cannot rename %s to %s", tmp, path);
 	if ((rc = kf_sync_dir(dir, err)) != KF_OK || (rc = list(dir, steps, 16, &n, err)) != KF_OK)
 		return rc;
 	for (int i = 0; i + 2 < n; i++) {
@@ -196,17 +196,17 @@ static kf_status read_one(const char *path, kf_optim *opt, json_t **state, kf_er
 		goto out;
 	n = len[0] | (size_t)len[1] << 8 | (size_t)len[2] << 16 | (size_t)len[3] << 24;
 	if (memcmp(magic, MAGIC, 8) != 0 || n > MAX_STATE) {
-		rc = kf_fail(err, KF_EDATA, "%s is no checkpoint of kf-train.", path);
+		rc = kf_fail(err, KF_EDATA, "%s is no checkpoint of kf-train", path);
 		goto out;
 	}
 	if (!(text = kf_alloc(n + 1, 1))) {
-		rc = kf_fail(err, KF_ENOMEM, "No memory for a checkpoint's state.");
+		rc = kf_fail(err, KF_ENOMEM, "no memory for a checkpoint's state");
 		goto out;
 	}
 	if ((rc = get(&s, text, n, err)) != KF_OK)
 		goto out;
 	if (!(*state = json_loadb(text, n, 0, &bad))) {
-		rc = kf_fail(err, KF_EDATA, "%s: its state is no JSON: %s.", path, bad.text);
+		rc = kf_fail(err, KF_EDATA, "%s: its state is no JSON: %s", path, bad.text);
 		goto out;
 	}
 	for (int i = 0; i < opt->n; i++) {
@@ -222,7 +222,7 @@ static kf_status read_one(const char *path, kf_optim *opt, json_t **state, kf_er
 	if ((rc = get(&s, &stored, sizeof stored, err)) != KF_OK)
 		goto out;
 	if (!kf_fp_equal(fp, stored))
-		rc = kf_fail(err, KF_EDATA, "%s is damaged: its content is not what was written.", path);
+		rc = kf_fail(err, KF_EDATA, "%s is damaged: its content is not what was written", path);
 out:
 	if (rc != KF_OK) {
 		json_decref(*state);
@@ -244,14 +244,14 @@ kf_status kf_checkpoint_read(const char *dir, kf_optim *opt, json_t **state, kf_
 	if ((rc = list(dir, steps, 16, &n, err)) != KF_OK)
 		return rc;
 	if (n == 0)
-		return kf_fail(err, KF_ENOTFOUND, "%s has no checkpoint.", dir);
+		return kf_fail(err, KF_ENOTFOUND, "%s has no checkpoint", dir);
 	for (int i = n - 1; i >= 0; i--) {
 		name_of(path, dir, steps[i]);
 		rc = read_one(path, opt, state, err);
 		if (rc != KF_EDATA)
 			return rc;
 	}
-	return kf_context(err, rc, "No checkpoint in %s is whole; --restart begins anew", dir);
+	return kf_context(err, rc, "no checkpoint in %s is whole; --restart begins anew", dir);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
@@ -265,6 +265,6 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 kf_status kf_remove_tree(const char *dir, kf_err *err)
 {
 	if (nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
-		return kf_fail_errno(err, "Cannot remove %s", dir);
+		return kf_fail_errno(err, "cannot remove %s", dir);
 	return KF_OK;
 }

@@ -12,7 +12,7 @@ static kf_status grow(void *p, size_t size, size_t have, size_t need, kf_err *er
 	void *fresh = kf_alloc(need, size);
 
 	if (!fresh)
-		return kf_fail(err, KF_ENOMEM, "No memory for a batch of %zu values.", need);
+		return kf_fail(err, KF_ENOMEM, "no memory for a batch of %zu values", need);
 	if (*old)
 		memcpy(fresh, *old, have * size);
 	kf_free(*old);
@@ -45,7 +45,7 @@ static kf_status reserve(kf_micro *m, int rows, int seqs, uint32_t cand, kf_err 
 		size_t n = ((size_t)m->n_cand + cand) * 3 / 2 + 16;
 
 		if (n > UINT32_MAX)
-			return kf_fail(err, KF_EINVAL, "A micro-batch of %zu candidates is too large. Use smaller --micro-tokens.", n);
+			return kf_fail(err, KF_EINVAL, "a micro-batch of %zu candidates is too large. Use smaller --micro-tokens.", n);
 		if ((rc = grow(&m->ids, sizeof *m->ids, m->n_cand, n, err)) != KF_OK ||
 		    (rc = grow(&m->q, sizeof *m->q, m->n_cand, n, err)) != KF_OK)
 			return rc;
@@ -68,7 +68,7 @@ void kf_micro_release(kf_micro *m)
 
 static kf_status bad_id(const kf_dist_rec *rec, int32_t id, int V, kf_err *err)
 {
-	return kf_fail(err, KF_EDATA, "Document %llu of the targets has the id %d, which is not in the model's vocabulary of %d.",
+	return kf_fail(err, KF_EDATA, "document %llu of the targets has the id %d, which is not in the model's vocabulary of %d",
 		(unsigned long long)rec->head.doc, id, V);
 }
 
@@ -104,10 +104,10 @@ kf_status kf_micro_add(kf_micro *m, const kf_pack *pack, const kf_dist_rec *rec,
 	if (!rows)
 		return KF_OK;
 	if (bos && pack->bos < 0)
-		return kf_fail(err, KF_EMISMATCH, "Document %llu of the targets begins with BOS, but the model's tokenizer adds none.",
+		return kf_fail(err, KF_EMISMATCH, "document %llu of the targets begins with BOS, but the model's tokenizer adds none",
 			(unsigned long long)rec->head.doc);
 	if (rec->n > INT32_MAX / 4 - (uint32_t)m->T)
-		return kf_fail(err, KF_EINVAL, "Document %llu of the targets has %u tokens: too many for a batch.",
+		return kf_fail(err, KF_EINVAL, "document %llu of the targets has %u tokens: too many for a batch",
 			(unsigned long long)rec->head.doc, rec->n);
 	if ((rc = reserve(m, (int)rows, (int)(rows / (uint32_t)pack->context) + 1,
 	     pack->fusion ? rec->off[all] - rec->off[0] : 0, err)) != KF_OK)
@@ -168,7 +168,7 @@ kf_status kf_plan_epoch(kf_plan *plan, const kf_docs *d, int64_t batch, uint64_t
 	if (!plan->first)
 		plan->first = kf_alloc((size_t)plan->steps + 1, sizeof *plan->first);
 	if (!plan->order || !plan->first)
-		return kf_fail(err, KF_ENOMEM, "No memory for the order of %llu documents.", (unsigned long long)d->n);
+		return kf_fail(err, KF_ENOMEM, "no memory for the order of %llu documents", (unsigned long long)d->n);
 	for (uint64_t j = 0; j < d->n; j++) {
 		plan->order[j] = j;
 		left += d->rows[j] > 0;

@@ -23,7 +23,7 @@ static kf_status from_logits(const kf_logits_rec *l, kf_arena *arena, kf_dist_re
 	uint32_t n = 0;
 
 	if (!off || !ids || !lp)
-		return kf_fail(err, KF_ENOMEM, "No memory for document %llu.", (unsigned long long)l->head.doc);
+		return kf_fail(err, KF_ENOMEM, "no memory for document %llu", (unsigned long long)l->head.doc);
 	for (size_t p = 0; p < rows; p++) {
 		off[p] = n;
 		for (size_t j = p * l->k; j < (p + 1) * l->k; j++)
@@ -91,7 +91,7 @@ static kf_status set_get(kf_docs *base, uint64_t i, kf_arena *arena, kf_dist_rec
 	if ((rc = open_shard(d, lo, &s, err)) != KF_OK || (rc = kf_shard_seek(s, i - d->first[lo], err)) != KF_OK)
 		return rc;
 	rc = read_next(d, s, arena, rec, err);
-	return rc == KF_END ? kf_fail(err, KF_EDATA, "%s: shard %d has fewer documents than its set says.",
+	return rc == KF_END ? kf_fail(err, KF_EDATA, "%s: shard %d has fewer documents than its set says",
 		kf_set_dir(d->set), lo) : rc;
 }
 
@@ -129,7 +129,7 @@ static kf_status measure(set_docs *d, kf_err *err)
 		}
 		kf_shard_close(shard);
 		if (rc == KF_END)
-			rc = kf_fail(err, KF_EDATA, "%s: shard %d has fewer documents than its set says.", kf_set_dir(d->set), s);
+			rc = kf_fail(err, KF_EDATA, "%s: shard %d has fewer documents than its set says", kf_set_dir(d->set), s);
 	}
 	kf_arena_release(&arena);
 	return rc;
@@ -143,7 +143,7 @@ kf_status kf_docs_open(const kf_set *set, kf_docs **out, kf_err *err)
 
 	*out = NULL;
 	if (!d)
-		return kf_fail(err, KF_ENOMEM, "No memory to read %s.", kf_set_dir(set));
+		return kf_fail(err, KF_ENOMEM, "no memory to read %s", kf_set_dir(set));
 	d->set = set;
 	d->base.get = set_get;
 	d->base.close = set_close;
@@ -151,14 +151,14 @@ kf_status kf_docs_open(const kf_set *set, kf_docs **out, kf_err *err)
 	d->first = kf_alloc((size_t)shards + 1, sizeof *d->first);
 	d->base.rows = kf_alloc(d->base.n, sizeof *d->base.rows);
 	if (!d->first || !d->base.rows) {
-		rc = kf_fail(err, KF_ENOMEM, "No memory for the index of %s.", kf_set_dir(set));
+		rc = kf_fail(err, KF_ENOMEM, "no memory for the index of %s", kf_set_dir(set));
 		goto fail;
 	}
 	d->first[0] = 0;
 	for (int s = 0; s < shards; s++)
 		d->first[s + 1] = d->first[s] + kf_set_shard_docs(set, s);
 	if (d->first[shards] != d->base.n) {
-		rc = kf_fail(err, KF_EDATA, "%s: its shards do not hold the documents that it says.", kf_set_dir(set));
+		rc = kf_fail(err, KF_EDATA, "%s: its shards do not hold the documents that it says", kf_set_dir(set));
 		goto fail;
 	}
 	if ((rc = measure(d, err)) != KF_OK)

@@ -67,11 +67,11 @@ static kf_status run(const kf_list *operands, kf_err *err)
 
 	(void)operands;
 	if (common.backend == 2)
-		return kf_fail(err, KF_EUNSUPPORTED, "This kf-train was built without CUDA; use --backend cpu.");
+		return kf_fail(err, KF_EUNSUPPORTED, "this kf-train was built without CUDA; use --backend cpu");
 	o.seed = common.seed;
 	o.progress = common.quiet ? KF_PROGRESS_NONE : common.progress;
 	if (!(o.record = kf_opt_record(&PROGRAM)) || json_object_set_new(o.record, "seed", json_integer(o.seed)) != 0) {
-		rc = kf_fail(err, KF_ENOMEM, "No memory for the options.");
+		rc = kf_fail(err, KF_ENOMEM, "no memory for the options");
 		goto out;
 	}
 	if ((rc = kf_pool_new((int)common.threads, &pool, err)) != KF_OK ||

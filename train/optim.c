@@ -28,7 +28,7 @@ kf_status kf_optim_init(kf_optim *opt, kf_model *model, kf_exec *x, kf_err *err)
 	return KF_OK;
 fail:
 	kf_optim_release(opt);
-	return kf_fail(err, KF_ENOMEM, "No memory for the optimizer's moments of the model's parameters.");
+	return kf_fail(err, KF_ENOMEM, "no memory for the optimizer's moments of the model's parameters");
 }
 
 void kf_optim_release(kf_optim *opt)

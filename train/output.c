@@ -22,7 +22,7 @@ kf_status kf_write_json(const char *path, const json_t *value, kf_err *err)
 	kf_status rc;
 
 	if (!text)
-		return kf_fail(err, KF_ENOMEM, "No memory to write %s.", path);
+		return kf_fail(err, KF_ENOMEM, "no memory to write %s", path);
 	kf_buf_put(&b, text, strlen(text));
 	kf_buf_u8(&b, '\n');
 	free(text);
@@ -40,7 +40,7 @@ static kf_status read_json(const char *path, json_t **out, kf_err *err)
 
 	*out = NULL;
 	if (rc == KF_OK && !(*out = json_loadb((char *)b.data, b.len, 0, &bad)))
-		rc = kf_fail(err, KF_EDATA, "%s is no JSON: %s.", path, bad.text);
+		rc = kf_fail(err, KF_EDATA, "%s is no JSON: %s", path, bad.text);
 	kf_buf_release(&b);
 	return rc;
 }
@@ -98,7 +98,7 @@ static kf_status clear(const char *out, kf_err *err)
 	kf_status rc = KF_OK;
 
 	if (!d)
-		return errno == ENOENT ? KF_OK : kf_fail_errno(err, "Cannot read the folder %s", out);
+		return errno == ENOENT ? KF_OK : kf_fail_errno(err, "cannot read the folder %s", out);
 	while (rc == KF_OK && (e = readdir(d)))
 		for (size_t i = 0; i < sizeof OURS / sizeof OURS[0]; i++)
 			if (fnmatch(OURS[i], e->d_name, 0) == 0) {
@@ -119,7 +119,7 @@ static kf_status is_empty(const char *out, bool *empty, kf_err *err)
 
 	*empty = true;
 	if (!d)
-		return errno == ENOENT ? KF_OK : kf_fail_errno(err, "Cannot read the folder %s", out);
+		return errno == ENOENT ? KF_OK : kf_fail_errno(err, "cannot read the folder %s", out);
 	while ((e = readdir(d)))
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
 			*empty = false;
@@ -135,11 +135,11 @@ static kf_status take_lock(const char *dir, int *lock, kf_err *err)
 	if (rc != KF_OK)
 		return rc;
 	if ((*lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644)) < 0)
-		return kf_fail_errno(err, "Cannot open %s", path);
+		return kf_fail_errno(err, "cannot open %s", path);
 	if (flock(*lock, LOCK_EX | LOCK_NB) == 0)
 		return KF_OK;
-	rc = errno == EWOULDBLOCK ? kf_fail(err, KF_EINVAL, "Another kf-train is at work in %s.", dir)
-		: kf_fail_errno(err, "Cannot lock %s", path);
+	rc = errno == EWOULDBLOCK ? kf_fail(err, KF_EINVAL, "another kf-train is at work in %s", dir)
+		: kf_fail_errno(err, "cannot lock %s", path);
 	close(*lock);
 	*lock = -1;
 	return rc;
@@ -232,7 +232,7 @@ static kf_status move(const char *from_dir, const char *name, const char *to_dir
 	if ((rc = kf_path_join(from, from_dir, name, err)) != KF_OK || (rc = kf_path_join(to, to_dir, name, err)) != KF_OK)
 		return rc;
 	if (rename(from, to) != 0)
-		return kf_fail_errno(err, "Cannot move %s to %s", from, to);
+		return kf_fail_errno(err, "cannot move %s to %s", from, to);
 	return KF_OK;
 }
 

@@ -67,11 +67,11 @@ static kf_status make_identity(trainer *t, kf_err *err)
 	    add_fp(inputs, "targets", kf_set_fp(t->set)) != 0 ||
 	    (t->o->valid && add_fp(inputs, "valid", t->valid.fp) != 0)) {
 		json_decref(inputs);
-		return kf_fail(err, KF_ENOMEM, "No memory for the run's identity.");
+		return kf_fail(err, KF_ENOMEM, "no memory for the run's identity");
 	}
 	t->identity = json_pack("{s:s, s:s, s:O, s:o}", "program", "kf-train", "version", KF_VERSION, "options",
 		t->o->record, "inputs", inputs);
-	return t->identity ? KF_OK : kf_fail(err, KF_ENOMEM, "No memory for the run's identity.");
+	return t->identity ? KF_OK : kf_fail(err, KF_ENOMEM, "no memory for the run's identity");
 }
 
 /* ---- log -------------------------------------------------------------------------------- */
@@ -82,13 +82,13 @@ static kf_status open_log(trainer *t, kf_err *err)
 	if (!(t->log = fopen(t->log_path, t->log_bytes ? "r+b" : "wb")) && errno == ENOENT)
 		t->log = fopen(t->log_path, "wb");
 	if (!t->log)
-		return kf_fail_errno(err, "Cannot open the log %s", t->log_path);
+		return kf_fail_errno(err, "cannot open the log %s", t->log_path);
 	if (fseek(t->log, 0, SEEK_END) != 0)
-		return kf_fail_errno(err, "Cannot read the log %s", t->log_path);
+		return kf_fail_errno(err, "cannot read the log %s", t->log_path);
 	if (ftell(t->log) > t->log_bytes && ftruncate(fileno(t->log), t->log_bytes) != 0)
-		return kf_fail_errno(err, "Cannot shorten the log %s", t->log_path);
+		return kf_fail_errno(err, "cannot shorten the log %s", t->log_path);
 	if (fseek(t->log, 0, SEEK_END) != 0)
-		return kf_fail_errno(err, "Cannot read the log %s", t->log_path);
+		return kf_fail_errno(err, "cannot read the log %s", t->log_path);
 	return KF_OK;
 }
 
@@ -104,7 +104,7 @@ static kf_status log_record(trainer *t, json_t *r, kf_err *err)
 		fputc('\n', t->log) == EOF || fflush(t->log) != 0;
 
 	json_decref(r);
-	return failed ? kf_fail_errno(err, "Cannot write the log %s", t->log_path) : KF_OK;
+	return failed ? kf_fail_errno(err, "cannot write the log %s", t->log_path) : KF_OK;
 }
 
 /* ---- checkpoints -------------------------------------------------------------------------- */
@@ -115,13 +115,13 @@ static kf_status save(trainer *t, kf_err *err)
 	kf_status rc;
 
 	if (fsync(fileno(t->log)) != 0)
-		return kf_fail_errno(err, "Cannot write the log %s", t->log_path);
+		return kf_fail_errno(err, "cannot write the log %s", t->log_path);
 	t->log_bytes = ftell(t->log);
 	state = json_pack("{s:O, s:I, s:I, s:i, s:o, s:o, s:I}", "identity", t->identity, "step", (json_int_t)t->step,
 		"tokens", (json_int_t)t->tokens, "best_epoch", t->best_epoch, "best_valid", number(t->best_valid),
 		"loss", number(t->loss), "log_bytes", (json_int_t)t->log_bytes);
 	if (!state)
-		return kf_fail(err, KF_ENOMEM, "No memory for a checkpoint's state.");
+		return kf_fail(err, KF_ENOMEM, "no memory for a checkpoint's state");
 	rc = kf_checkpoint_write(t->state, t->step, state, &t->optim, err);
 	json_decref(state);
 	return rc;
@@ -140,7 +140,7 @@ static kf_status restore(trainer *t, kf_err *err)
 	if (json_unpack(state, "{s:I, s:I, s:i, s:o, s:o, s:I}", "step", &step, "tokens", &tokens, "best_epoch", &t->best_epoch,
 	    "best_valid", &best, "loss", &loss, "log_bytes", &log_bytes) != 0 || step < 0 || step > t->total || tokens < 0 ||
 	    log_bytes < 0)
-		rc = kf_fail(err, KF_EDATA, "The checkpoint in %s is not this run's; --restart begins anew.", t->state);
+		rc = kf_fail(err, KF_EDATA, "the checkpoint in %s is not this run's; --restart begins anew", t->state);
 	else {
 		t->step = step;
 		t->tokens = tokens;
@@ -218,7 +218,7 @@ static kf_status run_step(trainer *t, int64_t epoch, uint64_t first, uint64_t la
 	t->loss = sum.loss * scale;
 	t->step++;
 	if (!isfinite(norm) || !isfinite(t->loss))
-		return kf_fail(err, KF_EDATA, "Step %lld: the loss or its gradient is not finite. A lower --lr may help.",
+		return kf_fail(err, KF_EDATA, "step %lld: the loss or its gradient is not finite. A lower --lr may help.",
 			(long long)t->step);
 	if (t->o->clip > 0 && norm > t->o->clip)
 		scale *= t->o->clip / norm;
@@ -309,7 +309,7 @@ static kf_status write_provenance(trainer *t, kf_err *err)
 	    json_object_set_new(j, "result", json_pack("{s:I, s:I, s:i, s:o, s:o}", "steps", (json_int_t)t->step,
 	    "tokens", (json_int_t)t->tokens, "epoch", t->best_epoch, "valid_bits_per_byte", number(t->best_valid),
 	    "loss", number(t->loss))) != 0)
-		rc = kf_fail(err, KF_ENOMEM, "No memory for the run's record.");
+		rc = kf_fail(err, KF_ENOMEM, "no memory for the run's record");
 	else if ((rc = kf_path_join(path, t->state, "kfuse.json", err)) == KF_OK)
 		rc = kf_write_json(path, j, err);
 	json_decref(j);
@@ -327,14 +327,14 @@ static kf_status open_inputs(trainer *t, kf_err *err)
 	if ((rc = kf_set_open(o->targets, KF_SET_KINDS, &t->set, err)) != KF_OK)
 		return rc;
 	if (kf_set_get_kind(t->set) == KF_SET_CORPUS)
-		return kf_fail(err, KF_EMISMATCH, "%s is a corpus. --targets takes what kf-fuse, kf-align or kf-extract wrote.", o->targets);
+		return kf_fail(err, KF_EMISMATCH, "%s is a corpus. --targets takes what kf-fuse, kf-align or kf-extract wrote", o->targets);
 	if ((rc = kf_weights_open(o->model, &t->weights, err)) != KF_OK ||
 	    (rc = kf_weights_tokenizer(t->weights, &t->tokenizer, err)) != KF_OK ||
 	    (rc = kf_check_tokenizer(t->set, t->tokenizer, o->model, err)) != KF_OK)
 		return rc;
 	arch = kf_weights_arch(t->weights);
 	if (o->context > arch->context)
-		return kf_fail(err, KF_EINVAL, "--context %ld is more than the %d tokens that %s was made for.", o->context,
+		return kf_fail(err, KF_EINVAL, "--context %ld is more than the %d tokens that %s was made for", o->context,
 			arch->context, o->model);
 	t->pack = (kf_pack){ .V = arch->V, .context = o->context ? (int)o->context : arch->context,
 		.bos = kf_tokenizer_bos(t->tokenizer), .fusion = o->lambda < 1 };
@@ -353,7 +353,7 @@ static kf_status open_model(trainer *t, kf_err *err)
 		return rc;
 	steps = kf_plan_steps(t->docs, t->o->batch_tokens);
 	if (steps == 0)
-		return kf_fail(err, KF_EDATA, "%s has no tokens to train on.", t->o->targets);
+		return kf_fail(err, KF_EDATA, "%s has no tokens to train on", t->o->targets);
 	t->total = steps * t->o->epochs;
 	if (t->o->max_steps && t->total > t->o->max_steps)
 		t->total = t->o->max_steps;
@@ -420,7 +420,7 @@ kf_status kf_train(const kf_train_opts *o, kf_exec *x, kf_train_result *out, kf_
 
 	*out = (kf_train_result){ .valid = NAN, .loss = NAN };
 	if (!t)
-		return kf_fail(err, KF_ENOMEM, "No memory for a training run.");
+		return kf_fail(err, KF_ENOMEM, "no memory for a training run");
 	t->o = o;
 	t->x = x;
 	t->dtype = DTYPES[o->dtype];

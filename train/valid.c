@@ -34,7 +34,7 @@ static kf_status add(kf_valid *v, const kf_pack *pack, const kf_dist_rec *rec, k
 			kf_micro *more = kf_zalloc(v->n ? (size_t)v->n * 2 : 1, sizeof *more);
 
 			if (!more)
-				return kf_fail(err, KF_ENOMEM, "No memory for the validation text.");
+				return kf_fail(err, KF_ENOMEM, "no memory for the validation text");
 			if (v->n)
 				memcpy(more, v->micro, (size_t)v->n * sizeof *more);
 			kf_free(v->micro);
@@ -113,7 +113,7 @@ kf_status kf_valid_open(const char *dir, const kf_tokenizer *tokenizer, const kf
 	else if ((rc = kf_check_tokenizer(set, tokenizer, "the model", err)) == KF_OK)
 		rc = read_docs(out, set, &plain, err);
 	if (rc == KF_OK && out->bytes == 0)
-		rc = kf_fail(err, KF_EDATA, "%s has no text to validate with.", dir);
+		rc = kf_fail(err, KF_EDATA, "%s has no text to validate with", dir);
 	for (int i = 0; i < out->n && rc == KF_OK; i++)
 		kf_micro_finish(&out->micro[i]);
 	kf_set_close(set);

@@ -30,7 +30,7 @@ static kf_status make_slot(kf_model *m, kf_slot *s, kf_err *err)
 	host = kf_alloc(n, sizeof *host);
 	s->value = x->ops->alloc(x, n, sizeof *s->value);
 	if (!host || !s->value) {
-		rc = kf_fail(err, KF_ENOMEM, "No memory for %s (%.1f MB).", t->name, (double)n * 4e-6);
+		rc = kf_fail(err, KF_ENOMEM, "no memory for %s (%.1f MB)", t->name, (double)n * 4e-6);
 		goto out;
 	}
 	kf_tensor_unpack(t, x->pool, host);
@@ -40,7 +40,7 @@ static kf_status make_slot(kf_model *m, kf_slot *s, kf_err *err)
 	if (m->opts.train) {
 		s->grad = x->ops->alloc(x, n, sizeof *s->grad);
 		if (!s->grad) {
-			rc = kf_fail(err, KF_ENOMEM, "No memory for the gradient of %s (%.1f MB).", t->name, (double)n * 4e-6);
+			rc = kf_fail(err, KF_ENOMEM, "no memory for the gradient of %s (%.1f MB)", t->name, (double)n * 4e-6);
 			goto out;
 		}
 		x->ops->zero(x, s->grad, n * sizeof *s->grad);
@@ -66,7 +66,7 @@ static kf_status layer_slot(kf_model *m, int layer, const char *part, bool need,
 	snprintf(name, sizeof name, "model.layers.%d.%s", layer, part);
 	*out = need ? find(m, name) : NULL;
 	if (need && !*out)
-		return kf_fail(err, KF_EDATA, "%s: there is no tensor %s.", kf_weights_path(m->weights), name);
+		return kf_fail(err, KF_EDATA, "%s: there is no tensor %s", kf_weights_path(m->weights), name);
 	return KF_OK;
 }
 
@@ -109,7 +109,7 @@ static kf_status bind_layers(kf_model *m, kf_err *err)
 	m->norm = find(m, "model.norm.weight");
 	m->head = a->tied ? m->embed : find(m, "lm_head.weight");
 	if (!m->embed || !m->norm || !m->head)
-		return kf_fail(err, KF_EDATA, "%s: the embedding, the last norm or the output matrix is missing.",
+		return kf_fail(err, KF_EDATA, "%s: the embedding, the last norm or the output matrix is missing",
 			kf_weights_path(m->weights));
 	return KF_OK;
 }
@@ -125,7 +125,7 @@ static kf_status make_freq(kf_model *m, const kf_rope *r, float **out, kf_err *e
 	*out = m->x->ops->alloc(m->x, (size_t)D / 2, sizeof **out);
 	if (!f || !*out) {
 		kf_free(f);
-		return kf_fail(err, KF_ENOMEM, "No memory for the rotary frequencies.");
+		return kf_fail(err, KF_ENOMEM, "no memory for the rotary frequencies");
 	}
 	for (int i = 0; i < D / 2; i++) {
 		float v = 1.0f / powf(r->base, (float)(2 * i) / (float)D);
@@ -173,7 +173,7 @@ kf_status kf_model_new(const kf_weights *weights, kf_exec *x, const kf_model_opt
 
 	*out = NULL;
 	if (!m)
-		return kf_fail(err, KF_ENOMEM, "No memory for a model.");
+		return kf_fail(err, KF_ENOMEM, "no memory for a model");
 	m->weights = weights;
 	m->arch = kf_weights_arch(weights);
 	m->x = x;
@@ -184,7 +184,7 @@ kf_status kf_model_new(const kf_weights *weights, kf_exec *x, const kf_model_opt
 	m->layers = kf_zalloc((size_t)m->arch->L, sizeof *m->layers);
 	m->acts = kf_zalloc((size_t)m->arch->L, sizeof *m->acts);
 	if (!m->slots || !m->params || !m->layers || !m->acts) {
-		rc = kf_fail(err, KF_ENOMEM, "No memory for a model of %d tensors.", m->n);
+		rc = kf_fail(err, KF_ENOMEM, "no memory for a model of %d tensors", m->n);
 		goto fail;
 	}
 	for (int i = 0; i < m->n; i++)
@@ -344,7 +344,7 @@ static kf_status grow(kf_exec *x, float **p, size_t *have, size_t need, kf_err *
 	*have = 0;
 	*p = x->ops->alloc(x, need, sizeof **p);
 	if (!*p)
-		return kf_fail(err, KF_ENOMEM, "No memory for the activations of a batch (%.1f MB). Use smaller batches.",
+		return kf_fail(err, KF_ENOMEM, "no memory for the activations of a batch (%.1f MB). Use smaller batches.",
 			(double)need * 4e-6);
 	*have = need;
 	return KF_OK;
@@ -387,13 +387,13 @@ kf_status kf_model_room(kf_model *m, const kf_batch *b, bool train, kf_err *err)
 static kf_status check_batch(const kf_model *m, const kf_batch *b, kf_err *err)
 {
 	if (b->T <= 0 || b->S <= 0 || b->offset[0] != 0 || b->offset[b->S] != b->T)
-		return kf_fail(err, KF_EINVAL, "A batch of %d tokens in %d sequences is not well formed.", b->T, b->S);
+		return kf_fail(err, KF_EINVAL, "a batch of %d tokens in %d sequences is not well formed", b->T, b->S);
 	for (int s = 0; s < b->S; s++)
 		if (b->offset[s] > b->offset[s + 1])
-			return kf_fail(err, KF_EINVAL, "Sequence %d of a batch ends before it begins.", s);
+			return kf_fail(err, KF_EINVAL, "sequence %d of a batch ends before it begins", s);
 	for (int t = 0; t < b->T; t++)
 		if (b->tokens[t] < 0 || b->tokens[t] >= m->arch->V)
-			return kf_fail(err, KF_EINVAL, "Token id %d is not in the model's vocabulary of %d.", b->tokens[t], m->arch->V);
+			return kf_fail(err, KF_EINVAL, "token id %d is not in the model's vocabulary of %d", b->tokens[t], m->arch->V);
 	return KF_OK;
 }
 
@@ -434,7 +434,7 @@ kf_status kf_model_loss(kf_model *m, const kf_batch *b, const kf_loss_query *q, 
 	kf_status rc;
 
 	if (backward && !m->opts.train)
-		return kf_fail(err, KF_EINVAL, "A model that was not made for training has no gradients.");
+		return kf_fail(err, KF_EINVAL, "a model that was not made for training has no gradients");
 	if ((rc = hidden(m, b, backward, err)) != KF_OK)
 		return rc;
 	if ((rc = m->x->ops->head_loss(m->x, m->h, &m->head->mat, b->T, q, backward ? m->dh : NULL,
@@ -460,7 +460,7 @@ kf_status kf_model_write(kf_model *m, const char *dir, kf_dtype dtype, const kf_
 	kf_status rc;
 
 	if (!t)
-		return kf_fail(err, KF_ENOMEM, "No memory to write %s.", dir);
+		return kf_fail(err, KF_ENOMEM, "no memory to write %s", dir);
 	for (int i = 0; i < m->n; i++) {
 		const kf_tensor *f = m->slots[i].file;
 		t[i] = (kf_out_tensor){ .name = f->name, .rows = f->rows, .cols = f->cols, .n_dims = f->n_dims,

@@ -142,7 +142,7 @@ static kf_status run_batch(const kf_runner *e, const window *w, size_t n, kf_are
 		for (uint32_t p = w[i].p0; e->byte_path && p < w[i].p1 && p < w[i].d->enc->n; p++) ranges += interior(w[i].d->enc, p);
 	}
 	if (T > INT32_MAX / 2 || ranges > INT32_MAX / 2)
-		return kf_fail(err, KF_EINVAL, "A sequence of %zu tokens is too long to run at once; give a smaller --context.", T);
+		return kf_fail(err, KF_EINVAL, "a sequence of %zu tokens is too long to run at once; give a smaller --context", T);
 	batch b = { KF_ARENA_NEW(arena, int32_t, T), KF_ARENA_NEW(arena, int32_t, T), KF_ARENA_NEW(arena, int32_t, n + 1),
 		KF_ARENA_NEW(arena, int32_t, T + 1), KF_ARENA_NEW(arena, int32_t, ranges), KF_ARENA_NEW(arena, int32_t, ranges),
 		{ KF_ARENA_NEW(arena, float, T), KF_ARENA_NEW(arena, int32_t, T * k), KF_ARENA_NEW(arena, float, T * k),

@@ -20,7 +20,7 @@ kf_status kf_literals_make(kf_literals *l, const kf_literal *items, uint32_t n, 
 	memset(l, 0, sizeof *l);
 	l->item = kf_alloc(n ? n : 1, sizeof *l->item);
 	if (!l->item)
-		return kf_fail(err, KF_ENOMEM, "No memory for the %u added tokens of a tokenizer.", (unsigned)n);
+		return kf_fail(err, KF_ENOMEM, "no memory for the %u added tokens of a tokenizer", (unsigned)n);
 	for (uint32_t i = 0; i < n; i++)
 		if (items[i].n)
 			l->item[l->n++] = items[i];

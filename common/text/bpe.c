@@ -45,7 +45,7 @@ kf_status kf_bpe_init(kf_tokenizer *t, const int32_t *left, const int32_t *right
 	b->slot = kf_zalloc(cap, sizeof *b->slot);
 	b->mask = cap - 1;
 	if (!b->left || !b->right || !b->made || !b->slot)
-		return kf_fail(err, KF_ENOMEM, "No memory for %d merges.", (int)n_merges);
+		return kf_fail(err, KF_ENOMEM, "no memory for %d merges", (int)n_merges);
 	for (int32_t i = 0; i < n_merges; i++) {
 		int32_t l = left[i], r = right[i];
 		size_t nl = t->byte_len[l], nr = t->byte_len[r];
@@ -53,7 +53,7 @@ kf_status kf_bpe_init(kf_tokenizer *t, const int32_t *left, const int32_t *right
 			kf_free(big);
 			n_big = (nl + nr) * 2;
 			if (!(joined = big = kf_alloc(n_big, 1)))
-				return kf_fail(err, KF_ENOMEM, "No memory for a token of %zu bytes.", nl + nr);
+				return kf_fail(err, KF_ENOMEM, "no memory for a token of %zu bytes", nl + nr);
 		}
 		memcpy(joined, t->byte_pool + t->byte_off[l], nl);
 		memcpy(joined + nl, t->byte_pool + t->byte_off[r], nr);
@@ -65,7 +65,7 @@ kf_status kf_bpe_init(kf_tokenizer *t, const int32_t *left, const int32_t *right
 				made = id; /* an ordinary token before one that was added besides */
 		}
 		if (made < 0) {
-			rc = kf_fail(err, KF_EDATA, "Merge %d, of \"%.60s\" and \"%.60s\", makes a token that the vocabulary lacks.",
+			rc = kf_fail(err, KF_EDATA, "merge %d, of \"%.60s\" and \"%.60s\", makes a token that the vocabulary lacks",
 				(int)i, kf_tokenizer_piece(t, l), kf_tokenizer_piece(t, r));
 			break;
 		}
@@ -100,7 +100,7 @@ kf_status kf_bpe_init(kf_tokenizer *t, const int32_t *left, const int32_t *right
 	kf_literal *lit = kf_alloc((size_t)t->n, sizeof *lit);
 	uint32_t n_user = 0, n_all = 0;
 	if (!lit)
-		return kf_fail(err, KF_ENOMEM, "No memory for added tokens.");
+		return kf_fail(err, KF_ENOMEM, "no memory for added tokens");
 	for (int pass = 0; pass < 2 && rc == KF_OK; pass++) {
 		uint32_t *n = pass ? &n_all : &n_user;
 		for (int32_t i = 0; i < t->n; i++)
@@ -352,7 +352,7 @@ static kf_status stretch(job *j, kf_pretok_run *run, const uint8_t *text, size_t
 		uint8_t *q = kf_arena_alloc(j->sink->arena, n + 1, 1);
 		uint32_t *m = kf_arena_alloc(j->sink->arena, n + 2, sizeof *m);
 		if (!q || !m)
-			return kf_fail(err, KF_ENOMEM, "No memory to encode %zu bytes of text.", n);
+			return kf_fail(err, KF_ENOMEM, "no memory to encode %zu bytes of text", n);
 		q[0] = ' ';
 		memcpy(q + 1, p, n);
 		m[0] = 0;
@@ -380,7 +380,7 @@ static kf_status stretch(job *j, kf_pretok_run *run, const uint8_t *text, size_t
 			break;
 	}
 	if (j->failed || j->sink->failed)
-		return kf_fail(err, KF_ENOMEM, "No memory to encode %zu bytes of text.", n);
+		return kf_fail(err, KF_ENOMEM, "no memory to encode %zu bytes of text", n);
 	return KF_OK;
 }
 
@@ -513,7 +513,7 @@ kf_status kf_bpe_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, const uin
 	kf_status rc;
 
 	if (spec->n_merges < 0 || spec->n_merges > KF_VOCAB_MAX || (spec->n_merges && !spec->merges))
-		return kf_fail(err, KF_EDATA, "The tokenizer has %d merges, not within 0 to %d.", (int)spec->n_merges, KF_VOCAB_MAX);
+		return kf_fail(err, KF_EDATA, "the tokenizer has %d merges, not within 0 to %d", (int)spec->n_merges, KF_VOCAB_MAX);
 	if ((rc = kf_vocab_pieces(t, spec->n, spec->pieces, spec->types, err)) != KF_OK)
 		return rc;
 	if (flags)
@@ -532,7 +532,7 @@ kf_status kf_bpe_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, const uin
 	left = kf_alloc((size_t)spec->n_merges, sizeof *left);
 	right = kf_alloc((size_t)spec->n_merges, sizeof *right);
 	if (!m.slot || !left || !right) {
-		rc = kf_fail(err, KF_ENOMEM, "No memory for a vocabulary of %d tokens.", (int)t->n);
+		rc = kf_fail(err, KF_ENOMEM, "no memory for a vocabulary of %d tokens", (int)t->n);
 		goto out;
 	}
 	/* Of equal pieces an ordinary token comes first, then the least id. */
@@ -550,13 +550,13 @@ kf_status kf_bpe_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, const uin
 	for (int32_t i = 0; i < spec->n_merges; i++) {
 		const char *s = spec->merges[i], *gap = strchr(s, ' ');
 		if (!gap || gap == s || !gap[1] || strchr(gap + 1, ' ')) {
-			rc = kf_fail(err, KF_EDATA, "Merge %d of the tokenizer, \"%.60s\", is not two pieces with a space between.", (int)i, s);
+			rc = kf_fail(err, KF_EDATA, "merge %d of the tokenizer, \"%.60s\", is not two pieces with a space between", (int)i, s);
 			goto out;
 		}
 		left[i] = piece_id(&m, s, (size_t)(gap - s));
 		right[i] = piece_id(&m, gap + 1, strlen(gap + 1));
 		if (left[i] < 0 || right[i] < 0) {
-			rc = kf_fail(err, KF_EDATA, "Merge %d of the tokenizer, \"%.60s\", joins a piece that the vocabulary lacks.", (int)i, s);
+			rc = kf_fail(err, KF_EDATA, "merge %d of the tokenizer, \"%.60s\", joins a piece that the vocabulary lacks", (int)i, s);
 			goto out;
 		}
 	}

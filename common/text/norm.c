@@ -102,7 +102,7 @@ kf_status kf_nfc(const uint8_t *p, size_t n, kf_arena *arena, const uint8_t **ou
 		}
 	}
 	if (!ok)
-		rc = kf_fail(err, KF_ENOMEM, "No memory to normalise %zu bytes of text.", n);
+		rc = kf_fail(err, KF_ENOMEM, "no memory to normalise %zu bytes of text", n);
 	kf_buf_release(&r.text);
 	kf_buf_release(&r.map);
 	return rc;

@@ -72,7 +72,7 @@ static kf_status compile(const char *pattern, void **out, kf_err *err)
 	if (!c) {
 		PCRE2_UCHAR why[120];
 		pcre2_get_error_message(code, why, sizeof why);
-		rc = kf_fail(err, KF_EDATA, "The pre-tokenizer pattern \"%.300s\" does not compile: %s.", pattern, (char *)why);
+		rc = kf_fail(err, KF_EDATA, "the pre-tokenizer pattern \"%.300s\" does not compile: %s", pattern, (char *)why);
 		goto out;
 	}
 	(void)pcre2_jit_compile(c, PCRE2_JIT_COMPLETE); /* without it matching is slower, not different */
@@ -88,16 +88,16 @@ static kf_status add(kf_pretok *p, const char *pattern, kf_split how, bool inver
 	kf_status rc;
 
 	if (p->n == KF_STEPS_MAX)
-		return kf_fail(err, KF_EUNSUPPORTED, "The pre-tokenizer has more than %d steps.", KF_STEPS_MAX);
+		return kf_fail(err, KF_EUNSUPPORTED, "the pre-tokenizer has more than %d steps", KF_STEPS_MAX);
 	if (strlen(pattern) > 8192)
-		return kf_fail(err, KF_EDATA, "A pre-tokenizer pattern of %zu bytes is too long.", strlen(pattern));
+		return kf_fail(err, KF_EDATA, "a pre-tokenizer pattern of %zu bytes is too long", strlen(pattern));
 	if (fast && !p->classes && !(p->classes = kf_classes_new()))
-		return kf_fail(err, KF_ENOMEM, "No memory for character classes.");
+		return kf_fail(err, KF_ENOMEM, "no memory for character classes");
 	if (!fast && (rc = compile(pattern, &code, err)) != KF_OK)
 		return rc;
 	kf_pretok_step *s = &p->step[p->n++];
 	*s = (kf_pretok_step){ kf_strdup(pattern), how, invert, fast, code };
-	return s->pattern ? KF_OK : kf_fail(err, KF_ENOMEM, "No memory for a pre-tokenizer pattern.");
+	return s->pattern ? KF_OK : kf_fail(err, KF_ENOMEM, "no memory for a pre-tokenizer pattern");
 }
 
 kf_status kf_pretok_add(kf_pretok *p, const char *pattern, kf_split how, bool invert, kf_err *err)
@@ -129,7 +129,7 @@ kf_status kf_pretok_named(kf_pretok *p, const char *name, kf_err *err)
 			rc = kf_pretok_add(p, RE_DIGIT, KF_SPLIT_ISOLATED, false, err);
 		return rc ? rc : kf_pretok_add(p, named[i].re, KF_SPLIT_ISOLATED, false, err);
 	}
-	return kf_fail(err, KF_EUNSUPPORTED, "The pre-tokenizer \"%s\" (tokenizer.ggml.pre) is not one that kfuse knows.", name);
+	return kf_fail(err, KF_EUNSUPPORTED, "the pre-tokenizer \"%s\" (tokenizer.ggml.pre) is not one that kfuse knows", name);
 }
 
 void kf_pretok_release(kf_pretok *p)
@@ -174,7 +174,7 @@ static kf_status behaviour(const char *name, kf_split *how, kf_err *err)
 			return KF_OK;
 		}
 	return !name ? KF_OK
-		: kf_fail(err, KF_EUNSUPPORTED, "The pre_tokenizer behavior \"%s\" is not one that kfuse knows.", name);
+		: kf_fail(err, KF_EUNSUPPORTED, "the pre_tokenizer behavior \"%s\" is not one that kfuse knows", name);
 }
 
 static kf_status split_json(kf_pretok *p, const json_t *j, kf_err *err)
@@ -187,7 +187,7 @@ static kf_status split_json(kf_pretok *p, const json_t *j, kf_err *err)
 	kf_status rc;
 
 	if (!re && !lit)
-		return kf_fail(err, KF_EDATA, "A Split pre-tokenizer has neither a Regex nor a String pattern.");
+		return kf_fail(err, KF_EDATA, "a Split pre-tokenizer has neither a Regex nor a String pattern");
 	if ((rc = behaviour(json_string_value(json_object_get(j, "behavior")), &how, err)) != KF_OK)
 		return rc;
 	if (lit)
@@ -205,12 +205,12 @@ static kf_status pretok_json(kf_pretok *p, const json_t *j, int depth, kf_err *e
 	kf_status rc;
 
 	if (!type || depth > 8)
-		return kf_fail(err, KF_EDATA, "A pre_tokenizer of tokenizer.json %s.", type ? "is nested too deep" : "has no type");
+		return kf_fail(err, KF_EDATA, "a pre_tokenizer of tokenizer.json %s", type ? "is nested too deep" : "has no type");
 	if (strcmp(type, "Sequence") == 0) {
 		const json_t *list = json_object_get(j, "pretokenizers"), *e;
 		size_t i;
 		if (!json_is_array(list))
-			return kf_fail(err, KF_EDATA, "A Sequence pre_tokenizer has no list of pretokenizers.");
+			return kf_fail(err, KF_EDATA, "a Sequence pre_tokenizer has no list of pretokenizers");
 		json_array_foreach((json_t *)list, i, e)
 			if ((rc = pretok_json(p, e, depth + 1, err)) != KF_OK)
 				return rc;
@@ -220,7 +220,7 @@ static kf_status pretok_json(kf_pretok *p, const json_t *j, int depth, kf_err *e
 		if (flag(j, "add_prefix_space", true)) {
 			if (p->n)
 				return kf_fail(err, KF_EUNSUPPORTED,
-					"A ByteLevel pre_tokenizer adds a space after another step has cut the text, which kfuse does not do.");
+					"a ByteLevel pre_tokenizer adds a space after another step has cut the text, which kfuse does not do");
 			p->prefix_space = true;
 		}
 		return flag(j, "use_regex", true) ? kf_pretok_add(p, RE_GPT2, KF_SPLIT_ISOLATED, false, err) : KF_OK;
@@ -239,7 +239,7 @@ static kf_status pretok_json(kf_pretok *p, const json_t *j, int depth, kf_err *e
 			return rc;
 		return kf_pretok_add(p, RE_PUNCT, how, false, err);
 	}
-	return kf_fail(err, KF_EUNSUPPORTED, "The pre_tokenizer \"%s\" of tokenizer.json is not one that kfuse knows.", type);
+	return kf_fail(err, KF_EUNSUPPORTED, "the pre_tokenizer \"%s\" of tokenizer.json is not one that kfuse knows", type);
 }
 
 kf_status kf_pretok_json(kf_pretok *p, const json_t *j, kf_err *err)
@@ -292,7 +292,7 @@ kf_status kf_pretok_begin(const kf_pretok *p, kf_pretok_run *run, kf_err *err)
 		run->match[i] = pcre2_match_data_create(1, NULL);
 		if (!run->match[i]) {
 			kf_pretok_end(run);
-			return kf_fail(err, KF_ENOMEM, "No memory to match a pre-tokenizer pattern.");
+			return kf_fail(err, KF_ENOMEM, "no memory to match a pre-tokenizer pattern");
 		}
 	}
 	return KF_OK;
@@ -395,7 +395,7 @@ static kf_status words(const walk *w, int step, const uint8_t *text, size_t n)
 		if (m < 0) {
 			PCRE2_UCHAR why[120];
 			pcre2_get_error_message(m, why, sizeof why);
-			return kf_fail(w->err, KF_EDATA, "The pre-tokenizer pattern \"%s\" cannot be matched on this text: %s.",
+			return kf_fail(w->err, KF_EDATA, "the pre-tokenizer pattern \"%s\" cannot be matched on this text: %s",
 				s->pattern, (char *)why);
 		}
 		if (ov[1] <= ov[0]) { /* an empty match cuts nothing */

@@ -184,7 +184,7 @@ kf_status kf_regex_translate(const char *re, kf_buf *out, kf_err *err)
 			}
 			if (class && neg) {
 				rc = kf_fail(err, KF_EUNSUPPORTED,
-					"The pre-tokenizer pattern \"%.300s\" has \\%c inside a character class, which kfuse does not read.",
+					"the pre-tokenizer pattern \"%.300s\" has \\%c inside a character class, which kfuse does not read",
 					re, c);
 				goto out;
 			}
@@ -199,7 +199,7 @@ kf_status kf_regex_translate(const char *re, kf_buf *out, kf_err *err)
 		}
 		if (class && ((*p == '&' && p[1] == '&') || *p == '[')) {
 			rc = kf_fail(err, KF_EUNSUPPORTED,
-				"The pre-tokenizer pattern \"%.300s\" has a class within a character class, which kfuse does not read.", re);
+				"the pre-tokenizer pattern \"%.300s\" has a class within a character class, which kfuse does not read", re);
 			goto out;
 		}
 		if (*p == '[') {
@@ -217,7 +217,7 @@ kf_status kf_regex_translate(const char *re, kf_buf *out, kf_err *err)
 			class = false;
 		kf_buf_put(out, p, 1);
 	}
-	rc = set.failed ? kf_fail(err, KF_ENOMEM, "No memory for a pre-tokenizer pattern.") : kf_buf_check(out, err);
+	rc = set.failed ? kf_fail(err, KF_ENOMEM, "no memory for a pre-tokenizer pattern") : kf_buf_check(out, err);
 out:
 	kf_buf_release(&set);
 	return rc;

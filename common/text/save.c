@@ -98,25 +98,25 @@ static kf_status load_bpe(kf_tokenizer *t, kf_cur *c, kf_arena *a, kf_err *err)
 	b->unk = (int32_t)kf_cur_u32(c);
 	uint64_t n = kf_cur_varint(c);
 	if (c->bad || b->unk < -1 || b->unk >= t->n || n > kf_cur_left(c) / 2 || n > KF_VOCAB_MAX)
-		return kf_fail(err, KF_EDATA, "A stored tokenizer is damaged: its merges cannot be read.");
+		return kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: its merges cannot be read");
 	int32_t *left = KF_ARENA_NEW(a, int32_t, (size_t)n), *right = KF_ARENA_NEW(a, int32_t, (size_t)n);
 	if (!left || !right)
-		return kf_fail(err, KF_ENOMEM, "No memory for %llu merges.", (unsigned long long)n);
+		return kf_fail(err, KF_ENOMEM, "no memory for %llu merges", (unsigned long long)n);
 	for (size_t i = 0; i < n; i++) {
 		uint64_t l = kf_cur_varint(c), r = kf_cur_varint(c);
 		if (c->bad || l >= (uint64_t)t->n || r >= (uint64_t)t->n)
-			return kf_fail(err, KF_EDATA, "A stored tokenizer is damaged: merge %zu names no token.", i);
+			return kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: merge %zu names no token", i);
 		left[i] = (int32_t)l;
 		right[i] = (int32_t)r;
 	}
 	uint64_t steps = kf_cur_varint(c);
 	if (c->bad || steps > KF_STEPS_MAX)
-		return kf_fail(err, KF_EDATA, "A stored tokenizer is damaged: its pre-tokenizer cannot be read.");
+		return kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: its pre-tokenizer cannot be read");
 	for (uint64_t i = 0; i < steps; i++) {
 		uint8_t how = kf_cur_u8(c), invert = kf_cur_u8(c);
 		const char *pattern = arena_str(c, a);
 		if (c->bad || how > KF_SPLIT_CONTIGUOUS || invert > 1)
-			return kf_fail(err, KF_EDATA, "A stored tokenizer is damaged: its pre-tokenizer cannot be read.");
+			return kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: its pre-tokenizer cannot be read");
 		if ((rc = kf_pretok_add(&b->pretok, pattern, (kf_split)how, invert, err)) != KF_OK)
 			return rc;
 	}
@@ -130,18 +130,18 @@ static kf_status load_sp(kf_tokenizer *t, kf_cur *c, kf_err *err)
 	kf_sp *s = &t->sp;
 
 	if ((uint64_t)t->n * 4 > kf_cur_left(c))
-		return kf_fail(err, KF_EDATA, "A stored tokenizer is damaged: its scores are cut short.");
+		return kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: its scores are cut short");
 	s->score = kf_alloc((size_t)t->n, sizeof *s->score);
 	if (!s->score)
-		return kf_fail(err, KF_ENOMEM, "No memory for a SentencePiece model of %d pieces.", (int)t->n);
+		return kf_fail(err, KF_ENOMEM, "no memory for a SentencePiece model of %d pieces", (int)t->n);
 	for (int32_t i = 0; i < t->n; i++)
 		s->score[i] = kf_cur_f32(c);
 	uint64_t n = kf_cur_varint(c);
 	if (c->bad || n > kf_cur_left(c))
-		return kf_fail(err, KF_EDATA, "A stored tokenizer is damaged: its character map is cut short.");
+		return kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: its character map is cut short");
 	if (n) {
 		if (!(s->charsmap = kf_alloc((size_t)n, 1)))
-			return kf_fail(err, KF_ENOMEM, "No memory for a character map of %zu bytes.", (size_t)n);
+			return kf_fail(err, KF_ENOMEM, "no memory for a character map of %zu bytes", (size_t)n);
 		memcpy(s->charsmap, kf_cur_bytes(c, (size_t)n), (size_t)n);
 		s->n_charsmap = (size_t)n;
 	}
@@ -159,21 +159,21 @@ kf_status kf_tokenizer_load(const void *data, size_t size, kf_tokenizer **out, k
 	kf_arena_init(&a);
 	const uint8_t *m = kf_cur_bytes(&c, sizeof magic);
 	if (c.bad || memcmp(m, magic, VERSION_AT) != 0) {
-		rc = kf_fail(err, KF_EDATA, "These bytes are no stored tokenizer.");
+		rc = kf_fail(err, KF_EDATA, "these bytes are no stored tokenizer");
 		goto out;
 	}
 	if (m[VERSION_AT] != (uint8_t)magic[VERSION_AT]) {
-		rc = kf_fail(err, KF_EUNSUPPORTED, "A stored tokenizer is of format %u; this program reads format %u.",
+		rc = kf_fail(err, KF_EUNSUPPORTED, "a stored tokenizer is of format %u; this program reads format %u",
 			m[VERSION_AT], (unsigned)magic[VERSION_AT]);
 		goto out;
 	}
 	uint32_t kind = kf_cur_u32(&c), flags = kf_cur_u32(&c);
 	if (c.bad || kind > KF_TOK_SENTENCEPIECE || flags > 255) {
-		rc = kf_fail(err, KF_EDATA, "A stored tokenizer is damaged: its kind cannot be read.");
+		rc = kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: its kind cannot be read");
 		goto out;
 	}
 	if (!(t = kf_tokenizer_blank((kf_tok_kind)kind))) {
-		rc = kf_fail(err, KF_ENOMEM, "No memory for a tokenizer.");
+		rc = kf_fail(err, KF_ENOMEM, "no memory for a tokenizer");
 		goto out;
 	}
 	int32_t *ids[] = { &t->bos, &t->eos, &t->unk, &t->pad };
@@ -182,25 +182,25 @@ kf_status kf_tokenizer_load(const void *data, size_t size, kf_tokenizer **out, k
 	const char *hf_class = arena_str(&c, &a);
 	uint64_t n = kf_cur_varint(&c);
 	if (c.bad || n < 1 || n > KF_VOCAB_MAX || n > kf_cur_left(&c) / 3) {
-		rc = kf_fail(err, KF_EDATA, "A stored tokenizer is damaged: its vocabulary cannot be read.");
+		rc = kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: its vocabulary cannot be read");
 		goto out;
 	}
 	for (int i = 0; i < 4; i++)
 		if (*ids[i] < -1 || *ids[i] >= (int64_t)n) {
-			rc = kf_fail(err, KF_EDATA, "A stored tokenizer is damaged: special token %d is not in its vocabulary.", i);
+			rc = kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: special token %d is not in its vocabulary", i);
 			goto out;
 		}
 	t->add_bos = flags & F_ADD_BOS && t->bos >= 0;
 	t->add_eos = flags & F_ADD_EOS && t->eos >= 0;
 	if (*hf_class && !(t->hf_class = kf_strdup(hf_class))) {
-		rc = kf_fail(err, KF_ENOMEM, "No memory for a tokenizer.");
+		rc = kf_fail(err, KF_ENOMEM, "no memory for a tokenizer");
 		goto out;
 	}
 	const char **piece = KF_ARENA_NEW(&a, const char *, (size_t)n);
 	int32_t *type = KF_ARENA_NEW(&a, int32_t, (size_t)n);
 	uint8_t *at = KF_ARENA_NEW(&a, uint8_t, (size_t)n);
 	if (!piece || !type || !at) {
-		rc = kf_fail(err, KF_ENOMEM, "No memory for a vocabulary of %zu tokens.", (size_t)n);
+		rc = kf_fail(err, KF_ENOMEM, "no memory for a vocabulary of %zu tokens", (size_t)n);
 		goto out;
 	}
 	for (size_t i = 0; i < n; i++) {
@@ -208,7 +208,7 @@ kf_status kf_tokenizer_load(const void *data, size_t size, kf_tokenizer **out, k
 		at[i] = kf_cur_u8(&c);
 		piece[i] = arena_str(&c, &a);
 		if (c.bad) {
-			rc = kf_fail(err, KF_EDATA, "A stored tokenizer is damaged: token %zu cannot be read.", i);
+			rc = kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: token %zu cannot be read", i);
 			goto out;
 		}
 	}
@@ -228,7 +228,7 @@ kf_status kf_tokenizer_load(const void *data, size_t size, kf_tokenizer **out, k
 		rc = load_sp(t, &c, err);
 	}
 	if (rc == KF_OK && kf_cur_left(&c))
-		rc = kf_fail(err, KF_EDATA, "A stored tokenizer is damaged: %zu bytes follow its end.", kf_cur_left(&c));
+		rc = kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: %zu bytes follow its end", kf_cur_left(&c));
 	if (rc == KF_OK)
 		rc = kf_tokenizer_finish(t, err);
 out:

@@ -77,7 +77,7 @@ kf_status kf_sp_init(kf_tokenizer *t, kf_err *err)
 	kf_literal *user = kf_alloc((size_t)t->n, sizeof *user), *control = kf_alloc((size_t)t->n, sizeof *control);
 	uint32_t n_user = 0, n_control = 0;
 	if (!s->slot || !s->pair || !user || !control) {
-		rc = kf_fail(err, KF_ENOMEM, "No memory for a vocabulary of %d tokens.", (int)t->n);
+		rc = kf_fail(err, KF_ENOMEM, "no memory for a vocabulary of %d tokens", (int)t->n);
 		goto out;
 	}
 	memset(s->byte_id, 0xff, sizeof s->byte_id);
@@ -449,7 +449,7 @@ static kf_status stretch(job *j, const uint8_t *text, size_t from, size_t to, kf
 	j->shift = from;
 	j->unk_end = 0;
 	if (!p || !inner(j, p, n) || j->failed || j->sink->failed)
-		return kf_fail(err, KF_ENOMEM, "No memory to encode %zu bytes of text.", n);
+		return kf_fail(err, KF_ENOMEM, "no memory to encode %zu bytes of text", n);
 	return KF_OK;
 }
 

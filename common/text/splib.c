@@ -8,7 +8,7 @@ static kf_status load(const kf_tokenizer *t, bool plain, void **lib, kf_err *err
 	kf_status rc = kf_spm_serialise(t, plain, &proto, err);
 
 	if (rc == KF_OK && !(*lib = kf_spm_load(proto.data, proto.len, why, sizeof why)))
-		rc = kf_fail(err, KF_EDATA, "The SentencePiece library refuses the tokenizer's model: %s.", why);
+		rc = kf_fail(err, KF_EDATA, "the SentencePiece library refuses the tokenizer's model: %s", why);
 	kf_buf_release(&proto);
 	return rc;
 }
@@ -59,9 +59,9 @@ kf_status kf_splib_encode(const kf_tokenizer *t, const uint8_t *text, size_t n, 
 	char why[256] = "it names a piece that is not in the vocabulary";
 
 	if (!kf_spm_encode(t->sp.lib, text, n, found, &j, why, sizeof why) || j.failed)
-		return kf_fail(err, KF_EDATA, "The SentencePiece library cannot encode a text of %zu bytes: %s.", n, why);
+		return kf_fail(err, KF_EDATA, "the SentencePiece library cannot encode a text of %zu bytes: %s", n, why);
 	if (sink->failed)
-		return kf_fail(err, KF_ENOMEM, "No memory to encode %zu bytes of text.", n);
+		return kf_fail(err, KF_ENOMEM, "no memory to encode %zu bytes of text", n);
 	return KF_OK;
 }
 

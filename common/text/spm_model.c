@@ -72,7 +72,7 @@ kf_status kf_spm_serialise(const kf_tokenizer *t, bool plain, kf_buf *out, kf_er
 	bool failed = part.failed;
 	kf_buf_release(&part);
 	if (failed)
-		return kf_fail(err, KF_ENOMEM, "No memory for a SentencePiece model of %d pieces.", (int)t->n);
+		return kf_fail(err, KF_ENOMEM, "no memory for a SentencePiece model of %d pieces", (int)t->n);
 	return kf_buf_check(out, err);
 }
 
@@ -97,7 +97,7 @@ static kf_status check(kf_tokenizer *t, kf_err *err)
 	named *v = kf_alloc((size_t)t->n, sizeof *v);
 
 	if (!v)
-		return kf_fail(err, KF_ENOMEM, "No memory for a SentencePiece model of %d pieces.", (int)t->n);
+		return kf_fail(err, KF_ENOMEM, "no memory for a SentencePiece model of %d pieces", (int)t->n);
 	for (int32_t i = 0; i < t->n; i++) {
 		const char *p = kf_tokenizer_piece(t, i);
 		size_t n = strlen(p);
@@ -105,11 +105,11 @@ static kf_status check(kf_tokenizer *t, kf_err *err)
 		int end = 0;
 		v[i] = (named){ p, n, i };
 		if (n == 0) {
-			rc = kf_fail(err, KF_EDATA, "Piece %d of the SentencePiece model is empty.", (int)i);
+			rc = kf_fail(err, KF_EDATA, "piece %d of the SentencePiece model is empty", (int)i);
 			goto out;
 		}
 		if (!(s->score[i] > -1e30f && s->score[i] < 1e30f)) {
-			rc = kf_fail(err, KF_EDATA, "Piece %d (\"%.60s\") of the SentencePiece model has no finite score.", (int)i, p);
+			rc = kf_fail(err, KF_EDATA, "piece %d (\"%.60s\") of the SentencePiece model has no finite score", (int)i, p);
 			goto out;
 		}
 		if (t->type[i] == KF_TT_UNKNOWN) {
@@ -119,30 +119,30 @@ static kf_status check(kf_tokenizer *t, kf_err *err)
 			/* The library spells them so, with capitals. */
 			if (sscanf(p, "<0x%2X>%n", &c, &end) != 1 || end != 6 || n != 6 || c > 255 || byte[c]
 				|| strpbrk(p + 3, "abcdef")) {
-				rc = kf_fail(err, KF_EDATA, "Piece %d (\"%.60s\") of the SentencePiece model is no byte, or given twice.",
+				rc = kf_fail(err, KF_EDATA, "piece %d (\"%.60s\") of the SentencePiece model is no byte, or given twice",
 					(int)i, p);
 				goto out;
 			}
 			byte[c] = true;
 			n_byte++;
 		} else if (kf_utf8_valid((const uint8_t *)p, n) != n) {
-			rc = kf_fail(err, KF_EDATA, "Piece %d of the SentencePiece model is not valid UTF-8.", (int)i);
+			rc = kf_fail(err, KF_EDATA, "piece %d of the SentencePiece model is not valid UTF-8", (int)i);
 			goto out;
 		}
 	}
 	if (n_unk != 1) {
-		rc = kf_fail(err, KF_EDATA, "The SentencePiece model has %d unknown pieces; it must have one.", (int)n_unk);
+		rc = kf_fail(err, KF_EDATA, "the SentencePiece model has %d unknown pieces; it must have one", (int)n_unk);
 		goto out;
 	}
 	if (n_byte != 0 && n_byte != 256) {
-		rc = kf_fail(err, KF_EDATA, "The SentencePiece model has %d byte pieces; it must have 256 or none.", (int)n_byte);
+		rc = kf_fail(err, KF_EDATA, "the SentencePiece model has %d byte pieces; it must have 256 or none", (int)n_byte);
 		goto out;
 	}
 	s->byte_fallback = n_byte == 256;
 	qsort(v, (size_t)t->n, sizeof *v, by_name);
 	for (int32_t i = 1; i < t->n; i++)
 		if (strcmp(v[i].s, v[i - 1].s) == 0) {
-			rc = kf_fail(err, KF_EDATA, "Pieces %d and %d of the SentencePiece model are the same, \"%.60s\".",
+			rc = kf_fail(err, KF_EDATA, "pieces %d and %d of the SentencePiece model are the same, \"%.60s\"",
 				(int)v[i - 1].id, (int)v[i].id, v[i].s);
 			goto out;
 		}
@@ -160,7 +160,7 @@ static kf_status check_charsmap(const uint8_t *p, size_t n, kf_err *err)
 	if (n >= 4)
 		memcpy(&size, p, 4);
 	if (n < 4 || size > n - 4 || size % 1024 != 0 || size == 0 || p[n - 1] != 0)
-		return kf_fail(err, KF_EDATA, "The SentencePiece model's character map is damaged: its trie does not fit into it.");
+		return kf_fail(err, KF_EDATA, "the SentencePiece model's character map is damaged: its trie does not fit into it");
 	uint32_t units = size / 4;
 	size_t text = n - 4 - size;
 	for (uint32_t i = 0; i < units; i++) {
@@ -170,13 +170,13 @@ static kf_status check_charsmap(const uint8_t *p, size_t n, kf_err *err)
 			continue;
 		uint32_t to = i ^ ((u >> 10) << ((u & (1u << 9)) >> 6));
 		if ((u >> 10 || u & 0x100) && to >= units)
-			return kf_fail(err, KF_EDATA, "The SentencePiece model's character map is damaged: unit %u of its trie leads outside.", i);
+			return kf_fail(err, KF_EDATA, "the SentencePiece model's character map is damaged: unit %u of its trie leads outside", i);
 		if (!(u & 0x100))
 			continue;
 		memcpy(&leaf, p + 4 + (size_t)to * 4, 4);
 		if ((leaf & 0x7fffffff) >= text)
 			return kf_fail(err, KF_EDATA,
-				"The SentencePiece model's character map is damaged: unit %u of its trie names a text outside.", i);
+				"the SentencePiece model's character map is damaged: unit %u of its trie names a text outside", i);
 	}
 	return KF_OK;
 }
@@ -199,7 +199,7 @@ kf_status kf_sp_build(kf_tokenizer *t, int32_t n, const char *const *piece, cons
 	if (rc != KF_OK)
 		return rc;
 	if (!(t->sp.score = kf_alloc((size_t)n, sizeof *score)))
-		return kf_fail(err, KF_ENOMEM, "No memory for a SentencePiece model of %d pieces.", (int)n);
+		return kf_fail(err, KF_ENOMEM, "no memory for a SentencePiece model of %d pieces", (int)n);
 	memcpy(t->sp.score, score, (size_t)n * sizeof *score);
 	return kf_sp_finish(t, err);
 }
@@ -213,9 +213,9 @@ kf_status kf_sp_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, kf_err *er
 	kf_arena arena;
 
 	if (!spec->scores)
-		return kf_fail(err, KF_EDATA, "The SentencePiece vocabulary has no scores (tokenizer.ggml.scores).");
+		return kf_fail(err, KF_EDATA, "the SentencePiece vocabulary has no scores (tokenizer.ggml.scores)");
 	if (spec->n < 1 || spec->n > KF_VOCAB_MAX)
-		return kf_fail(err, KF_EDATA, "A vocabulary of %d tokens is not within 1 to %d.", (int)spec->n, KF_VOCAB_MAX);
+		return kf_fail(err, KF_EDATA, "a vocabulary of %d tokens is not within 1 to %d", (int)spec->n, KF_VOCAB_MAX);
 	kf_arena_init(&arena);
 	const char **piece = KF_ARENA_NEW(&arena, const char *, (size_t)spec->n);
 	int32_t *type = KF_ARENA_NEW(&arena, int32_t, (size_t)spec->n);
@@ -246,7 +246,7 @@ kf_status kf_sp_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, kf_err *er
 		*q = 0;
 	}
 	if (unk < 0 || unk >= spec->n) {
-		rc = kf_fail(err, KF_EDATA, "The SentencePiece vocabulary names no unknown token (tokenizer.ggml.unknown_token_id).");
+		rc = kf_fail(err, KF_EDATA, "the SentencePiece vocabulary names no unknown token (tokenizer.ggml.unknown_token_id)");
 		goto out;
 	}
 	for (int32_t i = 0; i < spec->n; i++) /* some files call it a control token, some have several */
@@ -259,7 +259,7 @@ kf_status kf_sp_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, kf_err *er
 	rc = kf_sp_build(t, spec->n, piece, type, spec->scores, err);
 	goto out;
 nomem:
-	rc = kf_fail(err, KF_ENOMEM, "No memory for a SentencePiece model of %d pieces.", (int)spec->n);
+	rc = kf_fail(err, KF_ENOMEM, "no memory for a SentencePiece model of %d pieces", (int)spec->n);
 out:
 	kf_arena_release(&arena);
 	return rc;
@@ -330,7 +330,7 @@ kf_status kf_sp_read_proto(kf_tokenizer *t, const uint8_t *proto, size_t size, k
 	int32_t *type = KF_ARENA_NEW(arena, int32_t, (size_t)n);
 	float *score = KF_ARENA_NEW(arena, float, (size_t)n);
 	if (!piece || !type || !score) {
-		return kf_fail(err, KF_ENOMEM, "No memory for a SentencePiece model of %d pieces.", (int)n);
+		return kf_fail(err, KF_ENOMEM, "no memory for a SentencePiece model of %d pieces", (int)n);
 	}
 	s->dummy_prefix = s->remove_extra_spaces = true;
 	bool escape = true, suffix = false;
@@ -353,7 +353,7 @@ kf_status kf_sp_read_proto(kf_tokenizer *t, const uint8_t *proto, size_t size, k
 					type[k] = g.v <= 6 ? (int32_t)g.v : 0;
 			}
 			if (m.bad || !piece[k] || type[k] == 0) {
-				return kf_fail(err, KF_EDATA, "Piece %d of the SentencePiece model is damaged.", (int)k);
+				return kf_fail(err, KF_EDATA, "piece %d of the SentencePiece model is damaged", (int)k);
 				}
 			k++;
 		}
@@ -369,7 +369,7 @@ kf_status kf_sp_read_proto(kf_tokenizer *t, const uint8_t *proto, size_t size, k
 			if (g.field == 2 && g.wire == WIRE_BYTES) {
 				kf_free(s->charsmap);
 				if (!(s->charsmap = kf_alloc(g.n, 1))) {
-					return kf_fail(err, KF_ENOMEM, "No memory for a SentencePiece model's character map.");
+					return kf_fail(err, KF_ENOMEM, "no memory for a SentencePiece model's character map");
 						}
 				memcpy(s->charsmap, g.p, g.n);
 				s->n_charsmap = g.n;
@@ -382,14 +382,14 @@ kf_status kf_sp_read_proto(kf_tokenizer *t, const uint8_t *proto, size_t size, k
 			}
 		}
 		if (m.bad) {
-			return kf_fail(err, KF_EDATA, "The SentencePiece model's %s settings are damaged.", f.field == 2 ? "trainer" : "normaliser");
+			return kf_fail(err, KF_EDATA, "the SentencePiece model's %s settings are damaged", f.field == 2 ? "trainer" : "normaliser");
 		}
 	}
 	if (model != MODEL_BPE && model != MODEL_UNIGRAM) {
-		return kf_fail(err, KF_EUNSUPPORTED, "The SentencePiece model is of type %d; kfuse reads unigram (1) and BPE (2).", (int)model);
+		return kf_fail(err, KF_EUNSUPPORTED, "the SentencePiece model is of type %d; kfuse reads unigram (1) and BPE (2)", (int)model);
 	}
 	if (!escape || suffix) {
-		return kf_fail(err, KF_EUNSUPPORTED, "The SentencePiece model %s, which kfuse does not do.",
+		return kf_fail(err, KF_EUNSUPPORTED, "the SentencePiece model %s, which kfuse does not do",
 			suffix ? "takes white space as the end of words" : "leaves spaces as they are");
 	}
 	s->bpe = model == MODEL_BPE;

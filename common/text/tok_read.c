@@ -41,9 +41,9 @@ static kf_status read_json(const char *dir, const char *name, json_t **out, kf_e
 		size_t flags = strcmp(name, "tokenizer_config.json") ? 0 : JSON_DECODE_INT_AS_REAL;
 		*out = json_loadb((const char *)b.data, b.len, flags, &je);
 		if (!*out)
-			rc = kf_fail(err, KF_EDATA, "%s: not valid JSON: %s (line %d).", path, je.text, je.line);
+			rc = kf_fail(err, KF_EDATA, "%s: not valid JSON: %s (line %d)", path, je.text, je.line);
 		else if (!json_is_object(*out))
-			rc = kf_fail(err, KF_EDATA, "%s: not a JSON object.", path);
+			rc = kf_fail(err, KF_EDATA, "%s: not a JSON object", path);
 	}
 	kf_buf_release(&b);
 	return rc;
@@ -63,14 +63,14 @@ static void folder_release(folder *f)
 
 static kf_status no_memory(kf_err *err)
 {
-	return kf_fail(err, KF_ENOMEM, "No memory for a tokenizer's vocabulary.");
+	return kf_fail(err, KF_ENOMEM, "no memory for a tokenizer's vocabulary");
 }
 
 /* Room for ids below n. */
 static kf_status draft_grow(draft *d, int64_t n, kf_err *err)
 {
 	if (n > KF_VOCAB_MAX)
-		return kf_fail(err, KF_EDATA, "A token has the id %lld; at most %d are believed.", (long long)n - 1, KF_VOCAB_MAX);
+		return kf_fail(err, KF_EDATA, "a token has the id %lld; at most %d are believed", (long long)n - 1, KF_VOCAB_MAX);
 	if (n > d->cap) {
 		size_t cap = (size_t)n + (size_t)n / 2 + 16;
 		const char **piece = KF_ARENA_NEW(d->arena, const char *, cap);
@@ -118,7 +118,7 @@ static kf_status add_token(draft *d, int64_t id, const char *content, const json
 	kf_status rc;
 
 	if (!content || !*content || id < 0 || id > d->n + (int64_t)GAP_MAX)
-		return kf_fail(err, KF_EDATA, "An added token has no text, or the unbelievable id %lld.", (long long)id);
+		return kf_fail(err, KF_EDATA, "an added token has no text, or the unbelievable id %lld", (long long)id);
 	if ((rc = draft_grow(d, id + 1, err)) != KF_OK)
 		return rc;
 	if (!(d->piece[id] = kf_arena_strdup(d->arena, content, strlen(content))))
@@ -151,7 +151,7 @@ static kf_status added_tokens(const folder *f, draft *d, kf_err *err)
 	json_array_foreach((json_t *)list, i, v) {
 		const json_t *id = json_object_get(v, "id");
 		if (!json_is_integer(id))
-			return kf_fail(err, KF_EDATA, "%s/tokenizer.json: added token %zu has no id.", f->dir, i);
+			return kf_fail(err, KF_EDATA, "%s/tokenizer.json: added token %zu has no id", f->dir, i);
 		if ((rc = add_token(d, json_integer_value(id), token_text(v), v, json_is_true(json_object_get(v, "special")),
 				err)) != KF_OK)
 			return kf_context(err, rc, "%s/tokenizer.json", f->dir);
@@ -160,13 +160,13 @@ static kf_status added_tokens(const folder *f, draft *d, kf_err *err)
 		char *end;
 		long long id = strtoll(key, &end, 10);
 		if (!*key || *end)
-			return kf_fail(err, KF_EDATA, "%s/tokenizer_config.json: the id of an added token is \"%.40s\".", f->dir, key);
+			return kf_fail(err, KF_EDATA, "%s/tokenizer_config.json: the id of an added token is \"%.40s\"", f->dir, key);
 		if ((rc = add_token(d, id, token_text(v), v, json_is_true(json_object_get(v, "special")), err)) != KF_OK)
 			return kf_context(err, rc, "%s/tokenizer_config.json", f->dir);
 	}
 	json_object_foreach(f->added, key, v) {
 		if (!json_is_integer(v))
-			return kf_fail(err, KF_EDATA, "%s/added_tokens.json: \"%.60s\" has no id.", f->dir, key);
+			return kf_fail(err, KF_EDATA, "%s/added_tokens.json: \"%.60s\" has no id", f->dir, key);
 		int64_t id = json_integer_value(v);
 		bool special = false;
 		if (id >= 0 && id < d->n && d->piece[id] && strcmp(d->piece[id], key) == 0)
@@ -270,7 +270,7 @@ static kf_status specials(const folder *f, const draft *d, kf_tokenizer *t, kf_e
 		if (add && tmpl) {
 			int32_t id = find_piece(d, tmpl);
 			if (id < 0)
-				return kf_fail(err, KF_EDATA, "%s/tokenizer.json: the post_processor adds \"%.60s\", which is no token.",
+				return kf_fail(err, KF_EDATA, "%s/tokenizer.json: the post_processor adds \"%.60s\", which is no token",
 					f->dir, tmpl);
 			*ids[i] = id;
 		}
@@ -566,7 +566,7 @@ kf_status kf_tokenizer_open_dir(const char *dir, kf_tokenizer **out, kf_err *err
 		|| (!model && (rc = read_json(dir, "tokenizer.json", &f.tokenizer, err)) != KF_OK))
 		goto out;
 	if (!model && !f.tokenizer) {
-		rc = kf_fail(err, KF_ENOTFOUND, "%s: holds no tokenizer (neither tokenizer.model nor tokenizer.json).", dir);
+		rc = kf_fail(err, KF_ENOTFOUND, "%s: holds no tokenizer (neither tokenizer.model nor tokenizer.json)", dir);
 		goto out;
 	}
 	if (!(t = kf_tokenizer_blank(model ? KF_TOK_SENTENCEPIECE : KF_TOK_BPE))) {

@@ -44,7 +44,7 @@ kf_status kf_tokenizer_finish(kf_tokenizer *t, kf_err *err)
 		t->words = kf_wcache_new(16);
 		t->firsts = kf_wcache_new(18);
 		if (!t->words || !t->firsts)
-			rc = kf_fail(err, KF_ENOMEM, "No memory for a tokenizer's caches.");
+			rc = kf_fail(err, KF_ENOMEM, "no memory for a tokenizer's caches");
 	}
 	kf_buf_release(&b);
 	return rc;
@@ -60,16 +60,16 @@ kf_status kf_tokenizer_from_spec(const kf_vocab_spec *spec, kf_tokenizer **out, 
 	*out = NULL;
 	if (!bpe && strcmp(model, "llama") != 0)
 		return kf_fail(err, KF_EUNSUPPORTED,
-			"The tokenizer model \"%s\" is not one that kfuse knows (gpt2: byte-level BPE, llama: SentencePiece).", model);
+			"the tokenizer model \"%s\" is not one that kfuse knows (gpt2: byte-level BPE, llama: SentencePiece)", model);
 	if (bpe && !spec->pre)
-		return kf_fail(err, KF_EUNSUPPORTED, "The vocabulary does not name its pre-tokenizer (tokenizer.ggml.pre).");
+		return kf_fail(err, KF_EUNSUPPORTED, "the vocabulary does not name its pre-tokenizer (tokenizer.ggml.pre)");
 	for (int i = 0; i < 4; i++)
 		if (ids[i] < -1 || ids[i] >= spec->n)
-			return kf_fail(err, KF_EDATA, "The vocabulary's %s token is %d, but there are %d tokens.",
+			return kf_fail(err, KF_EDATA, "the vocabulary's %s token is %d, but there are %d tokens",
 				(const char *[]){ "BOS", "EOS", "unknown", "padding" }[i], (int)ids[i], (int)spec->n);
 	kf_tokenizer *t = kf_tokenizer_blank(bpe ? KF_TOK_BPE : KF_TOK_SENTENCEPIECE);
 	if (!t)
-		return kf_fail(err, KF_ENOMEM, "No memory for a tokenizer.");
+		return kf_fail(err, KF_ENOMEM, "no memory for a tokenizer");
 	t->bos = spec->bos;
 	t->eos = spec->eos;
 	t->unk = spec->unk;
@@ -78,7 +78,7 @@ kf_status kf_tokenizer_from_spec(const kf_vocab_spec *spec, kf_tokenizer **out, 
 	t->add_eos = spec->add_eos && spec->eos >= 0;
 	rc = bpe ? kf_bpe_from_spec(t, spec, NULL, err) : kf_sp_from_spec(t, spec, err);
 	if (rc == KF_OK && bpe && t->bpe.pretok.hf_class && !(t->hf_class = kf_strdup(t->bpe.pretok.hf_class)))
-		rc = kf_fail(err, KF_ENOMEM, "No memory for a tokenizer.");
+		rc = kf_fail(err, KF_ENOMEM, "no memory for a tokenizer");
 	if (rc == KF_OK)
 		rc = kf_tokenizer_finish(t, err);
 	if (rc != KF_OK) {
@@ -155,16 +155,16 @@ kf_status kf_tokenizer_encode(const kf_tokenizer *t, const uint8_t *text, size_t
 
 	memset(out, 0, sizeof *out);
 	if (n > KF_TEXT_MAX)
-		return kf_fail(err, KF_EINVAL, "A text of %zu bytes is too long to encode at once; at most %zu are taken.",
+		return kf_fail(err, KF_EINVAL, "a text of %zu bytes is too long to encode at once; at most %zu are taken",
 			n, KF_TEXT_MAX);
 	if (!kf_sink_grow(&sink, n / 4 + 16))
-		return kf_fail(err, KF_ENOMEM, "No memory to encode %zu bytes of text.", n);
+		return kf_fail(err, KF_ENOMEM, "no memory to encode %zu bytes of text", n);
 	rc = t->kind == KF_TOK_BPE ? kf_bpe_encode(t, text, n, specials, &sink, err)
 		: kf_sp_encode(t, text, n, specials, &sink, err);
 	if (rc != KF_OK)
 		return rc;
 	if (sink.failed)
-		return kf_fail(err, KF_ENOMEM, "No memory to encode %zu bytes of text.", n);
+		return kf_fail(err, KF_ENOMEM, "no memory to encode %zu bytes of text", n);
 	sink.start[sink.n] = (uint32_t)n;
 	sink.start[0] = sink.n ? 0 : (uint32_t)n;
 	out->n = sink.n;

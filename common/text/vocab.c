@@ -6,26 +6,26 @@
 kf_status kf_vocab_pieces(kf_tokenizer *t, int32_t n, const char *const *pieces, const int32_t *types, kf_err *err)
 {
 	if (n < 1 || n > KF_VOCAB_MAX)
-		return kf_fail(err, KF_EDATA, "A vocabulary of %d tokens is not within 1 to %d.", (int)n, KF_VOCAB_MAX);
+		return kf_fail(err, KF_EDATA, "a vocabulary of %d tokens is not within 1 to %d", (int)n, KF_VOCAB_MAX);
 	size_t total = 0;
 	for (int32_t i = 0; i < n; i++) {
 		size_t l = strlen(pieces[i]);
 		if (l > KF_PIECE_MAX)
-			return kf_fail(err, KF_EDATA, "Token %d of the vocabulary is %zu bytes long; at most %d are believed.",
+			return kf_fail(err, KF_EDATA, "token %d of the vocabulary is %zu bytes long; at most %d are believed",
 				(int)i, l, KF_PIECE_MAX);
 		if (kf_utf8_valid((const uint8_t *)pieces[i], l) != l)
-			return kf_fail(err, KF_EDATA, "Token %d of the vocabulary is not valid UTF-8.", (int)i);
+			return kf_fail(err, KF_EDATA, "token %d of the vocabulary is not valid UTF-8", (int)i);
 		total += l + 1;
 	}
 	if (total > UINT32_MAX)
-		return kf_fail(err, KF_EDATA, "The vocabulary's pieces take %zu bytes, more than 4 GiB.", total);
+		return kf_fail(err, KF_EDATA, "the vocabulary's pieces take %zu bytes, more than 4 GiB", total);
 	t->n = n;
 	t->type = kf_alloc((size_t)n, 1);
 	t->flags = kf_zalloc((size_t)n, 1);
 	t->piece_off = kf_alloc((size_t)n + 1, sizeof *t->piece_off);
 	t->piece_pool = kf_alloc(total, 1);
 	if (!t->type || !t->flags || !t->piece_off || !t->piece_pool)
-		return kf_fail(err, KF_ENOMEM, "No memory for a vocabulary of %d tokens.", (int)n);
+		return kf_fail(err, KF_ENOMEM, "no memory for a vocabulary of %d tokens", (int)n);
 	size_t at = 0;
 	for (int32_t i = 0; i < n; i++) {
 		size_t l = strlen(pieces[i]) + 1;
@@ -33,7 +33,7 @@ kf_status kf_vocab_pieces(kf_tokenizer *t, int32_t n, const char *const *pieces,
 		if (type == 0) /* GGUF's "undefined" */
 			type = KF_TT_NORMAL;
 		if (type < KF_TT_NORMAL || type > KF_TT_BYTE)
-			return kf_fail(err, KF_EDATA, "Token %d of the vocabulary has the unknown type %d.", (int)i, (int)type);
+			return kf_fail(err, KF_EDATA, "token %d of the vocabulary has the unknown type %d", (int)i, (int)type);
 		t->type[i] = (uint8_t)type;
 		t->piece_off[i] = (uint32_t)at;
 		memcpy(t->piece_pool + at, pieces[i], l);
@@ -170,7 +170,7 @@ kf_status kf_vocab_index(kf_tokenizer *t, kf_err *err)
 			t->sorted[rest++] = i;
 	goto out;
 nomem:
-	rc = kf_fail(err, KF_ENOMEM, "No memory to index a vocabulary of %d tokens.", (int)t->n);
+	rc = kf_fail(err, KF_ENOMEM, "no memory to index a vocabulary of %d tokens", (int)t->n);
 out:
 	kf_free(tmp);
 	kf_free(it);

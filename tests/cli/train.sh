@@ -75,7 +75,7 @@ check "killed: nothing left over" test ! -e "$TMP/killed/state"
 EPOCHS=1000 train "$TMP/twice" --lambda 0.5 >/dev/null 2>&1 &
 pid=$!
 for i in $(seq 100); do test -e "$TMP/twice/log.jsonl" && break; sleep 0.05; done
-check_fails 1 'Another kf-train is at work' "two at once" train "$TMP/twice" --lambda 0.5
+check_fails 1 'another kf-train is at work' "two at once" train "$TMP/twice" --lambda 0.5
 kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null
 
 # Memory for activations and their recomputation change nothing.
@@ -86,14 +86,14 @@ check_fails 1 'another tokenizer than that of tests/models/llama-tiny' "targets 
 	"$BIN/kf-train" --model tests/models/llama-tiny --targets "$TMP/qwen" --out "$TMP/x"
 check_fails 1 'is a corpus' "a corpus is no target" \
 	"$BIN/kf-train" --model tests/models/llama-tiny --targets "$TMP/corpus" --out "$TMP/x"
-check_fails 1 'Cannot write the log /dev/full' "full disk" train "$TMP/full" --log /dev/full
+check_fails 1 'cannot write the log /dev/full' "full disk" train "$TMP/full" --log /dev/full
 # A limit on file sizes stands for a disk that fills up while a checkpoint or the model is written.
 limited() (
 	trap '' XFSZ
 	ulimit -f 150
 	train "$TMP/limited" --lambda 0.5 --valid "$TMP/corpus" "$@"
 )
-check_fails 1 'Cannot write .*step.tmp: File too large' "no room for a checkpoint" limited --save-every 1
+check_fails 1 'cannot write .*step.tmp: File too large' "no room for a checkpoint" limited --save-every 1
 check_fails 1 '.*limited.*: File too large' "no room for the model" limited
 check "no model looks complete" test ! -e "$TMP/limited/config.json"
 check "with room again it ends" train "$TMP/limited" --lambda 0.5 --valid "$TMP/corpus"

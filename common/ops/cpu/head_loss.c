@@ -361,8 +361,8 @@ kf_status kf_cpu_head_loss(kf_exec *x, const float *hidden, const kf_mat *w, int
 		if (s.failed) break;
 		for (int i = 0; i < s.n; i++) {
 			if (settle_row(&s, i, out)) continue;
-			rc = kf_fail(err, KF_EDATA, "The logits of row %d of the batch are not finite numbers: "
-				"the model's weights are damaged, or training diverged.", s.r0 + i);
+			rc = kf_fail(err, KF_EDATA, "the logits of row %d of the batch are not finite numbers: "
+				"the model's weights are damaged, or training diverged", s.r0 + i);
 			goto out;
 		}
 		if (!grad) continue;

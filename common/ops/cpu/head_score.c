@@ -231,8 +231,8 @@ static kf_status finish(score *s, kf_err *err)
 		double lse = head_lse_log(&sum);
 		if (!isfinite(lse)) {
 			kf_free(scratch);
-			return kf_fail(err, KF_EDATA, "The logits of row %d of the batch are not finite numbers: "
-				"the model's weights are damaged, or it overflows float32.", t);
+			return kf_fail(err, KF_EDATA, "the logits of row %d of the batch are not finite numbers: "
+				"the model's weights are damaged, or it overflows float32", t);
 		}
 		head_lse part = { -INFINITY, 0 };
 		for (int d = R; d >= 1; d--) {
