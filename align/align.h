@@ -27,7 +27,7 @@
  *        probability is taken from ce, which is stored finer than the candidates.
  *   tail 1 - sum of q: what was not stored, candidates equal to text[u..s) (they count in M(s)),
  *        tokens the target cannot spell, control tokens. Candidates that the map sends to
- *        the same token are added up. Other tokens' q below KF_ALIGN_MIN go to the tail as well.
+ *        the same token are added up. Other tokens' q below KF_SPARSE_MIN (common/store/sparse.h) go to the tail as well.
  *   At the position after the text q has no label, and the source's EOS maps to the target's.
  *
  * Coverage
@@ -67,8 +67,6 @@
 
 typedef enum { KF_ALIGN_BYTE, KF_ALIGN_DTW } kf_align_method;   /* --method byte|dtw */
 typedef enum { KF_ALIGN_PREFIX, KF_ALIGN_EXACT } kf_align_map;  /* --vocab-map prefix|exact */
-
-#define KF_ALIGN_MIN 1e-6f  /* q of a token other than the label below this joins the tail */
 
 /* A pair of tokenizers and a method. Immutable but for the prefix map, which fills
  * as it is asked; may be used by many threads at once. The tokenizers are borrowed. */

@@ -5,12 +5,10 @@
  * candidates: probabilities once a source position, one table look-up each, equal ids added up by a short
  * search, insertion sort of what is nearly sorted already. */
 #include "align/method.h"
+#include "common/store/sparse.h"
 
 #include <math.h>
 #include <string.h>
-
-/* Probabilities are float: the sum of what they become in a reader's double stays below 1. */
-#define FULL (1.0 - 5e-7)
 
 /* A source position's candidates. */
 typedef struct {
@@ -38,35 +36,6 @@ static inline void bag_add(bag *b, int32_t id, float q)
 	}
 	b->id[b->n] = id;
 	b->q[b->n++] = q;
-}
-
-uint32_t align_settle(uint32_t n, int32_t *id, float *q, int32_t label, float *lp, float *tail)
-{
-	double sum = 0;
-	float scale;
-	uint32_t kept = 0;
-
-	for (uint32_t j = 0; j < n; j++) sum += q[j];
-	scale = sum > FULL ? (float)(FULL / sum) : 1;
-	sum = 0;
-	for (uint32_t j = 0; j < n; j++) {
-		float x = q[j] * scale;
-		int32_t t = id[j];
-		uint32_t w;
-
-		if (x < KF_ALIGN_MIN && (t != label || x <= 0)) continue;
-		for (w = kept; w > 0 && (q[w - 1] < x || (q[w - 1] == x && id[w - 1] > t)); w--) {
-			q[w] = q[w - 1];
-			id[w] = id[w - 1];
-		}
-		q[w] = x;
-		id[w] = t;
-		kept++;
-		sum += x;
-	}
-	for (uint32_t j = 0; j < kept; j++) lp[j] = logf(q[j]);
-	*tail = kept == 0 ? NAN : sum < 1 ? (float)(1 - sum) : 0;
-	return kept;
 }
 
 uint32_t align_widest(const kf_logits_rec *r)
@@ -247,7 +216,7 @@ kf_status align_byte(kf_aligner *a, const align_path *path, const kf_logits_rec 
 		}
 		if (add > 0) bag_add(&b, label, (float)add);
 
-		at += b.n = align_settle(b.n, b.id, b.q, label, out->lp + at, &out->tail[p]);
+		at += b.n = kf_sparse_settle(b.n, b.id, b.q, label, out->lp + at, &out->tail[p]);
 		out->covered += !last && b.n > 0;
 	}
 	out->off[path->tn + 1] = at;

@@ -1,5 +1,6 @@
 /* FuseLLM's alignment (align.h tells it, and how its rows become our positions). */
 #include "align/method.h"
+#include "common/store/sparse.h"
 #include "align/warp.h"
 
 #include <math.h>
@@ -178,7 +179,7 @@ kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *
 				id[kept] = to;
 				q[kept++] = expf(lp[j]);
 			}
-			kept = align_settle(kept, id, q, label, out->lp + at, &out->tail[p]);
+			kept = kf_sparse_settle(kept, id, q, label, out->lp + at, &out->tail[p]);
 		}
 		if (kept > 0) {
 			out->covered += !last;

@@ -17,9 +17,6 @@ typedef struct {
 /* The most candidates any position of r has. */
 uint32_t align_widest(const kf_logits_rec *r);
 
-/* Make a position's record of n (id, q): scaled so that they do not sum above 1, small ones but the label's
- * (-1: none) left out, best first, ties by id. Reorders id and q, fills lp and tail, returns how many stay. */
-uint32_t align_settle(uint32_t n, int32_t *id, float *q, int32_t label, float *lp, float *tail);
 
 /* Fills out->ce, for either method. */
 void align_ce(const align_path *p, align_out *out);

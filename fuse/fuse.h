@@ -18,7 +18,7 @@
  *
  * The target's own distribution is its stored candidates and the label, whose probability is known from
  * ce; the rest is tail. Mixing adds probabilities, tails included, with the weights. Other tokens' q
- * below KF_FUSE_MIN joins the tail.
+ * below KF_SPARSE_MIN joins the tail.
  *
  * The fused ce is the mixture's as known best: -ln of sum over the position's models of w_i exp(-ce_i), from each
  * model's own ce rather than from the label's share in the sparse q, which the cut candidates make too small.
@@ -38,7 +38,6 @@ typedef enum { KF_FUSE_BY_SEQUENCE, KF_FUSE_BY_TOKEN } kf_fuse_level;
 typedef enum { KF_FUSE_BYTE, KF_FUSE_TOKEN } kf_fuse_metric;
 typedef enum { KF_FUSE_WEIGHT_NONE, KF_FUSE_WEIGHT_ADVANTAGE } kf_fuse_weight;
 
-#define KF_FUSE_MIN 1e-6f
 #define KF_FUSE_MODELS 64   /* at most, the target included */
 
 typedef struct {

@@ -1,10 +1,8 @@
 #include "fuse/fuse.h"
+#include "common/store/sparse.h"
 
 #include <math.h>
 #include <string.h>
-
-/* Probabilities are float: the sum of what they become in a reader's double stays below 1. */
-#define FULL (1.0 - 5e-7)
 
 /* A position put together: candidates found again by a small hash table, whose slots are valid
  * when they carry the position's stamp. */
@@ -28,36 +26,6 @@ static void bag_add(bag *b, int32_t id, float q)
 	b->slot[h] = b->n;
 	b->id[b->n] = id;
 	b->q[b->n++] = q;
-}
-
-/* Scale down to a sum of 1 where quantisation made it more, drop small ones but the label, best first. */
-static uint32_t settle(uint32_t n, int32_t *id, float *q, int32_t label, float *lp, float *tail)
-{
-	double sum = 0;
-	float scale;
-	uint32_t kept = 0;
-
-	for (uint32_t j = 0; j < n; j++) sum += q[j];
-	scale = sum > FULL ? (float)(FULL / sum) : 1;
-	sum = 0;
-	for (uint32_t j = 0; j < n; j++) {
-		float x = q[j] * scale;
-		int32_t t = id[j];
-		uint32_t w;
-
-		if (x < KF_FUSE_MIN && (t != label || x <= 0)) continue;
-		for (w = kept; w > 0 && (q[w - 1] < x || (q[w - 1] == x && id[w - 1] > t)); w--) {
-			q[w] = q[w - 1];
-			id[w] = id[w - 1];
-		}
-		q[w] = x;
-		id[w] = t;
-		kept++;
-		sum += x;
-	}
-	for (uint32_t j = 0; j < kept; j++) lp[j] = logf(q[j]);
-	*tail = kept == 0 ? NAN : sum < 1 ? (float)(1 - sum) : 0;
-	return kept;
 }
 
 /* ---- the target's own distribution: stored candidates and the label ---- */
@@ -271,7 +239,7 @@ kf_status kf_fuse_doc(const kf_fuse_how *how, const kf_logits_rec *target, const
 				known += w[i];
 			}
 		}
-		at += settle(b.n, b.id, b.q, last ? -1 : target->tokens[p], lp + at, &tail[p]);
+		at += kf_sparse_settle(b.n, b.id, b.q, last ? -1 : target->tokens[p], lp + at, &tail[p]);
 		if (last) continue;
 		tally->positions += at > off[p];
 		ce[p] = at > off[p] && mix > 0 ? (float)-log(mix / known) : NAN;

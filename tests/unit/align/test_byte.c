@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "common/store/sparse.h"
 #include "synth.h"
 
 /* ---- by hand ---------------------------------------------------------------
@@ -271,7 +272,7 @@ static reference define(const synth_model *m, const kf_tokenizer *tt, const kf_l
 		if (to >= 0) r.q[to] += share;
 	}
 	for (int32_t id = 0; id < kf_tokenizer_size(tt); id++) {
-		if (r.q[id] < KF_ALIGN_MIN && id != label) r.q[id] = 0;
+		if (r.q[id] < KF_SPARSE_MIN && id != label) r.q[id] = 0;
 		sum += r.q[id];
 		r.has |= r.q[id] > 0;
 	}

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "common/store/sparse.h"
 #include "common/base/rng.h"
 #include "fuse/fuse.h"
 
@@ -343,7 +344,7 @@ static void against_dense(void **state)
 			double q = 0;
 
 			for (int m = 0; m < M; m++) q += w[m] * dense[m][p][id];
-			if (q > 2 * KF_FUSE_MIN || q == 0) near(q_of(&out, p, id), q);
+			if (q > 2 * KF_SPARSE_MIN || q == 0) near(q_of(&out, p, id), q);
 		}
 	}
 	kf_arena_release(&arena);
