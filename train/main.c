@@ -9,6 +9,7 @@ static kf_train_opts o = {
 	.lambda = 0.9, .temperature = 1, .tail = KF_TAIL_REST, .lr = 1e-5, .warmup = 0.008, .decay = 0.1, .beta1 = 0.9,
 	.beta2 = 0.95, .clip = 1, .batch_tokens = 16384, .micro_tokens = 512, .keep_mb = 512, .epochs = 1, .save_every = 100,
 };
+static int compute;                  /* kf_compute */
 static kf_common common;
 
 static const kf_opt TABLE[] = {
@@ -32,6 +33,8 @@ static const kf_opt TABLE[] = {
 	{ "clip", KF_OPT_REAL, &o.clip, "X", "largest norm of the gradient, 0 for any", 0, 1e9, KF_OPT_SHAPES },
 	{ "batch-tokens", KF_OPT_INT, &o.batch_tokens, "N", "tokens a step of the optimizer", 1, 1e9, KF_OPT_SHAPES },
 	{ "micro-tokens", KF_OPT_INT, &o.micro_tokens, "N", "tokens at a time: less memory, less speed", 1, 1e7, KF_OPT_SHAPES },
+	{ "compute", KF_OPT_CHOICE, &compute, "auto|f32|bf16", "matrix products in float32, or in bfloat16 with float32 sums; auto is f32",
+		0, 0, KF_OPT_SHAPES },
 	{ "context", KF_OPT_INT, &o.context, "N", "cut longer sequences here, 0 for the model's context", 0, 1e7, KF_OPT_SHAPES },
 	{ "keep-mb", KF_OPT_INT, &o.keep_mb, "MB", "memory for activations; layers beyond it are computed twice; 0 for any",
 		0, 1e9, 0 },
@@ -75,7 +78,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 		goto out;
 	}
 	if ((rc = kf_pool_new((int)common.threads, &pool, err)) != KF_OK ||
-	    (rc = kf_exec_new(&kf_ops_cpu, pool, KF_COMPUTE_F32, &x, err)) != KF_OK ||
+	    (rc = kf_exec_new(&kf_ops_cpu, pool, (kf_compute)compute, &x, err)) != KF_OK ||
 	    (rc = kf_train(&o, x, &r, err)) != KF_OK)
 		goto out;
 	if (common.quiet)
