@@ -9,7 +9,7 @@ static struct {
 	kf_extract_opts x;
 	int precision, byte_path, compute;
 	kf_common common;
-} o = { .x = { .top_k = 10, .batch_tokens = 4096, .path_min = 4, .path_extra = 6 } };
+} o = { .x = { .top_k = 10, .batch_tokens = 4096, .path_min = 3, .path_extra = 4 } };
 
 static const kf_opt table[] = {
 	{ "model", KF_OPT_STRING, &o.x.model, "PATH", "the model: a Hugging Face folder or a GGUF file", 0, 0, KF_OPT_REQUIRED },
