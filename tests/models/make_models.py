@@ -22,6 +22,7 @@ import shutil
 
 import numpy as np
 import sentencepiece as spm
+from sentencepiece import sentencepiece_model_pb2
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GemmaTokenizerFast,
@@ -117,7 +118,15 @@ def sentencepiece_model(path):
         user_defined_symbols=["\n", "\n\n", "\u2581\u2581", "\u2581\u2581\u2581\u2581", "\t"],
         split_digits=True, character_coverage=0.98, num_threads=1, minloglevel=2)
     os.remove(corpus)
-    os.rename(path + ".model", os.path.join(os.path.dirname(path), "tokenizer.model"))
+    # The model would name the folder it was made in.
+    made = sentencepiece_model_pb2.ModelProto()
+    with open(path + ".model", "rb") as f:
+        made.ParseFromString(f.read())
+    made.trainer_spec.ClearField("input")
+    made.trainer_spec.ClearField("model_prefix")
+    os.remove(path + ".model")
+    with open(os.path.join(os.path.dirname(path), "tokenizer.model"), "wb") as f:
+        f.write(made.SerializeToString())
     os.remove(path + ".vocab")
 
 

@@ -164,6 +164,14 @@ def small():
         sentencepiece.SentencePieceTrainer.train(input=plain if "unk" in name else text, model_prefix=os.path.join(d, "tokenizer"), character_coverage=1.0,
                                                  num_threads=1, minloglevel=2, **opts)
         os.remove(os.path.join(d, "tokenizer.vocab"))
+        # The model would name the folder it was made in.
+        made = pb.ModelProto()
+        with open(os.path.join(d, "tokenizer.model"), "rb") as f:
+            made.ParseFromString(f.read())
+        made.trainer_spec.ClearField("input")
+        made.trainer_spec.ClearField("model_prefix")
+        with open(os.path.join(d, "tokenizer.model"), "wb") as f:
+            f.write(made.SerializeToString())
         p = sentencepiece.SentencePieceProcessor(model_file=os.path.join(d, "tokenizer.model"))
         expect(os.path.join(d, "expected.json"), lambda s: p.encode(s), None)
     os.remove(text)
