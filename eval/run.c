@@ -58,39 +58,6 @@ static kf_status start_model(runner *x, const kf_eval_opts *o, kf_err *err)
 
 /* ---- groups of documents ---- */
 
-typedef struct {
-	kf_corpus_rec *docs;
-	kf_encoding *enc;
-	kf_logits_rec *out;
-	size_t n, cap;
-} group;
-
-static void group_release(group *g)
-{
-	kf_free(g->docs);
-	kf_free(g->enc);
-	kf_free(g->out);
-}
-
-static bool group_grow(group *g)
-{
-	size_t cap = g->cap ? 2 * g->cap : 64;
-	group more = { kf_alloc(cap, sizeof *g->docs), kf_alloc(cap, sizeof *g->enc),
-		kf_alloc(cap, sizeof *g->out), g->n, cap };
-
-	if (!more.docs || !more.enc || !more.out) {
-		group_release(&more);
-		return false;
-	}
-	if (g->n) {
-		memcpy(more.docs, g->docs, g->n * sizeof *g->docs);
-		memcpy(more.enc, g->enc, g->n * sizeof *g->enc);
-	}
-	group_release(g);
-	*g = more;
-	return true;
-}
-
 static kf_status next_document(runner *x, kf_shard *in, kf_arena *arena, kf_corpus_rec *rec,
 	kf_encoding *enc, kf_err *err)
 {
@@ -102,14 +69,13 @@ static kf_status next_document(runner *x, kf_shard *in, kf_arena *arena, kf_corp
 }
 
 /* Documents until there are enough tokens for a group; KF_END with the last ones of the shard. */
-static kf_status read_group(runner *x, kf_shard *in, kf_arena *arena, group *g, size_t most, kf_err *err)
+static kf_status read_group(runner *x, kf_shard *in, kf_arena *arena, kf_group *g, size_t most, kf_err *err)
 {
 	size_t tokens = 0;
 	kf_status rc;
 
 	for (g->n = 0; tokens < most; g->n++) {
-		if (g->n == g->cap && !group_grow(g))
-			return kf_fail(err, KF_ENOMEM, "out of memory for %zu documents", g->n);
+		if ((rc = kf_group_reserve(g, err)) != KF_OK) return rc;
 		if ((rc = next_document(x, in, arena, &g->docs[g->n], &g->enc[g->n], err)) != KF_OK) return rc;
 		tokens += g->enc[g->n].n + 1;
 	}
@@ -157,7 +123,7 @@ kf_status kf_eval_run_score(const kf_eval_opts *o, int m,
 	runner x = { 0 };
 	kf_shard *in = NULL;
 	kf_arena arena;
-	group g = { 0 };
+	kf_group g = { 0 };
 	kf_status rc;
 
 	kf_arena_init(&arena);
@@ -185,7 +151,7 @@ kf_status kf_eval_run_score(const kf_eval_opts *o, int m,
 	}
 out:
 	kf_shard_close(in);
-	group_release(&g);
+	kf_group_release(&g);
 	runner_close(&x);
 	kf_arena_release(&arena);
 	return rc;

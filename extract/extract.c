@@ -40,47 +40,16 @@ static void done(void *arg, size_t tokens)
 
 /* ---- one shard ---- */
 
-typedef struct {
-	kf_corpus_rec *docs;
-	kf_encoding *enc;
-	kf_logits_rec *out;
-	size_t n, cap;
-} group;
-
-static void group_release(group *g)
-{
-	kf_free(g->docs);
-	kf_free(g->enc);
-	kf_free(g->out);
-}
-
-static bool group_grow(group *g)
-{
-	if (g->n < g->cap) return true;
-	size_t cap = g->cap ? 2 * g->cap : 64;
-	group more = { kf_alloc(cap, sizeof *more.docs), kf_alloc(cap, sizeof *more.enc), kf_alloc(cap, sizeof *more.out), g->n, cap };
-	if (!more.docs || !more.enc || !more.out) {
-		group_release(&more);
-		return false;
-	}
-	if (g->n) {
-		memcpy(more.docs, g->docs, g->n * sizeof *g->docs);
-		memcpy(more.enc, g->enc, g->n * sizeof *g->enc);
-	}
-	group_release(g);
-	*g = more;
-	return true;
-}
-
 /* Read and encode documents until there are enough for a group; KF_END when the shard has no more. */
-static kf_status read_group(extract *x, kf_shard *in, kf_arena *arena, group *g, kf_err *err)
+static kf_status read_group(extract *x, kf_shard *in, kf_arena *arena, kf_group *g, kf_err *err)
 {
 	size_t tokens = 0, most = (size_t)GROUP * (size_t)x->o->batch_tokens;
 	for (g->n = 0; tokens < most; g->n++) {
-		if (!group_grow(g)) return kf_fail(err, KF_ENOMEM, "no memory for a group of %zu documents", g->n);
+		kf_status rc = kf_group_reserve(g, err);
+		if (rc != KF_OK) return rc;
 		kf_corpus_rec *rec = &g->docs[g->n];
 		kf_encoding *enc = &g->enc[g->n];
-		kf_status rc = kf_shard_next_corpus(in, arena, rec, err);
+		rc = kf_shard_next_corpus(in, arena, rec, err);
 		if (rc != KF_OK) return rc;
 		rc = kf_tokenizer_encode(x->tokenizer, rec->text, rec->head.bytes, false, arena, enc, err);
 		if (rc != KF_OK) return kf_context(err, rc, "document %llu", (unsigned long long)rec->head.doc);
@@ -96,7 +65,7 @@ static kf_status do_shard(extract *x, const kf_runner *e, int s, kf_err *err)
 	kf_shard *in = NULL;
 	kf_shard_writer *out = NULL;
 	kf_arena arena;
-	group g = { 0 };
+	kf_group g = { 0 };
 	kf_status rc;
 	bool more = true;
 	kf_arena_init(&arena);
@@ -119,7 +88,7 @@ static kf_status do_shard(extract *x, const kf_runner *e, int s, kf_err *err)
 out:
 	kf_shard_abandon(out);
 	kf_shard_close(in);
-	group_release(&g);
+	kf_group_release(&g);
 	kf_arena_release(&arena);
 	return rc;
 }

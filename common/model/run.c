@@ -234,3 +234,29 @@ kf_status kf_run_order(const kf_tokenizer *t, int V, int32_t **out, kf_err *err)
 	*out = order;
 	return KF_OK;
 }
+
+void kf_group_release(kf_group *g)
+{
+	kf_free(g->docs);
+	kf_free(g->enc);
+	kf_free(g->out);
+}
+
+kf_status kf_group_reserve(kf_group *g, kf_err *err)
+{
+	size_t cap = g->cap ? 2 * g->cap : 64;
+
+	if (g->n < g->cap) return KF_OK;
+	kf_group more = { kf_alloc(cap, sizeof *more.docs), kf_alloc(cap, sizeof *more.enc), kf_alloc(cap, sizeof *more.out), g->n, cap };
+	if (!more.docs || !more.enc || !more.out) {
+		kf_group_release(&more);
+		return kf_fail(err, KF_ENOMEM, "no memory for a group of %zu documents", g->n);
+	}
+	if (g->n) {
+		memcpy(more.docs, g->docs, g->n * sizeof *g->docs);
+		memcpy(more.enc, g->enc, g->n * sizeof *g->enc);
+	}
+	kf_group_release(g);
+	*g = more;
+	return KF_OK;
+}

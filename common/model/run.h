@@ -38,6 +38,18 @@ typedef struct {
 kf_status kf_run_group(const kf_runner *e, const kf_corpus_rec *docs, const kf_encoding *enc, size_t n,
 	kf_arena *arena, kf_logits_rec *out, kf_err *err) KF_MUST_CHECK;
 
+/* A group being gathered: n documents with their encodings, and room for what is predicted. Zero-initialise; release. */
+typedef struct {
+	kf_corpus_rec *docs;
+	kf_encoding *enc;
+	kf_logits_rec *out;
+	size_t n, cap;
+} kf_group;
+
+/* Room for one document more; what was gathered is kept. */
+kf_status kf_group_reserve(kf_group *g, kf_err *err) KF_MUST_CHECK;
+void kf_group_release(kf_group *g);
+
 /* Rows of the output matrix (V) in the order of their tokens' bytes, rows without a token last; freed with kf_free. */
 kf_status kf_run_order(const kf_tokenizer *t, int V, int32_t **out, kf_err *err) KF_MUST_CHECK;
 
