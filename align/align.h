@@ -62,6 +62,7 @@
 
 #include "common/base/mem.h"
 #include "common/base/pool.h"
+#include "common/base/tally.h"
 #include "common/store/record.h"
 #include "common/text/tokenizer.h"
 
@@ -77,9 +78,8 @@ kf_status kf_aligner_new(const kf_tokenizer *source, const kf_tokenizer *target,
 	kf_align_map map, kf_aligner **out, kf_err *err) KF_MUST_CHECK;
 void kf_aligner_free(kf_aligner *a);  /* accepts NULL */
 
-/* What alignment kept, of one domain. Sums, so that they add over documents and shards. */
+/* What alignment kept, of one domain: a row of a kf_tally. */
 typedef struct {
-	char domain[64];
 	double docs, bytes;        /* bytes of text */
 	double tokens;             /* the target's: positions with a label */
 	double covered;            /* of those with the source's distribution (a one-hot is none) */
@@ -89,19 +89,16 @@ typedef struct {
 	double candidates;         /* stored, over covered */
 } kf_align_stat;
 
-typedef struct { kf_align_stat *item; int n, cap; } kf_align_stats;
-void kf_align_stats_release(kf_align_stats *s);
-kf_status kf_align_stats_add(kf_align_stats *to, const kf_align_stats *from, kf_err *err) KF_MUST_CHECK;
 /* {"all": {...}, "domains": {NAME: {...}}}: tokens, coverage, ce, mass, ... as means. NULL on no memory. */
-json_t *kf_align_stats_json(const kf_align_stats *s);
+json_t *kf_align_stats_json(const kf_tally *stats);
 
 /* Align one document. src and tgt are of the same text (KF_EMISMATCH when doc, piece or bytes
  * differ); of tgt only head, bos, tokens and start are read. out and all it points to
- * live in arena, but for tokens, start and head's strings, which are tgt's. stats may be NULL.
+ * live in arena, but for tokens, start and head's strings, which are tgt's. stats (rows kf_align_stat) may be NULL.
  * KF_EDATA: a source record whose numbers are not numbers, or ids outside the vocabulary.
  * KF_EMISMATCH: byte without path masses. */
 kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_rec *tgt, kf_arena *arena,
-	kf_dist_rec *out, kf_align_stats *stats, kf_err *err) KF_MUST_CHECK;
+	kf_dist_rec *out, kf_tally *stats, kf_err *err) KF_MUST_CHECK;
 
 typedef struct {
 	const char *source, *target, *out;   /* folders of sets */

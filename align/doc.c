@@ -4,7 +4,7 @@
 #include <math.h>
 
 kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_rec *tgt, kf_arena *arena,
-	kf_dist_rec *out, kf_align_stats *stats, kf_err *err)
+	kf_dist_rec *out, kf_tally *stats, kf_err *err)
 {
 	align_path path;
 	align_out o = { 0 };

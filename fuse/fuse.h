@@ -31,6 +31,7 @@
 
 #include "common/base/mem.h"
 #include "common/base/pool.h"
+#include "common/base/tally.h"
 #include "common/store/record.h"
 
 typedef enum { KF_FUSE_MIN_CE, KF_FUSE_AVG_CE } kf_fuse_function;
@@ -71,21 +72,17 @@ kf_status kf_fuse_doc(const kf_fuse_how *how, const kf_logits_rec *target, const
 /* exp(exp(-x_i)) / sum over j; x in nats, n > 0; NAN anywhere: equal. */
 void kf_fuse_weights(const double *x, int n, double *w);
 
-/* Tallies by domain. */
+/* Tallies of a domain's documents: a row of a kf_tally. */
 typedef struct {
-	char domain[64];
 	double docs, tokens, bytes;       /* bytes and tokens compared */
 	double target_ce, fused_ce, positions, weight;
 	double ce[KF_FUSE_MODELS], share[KF_FUSE_MODELS], won[KF_FUSE_MODELS]; /* won: documents with the lowest CE */
 } kf_fuse_stat;
 
-typedef struct { kf_fuse_stat *item; int n, cap; } kf_fuse_stats;
-void kf_fuse_stats_release(kf_fuse_stats *s);
-kf_status kf_fuse_stats_doc(kf_fuse_stats *s, const char *domain, const kf_fuse_tally *t, kf_err *err) KF_MUST_CHECK;
-kf_status kf_fuse_stats_add(kf_fuse_stats *to, const kf_fuse_stats *from, kf_err *err) KF_MUST_CHECK;
+kf_status kf_fuse_stats_doc(kf_tally *stats, const char *domain, const kf_fuse_tally *t, kf_err *err) KF_MUST_CHECK;
 /* {"models": [names], "all": {...}, "domains": {NAME: {...}}}; in each: documents, tokens, bytes, target and fused
  * ce_byte, and "models": {name: {ce_byte, share, documents_won}}. NULL on no memory. names (models). */
-json_t *kf_fuse_stats_json(const kf_fuse_stats *s, const char *const *names, int models);
+json_t *kf_fuse_stats_json(const kf_tally *stats, const char *const *names, int models);
 
 typedef struct {
 	const char *target, *out;            /* folders of sets */

@@ -1,0 +1,69 @@
+#include "common/base/tally.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+
+static bool grow(kf_tally *t)
+{
+	int cap = t->cap ? 2 * t->cap : 8;
+	char (*name)[64] = kf_zalloc((size_t)cap, sizeof *name);
+	double *sum = kf_zalloc((size_t)cap, t->width * sizeof *sum);
+
+	if (!name || !sum) {
+		kf_free(name);
+		kf_free(sum);
+		return false;
+	}
+	if (t->n) {
+		memcpy(name, t->name, (size_t)t->n * sizeof *name);
+		memcpy(sum, t->sum, (size_t)t->n * t->width * sizeof *sum);
+	}
+	kf_free(t->name);
+	kf_free(t->sum);
+	t->name = name;
+	t->sum = sum;
+	t->cap = cap;
+	return true;
+}
+
+void *kf_tally_row(kf_tally *t, const char *domain)
+{
+	char name[sizeof *t->name];
+
+	snprintf(name, sizeof name, "%s", domain);
+	for (int i = 0; i < t->n; i++)
+		if (strcmp(t->name[i], name) == 0) return kf_tally_at(t, i);
+	if (t->n == t->cap && !grow(t)) return NULL;
+	memcpy(t->name[t->n], name, sizeof name);
+	return kf_tally_at(t, t->n++);
+}
+
+static void add(double *to, const double *from, size_t n)
+{
+	for (size_t i = 0; i < n; i++) to[i] += from[i];
+}
+
+kf_status kf_tally_add(kf_tally *to, const kf_tally *from, kf_err *err)
+{
+	for (int i = 0; i < from->n; i++) {
+		double *row = kf_tally_row(to, from->name[i]);
+
+		if (!row) return kf_fail(err, KF_ENOMEM, "no memory for statistics");
+		add(row, kf_tally_at(from, i), to->width);
+	}
+	return KF_OK;
+}
+
+void kf_tally_total(const kf_tally *t, void *row)
+{
+	for (int i = 0; i < t->n; i++) add(row, kf_tally_at(t, i), t->width);
+}
+
+void kf_tally_release(kf_tally *t)
+{
+	kf_free(t->name);
+	kf_free(t->sum);
+	*t = (kf_tally){ .width = t->width };
+}

@@ -1,0 +1,29 @@
+/* Sums by domain. A row is a struct of nothing but doubles, so that rows add, over documents, shards
+ * and domains, without anybody listing their fields.
+ */
+#ifndef KF_BASE_TALLY_H
+#define KF_BASE_TALLY_H
+
+#include <stddef.h>
+
+#include "common/base/status.h"
+
+typedef struct {
+	size_t width;              /* of a row, in doubles: sizeof(struct) / sizeof(double); set by the owner */
+	int n, cap;
+	char (*name)[64];          /* (n) domains; names that are longer are told apart by their first 63 bytes */
+	double *sum;               /* (n, width) */
+} kf_tally;
+
+#define KF_TALLY(type) { .width = sizeof(type) / sizeof(double) }
+
+/* The row of a domain, zeros when it is new; valid until the next call. NULL: no memory. */
+void *kf_tally_row(kf_tally *t, const char *domain);
+static inline void *kf_tally_at(const kf_tally *t, int i) { return t->sum + (size_t)i * t->width; }
+/* to += from, row by row of the same domain. */
+kf_status kf_tally_add(kf_tally *to, const kf_tally *from, kf_err *err) KF_MUST_CHECK;
+/* row (width) += every row. */
+void kf_tally_total(const kf_tally *t, void *row);
+void kf_tally_release(kf_tally *t);  /* keeps width */
+
+#endif
