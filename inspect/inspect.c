@@ -217,6 +217,23 @@ static void title(struct job *j, const kf_dochead *h)
 		h->domain, h->bytes);
 }
 
+static void show_text(struct job *j, const uint8_t *text, size_t n)
+{
+	fwrite(text, 1, n, j->out);
+	if (n && text[n - 1] != '\n') putc('\n', j->out);
+}
+
+static void show_corpus(struct job *j, const kf_corpus_rec *r)
+{
+	const uint8_t *at = r->text;
+
+	if (!r->n_turns) show_text(j, at, r->head.bytes);
+	for (uint32_t i = 0; i < r->n_turns; at += r->turns[i++].bytes) {
+		fprintf(j->out, "-- %s\n", kf_role_name(r->turns[i].role));
+		show_text(j, at, r->turns[i].bytes);
+	}
+}
+
 static void columns(struct job *j)
 {
 	fprintf(j->out, "%5s %6s %7s  token, and its best candidates with their log-probabilities\n", "p", "byte", "ce");
@@ -239,7 +256,7 @@ static void show_logits(struct job *j, const kf_logits_rec *r)
 	columns(j);
 	for (uint32_t p = 0; p <= r->n; p++) {
 		position(j, p, r->n, r->start, r->tokens, r->ce);
-		candidates(j, r->top_ids + (size_t)p * r->k, r->top_lp + (size_t)p * r->k, p || r->bos ? r->k : 0, 5);
+		candidates(j, r->top_ids + (size_t)p * r->k, r->top_lp + (size_t)p * r->k, kf_predicted(r, p) ? r->k : 0, 5);
 	}
 }
 
@@ -271,8 +288,7 @@ static kf_status one(struct job *j, kf_shard *s)
 			kf_json_corpus(j->out, &c);
 		} else {
 			title(j, &c.head);
-			fwrite(c.text, 1, c.head.bytes, j->out);
-			if (c.head.bytes && c.text[c.head.bytes - 1] != '\n') putc('\n', j->out);
+			show_corpus(j, &c);
 		}
 		return rc;
 	case KF_SET_LOGITS:

@@ -90,36 +90,41 @@ static void numbers(FILE *out, const float *v, size_t n)
 	putc(']', out);
 }
 
-/* Lists of a number of values a position; off NULL: k a position. Without a distribution, []. */
-static void ragged_ints(FILE *out, const char *name, const int32_t *v, const uint32_t *off, size_t rows, uint32_t k, bool skip)
+/* Lists of a number of values a position; off NULL: k a position, [] where the record predicts nothing. */
+static void ragged_ints(FILE *out, const char *name, const int32_t *v, const uint32_t *off, size_t rows, const kf_logits_rec *r)
 {
 	fprintf(out, ",\"%s\":[", name);
 	for (size_t p = 0; p < rows; p++) {
 		if (p) putc(',', out);
 		if (off) ints(out, v + off[p], off[p + 1] - off[p]);
-		else ints(out, v + p * k, p || !skip ? k : 0);
+		else ints(out, v + p * r->k, kf_predicted(r, (uint32_t)p) ? r->k : 0);
 	}
 	putc(']', out);
 }
 
-static void ragged_numbers(FILE *out, const char *name, const float *v, const uint32_t *off, size_t rows, uint32_t k, bool skip)
+static void ragged_numbers(FILE *out, const char *name, const float *v, const uint32_t *off, size_t rows, const kf_logits_rec *r)
 {
 	fprintf(out, ",\"%s\":[", name);
 	for (size_t p = 0; p < rows; p++) {
 		if (p) putc(',', out);
 		if (off) numbers(out, v + off[p], off[p + 1] - off[p]);
-		else numbers(out, v + p * k, p || !skip ? k : 0);
+		else numbers(out, v + p * r->k, kf_predicted(r, (uint32_t)p) ? r->k : 0);
 	}
 	putc(']', out);
 }
 
-static void stream(FILE *out, bool bos, const int32_t *tokens, const uint32_t *start, const float *ce, size_t n)
+static void stream(FILE *out, bool bos, const int32_t *tokens, const uint32_t *start, const float *ce, const uint8_t *context,
+	size_t n)
 {
 	fprintf(out, ",\"bos\":%s,\"tokens\":", bos ? "true" : "false");
 	ints(out, tokens, n);
 	offsets(out, "start", start, n + 1);
 	fputs(",\"ce\":", out);
 	numbers(out, ce, n);
+	if (!context) return;
+	fputs(",\"context\":[", out);
+	for (size_t p = 0; p <= n; p++) fprintf(out, p ? ",%d" : "%d", context[p]);
+	putc(']', out);
 }
 
 void kf_json_corpus(FILE *out, const kf_corpus_rec *r)
@@ -127,6 +132,15 @@ void kf_json_corpus(FILE *out, const kf_corpus_rec *r)
 	head(out, &r->head);
 	fputs(",\"text\":", out);
 	kf_json_string(out, r->text, r->head.bytes);
+	if (r->n_turns) {
+		uint32_t at = 0;
+
+		fputs(",\"messages\":[", out);
+		for (uint32_t i = 0; i < r->n_turns; at += r->turns[i++].bytes)
+			fprintf(out, "%s{\"role\":\"%s\",\"start\":%u,\"end\":%u}", i ? "," : "", kf_role_name(r->turns[i].role), at,
+				at + r->turns[i].bytes);
+		putc(']', out);
+	}
 	fputs("}\n", out);
 }
 
@@ -135,13 +149,13 @@ void kf_json_logits(FILE *out, const kf_logits_rec *r, bool path)
 	size_t n = r->n;
 
 	head(out, &r->head);
-	stream(out, r->bos, r->tokens, r->start, r->ce, n);
-	ragged_ints(out, "top_ids", r->top_ids, NULL, n + 1, r->k, !r->bos);
-	ragged_numbers(out, "top_logprobs", r->top_lp, NULL, n + 1, r->k, !r->bos);
+	stream(out, r->bos, r->tokens, r->start, r->ce, r->context, n);
+	ragged_ints(out, "top_ids", r->top_ids, NULL, n + 1, r);
+	ragged_numbers(out, "top_logprobs", r->top_lp, NULL, n + 1, r);
 	if (path && r->has_path) {
-		ragged_numbers(out, "path_nlm", r->path_nlm, r->path_off, n, 0, false);
-		ragged_ints(out, "extra_ids", r->extra_ids, r->extra_off, n + 1, 0, false);
-		ragged_numbers(out, "extra_logprobs", r->extra_lp, r->extra_off, n + 1, 0, false);
+		ragged_numbers(out, "path_nlm", r->path_nlm, r->path_off, n, NULL);
+		ragged_ints(out, "extra_ids", r->extra_ids, r->extra_off, n + 1, NULL);
+		ragged_numbers(out, "extra_logprobs", r->extra_lp, r->extra_off, n + 1, NULL);
 	}
 	fputs("}\n", out);
 }
@@ -151,9 +165,9 @@ void kf_json_dist(FILE *out, const kf_dist_rec *r)
 	size_t n = r->n;
 
 	head(out, &r->head);
-	stream(out, r->bos, r->tokens, r->start, r->ce, n);
-	ragged_ints(out, "top_ids", r->ids, r->off, n + 1, 0, false);
-	ragged_numbers(out, "top_logprobs", r->lp, r->off, n + 1, 0, false);
+	stream(out, r->bos, r->tokens, r->start, r->ce, r->context, n);
+	ragged_ints(out, "top_ids", r->ids, r->off, n + 1, NULL);
+	ragged_numbers(out, "top_logprobs", r->lp, r->off, n + 1, NULL);
 	fputs(",\"tail\":", out);
 	numbers(out, r->tail, n + 1);
 	if (r->weight) {

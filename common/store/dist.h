@@ -16,6 +16,7 @@ typedef struct {
 	int32_t *ids;           /* (cands) */
 	uint32_t *lp;           /* (cands) -ln q, KF_DIST_STEPS, or the bits of a float */
 	uint32_t *weight;       /* (positions) in 1/255, or the bits of a float; NULL when not weighted */
+	uint8_t *context;       /* (positions) of conversations; NULL: text */
 } kf_dist_block;
 
 #define KF_DIST_STEPS 32 /* half the step of logits: the decoder may shift a position by half a step more */
@@ -30,6 +31,7 @@ kf_status kf_dist_packed_encode(kf_packer *p, kf_dist_tables **t, kf_buf *planes
 kf_status kf_dist_packed_decode(kf_dist_tables **t, kf_buf *planes, kf_arena *arena, kf_dist_block *b, kf_err *err) KF_MUST_CHECK;
 kf_status kf_dist_block_alloc(kf_dist_block *b, kf_arena *arena, kf_err *err) KF_MUST_CHECK; /* all but ids and lp */
 
+/* One more with context: the last, which record_dist.c writes and reads. */
 #define KF_DIST_F32_PLANES 8
 #define KF_DIST_PACKED_PLANES 35
 extern const char *const kf_dist_f32_planes[], *const kf_dist_packed_planes[];

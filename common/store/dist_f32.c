@@ -2,7 +2,7 @@
 #include "common/store/dist.h"
 
 enum { HEADS, TOKENS, STARTS, CE, COUNTS, IDS, LP, WEIGHTS };
-const char *const kf_dist_f32_planes[] = { "heads", "tokens", "starts", "ce", "counts", "ids", "lp", "weights", NULL };
+const char *const kf_dist_f32_planes[] = { "heads", "tokens", "starts", "ce", "counts", "ids", "lp", "weights", "context", NULL };
 
 kf_status kf_dist_f32_encode(kf_packer *p, kf_buf *planes, const kf_dist_block *b, kf_buf *out, kf_err *err)
 {
@@ -13,7 +13,7 @@ kf_status kf_dist_f32_encode(kf_packer *p, kf_buf *planes, const kf_dist_block *
 	kf_split_put(&planes[IDS], b->ids, b->cands);
 	kf_split_put(&planes[LP], b->lp, b->cands);
 	if (b->weighted) kf_split_put(&planes[WEIGHTS], b->weight, b->positions);
-	return kf_planes_pack(p, planes, KF_DIST_F32_PLANES, out, err);
+	return kf_planes_pack(p, planes, KF_DIST_F32_PLANES + (b->context != NULL), out, err);
 }
 
 kf_status kf_dist_f32_decode(kf_buf *planes, kf_arena *a, kf_dist_block *b, kf_err *err)

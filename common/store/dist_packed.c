@@ -15,7 +15,7 @@ enum {
 	LABEL, LABEL_AT = LABEL + 2, LENGTH,
 	CE, CE_FAR, CE_BITS, OVER, WEIGHTS, PLANES
 };
-_Static_assert(PLANES == KF_DIST_PACKED_PLANES && PLANES <= KF_MAX_PLANES, "planes");
+_Static_assert(PLANES == KF_DIST_PACKED_PLANES && PLANES < KF_MAX_PLANES, "planes");
 
 const char *const kf_dist_packed_planes[] = {
 	"heads", "ids: table", "ids: classes", "counts",
@@ -23,7 +23,7 @@ const char *const kf_dist_packed_planes[] = {
 	"ids 0", "ids 1", "ids 2-3", "ids 4-6", "ids 7-", "ids 0", "ids 1", "ids 2-3", "ids 4-6", "ids 7-",
 	"ids: missed", "ids: missed, bits",
 	"labels", "labels", "labels: others", "lengths",
-	"ce", "ce: others", "ce: others, bits", "escapes", "weights", NULL
+	"ce", "ce: others", "ce: others, bits", "escapes", "weights", "context", NULL
 };
 
 #define LP_OVER 254 /* a varint more in OVER */
@@ -264,7 +264,7 @@ kf_status kf_dist_packed_encode(kf_packer *p, kf_dist_tables **t, kf_buf *planes
 	kf_bits_end(&e.miss_bits);
 	for (int i = COUNTS; i < PLANES; i++)
 		if (e.at[i]) planes[i].len = (size_t)(e.at[i] - planes[i].data);
-	return kf_planes_pack(p, planes, PLANES, out, err);
+	return kf_planes_pack(p, planes, PLANES + (b->context != NULL), out, err);
 }
 
 /* ---- decoding ---- */

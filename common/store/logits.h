@@ -13,10 +13,11 @@ typedef struct {
 	size_t tokens, positions; /* sum of n; tokens + docs */
 	int32_t *tok;           /* (tokens) */
 	uint32_t *start;        /* (positions) n + 1 a document */
-	/* Numbers are as quant.h stores them: packed or bits of a float; -ln p, so never negative when packed. Where
-	 * a document has no BOS, position 0 has ids -1, and ce, lp and masses that say so (KF_Q_NAN, KF_Q_INF, KF_Q_NAN). */
+	/* Numbers are as quant.h stores them: packed or bits of a float; -ln p, so never negative when packed. Absent
+	 * positions have ids -1, and ce, lp and masses that say so (KF_Q_NAN, KF_Q_INF, KF_Q_NAN). */
 	uint32_t *ce;           /* (tokens) */
 	int32_t *ids;           /* (positions, k) */
+	uint8_t *context;       /* (positions) of conversations; NULL: text */
 	uint32_t *lp;           /* (positions, k) */
 	/* With path only. A token's masses are as many as it has interior bytes. */
 	size_t n_path, n_extra;
@@ -38,6 +39,12 @@ kf_status kf_logits_packed_encode(kf_packer *p, kf_logits_tables **t, kf_buf *pl
 kf_status kf_logits_packed_decode(kf_logits_tables **t, kf_buf *planes, kf_arena *arena, kf_logits_block *b, kf_err *err)
 	KF_MUST_CHECK;
 
+/* Whether position p of a block, number i of its document, has no distribution. */
+static inline bool kf_logits_absent(const kf_logits_block *b, size_t p, uint32_t i)
+{
+	return (i == 0 && !b->bos) || (b->context && b->context[p]);
+}
+
 /* Interior bytes of a token: path masses it has. */
 static inline uint32_t kf_interior(uint32_t start, uint32_t end)
 {
@@ -49,6 +56,7 @@ kf_status kf_logits_block_alloc(kf_logits_block *b, kf_arena *arena, kf_err *err
 /* Sum of interior bytes; KF_EDATA when starts descend. */
 kf_status kf_logits_count_path(const kf_logits_block *b, size_t *n, kf_err *err) KF_MUST_CHECK;
 
+/* One more with context: the last, which record_logits.c writes and reads. */
 #define KF_LOGITS_F32_PLANES 10
 #define KF_LOGITS_PACKED_PLANES 57
 extern const char *const kf_logits_f32_planes[], *const kf_logits_packed_planes[];

@@ -4,7 +4,7 @@
 
 enum { HEADS, TOKENS, STARTS, CE, IDS, LP, MASSES, EXTRAS, EXTRA_IDS, EXTRA_LP };
 const char *const kf_logits_f32_planes[] = {
-	"heads", "tokens", "starts", "ce", "ids", "lp", "masses", "extras", "extra ids", "extra lp", NULL
+	"heads", "tokens", "starts", "ce", "ids", "lp", "masses", "extras", "extra ids", "extra lp", "context", NULL
 };
 static void put(kf_buf *b, const void *v, size_t n)
 {
@@ -24,7 +24,7 @@ kf_status kf_logits_f32_encode(kf_packer *p, kf_buf *planes, const kf_logits_blo
 		put(&planes[EXTRA_IDS], b->ex_ids, b->n_extra);
 		put(&planes[EXTRA_LP], b->ex_lp, b->n_extra);
 	}
-	return kf_planes_pack(p, planes, KF_LOGITS_F32_PLANES, out, err);
+	return kf_planes_pack(p, planes, KF_LOGITS_F32_PLANES + (b->context != NULL), out, err);
 }
 
 kf_status kf_logits_f32_decode(kf_buf *planes, kf_arena *a, kf_logits_block *b, kf_err *err)
@@ -43,7 +43,7 @@ kf_status kf_logits_f32_decode(kf_buf *planes, kf_arena *a, kf_logits_block *b, 
 	for (uint32_t d = 0; d < b->docs; d++)
 		for (size_t p = 0; p <= b->n[d]; p++, at++)
 			for (uint32_t j = 0; j < b->k; j++)
-				if ((b->ids[at * b->k + j] < 0) != (p == 0 && !b->bos)) return kf_fail(err, KF_EDATA, "a candidate's id is negative");
+				if ((b->ids[at * b->k + j] < 0) != kf_logits_absent(b, at, (uint32_t)p)) return kf_fail(err, KF_EDATA, "a candidate's id is negative");
 	if (!b->path) return KF_OK;
 	if (!kf_split_get(&planes[EXTRAS], b->n_ex, b->positions)) return kf_fail(err, KF_EDATA, "a plane is longer or shorter than its documents");
 	b->n_extra = planes[EXTRA_IDS].len / 4;

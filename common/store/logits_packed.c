@@ -21,7 +21,7 @@ enum {
 	PATH_BITS = PATH + 3,
 	EXTRAS, EXTRA_LABEL = EXTRAS + 3, EXTRA_AT, EXTRA_LP = EXTRA_AT + 1, PLANES = EXTRA_LP + 2
 };
-_Static_assert(PLANES == KF_LOGITS_PACKED_PLANES && PLANES <= KF_MAX_PLANES, "planes");
+_Static_assert(PLANES == KF_LOGITS_PACKED_PLANES && PLANES < KF_MAX_PLANES, "planes");
 
 const char *const kf_logits_packed_planes[] = {
 	"heads", "ids: table", "ids: classes",
@@ -33,7 +33,7 @@ const char *const kf_logits_packed_planes[] = {
 	"labels", "labels", "labels", "labels", "labels: others", "lengths",
 	"ce", "ce", "ce: others", "ce: others, bits", "escapes",
 	"path", "path", "path", "path, bits",
-	"extra counts", "extra counts", "extra counts", "extra ids: label", "extra ids", "extra lp", "extra lp", NULL
+	"extra counts", "extra counts", "extra counts", "extra ids: label", "extra ids", "extra lp", "extra lp", "context", NULL
 };
 
 /* log-probability differences */
@@ -172,7 +172,7 @@ static void encode_lp(struct encoder *e)
 			const uint32_t *q = b->lp + p * b->k;
 			uint32_t last = 0;
 
-			if (i == 0 && !b->bos) continue;
+			if (kf_logits_absent(b, p, i)) continue;
 			for (uint32_t r = 0; r < b->k; r++) {
 				if (last == KF_Q_INF) break;
 				put_lp(e, r == 0 ? LP0 : r == 1 ? LP1 + lp1_context(q[0]) : lp_plane(r), last, q[r]);
@@ -249,10 +249,11 @@ static void encode_rows(struct encoder *e)
 		for (uint32_t i = 0; i <= b->n[d]; i++, p++) {
 			const uint32_t *ids = (const uint32_t *)b->ids + p * b->k;
 			uint32_t label = i < b->n[d] ? (uint32_t)b->tok[t] : KF_NO_TOKEN, where = NOWHERE, end = b->start[p];
+			bool absent = kf_logits_absent(b, p, i);
 
 			if (i < b->n[d]) end = b->start[p + 1];
 			rows->open = 0;
-			if (i || b->bos) {
+			if (!absent) {
 				kf_row_begin(rows, one, two);
 				kf_row_prefetch(rows, label, one);
 				for (uint32_t r = 0; r < b->k; r++) {
@@ -275,7 +276,7 @@ static void encode_rows(struct encoder *e)
 				if (place == KF_ROW_MISS) miss(e, label);
 			}
 			if (label != KF_NO_TOKEN) put_length(e, label, end - b->start[p]);
-			if (b->path && (i || b->bos)) {
+			if (b->path && !absent) {
 				encode_extras(e, extra, b->n_ex[p], label, &where, kf_interior(b->start[p], end));
 				extra += b->n_ex[p];
 			}
@@ -318,7 +319,7 @@ static void encode_ce(struct encoder *e)
 			if (i < b->n[d]) {
 				uint32_t w = e->where[t];
 
-				if (i || b->bos)
+				if (!kf_logits_absent(b, p, i))
 					put_ce(e, b->ce[t], w == NOWHERE ? 0 : w < b->k ? b->lp[p * b->k + w] : ex[w - b->k], w != NOWHERE,
 						b->lp[p * b->k + b->k - 1]);
 				t++;
@@ -340,7 +341,8 @@ static void encode_path(struct encoder *e)
 			uint32_t m = kf_interior(b->start[p], b->start[p + 1]), above = b->ce[t];
 			int context = 0;
 
-			for (uint32_t j = m; j-- > 0 && above && (i || b->bos);) {
+			if (kf_logits_absent(b, p, i)) above = 0;
+			for (uint32_t j = m; j-- > 0 && above;) {
 				if (above <= KF_Q_MAX) {
 					kf_buf_u8(&e->planes[PATH + context], kf_sym_put(&e->path_bits, above - nlm[j]));
 				} else if (nlm[j] == above) {
@@ -399,7 +401,7 @@ kf_status kf_logits_packed_encode(kf_packer *p, kf_logits_tables **t, kf_buf *pl
 	kf_bits_end(&e.ce_bits);
 	kf_bits_end(&e.path_bits);
 	kf_bits_end(&e.miss_bits);
-	rc = kf_planes_pack(p, planes, PLANES, out, err);
+	rc = kf_planes_pack(p, planes, PLANES + (b->context != NULL), out, err);
 out:
 	kf_buf_release(&e.misses);
 	kf_free(e.where);
@@ -447,12 +449,13 @@ static void decode_lp(struct decoder *dec)
 {
 	kf_logits_block *b = dec->b;
 	uint32_t *q = b->lp;
+	size_t p = 0;
 
 	for (uint32_t d = 0; d < b->docs; d++)
-		for (uint32_t i = 0; i <= b->n[d]; i++, q += b->k) {
+		for (uint32_t i = 0; i <= b->n[d]; i++, p++, q += b->k) {
 			uint32_t last, r = 1;
 
-			if (i == 0 && !b->bos) {
+			if (kf_logits_absent(b, p, i)) {
 				for (r = 0; r < b->k; r++) q[r] = KF_Q_INF;
 				continue;
 			}
@@ -558,11 +561,12 @@ static void decode_rows(struct decoder *dec)
 
 		for (uint32_t i = 0; i <= b->n[d]; i++, p++) {
 			uint32_t *ids = (uint32_t *)b->ids + p * b->k, label = KF_NO_TOKEN, where = NOWHERE, length = 0;
+			bool absent = kf_logits_absent(b, p, i);
 
 			if (dec->bad) return;
 			b->start[p] = start;
 			rows->open = 0;
-			if (i || b->bos) {
+			if (!absent) {
 				kf_row_begin(rows, one, two);
 				if (i < b->n[d] && (where = next(dec, LABEL + label_context(b->lp[p * b->k]))) == OTHER) where = NOWHERE;
 				for (uint32_t r = 0; r < b->k; r++) {
@@ -586,7 +590,7 @@ static void decode_rows(struct decoder *dec)
 				length = get_length(dec, label);
 				if (length > UINT32_MAX - start) dec->bad = true;
 			}
-			if (b->path) b->n_ex[p] = i || b->bos ? decode_extras(dec, label, &where, length ? length - 1 : 0) : 0;
+			if (b->path) b->n_ex[p] = !absent ? decode_extras(dec, label, &where, length ? length - 1 : 0) : 0;
 			if (i < b->n[d]) dec->where[t++] = where;
 			start += length;
 			two = one;
@@ -636,7 +640,7 @@ static void decode_ce(struct decoder *dec)
 			if (i < b->n[d]) {
 				uint32_t w = dec->where[t], ce = KF_Q_NAN;
 
-				if (i || b->bos)
+				if (!kf_logits_absent(b, p, i))
 					ce = get_ce(dec, w == NOWHERE ? 0 : w < b->k ? b->lp[p * b->k + w] : ex[w - b->k], w != NOWHERE,
 						b->lp[p * b->k + b->k - 1]);
 				if (ce > KF_Q_MAX && ce < KF_Q_NAN) dec->bad = true;
@@ -657,7 +661,7 @@ static void decode_path(struct decoder *dec)
 			uint32_t m = kf_interior(b->start[p], b->start[p + 1]), above = b->ce[t];
 			int context = 0;
 
-			if (i == 0 && !b->bos) {
+			if (kf_logits_absent(b, p, i)) {
 				for (uint32_t j = 0; j < m; j++) nlm[j] = KF_Q_NAN;
 				nlm += m;
 				continue;
@@ -682,10 +686,17 @@ static void decode_path(struct decoder *dec)
 /* All rows' places together: a byte for each candidate, before anything is allocated for them. */
 static bool rows_fit(const kf_buf *planes, const kf_logits_block *b)
 {
-	uint64_t sum = 0;
+	uint64_t sum = 0, rows = b->positions - (b->bos ? 0 : b->docs);
 
 	for (int i = ROWS; i < MISS; i++) sum += planes[i].len;
-	return sum == (uint64_t)(b->positions - (b->bos ? 0 : b->docs)) * b->k;
+	if (b->context) {
+		size_t p = 0;
+
+		rows = 0;
+		for (uint32_t d = 0; d < b->docs; d++)
+			for (uint32_t i = 0; i <= b->n[d]; i++, p++) rows += !kf_logits_absent(b, p, i);
+	}
+	return sum == rows * b->k;
 }
 
 kf_status kf_logits_packed_decode(kf_logits_tables **t, kf_buf *planes, kf_arena *a, kf_logits_block *b, kf_err *err)

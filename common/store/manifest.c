@@ -163,7 +163,7 @@ kf_fp kf_manifest_identity(const kf_set_spec *spec, kf_fp tokenizer)
 	char *text;
 	kf_fp fp = { 0, 0 };
 
-	json_object_set_new(o, "format", json_integer(KF_SET_FORMAT));
+	json_object_set_new(o, "format", json_integer(spec->chat ? 2 : 1));
 	json_object_set_new(o, "kind", json_string(kf_set_kind_name(spec->kind)));
 	json_object_set_new(o, "precision", json_string(spec->f32 ? "f32" : "packed"));
 	json_object_set_new(o, "options", options);
@@ -187,7 +187,7 @@ json_t *kf_manifest_new(const kf_set_spec *spec, kf_fp tokenizer)
 	json_t *m = json_object(), *inputs = json_array();
 
 	json_object_set_new(m, "kfuse", json_string("shard set"));
-	json_object_set_new(m, "format", json_integer(KF_SET_FORMAT));
+	json_object_set_new(m, "format", json_integer(spec->chat ? 2 : 1));
 	json_object_set_new(m, "kind", json_string(kf_set_kind_name(spec->kind)));
 	json_object_set_new(m, "identity", json_fp(kf_manifest_identity(spec, tokenizer)));
 	json_object_set_new(m, "program", json_string(spec->program));
@@ -284,7 +284,7 @@ static void compare_inputs(struct diff *d, const json_t *there, const json_t *he
 kf_status kf_manifest_same(const json_t *there, const json_t *here, const char *dir, kf_err *err)
 {
 	struct diff d = { .len = 0 };
-	static const char *const plain[] = { "kind", "precision" };
+	static const char *const plain[] = { "kind", "format", "precision" };
 
 	for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
 		compare(&d, plain[i], json_object_get(there, plain[i]), json_object_get(here, plain[i]));

@@ -198,7 +198,7 @@ bool kf_split_get(const kf_buf *b, void *v, size_t n)
 /* A head: varints document - previous - 1, (its bytes of text), n, more, the domain's number, a flag saying how its id
  * and piece are told:
  *   0  the same id as before, the next piece      1  id given, piece 0      2  id and piece given
- * The first document's difference is to -1. */
+ * The first document's difference is to -1. Of a corpus, `more` turns follow: bytes * KF_ROLES + role each. */
 static uint32_t domain_number(kf_heads_enc *e, const char *domain)
 {
 	const char *p = (const char *)e->domains.data;
@@ -217,7 +217,7 @@ static uint32_t domain_number(kf_heads_enc *e, const char *domain)
 	return i;
 }
 
-void kf_heads_put(kf_heads_enc *e, const kf_dochead *h, uint32_t n, uint32_t more)
+void kf_heads_put(kf_heads_enc *e, const kf_dochead *h, uint32_t n, uint32_t more, const kf_turn *turns)
 {
 	uint64_t before = e->docs ? e->last_doc + 1 : 0;
 	bool same = e->docs && e->last_known && strcmp(h->id, e->last_id) == 0;
@@ -230,6 +230,7 @@ void kf_heads_put(kf_heads_enc *e, const kf_dochead *h, uint32_t n, uint32_t mor
 	kf_buf_varint(&e->heads, (uint64_t)domain_number(e, h->domain) * 3 + how);
 	if (how) kf_buf_str(&e->heads, h->id);
 	if (how == 2) kf_buf_varint(&e->heads, h->piece);
+	for (uint32_t i = 0; turns && i < more; i++) kf_buf_varint(&e->heads, (uint64_t)turns[i].bytes * KF_ROLES + turns[i].role);
 	e->docs++;
 	e->last_doc = h->doc;
 	e->last_piece = h->piece;
@@ -254,7 +255,22 @@ void kf_heads_release(kf_heads_enc *e)
 	kf_buf_release(&e->heads);
 }
 
-kf_status kf_heads_get(const kf_buf *plane, uint32_t docs, kf_arena *arena, kf_head_n **out, kf_err *err)
+/* A conversation's turns, which make up its bytes. NULL when they do not, or on no memory. */
+static const kf_turn *get_turns(kf_cur *c, uint64_t n, uint64_t bytes, kf_arena *arena)
+{
+	kf_turn *turns = n <= kf_cur_left(c) ? KF_ARENA_NEW(arena, kf_turn, n) : NULL;
+
+	for (uint64_t i = 0; turns && i < n; i++) {
+		uint64_t v = kf_cur_varint(c);
+
+		if (c->bad || v / KF_ROLES > bytes) return NULL;
+		turns[i] = (kf_turn){ .bytes = (uint32_t)(v / KF_ROLES), .role = (uint8_t)(v % KF_ROLES) };
+		bytes -= turns[i].bytes;
+	}
+	return bytes ? NULL : turns;
+}
+
+kf_status kf_heads_get(const kf_buf *plane, uint32_t docs, bool turns, kf_arena *arena, kf_head_n **out, kf_err *err)
 {
 	kf_cur c = kf_cur_of(plane->data, plane->len);
 	uint64_t n_domains = kf_cur_varint(&c), last = 0, total = 0;
@@ -287,6 +303,7 @@ kf_status kf_heads_get(const kf_buf *plane, uint32_t docs, kf_arena *arena, kf_h
 		h[i].head.domain = domains[how / 3];
 		h[i].n = (uint32_t)n;
 		h[i].more = (uint32_t)more;
+		h[i].turns = NULL;
 		if (how % 3) {
 			size_t len;
 			const char *s = kf_cur_str(&c, &len);
@@ -301,12 +318,51 @@ kf_status kf_heads_get(const kf_buf *plane, uint32_t docs, kf_arena *arena, kf_h
 		if (c.bad || piece > UINT32_MAX) goto bad;
 		h[i].head.id = id;
 		h[i].head.piece = (uint32_t)piece;
+		if (turns && more && !(h[i].turns = get_turns(&c, more, bytes, arena))) goto bad;
 	}
 	if (kf_cur_left(&c)) goto bad;
 	*out = h;
 	return KF_OK;
 bad:
 	return kf_fail(err, KF_EDATA, "the heads of its documents are damaged");
+}
+
+/* ---- context ---- */
+
+void kf_context_put(kf_buf *plane, const uint8_t *context, size_t positions)
+{
+	uint8_t now = 1;
+
+	for (size_t p = 0, from = 0; p <= positions; p++) {
+		if (p < positions && context[p] == now) continue;
+		kf_buf_varint(plane, p - from);
+		from = p;
+		now = !now;
+	}
+}
+
+kf_status kf_context_get(const kf_buf *plane, const uint32_t *n, uint32_t docs, size_t positions, kf_arena *arena,
+	uint8_t **out, kf_err *err)
+{
+	kf_cur c = kf_cur_of(plane->data, plane->len);
+	uint8_t *at = kf_arena_alloc(arena, positions, 1);
+
+	if (!(*out = at)) return kf_fail(err, KF_ENOMEM, "no memory for %zu positions", positions);
+	for (uint32_t d = 0; d < docs; d++) {
+		uint64_t left = (uint64_t)n[d] + 1, run;
+
+		for (uint8_t now = 1; left; now = !now) {
+			run = kf_cur_varint(&c);
+			/* only a first run may be empty */
+			if (c.bad || run > left || (!run && !(now && left == (uint64_t)n[d] + 1))) goto bad;
+			memset(at, now, (size_t)run);
+			at += run;
+			left -= run;
+		}
+	}
+	if (!kf_cur_left(&c)) return KF_OK;
+bad:
+	return kf_fail(err, KF_EDATA, "it does not tell which of its positions are context");
 }
 
 uint64_t kf_head_hash(const kf_dochead *h, uint64_t rest)

@@ -31,7 +31,7 @@ void kf_split_put(kf_buf *b, const void *v, size_t n);
 bool kf_split_get(const kf_buf *b, void *v, size_t n);
 
 /* Document heads, with a token count each, and a second number of the codec's own (0 where it has none). */
-typedef struct { kf_dochead head; uint32_t n, more; } kf_head_n;
+typedef struct { kf_dochead head; uint32_t n, more; const kf_turn *turns; } kf_head_n;
 typedef struct {
 	kf_buf domains;            /* of the block: NUL-terminated, in the order first seen */
 	kf_buf heads;
@@ -41,10 +41,18 @@ typedef struct {
 	char last_id[256];
 	bool last_known;           /* last_id is the previous document's */
 } kf_heads_enc;
-void kf_heads_put(kf_heads_enc *e, const kf_dochead *h, uint32_t n, uint32_t more);
+/* turns (more): a corpus's conversations; NULL otherwise */
+void kf_heads_put(kf_heads_enc *e, const kf_dochead *h, uint32_t n, uint32_t more, const kf_turn *turns);
 void kf_heads_finish(kf_heads_enc *e, kf_buf *out); /* appends, and clears e for the next block */
 void kf_heads_release(kf_heads_enc *e);
-/* Decode docs heads; strings and the array live in arena. The token counts' sum is at most KF_BLOCK_TOKENS. */
-kf_status kf_heads_get(const kf_buf *plane, uint32_t docs, kf_arena *arena, kf_head_n **out, kf_err *err) KF_MUST_CHECK;
+/* Decode docs heads; strings and the array live in arena. The token counts' sum is at most KF_BLOCK_TOKENS. turns: of a
+ * corpus, where `more` counts turns. */
+kf_status kf_heads_get(const kf_buf *plane, uint32_t docs, bool turns, kf_arena *arena, kf_head_n **out, kf_err *err) KF_MUST_CHECK;
+
+/* The context of conversations (positions): for each document the lengths of runs, as varints: context first, then
+ * not, and so on, to its n + 1 positions in all. get: KF_EDATA when the plane has something else. */
+void kf_context_put(kf_buf *plane, const uint8_t *context, size_t positions);
+kf_status kf_context_get(const kf_buf *plane, const uint32_t *n, uint32_t docs, size_t positions, kf_arena *arena,
+	uint8_t **out, kf_err *err) KF_MUST_CHECK;
 
 #endif

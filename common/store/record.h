@@ -22,10 +22,28 @@ typedef struct {
 	uint32_t bytes;      /* of text */
 } kf_dochead;
 
+/* A message of a conversation: its text is the next `bytes` of the document's. */
+typedef enum { KF_SYSTEM, KF_USER, KF_ASSISTANT, KF_ROLES } kf_role;
+typedef struct { uint32_t bytes; uint8_t role; } kf_turn;
+const char *kf_role_name(unsigned role); /* "system", "user", "assistant" */
+
 typedef struct {
 	kf_dochead head;
 	const uint8_t *text; /* (head.bytes) UTF-8 unless the input was not */
+	/* A conversation: its messages, whose texts stand one after another with nothing between them; n_turns 0: text. */
+	uint32_t n_turns;
+	const kf_turn *turns;/* (n_turns) */
 } kf_corpus_rec;
+
+/* Conversations. The tokens of a record are then all that the model saw, its template's as well, while `start` counts
+ * bytes of the messages: what belongs to the template spans no byte. context (n + 1) is 1 where a position is context
+ * only: neither predicted nor fused nor trained on. 0 are the tokens of the assistant's replies, and after each the
+ * token by which the model ends its turn (it spans no byte; position n, where no token does it). Position 0 is
+ * context where the model adds no BOS. At context positions ce is NAN and there are no candidates. */
+static inline bool kf_ends_turn(const uint8_t *context, const uint32_t *start, uint32_t n, uint32_t p)
+{
+	return context && !context[p] && (p == n || (start[p] == start[p + 1] && context[p + 1]));
+}
 
 /* What a model predicted along a document.
  * Precision when packed: top_lp and extra_lp within 1/32 nat, ce and path_nlm
@@ -36,9 +54,10 @@ typedef struct {
 	uint32_t n, k;
 	const int32_t *tokens;    /* (n) without BOS */
 	const uint32_t *start;    /* (n + 1) byte where each token starts, and the end */
-	const float *ce;          /* (n) -ln p(token), nats; NAN at 0 where !bos */
-	const int32_t *top_ids;   /* (n + 1, k) best first; row 0 all -1 where !bos */
-	const float *top_lp;      /* (n + 1, k) ln p, descending; -INFINITY in row 0 where !bos */
+	const float *ce;          /* (n) -ln p(token), nats; NAN where there is no distribution: see kf_predicted */
+	const int32_t *top_ids;   /* (n + 1, k) best first; rows without a distribution all -1 */
+	const float *top_lp;      /* (n + 1, k) ln p, descending; -INFINITY in rows without a distribution */
+	const uint8_t *context;   /* (n + 1) conversations: 1 where the position is context only; NULL: text */
 	/* The byte path. Absent (has_path false, pointers NULL) when not extracted. */
 	bool has_path;
 	const uint32_t *path_off; /* (n + 1) token i's interior bytes x = start[i]+1 .. start[i+1]-1 are
@@ -49,6 +68,12 @@ typedef struct {
 	const int32_t *extra_ids;
 	const float *extra_lp;    /* descending within a position */
 } kf_logits_rec;
+
+/* Whether position p has a distribution. */
+static inline bool kf_predicted(const kf_logits_rec *r, uint32_t p)
+{
+	return (p > 0 || r->bos) && !(r->context && r->context[p]);
+}
 
 /* A sparse distribution a position, over the target's vocabulary: aligned and
  * fused sets. Probabilities of a position never sum above 1 when read back. */
@@ -67,10 +92,12 @@ typedef struct {
 	const float *lp;          /* ln q, descending within a position */
 	const float *tail;        /* (n + 1) 1 - sum of q, >= 0; NAN where the position has no distribution */
 	const float *weight;      /* (n + 1) in [0, 1], scales the fusion share; NULL: 1 everywhere */
+	const uint8_t *context;   /* (n + 1) as in the target's logits; NULL: text */
 } kf_dist_rec;
 
 /* Writing: copies what it needs before returning. Documents of a shard come in
- * ascending head.doc. KF_EINVAL for records that break the rules above. */
+ * ascending head.doc. KF_EINVAL for records that break the rules above, and for turns or context in a set
+ * that was not begun for conversations (kf_set_spec.chat). */
 kf_status kf_shard_put_corpus(kf_shard_writer *sw, const kf_corpus_rec *rec, kf_err *err) KF_MUST_CHECK;
 kf_status kf_shard_put_logits(kf_shard_writer *sw, const kf_logits_rec *rec, kf_err *err) KF_MUST_CHECK;
 kf_status kf_shard_put_dist(kf_shard_writer *sw, const kf_dist_rec *rec, kf_err *err) KF_MUST_CHECK;

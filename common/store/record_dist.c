@@ -9,8 +9,8 @@ struct enc {
 	kf_heads_enc heads;
 	kf_packer *packer;
 	kf_dist_tables *tables;
-	bool bos, weighted;
-	kf_buf n, tok, start, ce, count, ids, lp, weight;
+	bool bos, weighted, chat;
+	kf_buf n, tok, start, ce, count, ids, lp, weight, context;
 	kf_buf planes[KF_MAX_PLANES];
 };
 
@@ -20,6 +20,7 @@ static void enc_free(void *state)
 	kf_buf *arrays[] = { &e->n, &e->tok, &e->start, &e->ce, &e->count, &e->ids, &e->lp, &e->weight };
 
 	for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) kf_buf_release(arrays[i]);
+	kf_buf_release(&e->context);
 	for (int i = 0; i < KF_MAX_PLANES; i++) kf_buf_release(&e->planes[i]);
 	kf_heads_release(&e->heads);
 	kf_dist_tables_free(e->tables);
@@ -36,19 +37,26 @@ static kf_status enc_flush(void *state, bool f32, kf_buf *out, uint32_t *docs, k
 		.tokens = e->tok.len / 4, .positions = e->start.len / 4, .cands = e->ids.len / 4,
 		.tok = (int32_t *)e->tok.data, .start = (uint32_t *)e->start.data, .ce = (uint32_t *)e->ce.data,
 		.count = (uint32_t *)e->count.data, .ids = (int32_t *)e->ids.data, .lp = (uint32_t *)e->lp.data,
-		.weight = (uint32_t *)e->weight.data
+		.weight = (uint32_t *)e->weight.data, .context = e->chat ? e->context.data : NULL
 	};
-	kf_status rc;
+	kf_status rc = kf_buf_check(&e->context, err);
 
-	for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
-		if ((rc = kf_buf_check(arrays[i], err)) != KF_OK) return rc;
+	for (size_t i = 0; rc == KF_OK && i < sizeof arrays / sizeof *arrays; i++) rc = kf_buf_check(arrays[i], err);
+	if (rc != KF_OK) return rc;
 	*docs = b.docs;
 	for (int i = 0; i < KF_MAX_PLANES; i++) kf_buf_clear(&e->planes[i]);
 	kf_heads_finish(&e->heads, &e->planes[0]);
-	kf_buf_u8(out, (uint8_t)(b.bos | b.weighted << 1));
+	kf_buf_u8(out, (uint8_t)(b.bos | b.weighted << 1 | (b.context ? KF_BLOCK_CONTEXT : 0)));
+	if (b.context) {
+		const uint8_t *at = b.context;
+		kf_buf *plane = &e->planes[f32 ? KF_DIST_F32_PLANES : KF_DIST_PACKED_PLANES];
+
+		for (uint32_t d = 0; d < b.docs; at += b.n[d++] + 1) kf_context_put(plane, at, (size_t)b.n[d] + 1);
+	}
 	rc = f32 ? kf_dist_f32_encode(e->packer, e->planes, &b, out, err) :
 		kf_dist_packed_encode(e->packer, &e->tables, e->planes, &b, out, err);
 	for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) kf_buf_clear(arrays[i]);
+	kf_buf_clear(&e->context);
 	return rc;
 }
 
@@ -77,6 +85,8 @@ static kf_status check(const kf_dist_rec *r, kf_err *err)
 		float last = 0.01f;
 
 		if (r->off[p + 1] < r->off[p]) return bad(err, h, "the candidates' offsets descend");
+		if (r->context && (r->context[p] > 1 || (r->context[p] && r->off[p] < r->off[p + 1])))
+			return bad(err, h, "a position of context has candidates");
 		for (uint32_t j = r->off[p]; j < r->off[p + 1]; j++) {
 			if (r->ids[j] < 0) return bad(err, h, "a candidate's id is negative");
 			if (!(r->lp[j] <= last)) return bad(err, h, "log-probabilities are not descending numbers below 0");
@@ -102,11 +112,12 @@ kf_status kf_shard_put_dist(kf_shard_writer *sw, const kf_dist_rec *r, kf_err *e
 	struct enc *e;
 	size_t n = r->n, cands;
 	uint32_t *count, *ce, *lp, *w = NULL;
-	uint64_t h[8];
+	uint64_t h[9];
 	kf_status rc;
 
 	if ((rc = kf_shard_kind(sw->kind, 1u << KF_SET_ALIGNED | 1u << KF_SET_TARGETS, "distribution", err)) != KF_OK) return rc;
 	if ((rc = kf_shard_put_begin(sw, &r->head, err)) != KF_OK || (rc = check(r, err)) != KF_OK) return rc;
+	if (r->context && !sw->chat) return bad(err, &r->head, "it is a conversation, for which the set was not begun");
 	cands = r->off[n + 1];
 	if (!sw->state) {
 		if (!(e = kf_zalloc(1, sizeof *e)) || !(e->packer = kf_packer_new(LEVEL))) {
@@ -117,12 +128,14 @@ kf_status kf_shard_put_dist(kf_shard_writer *sw, const kf_dist_rec *r, kf_err *e
 		sw->codec = sw->f32 ? &f32_writer : &packed_writer;
 	}
 	e = sw->state;
-	if (e->heads.docs && (e->bos != r->bos || e->weighted != (r->weight != NULL) || e->tok.len / 4 + n >= KF_BLOCK_TOKENS ||
-	    e->ids.len / 4 + cands > KF_BLOCK_VALUES))
+	if (e->heads.docs && (e->bos != r->bos || e->weighted != (r->weight != NULL) || e->chat != (r->context != NULL) ||
+	    e->tok.len / 4 + n >= KF_BLOCK_TOKENS || e->ids.len / 4 + cands > KF_BLOCK_VALUES))
 		if ((rc = kf_shard_flush(sw, err)) != KF_OK) return rc;
 	e->bos = r->bos;
 	e->weighted = r->weight != NULL;
-	kf_heads_put(&e->heads, &r->head, r->n, r->source_tokens);
+	e->chat = r->context != NULL;
+	if (r->context) kf_buf_put(&e->context, r->context, n + 1);
+	kf_heads_put(&e->heads, &r->head, r->n, r->source_tokens, NULL);
 	kf_buf_put(&e->n, &r->n, 4);
 	kf_buf_put(&e->tok, r->tokens, n * 4);
 	kf_buf_put(&e->start, r->start, (n + 1) * 4);
@@ -151,7 +164,8 @@ kf_status kf_shard_put_dist(kf_shard_writer *sw, const kf_dist_rec *r, kf_err *e
 	h[5] = kf_hash64(lp, cands * 4);
 	h[6] = w ? kf_hash64(w, (n + 1) * 4) : 0;
 	h[7] = r->source_tokens;
-	return kf_shard_put_end(sw, &r->head, n, kf_head_hash(&r->head, kf_hash64(h, sizeof h)),
+	if (r->context) h[8] = kf_hash64(r->context, n + 1);
+	return kf_shard_put_end(sw, &r->head, n, kf_head_hash(&r->head, kf_hash64(h, (r->context ? 9 : 8) * sizeof *h)),
 		e->ids.len / 4 * 3 + e->tok.len * 2, err);
 }
 
@@ -212,6 +226,7 @@ static kf_status decode(kf_block_state *state, const uint8_t *data, size_t n, ui
 	kf_cur c = kf_cur_of(data, n);
 	kf_dist_block *b = &d->b;
 	uint8_t flags = kf_cur_u8(&c);
+	int planes = f32 ? KF_DIST_F32_PLANES : KF_DIST_PACKED_PLANES;
 	uint32_t *counts;
 	const uint32_t *x;
 	kf_status rc;
@@ -221,10 +236,9 @@ static kf_status decode(kf_block_state *state, const uint8_t *data, size_t n, ui
 	b->bos = flags & 1;
 	b->weighted = flags >> 1 & 1;
 	b->docs = docs;
-	if (c.bad || flags > 3) return kf_fail(err, KF_EDATA, "its parameters are damaged");
-	if ((rc = kf_planes_unpack(d->unpacker, &c, d->planes, f32 ? KF_DIST_F32_PLANES : KF_DIST_PACKED_PLANES, err)) != KF_OK)
-		return rc;
-	if ((rc = kf_heads_get(&d->planes[0], docs, a, &d->base.heads, err)) != KF_OK) return rc;
+	if (c.bad || flags > 7) return kf_fail(err, KF_EDATA, "its parameters are damaged");
+	if ((rc = kf_planes_unpack(d->unpacker, &c, d->planes, planes + (flags & KF_BLOCK_CONTEXT ? 1 : 0), err)) != KF_OK) return rc;
+	if ((rc = kf_heads_get(&d->planes[0], docs, false, a, &d->base.heads, err)) != KF_OK) return rc;
 	d->base.docs = docs;
 	counts = KF_ARENA_NEW(a, uint32_t, docs);
 	d->tok_at = KF_ARENA_NEW(a, size_t, (size_t)docs + 1);
@@ -237,8 +251,13 @@ static kf_status decode(kf_block_state *state, const uint8_t *data, size_t n, ui
 	}
 	b->n = counts;
 	b->positions = b->tokens + docs;
+	if (flags & KF_BLOCK_CONTEXT &&
+	    (rc = kf_context_get(&d->planes[planes], counts, docs, b->positions, a, &b->context, err)) != KF_OK)
+		return rc;
 	rc = f32 ? kf_dist_f32_decode(d->planes, a, b, err) : kf_dist_packed_decode(&d->tables, d->planes, a, b, err);
 	if (rc != KF_OK) return rc;
+	for (size_t p = 0; b->context && p < b->positions; p++)
+		if (b->context[p] && b->count[p]) return kf_fail(err, KF_EDATA, "a position of context has candidates");
 	x = b->count;
 	d->cand_at[0] = 0;
 	for (uint32_t i = 0; i < docs; i++) {
@@ -250,8 +269,8 @@ static kf_status decode(kf_block_state *state, const uint8_t *data, size_t n, ui
 	return KF_OK;
 }
 
-const kf_codec_reader kf_codec_dist = { 'D', dec_new, dec_free, decode, kf_dist_packed_planes, 1 };
-const kf_codec_reader kf_codec_dist_f32 = { 'd', dec_new, dec_free, decode, kf_dist_f32_planes, 1 };
+const kf_codec_reader kf_codec_dist = { 'D', dec_new, dec_free, decode, kf_dist_packed_planes, 1, true };
+const kf_codec_reader kf_codec_dist_f32 = { 'd', dec_new, dec_free, decode, kf_dist_f32_planes, 1, true };
 
 /* The candidates of a position, and what they leave. Rounding to the nearest step may carry a sum of nearly 1 above it, by
  * at most half a step: then all are scaled down to sum to 1, less what float arithmetic may add. */
@@ -322,6 +341,8 @@ kf_status kf_shard_next_dist(kf_shard *s, kf_arena *arena, kf_dist_rec *r, kf_er
 	r->tail = tail = KF_ARENA_NEW(arena, float, n + 1);
 	if (b->weighted) r->weight = weight = KF_ARENA_NEW(arena, float, n + 1);
 	if (!r->tokens || !r->start || !r->ids || !ce || !off || !lp || !tail || (b->weighted && !weight))
+		return kf_fail(err, KF_ENOMEM, "no memory for a document of %zu tokens", n);
+	if (b->context && !(r->context = (const uint8_t *)kf_arena_strdup(arena, (const char *)b->context + pos, n + 1)))
 		return kf_fail(err, KF_ENOMEM, "no memory for a document of %zu tokens", n);
 	off[0] = 0;
 	for (size_t p = 0; p <= n; p++) {

@@ -9,8 +9,8 @@ struct enc {
 	kf_packer *packer;
 	kf_logits_tables *tables;
 	uint32_t k;
-	bool bos, path;
-	kf_buf n, tok, start, ce, ids, lp, nlm, n_ex, ex_ids, ex_lp;
+	bool bos, path, chat;
+	kf_buf n, tok, start, ce, ids, lp, nlm, n_ex, ex_ids, ex_lp, context;
 	kf_buf planes[KF_MAX_PLANES];
 };
 
@@ -20,6 +20,7 @@ static void enc_free(void *state)
 	kf_buf *arrays[] = { &e->n, &e->tok, &e->start, &e->ce, &e->ids, &e->lp, &e->nlm, &e->n_ex, &e->ex_ids, &e->ex_lp };
 
 	for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) kf_buf_release(arrays[i]);
+	kf_buf_release(&e->context);
 	for (int i = 0; i < KF_MAX_PLANES; i++) kf_buf_release(&e->planes[i]);
 	kf_heads_release(&e->heads);
 	kf_logits_tables_free(e->tables);
@@ -37,20 +38,28 @@ static kf_status enc_flush(void *state, bool f32, kf_buf *out, uint32_t *docs, k
 		.tok = (int32_t *)e->tok.data, .start = (uint32_t *)e->start.data, .ce = (uint32_t *)e->ce.data,
 		.ids = (int32_t *)e->ids.data, .lp = (uint32_t *)e->lp.data,
 		.n_path = e->nlm.len / 4, .n_extra = e->ex_ids.len / 4, .nlm = (uint32_t *)e->nlm.data,
-		.n_ex = (uint32_t *)e->n_ex.data, .ex_ids = (int32_t *)e->ex_ids.data, .ex_lp = (uint32_t *)e->ex_lp.data
+		.n_ex = (uint32_t *)e->n_ex.data, .ex_ids = (int32_t *)e->ex_ids.data, .ex_lp = (uint32_t *)e->ex_lp.data,
+		.context = e->chat ? e->context.data : NULL
 	};
-	kf_status rc = KF_OK;
+	kf_status rc = kf_buf_check(&e->context, err);
 
-	for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
-		if ((rc = kf_buf_check(arrays[i], err)) != KF_OK) return rc;
+	for (size_t i = 0; rc == KF_OK && i < sizeof arrays / sizeof *arrays; i++) rc = kf_buf_check(arrays[i], err);
+	if (rc != KF_OK) return rc;
 	*docs = b.docs;
 	for (int i = 0; i < KF_MAX_PLANES; i++) kf_buf_clear(&e->planes[i]);
 	kf_heads_finish(&e->heads, &e->planes[0]);
-	kf_buf_u8(out, (uint8_t)(b.bos | b.path << 1));
+	kf_buf_u8(out, (uint8_t)(b.bos | b.path << 1 | (b.context ? KF_BLOCK_CONTEXT : 0)));
 	kf_buf_u32(out, b.k);
+	if (b.context) {
+		const uint8_t *at = b.context;
+		kf_buf *plane = &e->planes[f32 ? KF_LOGITS_F32_PLANES : KF_LOGITS_PACKED_PLANES];
+
+		for (uint32_t d = 0; d < b.docs; at += b.n[d++] + 1) kf_context_put(plane, at, (size_t)b.n[d] + 1);
+	}
 	rc = f32 ? kf_logits_f32_encode(e->packer, e->planes, &b, out, err) :
 		kf_logits_packed_encode(e->packer, &e->tables, e->planes, &b, out, err);
 	for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) kf_buf_clear(arrays[i]);
+	kf_buf_clear(&e->context);
 	return rc;
 }
 
@@ -101,12 +110,15 @@ static kf_status check(const kf_logits_rec *r, kf_err *err)
 	for (size_t i = 0; i < n; i++) {
 		if (r->tokens[i] < 0) return bad(err, h, "a token's id is negative");
 		if (r->start[i + 1] < r->start[i]) return bad(err, h, "starts descend");
-		if (!(r->ce[i] > -0.01f) && (i || r->bos)) return bad(err, h, "a ce is negative or not a number");
+		if (!(r->ce[i] > -0.01f) && kf_predicted(r, (uint32_t)i)) return bad(err, h, "a ce is negative or not a number");
 	}
-	for (size_t p = r->bos ? 0 : 1; p <= n; p++) {
+	if (r->context && !r->bos && !r->context[0]) return bad(err, h, "position 0 is no context, though the model adds no BOS");
+	for (size_t p = 0; p <= n; p++) {
 		const int32_t *id = r->top_ids + p * r->k;
 		const float *lp = r->top_lp + p * r->k;
 
+		if (r->context && r->context[p] > 1) return bad(err, h, "context is neither 0 nor 1");
+		if (!kf_predicted(r, (uint32_t)p)) continue;
 		for (uint32_t j = 0; j < r->k; j++) {
 			if (id[j] < 0) return bad(err, h, "a candidate's id is negative");
 			if (!(lp[j] < 0.01f) || (j && lp[j] > lp[j - 1])) return bad(err, h, "log-probabilities are not descending numbers below 0");
@@ -118,11 +130,12 @@ static kf_status check(const kf_logits_rec *r, kf_err *err)
 		if (r->path_off[i + 1] - r->path_off[i] != kf_interior(r->start[i], r->start[i + 1]))
 			return bad(err, h, "a token has another number of path masses than interior bytes");
 		for (uint32_t x = r->path_off[i]; x < r->path_off[i + 1]; x++)
-			if (!(r->path_nlm[x] > -0.01f) && (i || r->bos)) return bad(err, h, "a path mass is above 1 or not a number");
+			if (!(r->path_nlm[x] > -0.01f) && kf_predicted(r, (uint32_t)i)) return bad(err, h, "a path mass is above 1 or not a number");
 	}
 	for (size_t p = 0; p <= n; p++) {
 		if (r->extra_off[p + 1] < r->extra_off[p]) return bad(err, h, "the extra candidates' offsets descend");
-		if (p == 0 && !r->bos && r->extra_off[1]) return bad(err, h, "extra candidates at a position without a distribution");
+		if (!kf_predicted(r, (uint32_t)p) && r->extra_off[p] < r->extra_off[p + 1])
+			return bad(err, h, "extra candidates at a position without a distribution");
 		for (uint32_t x = r->extra_off[p]; x < r->extra_off[p + 1]; x++) {
 			if (r->extra_ids[x] < 0) return bad(err, h, "an extra candidate's id is negative");
 			if (!(r->extra_lp[x] < 0.01f) || (x > r->extra_off[p] && r->extra_lp[x] > r->extra_lp[x - 1]))
@@ -145,7 +158,7 @@ static void monotone(uint32_t *nlm, const uint32_t *ce, const uint32_t *off, siz
 	}
 }
 
-/* What row 0 holds where the model adds no BOS, whatever the caller left there. */
+/* What a position without a distribution holds, whatever the caller left there. */
 static void clear_row(uint32_t *ids, uint32_t *lp, uint32_t *ce, uint32_t *nlm, size_t interior, uint32_t k, bool f32)
 {
 	uint32_t nan = f32 ? kf_bits_of(NAN) : KF_Q_NAN, inf = f32 ? kf_bits_of(INFINITY) : KF_Q_INF;
@@ -163,11 +176,12 @@ kf_status kf_shard_put_logits(kf_shard_writer *sw, const kf_logits_rec *r, kf_er
 	struct enc *e;
 	size_t n = r->n, at[9];
 	uint32_t counts[1];
-	uint64_t h[9];
+	uint64_t h[10];
 	kf_status rc;
 
 	if ((rc = kf_shard_kind(sw->kind, 1u << KF_SET_LOGITS, "logits", err)) != KF_OK) return rc;
 	if ((rc = kf_shard_put_begin(sw, &r->head, err)) != KF_OK || (rc = check(r, err)) != KF_OK) return rc;
+	if (r->context && !sw->chat) return bad(err, &r->head, "it is a conversation, for which the set was not begun");
 	if (!sw->state) {
 		if (!(e = kf_zalloc(1, sizeof *e)) || !(e->packer = kf_packer_new(LEVEL))) {
 			kf_free(e);
@@ -179,14 +193,16 @@ kf_status kf_shard_put_logits(kf_shard_writer *sw, const kf_logits_rec *r, kf_er
 	e = sw->state;
 	/* a block has one k, one kind of position 0, and a bounded number of values */
 	if (e->heads.docs && (e->k != r->k || e->bos != r->bos || e->path != r->has_path ||
-	    e->tok.len / 4 + n >= KF_BLOCK_TOKENS || e->ids.len / 4 + (n + 1) * r->k > KF_BLOCK_VALUES))
+	    e->chat != (r->context != NULL) || e->tok.len / 4 + n >= KF_BLOCK_TOKENS || e->ids.len / 4 + (n + 1) * r->k > KF_BLOCK_VALUES))
 		if ((rc = kf_shard_flush(sw, err)) != KF_OK) return rc;
 	e->k = r->k;
 	e->bos = r->bos;
 	e->path = r->has_path;
+	e->chat = r->context != NULL;
 	at[0] = e->tok.len, at[1] = e->start.len, at[2] = e->ce.len, at[3] = e->ids.len, at[4] = e->lp.len;
 	at[5] = e->nlm.len, at[6] = e->ex_ids.len, at[7] = e->n_ex.len, at[8] = e->ex_lp.len;
-	kf_heads_put(&e->heads, &r->head, r->n, 0);
+	kf_heads_put(&e->heads, &r->head, r->n, 0, NULL);
+	if (r->context) kf_buf_put(&e->context, r->context, n + 1);
 	counts[0] = r->n;
 	kf_buf_put(&e->n, counts, 4);
 	put_ids(&e->tok, r->tokens, n);
@@ -207,10 +223,13 @@ kf_status kf_shard_put_logits(kf_shard_writer *sw, const kf_logits_rec *r, kf_er
 	}
 	if (e->ids.failed || e->tok.failed || e->start.failed || e->ex_ids.failed)
 		return kf_fail(err, KF_ENOMEM, "no memory for a document of %zu tokens", n);
-	if (!r->bos)
-		clear_row((uint32_t *)(e->ids.data + at[3]), (uint32_t *)(e->lp.data + at[4]),
-			n ? (uint32_t *)(e->ce.data + at[2]) : NULL, r->has_path ? (uint32_t *)(e->nlm.data + at[5]) : NULL,
-			n && r->has_path ? kf_interior(r->start[0], r->start[1]) : 0, r->k, sw->f32);
+	for (uint32_t p = 0; p <= (r->context ? n : 0); p++) {
+		if (kf_predicted(r, p)) continue;
+		clear_row((uint32_t *)(e->ids.data + at[3]) + p * r->k, (uint32_t *)(e->lp.data + at[4]) + p * r->k,
+			p < n ? (uint32_t *)(e->ce.data + at[2]) + p : NULL,
+			r->has_path ? (uint32_t *)(e->nlm.data + at[5]) + r->path_off[p] : NULL,
+			p < n && r->has_path ? kf_interior(r->start[p], r->start[p + 1]) : 0, r->k, sw->f32);
+	}
 	h[0] = kf_hash64(e->tok.data + at[0], e->tok.len - at[0]);
 	h[1] = kf_hash64(e->start.data + at[1], e->start.len - at[1]);
 	h[2] = kf_hash64(e->ce.data + at[2], e->ce.len - at[2]);
@@ -220,8 +239,9 @@ kf_status kf_shard_put_logits(kf_shard_writer *sw, const kf_logits_rec *r, kf_er
 	h[6] = r->has_path ? kf_hash64(e->ex_ids.data + at[6], e->ex_ids.len - at[6]) : 0;
 	h[7] = r->has_path ? kf_hash64(e->n_ex.data + at[7], e->n_ex.len - at[7]) : 0;
 	h[8] = r->has_path ? kf_hash64(e->ex_lp.data + at[8], e->ex_lp.len - at[8]) : 0;
+	if (r->context) h[9] = kf_hash64(r->context, n + 1);
 	/* raw: what the numbers take before the planes; ids and log-probabilities count three bytes together */
-	return kf_shard_put_end(sw, &r->head, n, kf_head_hash(&r->head, kf_hash64(h, sizeof h)),
+	return kf_shard_put_end(sw, &r->head, n, kf_head_hash(&r->head, kf_hash64(h, (r->context ? 10 : 9) * sizeof *h)),
 		e->ids.len / 4 * 3 + e->tok.len * 2 + e->nlm.len / 2 + e->ex_ids.len, err);
 }
 
@@ -297,6 +317,7 @@ static kf_status decode(kf_block_state *state, const uint8_t *data, size_t n, ui
 	uint32_t *counts;
 	const uint32_t *s, *x;
 	uint8_t flags = kf_cur_u8(&c);
+	int planes = f32 ? KF_LOGITS_F32_PLANES : KF_LOGITS_PACKED_PLANES;
 	kf_status rc;
 
 	kf_arena_reset(a);
@@ -305,10 +326,9 @@ static kf_status decode(kf_block_state *state, const uint8_t *data, size_t n, ui
 	b->bos = flags & 1;
 	b->path = flags >> 1 & 1;
 	b->docs = docs;
-	if (c.bad || flags > 3 || b->k < 1 || b->k > 65535) return kf_fail(err, KF_EDATA, "its parameters are damaged");
-	if ((rc = kf_planes_unpack(d->unpacker, &c, d->planes, f32 ? KF_LOGITS_F32_PLANES : KF_LOGITS_PACKED_PLANES, err)) != KF_OK)
-		return rc;
-	if ((rc = kf_heads_get(&d->planes[0], docs, a, &d->base.heads, err)) != KF_OK) return rc;
+	if (c.bad || flags > 7 || b->k < 1 || b->k > 65535) return kf_fail(err, KF_EDATA, "its parameters are damaged");
+	if ((rc = kf_planes_unpack(d->unpacker, &c, d->planes, planes + (flags & KF_BLOCK_CONTEXT ? 1 : 0), err)) != KF_OK) return rc;
+	if ((rc = kf_heads_get(&d->planes[0], docs, false, a, &d->base.heads, err)) != KF_OK) return rc;
 	d->base.docs = docs;
 	counts = KF_ARENA_NEW(a, uint32_t, docs);
 	d->tok_at = KF_ARENA_NEW(a, size_t, (size_t)docs + 1);
@@ -323,6 +343,9 @@ static kf_status decode(kf_block_state *state, const uint8_t *data, size_t n, ui
 	b->n = counts;
 	b->positions = b->tokens + docs;
 	if ((uint64_t)b->positions * b->k > KF_BLOCK_VALUES) return kf_fail(err, KF_EDATA, "it has more values than a block may");
+	if (flags & KF_BLOCK_CONTEXT &&
+	    (rc = kf_context_get(&d->planes[planes], counts, docs, b->positions, a, &b->context, err)) != KF_OK)
+		return rc;
 	rc = f32 ? kf_logits_f32_decode(d->planes, a, b, err) : kf_logits_packed_decode(&d->tables, d->planes, a, b, err);
 	if (rc != KF_OK) return rc;
 	if (!b->path) return KF_OK;
@@ -341,8 +364,8 @@ static kf_status decode(kf_block_state *state, const uint8_t *data, size_t n, ui
 	return KF_OK;
 }
 
-const kf_codec_reader kf_codec_logits = { 'L', dec_new, dec_free, decode, kf_logits_packed_planes, 5 };
-const kf_codec_reader kf_codec_logits_f32 = { 'l', dec_new, dec_free, decode, kf_logits_f32_planes, 5 };
+const kf_codec_reader kf_codec_logits = { 'L', dec_new, dec_free, decode, kf_logits_packed_planes, 5, true };
+const kf_codec_reader kf_codec_logits_f32 = { 'l', dec_new, dec_free, decode, kf_logits_f32_planes, 5, true };
 
 static float *numbers(kf_arena *a, const uint32_t *v, size_t n, int steps, float sign, bool f32)
 {
@@ -366,6 +389,11 @@ static void *copy(kf_arena *a, const void *p, size_t n)
 
 	if (q && n) memcpy(q, p, n * 4);
 	return q;
+}
+
+static uint8_t *copy_bytes(kf_arena *a, const uint8_t *p, size_t n)
+{
+	return (uint8_t *)kf_arena_strdup(a, (const char *)p, n);
 }
 
 kf_status kf_shard_next_logits(kf_shard *s, kf_arena *arena, kf_logits_rec *r, kf_err *err)
@@ -394,6 +422,7 @@ kf_status kf_shard_next_logits(kf_shard *s, kf_arena *arena, kf_logits_rec *r, k
 	r->top_ids = copy(arena, b->ids + pos * b->k, (n + 1) * b->k);
 	r->top_lp = numbers(arena, b->lp + pos * b->k, (n + 1) * b->k, KF_LP_STEPS, -1, s->f32);
 	if (!r->tokens || !r->start || !r->ce || !r->top_ids || !r->top_lp) goto nomem;
+	if (b->context && !(r->context = copy_bytes(arena, b->context + pos, n + 1))) goto nomem;
 	if (b->path) {
 		path = d->path_at[i], ex = d->ex_at[i];
 		n_path = d->path_at[i + 1] - path, n_ex = d->ex_at[i + 1] - ex;

@@ -27,7 +27,7 @@
 typedef enum { KF_SET_CORPUS, KF_SET_LOGITS, KF_SET_ALIGNED, KF_SET_TARGETS, KF_SET_KINDS } kf_set_kind;
 const char *kf_set_kind_name(kf_set_kind kind);  /* "corpus", "logits", "aligned", "targets" */
 
-#define KF_SET_FORMAT 1        /* newest format version this program writes and reads */
+#define KF_SET_FORMAT 2        /* newest format version this program writes and reads: 1 text, 2 with conversations */
 #define KF_MAX_SHARDS 100000
 
 /* What made a set: role "corpus", "model", "tokenizer", "source", "target", ... */
@@ -51,6 +51,7 @@ typedef struct {
 	const void *tokenizer;     /* serialised (kf_tokenizer_save), or NULL; borrowed */
 	size_t tokenizer_size;
 	bool f32;                  /* --precision f32: numbers unquantised */
+	bool chat;                 /* documents may be conversations: the set says format 2 */
 } kf_set_spec;
 
 /* ---- writing ---- */
@@ -97,6 +98,7 @@ uint64_t kf_set_tokens(const kf_set *set);           /* 0 for a corpus */
 uint64_t kf_set_bytes(const kf_set *set);            /* of text */
 uint64_t kf_set_disk(const kf_set *set);             /* bytes on disk, everything counted */
 bool kf_set_f32(const kf_set *set);
+bool kf_set_chat(const kf_set *set);                 /* documents may be conversations */
 const json_t *kf_set_manifest(const kf_set *set);    /* borrowed */
 json_t *kf_set_info(const kf_set *set);              /* borrowed; NULL when absent */
 /* Fingerprint of the first input with this role; KF_ENOTFOUND when there is none. */

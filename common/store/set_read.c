@@ -12,7 +12,7 @@ struct kf_set {
 	char dir[KF_PATH_MAX];
 	json_t *manifest;
 	kf_set_kind kind;
-	bool f32;
+	bool f32, chat;
 	int n_shards;
 	kf_shard_facts all, *shards; /* (n_shards); all.disk counts every file */
 	kf_buf tokenizer;
@@ -79,6 +79,7 @@ kf_status kf_set_open(const char *dir, kf_set_kind kind, kf_set **out, kf_err *e
 	s->kind = kf_manifest_kind(s->manifest);
 	s->n_shards = kf_manifest_shards(s->manifest);
 	s->f32 = strcmp(json_string_value(json_object_get(s->manifest, "precision")), "f32") == 0;
+	s->chat = json_integer_value(json_object_get(s->manifest, "format")) > 1;
 	if (kind != KF_SET_KINDS && kind != s->kind) {
 		rc = kf_fail(err, KF_EMISMATCH, "%s is a set of kind %s; one of kind %s is needed here", dir,
 			kf_set_kind_name(s->kind), kf_set_kind_name(kind));
@@ -131,6 +132,7 @@ uint64_t kf_set_tokens(const kf_set *s) { return s->all.tokens; }
 uint64_t kf_set_bytes(const kf_set *s) { return s->all.bytes; }
 uint64_t kf_set_disk(const kf_set *s) { return s->all.disk; }
 bool kf_set_f32(const kf_set *s) { return s->f32; }
+bool kf_set_chat(const kf_set *s) { return s->chat; }
 const json_t *kf_set_manifest(const kf_set *s) { return s->manifest; }
 json_t *kf_set_info(const kf_set *s) { return json_object_get(s->manifest, "info"); }
 

@@ -16,7 +16,7 @@
 struct kf_set_writer {
 	char dir[KF_PATH_MAX];
 	kf_set_kind kind;
-	bool f32;
+	bool f32, chat;
 	int n_shards;
 	kf_fp identity;
 	json_t *manifest;
@@ -28,6 +28,7 @@ const char *kf_writer_dir(const kf_set_writer *w) { return w->dir; }
 int kf_writer_shards(const kf_set_writer *w) { return w->n_shards; }
 kf_set_kind kf_writer_kind(const kf_set_writer *w) { return w->kind; }
 bool kf_writer_f32(const kf_set_writer *w) { return w->f32; }
+bool kf_writer_chat(const kf_set_writer *w) { return w->chat; }
 kf_fp kf_writer_identity(const kf_set_writer *w) { return w->identity; }
 
 void kf_writer_shard_done(kf_set_writer *w, int shard)
@@ -207,6 +208,7 @@ kf_status kf_set_begin(const kf_set_spec *spec, kf_set_writer **out, kf_set_stat
 	strcpy(w->dir, spec->dir);
 	w->kind = spec->kind;
 	w->f32 = spec->f32;
+	w->chat = spec->chat;
 	w->n_shards = spec->n_shards;
 	w->identity = kf_manifest_identity(spec, tokenizer);
 	w->manifest = kf_manifest_new(spec, tokenizer);

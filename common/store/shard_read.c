@@ -191,12 +191,13 @@ kf_status kf_shard_find(kf_shard *s, uint64_t doc, kf_err *err)
 	return kf_fail(err, KF_ENOTFOUND, "%s has no document %llu", s->path, (unsigned long long)doc);
 }
 
-static int planes_of(const kf_codec_reader *c)
+/* The planes of a block, which is longer than its head and prefix. */
+static int planes_of(const kf_codec_reader *c, const struct kf_block_ref *b)
 {
 	int n = 0;
 
 	while (c->planes[n]) n++;
-	return n;
+	return n - (c->flags && !(b->data[KF_BLOCK_HEAD] & KF_BLOCK_CONTEXT));
 }
 
 kf_status kf_shard_heads(kf_shard *s, kf_status (*fn)(void *arg, const kf_head_n *head, kf_err *err), void *arg, kf_err *err)
@@ -214,8 +215,9 @@ kf_status kf_shard_heads(kf_shard *s, kf_status (*fn)(void *arg, const kf_head_n
 		kf_cur c = kf_cur_of(b->data + (b->size < skip ? b->size : skip), b->size < skip ? 0 : b->size - skip);
 
 		kf_arena_reset(&arena);
-		if ((rc = check_block(s, b, err)) == KF_OK && (rc = kf_planes_first(u, &c, &plane, planes_of(s->codec), err)) == KF_OK &&
-		    (rc = kf_heads_get(&plane, b->docs, &arena, &heads, err)) == KF_OK)
+		if ((rc = check_block(s, b, err)) == KF_OK && b->size < skip) rc = kf_fail(err, KF_EDATA, "it is too short");
+		if (rc == KF_OK && (rc = kf_planes_first(u, &c, &plane, planes_of(s->codec, b), err)) == KF_OK &&
+		    (rc = kf_heads_get(&plane, b->docs, s->kind == KF_SET_CORPUS, &arena, &heads, err)) == KF_OK)
 			rc = check_heads(s, at, heads, err);
 		if (rc != KF_OK) {
 			rc = block_context(s, b, rc, err);
@@ -232,9 +234,8 @@ kf_status kf_shard_heads(kf_shard *s, kf_status (*fn)(void *arg, const kf_head_n
 kf_status kf_shard_plane_sizes(const kf_shard *s, uint64_t size[KF_MAX_PLANES], uint64_t *other, kf_err *err)
 {
 	uint64_t planes = 0;
-	int n = planes_of(s->codec);
 
-	for (int i = 0; i < n; i++) planes -= size[i];
+	for (int i = 0; i < KF_MAX_PLANES; i++) planes -= size[i];
 	for (size_t b = 0; b < s->n_blocks; b++) {
 		size_t skip = KF_BLOCK_HEAD + s->codec->prefix;
 		kf_cur c;
@@ -242,9 +243,10 @@ kf_status kf_shard_plane_sizes(const kf_shard *s, uint64_t size[KF_MAX_PLANES], 
 
 		if (s->blocks[b].size < skip) return kf_fail(err, KF_EDATA, "%s: a block is too short", s->path);
 		c = kf_cur_of(s->blocks[b].data + skip, s->blocks[b].size - skip);
-		if ((rc = kf_planes_sizes(&c, size, n, err)) != KF_OK) return kf_context(err, rc, "%s", s->path);
+		if ((rc = kf_planes_sizes(&c, size, planes_of(s->codec, &s->blocks[b]), err)) != KF_OK)
+			return kf_context(err, rc, "%s", s->path);
 	}
-	for (int i = 0; i < n; i++) planes += size[i];
+	for (int i = 0; i < KF_MAX_PLANES; i++) planes += size[i];
 	*other += s->map.size - planes;
 	return KF_OK;
 }

@@ -141,6 +141,7 @@ kf_status kf_shard_begin(kf_set_writer *w, int shard, kf_shard_writer **out, kf_
 	sw->set = w;
 	sw->kind = kf_writer_kind(w);
 	sw->f32 = kf_writer_f32(w);
+	sw->chat = kf_writer_chat(w);
 	sw->facts.identity = kf_writer_identity(w);
 	sw->shard = shard;
 	if ((rc = kf_shard_path(sw->env->path, kf_writer_dir(w), shard, err)) != KF_OK) goto fail;

@@ -48,6 +48,7 @@ typedef struct {
                                         * lists and tables of ids are learnt anew in every block */
 #define KF_BLOCK_TOKENS (1u << 24)     /* tokens, or bytes of text / 64, a block may have: bounds what a reader allocates */
 
+#define KF_BLOCK_CONTEXT 4     /* of a block's flags: its documents are conversations */
 #define KF_BLOCK_VALUES ((uint64_t)1 << 26) /* positions times k, and path masses: the same */
 
 /* What a codec does for the writer. state is the codec's; it belongs to one shard writer. */
@@ -60,7 +61,7 @@ typedef struct {
 struct kf_shard_writer {
 	kf_set_writer *set;
 	kf_set_kind kind;
-	bool f32;
+	bool f32, chat;
 	int shard;
 	const kf_codec_writer *codec;
 	void *state;               /* made by the first put */
@@ -104,6 +105,7 @@ typedef struct {
 	kf_status (*decode)(kf_block_state *state, const uint8_t *data, size_t n, uint32_t docs, bool f32, kf_err *err);
 	const char *const *planes;          /* their names, NULL at the end */
 	size_t prefix;                      /* bytes of the block before its planes */
+	bool flags;                         /* the first of them is flags; the last plane is there with KF_BLOCK_CONTEXT only */
 } kf_codec_reader;
 
 extern const kf_codec_reader kf_codec_corpus, kf_codec_logits, kf_codec_logits_f32, kf_codec_dist, kf_codec_dist_f32;

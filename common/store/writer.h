@@ -8,6 +8,7 @@ const char *kf_writer_dir(const kf_set_writer *w);
 int kf_writer_shards(const kf_set_writer *w);
 kf_set_kind kf_writer_kind(const kf_set_writer *w);
 bool kf_writer_f32(const kf_set_writer *w);
+bool kf_writer_chat(const kf_set_writer *w);
 kf_fp kf_writer_identity(const kf_set_writer *w);
 void kf_writer_shard_done(kf_set_writer *w, int shard); /* from any thread */
 

@@ -12,18 +12,27 @@ check "JSON has the fields of each kind, and no others" python3 - "$I" $G <<'END
 import json, subprocess, sys
 head = {"doc", "id", "piece", "domain", "bytes"}
 stream = head | {"bos", "tokens", "start", "ce", "top_ids", "top_logprobs"}
-for name, fields in (("corpus", head | {"text"}), ("logits", stream), ("aligned", stream | {"tail"})):
+for name, fields in (("corpus", head | {"text"}), ("logits", stream), ("aligned", stream | {"tail"}),
+        ("corpus-chat", head | {"text", "messages"}), ("logits-chat", stream | {"context"}),
+        ("targets-chat", stream | {"tail", "context"})):
     out = subprocess.run([sys.argv[1], f"{sys.argv[2]}/{name}", "--json"], capture_output=True, check=True).stdout
     docs = [json.loads(l) for l in out.decode("utf-8").splitlines()]
     assert [d["doc"] for d in docs] == [0, 1, 2, 3]
     for d in docs:
         assert set(d) - {"weight"} == fields, set(d) ^ fields
-        if name == "corpus": continue
+        if "messages" in d:
+            assert d["messages"][0]["start"] == 0 and d["messages"][-1]["end"] == d["bytes"]
+            assert all(a["end"] == b["start"] for a, b in zip(d["messages"], d["messages"][1:]))
+            assert {m["role"] for m in d["messages"]} <= {"system", "user", "assistant"}
+        if name.startswith("corpus"): continue
         n = len(d["tokens"])
         assert len(d["start"]) == n + 1 and len(d["ce"]) == n and len(d["top_ids"]) == n + 1 == len(d["top_logprobs"])
         assert all(len(i) == len(l) for i, l in zip(d["top_ids"], d["top_logprobs"]))
         if name == "logits" and not d["bos"]: assert d["ce"][0] is None and d["top_ids"][0] == [] == d["top_logprobs"][0]
-        if name == "aligned": assert all((t is None) == (i == []) for t, i in zip(d["tail"], d["top_ids"]))
+        for p, c in enumerate(d.get("context", [])):
+            assert not c or (d["top_ids"][p] == [] and (p == n or d["ce"][p] is None))
+            assert c or p == n or name == "targets-chat" or d["ce"][p] is not None
+        if "tail" in d: assert all((t is None) == (i == []) for t, i in zip(d["tail"], d["top_ids"]))
     if name == "corpus": assert "\ufffd\ufffd" in docs[3]["text"]
 END
 "$I" $G/logits --json --doc 2 >"$TMP/two"; sed -n 3p $G/logits.jsonl | python3 -c 'import json,sys

@@ -148,6 +148,76 @@ static inline kf_logits_rec random_logits(kf_rng *r, uint64_t doc, uint32_t n, u
 	return rec;
 }
 
+static inline uint8_t *random_context(kf_rng *r, uint32_t n, bool bos, kf_arena *a)
+{
+	uint8_t *context = kf_arena_alloc(a, (size_t)n + 1, 1), now = !bos || kf_rng_below(r, 3);
+
+	for (uint32_t p = 0; p <= n; p++) {
+		context[p] = now;
+		if (kf_rng_below(r, 6) == 0) now = !now;
+	}
+	return context;
+}
+
+/* Make a record a conversation's: some of its positions are context, without what they had. */
+static inline void converse_logits(kf_rng *r, kf_logits_rec *rec, kf_arena *a)
+{
+	uint32_t n = rec->n, k = rec->k, *xo = (uint32_t *)(uintptr_t)rec->extra_off, kept = 0;
+	int32_t *ids = (int32_t *)(uintptr_t)rec->top_ids;
+	float *lp = (float *)(uintptr_t)rec->top_lp;
+
+	rec->context = random_context(r, n, rec->bos, a);
+	for (uint32_t p = 0; p <= n; p++) {
+		for (uint32_t j = 0; rec->context[p] && j < k; j++) {
+			ids[p * k + j] = -1;
+			lp[p * k + j] = -INFINITY;
+		}
+		if (p == n || !rec->context[p]) continue;
+		((float *)(uintptr_t)rec->ce)[p] = NAN;
+		for (uint32_t j = rec->has_path ? rec->path_off[p] : 0; rec->has_path && j < rec->path_off[p + 1]; j++)
+			((float *)(uintptr_t)rec->path_nlm)[j] = NAN;
+	}
+	for (uint32_t p = 0, from = 0, end; rec->has_path && p <= n; p++, from = end) {
+		end = xo[p + 1];
+		for (uint32_t j = from; j < end && !rec->context[p]; j++, kept++) {
+			((int32_t *)(uintptr_t)rec->extra_ids)[kept] = rec->extra_ids[j];
+			((float *)(uintptr_t)rec->extra_lp)[kept] = rec->extra_lp[j];
+		}
+		xo[p + 1] = kept;
+	}
+}
+
+static inline void converse_dist(kf_rng *r, kf_dist_rec *rec, kf_arena *a)
+{
+	uint32_t *off = (uint32_t *)(uintptr_t)rec->off, kept = 0;
+
+	rec->context = random_context(r, rec->n, rec->bos, a);
+	for (uint32_t p = 0, from = 0, end; p <= rec->n; p++, from = end) {
+		end = off[p + 1];
+		for (uint32_t j = from; j < end && !rec->context[p]; j++, kept++) {
+			((int32_t *)(uintptr_t)rec->ids)[kept] = rec->ids[j];
+			((float *)(uintptr_t)rec->lp)[kept] = rec->lp[j];
+		}
+		off[p + 1] = kept;
+		if (p < rec->n && rec->context[p]) ((float *)(uintptr_t)rec->ce)[p] = NAN;
+	}
+}
+
+/* Turns that make up so many bytes. */
+static inline void random_turns(kf_rng *r, kf_corpus_rec *rec, kf_arena *a)
+{
+	kf_turn *turns = KF_ARENA_NEW(a, kf_turn, 8);
+	uint32_t left = rec->head.bytes;
+
+	rec->n_turns = 1 + (uint32_t)kf_rng_below(r, 8);
+	for (uint32_t i = 0; i < rec->n_turns; i++) {
+		turns[i].bytes = i + 1 == rec->n_turns ? left : (uint32_t)kf_rng_below(r, left + 1ull);
+		turns[i].role = (uint8_t)kf_rng_below(r, KF_ROLES);
+		left -= turns[i].bytes;
+	}
+	rec->turns = turns;
+}
+
 static inline void same_head(const kf_dochead *a, const kf_dochead *b)
 {
 	assert_int_equal(a->doc, b->doc);
@@ -173,6 +243,17 @@ static inline void near(const float *a, const float *b, size_t n, double tol)
 
 #define SAME(x, y, n) do { if ((n) > 0) assert_memory_equal(x, y, (size_t)(n) * sizeof *(x)); } while (0)
 
+static inline void same_corpus(const kf_corpus_rec *a, const kf_corpus_rec *b)
+{
+	same_head(&a->head, &b->head);
+	SAME(a->text, b->text, a->head.bytes);
+	assert_int_equal(a->n_turns, b->n_turns);
+	for (uint32_t i = 0; i < a->n_turns; i++) {
+		assert_int_equal(a->turns[i].role, b->turns[i].role);
+		assert_int_equal(a->turns[i].bytes, b->turns[i].bytes);
+	}
+}
+
 static inline void same_logits(const kf_logits_rec *a, const kf_logits_rec *b, bool f32)
 {
 	size_t n = a->n;
@@ -185,6 +266,8 @@ static inline void same_logits(const kf_logits_rec *a, const kf_logits_rec *b, b
 	SAME(a->tokens, b->tokens, n);
 	SAME(a->start, b->start, n + 1);
 	SAME(a->top_ids, b->top_ids, (n + 1) * a->k);
+	assert_int_equal(a->context != NULL, b->context != NULL);
+	if (a->context) SAME(a->context, b->context, n + 1);
 	near(a->ce, b->ce, n, f32 ? 0 : 1 / 512.0 + 1e-6);
 	near(a->top_lp, b->top_lp, (n + 1) * a->k, f32 ? 0 : 1 / 32.0);
 	if (!a->has_path) return;
@@ -251,6 +334,8 @@ static inline void same_dist(const kf_dist_rec *a, const kf_dist_rec *b, bool f3
 	SAME(a->off, b->off, n + 2);
 	SAME(a->ids, b->ids, (size_t)a->off[n + 1]);
 	near(a->ce, b->ce, n, f32 ? 0 : 1 / 512.0 + 1e-6);
+	assert_int_equal(a->context != NULL, b->context != NULL);
+	if (a->context) SAME(a->context, b->context, n + 1);
 	near(a->lp, b->lp, a->off[n + 1], f32 ? 0 : 1 / 32.0 + 1e-5);
 	assert_int_equal(a->weight != NULL, b->weight != NULL);
 	if (a->weight) near(a->weight, b->weight, n + 1, f32 ? 0 : 1 / 510.0 + 1e-6);

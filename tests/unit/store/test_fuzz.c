@@ -7,7 +7,7 @@
 static kf_arena arena;
 static kf_err err;
 
-static kf_shard *make(char dir[KF_PATH_MAX], kf_set_kind kind, bool f32, kf_set **set)
+static kf_shard *make(char dir[KF_PATH_MAX], kf_set_kind kind, bool f32, bool chat, kf_set **set)
 {
 	kf_set_spec spec;
 	kf_set_writer *w;
@@ -18,6 +18,7 @@ static kf_shard *make(char dir[KF_PATH_MAX], kf_set_kind kind, bool f32, kf_set 
 
 	scratch(dir);
 	spec = spec_of(dir, kind, 1, f32);
+	spec.chat = chat;
 	kf_rng_seed(&r, 5);
 	OK(kf_set_begin(&spec, &w, &state, &err));
 	OK(kf_shard_begin(w, 0, &sw, &err));
@@ -25,17 +26,19 @@ static kf_shard *make(char dir[KF_PATH_MAX], kf_set_kind kind, bool f32, kf_set 
 		if (kind == KF_SET_LOGITS) {
 			kf_logits_rec rec = random_logits(&r, i, 30, 5, false, true, 3000, &arena);
 
+			if (chat) converse_logits(&r, &rec, &arena);
 			OK(kf_shard_put_logits(sw, &rec, &err));
 		} else if (kind == KF_SET_CORPUS) {
 			kf_corpus_rec rec = { .head = random_head(&r, i, &arena), .text = (const uint8_t *)"Some text, and some more." };
 
 			rec.head.bytes = 10 + (uint32_t)i;
+			if (chat) random_turns(&r, &rec, &arena);
 			OK(kf_shard_put_corpus(sw, &rec, &err));
 		} else {
 			kf_dist_rec rec = random_dist(&r, i, 30, true, &arena);
 
 			rec.bos = true; /* all in one block */
-
+			if (chat) converse_dist(&r, &rec, &arena);
 			OK(kf_shard_put_dist(sw, &rec, &err));
 		}
 	}
@@ -69,7 +72,12 @@ static void read_all(kf_shard *s)
 	s->next = 0;
 	while (rc == KF_OK) {
 		if (s->kind == KF_SET_CORPUS) {
-			if ((rc = kf_shard_next_corpus(s, &arena, &c, &err)) == KF_OK) sum += touch(c.text, c.head.bytes + 1);
+			uint64_t bytes = 0;
+
+			if ((rc = kf_shard_next_corpus(s, &arena, &c, &err)) != KF_OK) break;
+			sum += touch(c.text, c.head.bytes + 1);
+			for (uint32_t i = 0; i < c.n_turns; i++) bytes += c.turns[i].bytes;
+			assert_true(!c.n_turns || bytes == c.head.bytes);
 		} else if (s->kind == KF_SET_LOGITS) {
 			if ((rc = kf_shard_next_logits(s, &arena, &l, &err)) != KF_OK) break;
 			sum += touch(l.tokens, l.n * 4) + touch(l.start, l.n * 4 + 4) + touch(l.ce, l.n * 4);
@@ -78,11 +86,13 @@ static void read_all(kf_shard *s)
 				sum += touch(l.path_nlm, l.path_off[l.n] * 4) + touch(l.extra_ids, l.extra_off[l.n + 1] * 4);
 				sum += touch(l.extra_lp, l.extra_off[l.n + 1] * 4);
 			}
+			if (l.context) sum += touch(l.context, (size_t)l.n + 1);
 			for (uint32_t i = 0; i < l.n; i++) assert_true(l.tokens[i] >= 0 && l.start[i] <= l.start[i + 1]);
 		} else {
 			if ((rc = kf_shard_next_dist(s, &arena, &d, &err)) != KF_OK) break;
 			sum += touch(d.tokens, d.n * 4) + touch(d.start, d.n * 4 + 4) + touch(d.ce, d.n * 4) + touch(d.tail, d.n * 4 + 4);
 			sum += touch(d.ids, d.off[d.n + 1] * 4) + touch(d.lp, d.off[d.n + 1] * 4);
+			if (d.context) sum += touch(d.context, (size_t)d.n + 1);
 			for (uint32_t i = 0; i < d.off[d.n + 1]; i++) assert_true(d.ids[i] >= 0);
 		}
 	}
@@ -90,11 +100,11 @@ static void read_all(kf_shard *s)
 	kf_arena_reset(&arena);
 }
 
-static void fuzz(kf_set_kind kind, bool f32, int rounds)
+static void fuzz(kf_set_kind kind, bool f32, bool chat, int rounds)
 {
 	char dir[KF_PATH_MAX];
 	kf_set *set;
-	kf_shard *s = make(dir, kind, f32, &set);
+	kf_shard *s = make(dir, kind, f32, chat, &set);
 	struct kf_block_ref good = s->blocks[0];
 	kf_unpacker *u = kf_unpacker_new();
 	kf_packer *pk = kf_packer_new(1);
@@ -104,6 +114,7 @@ static void fuzz(kf_set_kind kind, bool f32, int rounds)
 	kf_rng r;
 
 	while (s->codec->planes[n]) n++;
+	n -= s->codec->flags && !chat;
 	kf_rng_seed(&r, 99 + (uint64_t)kind);
 	read_all(s);
 	for (int t = 0; t < rounds; t++) {
@@ -145,17 +156,26 @@ static void fuzz(kf_set_kind kind, bool f32, int rounds)
 	remove_dir(dir);
 }
 
-static void test_logits(void **state) { (void)state; fuzz(KF_SET_LOGITS, false, 3000); }
-static void test_logits_f32(void **state) { (void)state; fuzz(KF_SET_LOGITS, true, 800); }
-static void test_dist(void **state) { (void)state; fuzz(KF_SET_TARGETS, false, 3000); }
-static void test_dist_f32(void **state) { (void)state; fuzz(KF_SET_TARGETS, true, 800); }
-static void test_corpus(void **state) { (void)state; fuzz(KF_SET_CORPUS, false, 1000); }
+static void test_logits(void **state) { (void)state; fuzz(KF_SET_LOGITS, false, false, 3000); }
+static void test_logits_f32(void **state) { (void)state; fuzz(KF_SET_LOGITS, true, false, 800); }
+static void test_dist(void **state) { (void)state; fuzz(KF_SET_TARGETS, false, false, 3000); }
+static void test_dist_f32(void **state) { (void)state; fuzz(KF_SET_TARGETS, true, false, 800); }
+static void test_corpus(void **state) { (void)state; fuzz(KF_SET_CORPUS, false, false, 1000); }
+static void test_chat(void **state)
+{
+	(void)state;
+	fuzz(KF_SET_CORPUS, false, true, 1000);
+	fuzz(KF_SET_LOGITS, false, true, 2000);
+	fuzz(KF_SET_LOGITS, true, true, 400);
+	fuzz(KF_SET_ALIGNED, false, true, 2000);
+	fuzz(KF_SET_ALIGNED, true, true, 400);
+}
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_logits), cmocka_unit_test(test_logits_f32), cmocka_unit_test(test_dist),
-		cmocka_unit_test(test_dist_f32), cmocka_unit_test(test_corpus),
+		cmocka_unit_test(test_dist_f32), cmocka_unit_test(test_corpus), cmocka_unit_test(test_chat),
 	};
 	int failed;
 

@@ -8,6 +8,37 @@
 static kf_arena arena, back;
 static kf_err err;
 
+/* Sets of conversations say so in their names. */
+static bool chat_of(const char *dir)
+{
+	return strstr(dir, "-chat") != NULL;
+}
+
+static kf_corpus_rec corpus_doc(kf_rng *r, uint64_t i, bool chat)
+{
+	kf_corpus_rec rec = { .head = random_head(r, i, &arena), .text = (const uint8_t *)"Größe, \xff\xfe and \"tabs\"\t.\n" };
+
+	rec.head.bytes = (uint32_t)(10 + 5 * i);
+	if (chat) random_turns(r, &rec, &arena);
+	return rec;
+}
+
+static kf_logits_rec logits_doc(kf_rng *r, uint64_t i, bool chat)
+{
+	kf_logits_rec rec = random_logits(r, i, 9 + (uint32_t)i * 4, 3, i != 1, i < 2, 500, &arena);
+
+	if (chat) converse_logits(r, &rec, &arena);
+	return rec;
+}
+
+static kf_dist_rec dist_doc(kf_rng *r, uint64_t i, bool chat)
+{
+	kf_dist_rec rec = random_dist(r, i, 9 + (uint32_t)i * 4, i < 2, &arena);
+
+	if (chat) converse_dist(r, &rec, &arena);
+	return rec;
+}
+
 static void make(const char *dir, kf_set_kind kind, bool f32)
 {
 	kf_set_spec spec = spec_of(dir, kind, 2, f32);
@@ -15,6 +46,7 @@ static void make(const char *dir, kf_set_kind kind, bool f32)
 	kf_set_state state;
 	bool complete;
 
+	spec.chat = chat_of(dir);
 	OK(kf_set_begin(&spec, &w, &state, &err));
 	for (int s = 0; s < 2; s++) {
 		kf_shard_writer *sw;
@@ -25,16 +57,15 @@ static void make(const char *dir, kf_set_kind kind, bool f32)
 
 			kf_rng_seed(&r, 40 + i);
 			if (kind == KF_SET_LOGITS) {
-				kf_logits_rec rec = random_logits(&r, i, 9 + (uint32_t)i * 4, 3, i != 1, i < 2, 500, &arena);
+				kf_logits_rec rec = logits_doc(&r, i, spec.chat);
 
 				OK(kf_shard_put_logits(sw, &rec, &err));
 			} else if (kind == KF_SET_CORPUS) {
-				kf_corpus_rec rec = { .head = random_head(&r, i, &arena), .text = (const uint8_t *)"Größe, \xff\xfe and \"tabs\"\t.\n" };
+				kf_corpus_rec rec = corpus_doc(&r, i, spec.chat);
 
-				rec.head.bytes = (uint32_t)(10 + 5 * i);
 				OK(kf_shard_put_corpus(sw, &rec, &err));
 			} else {
-				kf_dist_rec rec = random_dist(&r, i, 9 + (uint32_t)i * 4, i < 2, &arena);
+				kf_dist_rec rec = dist_doc(&r, i, spec.chat);
 
 				OK(kf_shard_put_dist(sw, &rec, &err));
 			}
@@ -61,20 +92,17 @@ static void check(const char *dir, kf_set_kind kind, bool f32)
 
 			kf_rng_seed(&r, 40 + i);
 			if (kind == KF_SET_LOGITS) {
-				kf_logits_rec want = random_logits(&r, i, 9 + (uint32_t)i * 4, 3, i != 1, i < 2, 500, &arena), got;
+				kf_logits_rec want = logits_doc(&r, i, chat_of(dir)), got;
 
 				OK(kf_shard_next_logits(sh, &back, &got, &err));
 				same_logits(&want, &got, f32);
 			} else if (kind == KF_SET_CORPUS) {
-				kf_dochead want = random_head(&r, i, &arena);
-				kf_corpus_rec got;
+				kf_corpus_rec want = corpus_doc(&r, i, chat_of(dir)), got;
 
-				want.bytes = (uint32_t)(10 + 5 * i);
 				OK(kf_shard_next_corpus(sh, &back, &got, &err));
-				same_head(&want, &got.head);
-				assert_memory_equal(got.text, "Größe, \xff\xfe and \"tabs\"\t.\n", want.bytes);
+				same_corpus(&want, &got);
 			} else {
-				kf_dist_rec want = random_dist(&r, i, 9 + (uint32_t)i * 4, i < 2, &arena), got;
+				kf_dist_rec want = dist_doc(&r, i, chat_of(dir)), got;
 
 				OK(kf_shard_next_dist(sh, &back, &got, &err));
 				same_dist(&want, &got, f32);
@@ -92,12 +120,16 @@ static void test_logits(void **st) { (void)st; check("tests/golden/logits", KF_S
 static void test_logits_f32(void **st) { (void)st; check("tests/golden/logits-f32", KF_SET_LOGITS, true); }
 static void test_aligned(void **st) { (void)st; check("tests/golden/aligned", KF_SET_ALIGNED, false); }
 static void test_targets_f32(void **st) { (void)st; check("tests/golden/targets-f32", KF_SET_TARGETS, true); }
+static void test_corpus_chat(void **st) { (void)st; check("tests/golden/corpus-chat", KF_SET_CORPUS, false); }
+static void test_logits_chat(void **st) { (void)st; check("tests/golden/logits-chat", KF_SET_LOGITS, false); }
+static void test_targets_chat(void **st) { (void)st; check("tests/golden/targets-chat", KF_SET_TARGETS, false); }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_corpus), cmocka_unit_test(test_logits), cmocka_unit_test(test_logits_f32),
 		cmocka_unit_test(test_aligned), cmocka_unit_test(test_targets_f32),
+		cmocka_unit_test(test_corpus_chat), cmocka_unit_test(test_logits_chat), cmocka_unit_test(test_targets_chat),
 	};
 	int failed;
 

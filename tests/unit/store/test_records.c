@@ -6,12 +6,13 @@
 static kf_arena arena, back;
 static kf_err err;
 
-static kf_shard_writer *begin(const char *dir, kf_set_kind kind, bool f32, kf_set_writer **w)
+static kf_shard_writer *begin(const char *dir, kf_set_kind kind, bool f32, bool chat, kf_set_writer **w)
 {
 	kf_set_spec spec = spec_of(dir, kind, 1, f32);
 	kf_set_state state;
 	kf_shard_writer *sw;
 
+	spec.chat = chat;
 	OK(kf_set_begin(&spec, w, &state, &err));
 	assert_int_equal(state, KF_SET_NEW);
 	OK(kf_shard_begin(*w, 0, &sw, &err));
@@ -31,7 +32,8 @@ static kf_shard *finish(const char *dir, kf_set_writer *w, kf_shard_writer *sw, 
 	return s;
 }
 
-static void logits_round_trip(uint32_t k, bool f32, uint64_t seed, int docs, uint32_t max_n)
+/* With chat, three documents of four are conversations. */
+static void logits_round_trip(uint32_t k, bool f32, bool chat, uint64_t seed, int docs, uint32_t max_n)
 {
 	char dir[KF_PATH_MAX];
 	kf_rng r;
@@ -44,18 +46,21 @@ static void logits_round_trip(uint32_t k, bool f32, uint64_t seed, int docs, uin
 
 	scratch(dir);
 	kf_rng_seed(&r, seed);
-	sw = begin(dir, KF_SET_LOGITS, f32, &w);
+	sw = begin(dir, KF_SET_LOGITS, f32, chat, &w);
 	for (int i = 0; i < docs; i++) {
 		uint32_t n = (uint32_t)(max_n * pow(kf_rng_real(&r), 3));
 
 		if (i == 1) n = 0;
 		if (i == 2) n = 1;
 		recs[i] = random_logits(&r, (uint64_t)i * 2 + 5, n, k, kf_rng_below(&r, 4), kf_rng_below(&r, 4), V, &arena);
+		if (chat && i % 4) converse_logits(&r, &recs[i], &arena);
 		OK(kf_shard_put_logits(sw, &recs[i], &err));
 		tokens += n;
 	}
 	s = finish(dir, w, sw, &set);
 	assert_int_equal(kf_set_docs(set), docs);
+	assert_int_equal(kf_set_chat(set), chat);
+	assert_int_equal(json_integer_value(json_object_get(kf_set_manifest(set), "format")), chat ? 2 : 1);
 	assert_int_equal(kf_set_tokens(set), tokens);
 	for (int i = 0; i < docs; i++) {
 		OK(kf_shard_next_logits(s, &back, &got, &err));
@@ -85,26 +90,29 @@ static void logits_round_trip(uint32_t k, bool f32, uint64_t seed, int docs, uin
 static void test_logits(void **state)
 {
 	(void)state;
-	logits_round_trip(10, false, 1, 60, 600);
-	logits_round_trip(1, false, 2, 20, 300);
-	logits_round_trip(3, false, 3, 20, 300);
-	logits_round_trip(50, false, 4, 10, 300);
+	logits_round_trip(10, false, false, 1, 60, 600);
+	logits_round_trip(1, false, false, 2, 20, 300);
+	logits_round_trip(3, false, false, 3, 20, 300);
+	logits_round_trip(50, false, false, 4, 10, 300);
+	logits_round_trip(10, false, true, 8, 60, 600);
+	logits_round_trip(3, false, true, 9, 20, 300);
 }
 
 static void test_logits_f32(void **state)
 {
 	(void)state;
-	logits_round_trip(10, true, 5, 30, 300);
-	logits_round_trip(1, true, 6, 10, 100);
+	logits_round_trip(10, true, false, 5, 30, 300);
+	logits_round_trip(1, true, false, 6, 10, 100);
+	logits_round_trip(10, true, true, 10, 30, 300);
 }
 
 static void test_logits_many_blocks(void **state)
 {
 	(void)state;
-	logits_round_trip(10, false, 7, 12, 30000); /* several blocks, and documents larger than one */
+	logits_round_trip(10, false, false, 7, 12, 30000); /* several blocks, and documents larger than one */
 }
 
-static void test_corpus(void **state)
+static void corpus_round_trip(bool chat)
 {
 	char dir[KF_PATH_MAX];
 	kf_rng r;
@@ -114,10 +122,9 @@ static void test_corpus(void **state)
 	kf_set *set;
 	kf_shard *s;
 
-	(void)state;
 	scratch(dir);
 	kf_rng_seed(&r, 11);
-	sw = begin(dir, KF_SET_CORPUS, false, &w);
+	sw = begin(dir, KF_SET_CORPUS, false, chat, &w);
 	for (int i = 0; i < 50; i++) {
 		uint32_t n = (uint32_t)kf_rng_below(&r, i == 7 ? 3000000 : 5000);
 		uint8_t *text = kf_arena_alloc(&arena, n, 1);
@@ -126,13 +133,14 @@ static void test_corpus(void **state)
 		recs[i].head = random_head(&r, (uint64_t)i, &arena);
 		recs[i].head.bytes = n;
 		recs[i].text = text;
+		recs[i].n_turns = 0;
+		if (chat && i % 3) random_turns(&r, &recs[i], &arena);
 		OK(kf_shard_put_corpus(sw, &recs[i], &err));
 	}
 	s = finish(dir, w, sw, &set);
 	for (int i = 0; i < 50; i++) {
 		OK(kf_shard_next_corpus(s, &back, &got, &err));
-		same_head(&recs[i].head, &got.head);
-		SAME(recs[i].text, got.text, recs[i].head.bytes);
+		same_corpus(&recs[i], &got);
 		assert_int_equal(got.text[got.head.bytes], 0);
 	}
 	kf_arena_reset(&back);
@@ -141,7 +149,14 @@ static void test_corpus(void **state)
 	remove_dir(dir);
 }
 
-static void dist_round_trip(bool f32, uint64_t seed, int docs, uint32_t max_n)
+static void test_corpus(void **state)
+{
+	(void)state;
+	corpus_round_trip(false);
+	corpus_round_trip(true);
+}
+
+static void dist_round_trip(bool f32, bool chat, uint64_t seed, int docs, uint32_t max_n)
 {
 	char dir[KF_PATH_MAX];
 	kf_rng r;
@@ -153,11 +168,12 @@ static void dist_round_trip(bool f32, uint64_t seed, int docs, uint32_t max_n)
 
 	scratch(dir);
 	kf_rng_seed(&r, seed);
-	sw = begin(dir, KF_SET_TARGETS, f32, &w);
+	sw = begin(dir, KF_SET_TARGETS, f32, chat, &w);
 	for (int i = 0; i < docs; i++) {
 		uint32_t n = i == 1 ? 0 : i == 2 ? 1 : (uint32_t)kf_rng_below(&r, max_n);
 
 		recs[i] = random_dist(&r, (uint64_t)i, n, kf_rng_below(&r, 2), &arena);
+		if (chat && i % 4) converse_dist(&r, &recs[i], &arena);
 		OK(kf_shard_put_dist(sw, &recs[i], &err));
 	}
 	s = finish(dir, w, sw, &set);
@@ -181,9 +197,11 @@ static void dist_round_trip(bool f32, uint64_t seed, int docs, uint32_t max_n)
 static void test_dist(void **state)
 {
 	(void)state;
-	dist_round_trip(false, 21, 40, 500);
-	dist_round_trip(true, 22, 20, 300);
-	dist_round_trip(false, 23, 8, 40000);
+	dist_round_trip(false, false, 21, 40, 500);
+	dist_round_trip(true, false, 22, 20, 300);
+	dist_round_trip(false, false, 23, 8, 40000);
+	dist_round_trip(false, true, 24, 40, 500);
+	dist_round_trip(true, true, 25, 20, 300);
 }
 
 static void test_bad_records(void **state)
@@ -199,7 +217,7 @@ static void test_bad_records(void **state)
 	(void)state;
 	scratch(dir);
 	kf_rng_seed(&r, 31);
-	sw = begin(dir, KF_SET_LOGITS, false, &w);
+	sw = begin(dir, KF_SET_LOGITS, false, false, &w);
 	rec = random_logits(&r, 9, 20, 4, true, true, V, &arena);
 	OK(kf_shard_put_logits(sw, &rec, &err));
 	FAILS(KF_EINVAL, "ascending", kf_shard_put_logits(sw, &rec, &err));
@@ -214,10 +232,91 @@ static void test_bad_records(void **state)
 	for (int i = 1; i <= 20; i++) off[i]++;
 	FAILS(KF_EINVAL, "interior bytes", kf_shard_put_logits(sw, &rec, &err));
 	FAILS(KF_EINVAL, "kind logits", kf_shard_put_corpus(sw, &(kf_corpus_rec){ .head = rec.head }, &err));
+	rec = random_logits(&r, 11, 20, 4, true, false, V, &arena);
+	converse_logits(&r, &rec, &arena);
+	FAILS(KF_EINVAL, "not begun", kf_shard_put_logits(sw, &rec, &err));
 	kf_shard_abandon(sw);
 	kf_set_abandon(w);
 	kf_arena_reset(&arena);
 	remove_dir(dir);
+}
+
+static void test_bad_conversations(void **state)
+{
+	kf_turn turns[2] = { { 3, KF_USER }, { 4, KF_ASSISTANT } };
+	kf_corpus_rec rec = { .head = { 0, "a", "", 0, 7 }, .text = (const uint8_t *)"HowFine", .n_turns = 2, .turns = turns };
+	char dir[KF_PATH_MAX];
+	kf_logits_rec l;
+	kf_dist_rec d;
+	kf_rng r;
+	kf_set_writer *w;
+	kf_shard_writer *sw;
+
+	(void)state;
+	kf_rng_seed(&r, 32);
+	scratch(dir);
+	sw = begin(dir, KF_SET_CORPUS, false, true, &w);
+	turns[1].bytes = 5;
+	FAILS(KF_EINVAL, "not as long as its text", kf_shard_put_corpus(sw, &rec, &err));
+	turns[1] = (kf_turn){ 4, KF_ROLES };
+	FAILS(KF_EINVAL, "no known role", kf_shard_put_corpus(sw, &rec, &err));
+	kf_shard_abandon(sw);
+	kf_set_abandon(w);
+	remove_dir(dir);
+
+	scratch(dir);
+	sw = begin(dir, KF_SET_LOGITS, false, true, &w);
+	l = random_logits(&r, 3, 20, 4, false, true, V, &arena);
+	converse_logits(&r, &l, &arena);
+	((uint8_t *)(uintptr_t)l.context)[0] = 0;
+	FAILS(KF_EINVAL, "position 0 is no context", kf_shard_put_logits(sw, &l, &err));
+	((uint8_t *)(uintptr_t)l.context)[0] = 2;
+	FAILS(KF_EINVAL, "neither 0 nor 1", kf_shard_put_logits(sw, &l, &err));
+	kf_shard_abandon(sw);
+	kf_set_abandon(w);
+	remove_dir(dir);
+
+	scratch(dir);
+	sw = begin(dir, KF_SET_ALIGNED, false, true, &w);
+	d = random_dist(&r, 3, 20, false, &arena);
+	converse_dist(&r, &d, &arena);
+	for (uint32_t p = 0; p <= 20; p++) ((uint8_t *)(uintptr_t)d.context)[p] |= d.off[p] < d.off[p + 1];
+	FAILS(KF_EINVAL, "has candidates", kf_shard_put_dist(sw, &d, &err));
+	kf_shard_abandon(sw);
+	kf_set_abandon(w);
+	remove_dir(dir);
+	kf_arena_reset(&arena);
+}
+
+/* Context is a matter of the content, so the same conversation has the same hash, and another context another. */
+static void test_context_hash(void **state)
+{
+	char hash[3][32];
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		char dir[KF_PATH_MAX];
+		kf_set_writer *w;
+		kf_shard_writer *sw;
+		kf_logits_rec l;
+		kf_set *set;
+		kf_rng r;
+
+		scratch(dir);
+		kf_rng_seed(&r, 33);
+		sw = begin(dir, KF_SET_LOGITS, false, true, &w);
+		l = random_logits(&r, 3, 20, 4, true, false, V, &arena);
+		l.context = memset(kf_arena_alloc(&arena, 21, 1), 0, 21);
+		if (i == 2) l.context = NULL;
+		OK(kf_shard_put_logits(sw, &l, &err));
+		kf_shard_close(finish(dir, w, sw, &set));
+		snprintf(hash[i], sizeof hash[i], "%s", json_string_value(json_object_get(kf_set_manifest(set), "content")));
+		kf_set_close(set);
+		remove_dir(dir);
+	}
+	assert_string_equal(hash[0], hash[1]);
+	assert_string_not_equal(hash[0], hash[2]);
+	kf_arena_reset(&arena);
 }
 
 int main(void)
@@ -225,6 +324,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_logits), cmocka_unit_test(test_logits_f32), cmocka_unit_test(test_logits_many_blocks),
 		cmocka_unit_test(test_corpus), cmocka_unit_test(test_dist), cmocka_unit_test(test_bad_records),
+		cmocka_unit_test(test_bad_conversations), cmocka_unit_test(test_context_hash),
 	};
 	int failed;
 
