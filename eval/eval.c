@@ -85,14 +85,20 @@ static kf_status all_there(const walk *w, kf_err *err)
 		w->r->n_docs);
 }
 
-static kf_status cover_doc(void *arg, const kf_dochead *head, uint32_t first, kf_err *err)
+static kf_status cover_doc(void *arg, const kf_dochead *head, const kf_eval_cover *cover, kf_err *err)
 {
 	walk *w = arg;
 	kf_eval_doc *d = NULL;
 	kf_status rc = same_doc(w, head, &d, err);
 
-	if (rc == KF_OK && first > d->x0) d->x0 = first;
-	return rc;
+	if (rc != KF_OK) return rc;
+	if (cover->first > d->x0) d->x0 = cover->first;
+	for (size_t i = 0; i < cover->n_cuts; i++) {
+		if (cover->cuts[i] < d->x0) continue;
+		d->x0 = cover->cuts[i];
+		break;
+	}
+	return KF_OK;
 }
 
 static kf_status score_doc(void *arg, const kf_logits_rec *rec, kf_err *err)
@@ -106,7 +112,8 @@ static kf_status score_doc(void *arg, const kf_logits_rec *rec, kf_err *err)
 	if (d->x0 < d->bytes && (rc = kf_eval_span(rec, d->x0, &nats, err)) != KF_OK)
 		return kf_context(err, rc, "%s", model_path(w));
 	w->r->bits[w->m][w->at - 1] = nats / log(2);
-	for (uint32_t i = rec->bos ? 0 : 1; i < rec->n; i++) {
+	for (uint32_t i = 0; i < rec->n; i++) {
+		if (isnan(rec->ce[i])) continue; /* nothing predicted it */
 		w->nats[d->domain] += (double)rec->ce[i];
 		w->tokens[d->domain]++;
 	}
@@ -261,7 +268,7 @@ kf_status kf_eval(const kf_eval_opts *o, kf_eval_result *r, kf_err *err)
 	for (int m = 0; m < o->n_models; m++) {
 		walk w = { .r = r, .m = m };
 
-		if ((rc = kf_eval_cover(o, m, cover_doc, &w, err)) != KF_OK || (rc = all_there(&w, err)) != KF_OK)
+		if ((rc = kf_eval_covers(o, m, cover_doc, &w, err)) != KF_OK || (rc = all_there(&w, err)) != KF_OK)
 			return rc;
 	}
 	if ((rc = allocate(r, err)) != KF_OK) return rc;

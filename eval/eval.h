@@ -37,10 +37,18 @@ double kf_eval_quantile(double *v, int n, double q);
 
 /* ---- the whole ---- */
 
+/* Where a model's predictions come from. */
+typedef enum {
+	KF_EVAL_RUN,               /* a model, run over the corpus */
+	KF_EVAL_LOGITS,            /* a set of its logits over the corpus */
+	KF_EVAL_MIXTURE            /* a fused set over the corpus: the ensemble whose distributions were mixed. It says something
+	                            * about whole tokens of its target only, so the comparison begins at one of them */
+} kf_eval_kind;
+
 typedef struct {
 	const char *name;
-	const char *path;          /* a model, or a set of its logits over the corpus */
-	bool logits;
+	const char *path;
+	kf_eval_kind kind;
 } kf_eval_model;
 
 typedef struct {

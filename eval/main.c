@@ -8,7 +8,7 @@
 #include "eval/eval.h"
 
 static struct {
-	kf_list models, logits, compare;
+	kf_list models, logits, mixtures, compare;
 	const char *corpus, *report, *markdown;
 	bool per_document;
 	int compute;
@@ -19,6 +19,8 @@ static struct {
 static const kf_opt table[] = {
 	{ "model", KF_OPT_LIST, &o.models, "[NAME=]PATH", "a model to run", 0, 0, 0 },
 	{ "logits", KF_OPT_LIST, &o.logits, "[NAME=]DIR", "a model's logits over the corpus, from kf-extract",
+		0, 0, 0 },
+	{ "mixture", KF_OPT_LIST, &o.mixtures, "[NAME=]DIR", "an ensemble: a fused set over the corpus, from kf-fuse",
 		0, 0, 0 },
 	{ "corpus", KF_OPT_STRING, &o.corpus, "DIR", "the text to predict (needed with --model)", 0, 0, 0 },
 	{ "compare", KF_OPT_LIST, &o.compare, "A,B",
@@ -37,18 +39,18 @@ static const kf_opt table[] = {
 
 static const kf_program program = {
 	"kf-eval", "bits per byte and perplexity of models, by domain",
-	"(--model [NAME=]PATH --corpus DIR | --logits [NAME=]DIR) … [options]",
+	"(--model [NAME=]PATH --corpus DIR | --logits [NAME=]DIR | --mixture [NAME=]DIR) … [options]",
 	"Models are compared on the same bytes: those that every one of them covers. Perplexity is per\n"
 	"token of a model's own tokenizer, so only comparable between models that share one.",
 	table, false
 };
 
 /* "NAME=PATH", or "PATH", whose name is its last part. name is newly allocated. */
-static kf_status parse_model(const char *text, bool logits, kf_eval_model *out, char **name, kf_err *err)
+static kf_status parse_model(const char *text, kf_eval_kind kind, kf_eval_model *out, char **name, kf_err *err)
 {
 	const char *eq = strchr(text, '='), *slash = strchr(text, '/'), *begin, *end;
 
-	out->logits = logits;
+	out->kind = kind;
 	out->path = text;
 	if (eq && eq > text && (!slash || eq < slash)) {
 		begin = text;
@@ -134,32 +136,34 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	kf_eval_opts e = { .corpus = o.corpus, .seed = (uint64_t)o.common.seed, .per_document = o.per_document,
 		.threads = (int)o.common.threads, .progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress,
 		.compute = o.compute, .batch_tokens = o.batch_tokens };
-	char *name[KF_EVAL_MODELS] = { NULL };
+	/* mixtures last: the comparison begins at one of their tokens */
+	const struct { const kf_list *list; kf_eval_kind kind; } given[] = {
+		{ &o.logits, KF_EVAL_LOGITS }, { &o.models, KF_EVAL_RUN }, { &o.mixtures, KF_EVAL_MIXTURE } };
+	int total = o.logits.n + o.models.n + o.mixtures.n;
+	char *name[KF_EVAL_MODELS + 1] = { NULL };
 	kf_eval_result r = { 0 };
 	kf_status rc = KF_OK;
 
 	(void)operands;
 	if (o.common.backend == 2) return kf_fail(err, KF_EUNSUPPORTED, "--backend cuda: this build has no CUDA");
-	if (o.models.n + o.logits.n > KF_EVAL_MODELS)
-		return kf_fail(err, KF_EUSAGE, "more than %d models", KF_EVAL_MODELS);
-	if (o.models.n + o.logits.n == 0)
-		return kf_fail(err, KF_EUSAGE, "nothing to evaluate: give --model or --logits");
-	for (int i = 0; i < o.logits.n + o.models.n; i++) {
-		bool logits = i < o.logits.n;
-		kf_eval_model m;
+	if (total > KF_EVAL_MODELS) return kf_fail(err, KF_EUSAGE, "more than %d models", KF_EVAL_MODELS);
+	if (total == 0) return kf_fail(err, KF_EUSAGE, "nothing to evaluate: give --model, --logits or --mixture");
+	for (size_t k = 0; k < sizeof given / sizeof *given; k++) {
+		for (int i = 0; i < given[k].list->n; i++) {
+			kf_eval_model m;
 
-		rc = parse_model(logits ? o.logits.item[i] : o.models.item[i - o.logits.n], logits, &m, &name[i],
-			err);
-		if (rc == KF_OK && find_model(&e, m.name, strlen(m.name)) >= 0)
-			rc = kf_fail(err, KF_EUSAGE, "two models are called \"%s\": name them, NAME=PATH", m.name);
-		if (rc != KF_OK) goto out;
-		e.model[e.n_models++] = m;
+			rc = parse_model(given[k].list->item[i], given[k].kind, &m, &name[e.n_models], err);
+			if (rc == KF_OK && find_model(&e, m.name, strlen(m.name)) >= 0)
+				rc = kf_fail(err, KF_EUSAGE, "two models are called \"%s\": name them, NAME=PATH", m.name);
+			if (rc != KF_OK) goto out;
+			e.model[e.n_models++] = m;
+		}
 	}
 	if ((rc = parse_compare(&e, err)) != KF_OK) goto out;
 	if ((rc = kf_eval(&e, &r, err)) == KF_OK) rc = write_reports(&r, err);
 out:
 	kf_eval_release(&r);
-	for (int i = 0; i < KF_EVAL_MODELS; i++) kf_free(name[i]);
+	for (int i = 0; i <= KF_EVAL_MODELS; i++) kf_free(name[i]);
 	return rc;
 }
 

@@ -84,8 +84,8 @@ static kf_status read_group(runner *x, kf_shard *in, kf_arena *arena, kf_group *
 
 /* ---- the two walks ---- */
 
-kf_status kf_eval_run_cover(const kf_eval_opts *o, int m,
-	kf_status (*fn)(void *arg, const kf_dochead *head, uint32_t first, kf_err *err), void *arg, kf_err *err)
+kf_status kf_eval_run_covers(const kf_eval_opts *o, int m,
+	kf_status (*fn)(void *arg, const kf_dochead *head, const kf_eval_cover *cover, kf_err *err), void *arg, kf_err *err)
 {
 	runner x = { 0 };
 	kf_shard *in = NULL;
@@ -100,9 +100,9 @@ kf_status kf_eval_run_cover(const kf_eval_opts *o, int m,
 
 		if ((rc = kf_shard_open(x.corpus, s, &in, err)) != KF_OK) goto out;
 		while ((rc = next_document(&x, in, &arena, &rec, &enc, err)) == KF_OK) {
-			uint32_t first = kf_tokenizer_bos(x.tokenizer) >= 0 || enc.n == 0 ? 0 : enc.start[1];
+			const kf_eval_cover c = { .first = kf_tokenizer_bos(x.tokenizer) >= 0 || enc.n == 0 ? 0 : enc.start[1] };
 
-			if ((rc = fn(arg, &rec.head, first, err)) != KF_OK) goto out;
+			if ((rc = fn(arg, &rec.head, &c, err)) != KF_OK) goto out;
 			kf_arena_reset(&arena);
 		}
 		if (rc != KF_END) goto out;

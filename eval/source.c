@@ -1,6 +1,19 @@
 #include "eval/source.h"
 
+#include <math.h>
+
 #include "eval/run.h"
+
+/* A mixture as if a model had said it: where it has no ce at first, nothing is covered. */
+static void as_logits(const kf_dist_rec *d, kf_logits_rec *out)
+{
+	*out = (kf_logits_rec){ .head = d->head, .bos = d->bos, .n = d->n, .tokens = d->tokens, .start = d->start, .ce = d->ce };
+}
+
+static kf_set_kind kind_of(const kf_eval_model *m)
+{
+	return m->kind == KF_EVAL_MIXTURE ? KF_SET_TARGETS : KF_SET_LOGITS;
+}
 
 /* Call one function or the other for every document of a set. */
 static kf_status each(const char *dir, kf_set_kind kind,
@@ -23,6 +36,14 @@ static kf_status each(const char *dir, kf_set_kind kind,
 
 				if ((rc = kf_shard_next_corpus(shard, &arena, &rec, err)) == KF_OK)
 					rc = on_corpus(arg, &rec.head, err);
+			} else if (kind == KF_SET_TARGETS) {
+				kf_dist_rec d;
+				kf_logits_rec rec;
+
+				if ((rc = kf_shard_next_dist(shard, &arena, &d, err)) == KF_OK) {
+					as_logits(&d, &rec);
+					rc = on_logits(arg, &rec, err);
+				}
 			} else {
 				kf_logits_rec rec;
 
@@ -58,12 +79,12 @@ kf_status kf_eval_check_sources(const kf_eval_opts *o, kf_err *err)
 	for (int m = 0; m < o->n_models; m++) {
 		const kf_eval_model *model = &o->model[m];
 
-		if (!model->logits) {
+		if (model->kind == KF_EVAL_RUN) {
 			if (!o->corpus)
 				return kf_fail(err, KF_EINVAL, "--model %s needs --corpus: the text to run it on", model->path);
 			continue;
 		}
-		if ((rc = kf_set_open(model->path, KF_SET_LOGITS, &set, err)) != KF_OK) return rc;
+		if ((rc = kf_set_open(model->path, kind_of(model), &set, err)) != KF_OK) return rc;
 		rc = kf_set_input_fp(set, "corpus", &fp, err);
 		kf_set_close(set);
 		if (rc != KF_OK) return rc;
@@ -72,7 +93,7 @@ kf_status kf_eval_check_sources(const kf_eval_opts *o, kf_err *err)
 			corpus = fp;
 		}
 		if (!kf_fp_equal(fp, corpus))
-			return kf_fail(err, KF_EMISMATCH, "%s was extracted from another corpus than %s%s", model->path,
+			return kf_fail(err, KF_EMISMATCH, "%s is of another corpus than %s%s", model->path,
 				o->corpus ? "" : "that of ", first);
 	}
 	return KF_OK;
@@ -82,7 +103,7 @@ kf_status kf_eval_check_sources(const kf_eval_opts *o, kf_err *err)
 
 typedef struct {
 	kf_status (*on_head)(void *arg, const kf_dochead *head, kf_err *err);
-	kf_status (*on_cover)(void *arg, const kf_dochead *head, uint32_t first, kf_err *err);
+	kf_status (*on_cover)(void *arg, const kf_dochead *head, const kf_eval_cover *cover, kf_err *err);
 	void *arg;
 } relay;
 
@@ -96,8 +117,20 @@ static kf_status relay_head(void *arg, const kf_logits_rec *rec, kf_err *err)
 static kf_status relay_cover(void *arg, const kf_logits_rec *rec, kf_err *err)
 {
 	relay *r = arg;
+	const kf_eval_cover c = { .first = kf_eval_first_byte(rec) };
 
-	return r->on_cover(r->arg, &rec->head, kf_eval_first_byte(rec), err);
+	return r->on_cover(r->arg, &rec->head, &c, err);
+}
+
+static kf_status relay_cuts(void *arg, const kf_logits_rec *rec, kf_err *err)
+{
+	relay *r = arg;
+	uint32_t p = 0;
+
+	while (p < rec->n && isnan(rec->ce[p])) p++;
+	const kf_eval_cover c = { .first = rec->start[p], .cuts = rec->start + p, .n_cuts = rec->n + 1 - p };
+
+	return r->on_cover(r->arg, &rec->head, &c, err);
 }
 
 kf_status kf_eval_documents(const kf_eval_opts *o,
@@ -106,21 +139,22 @@ kf_status kf_eval_documents(const kf_eval_opts *o,
 	relay r = { .on_head = fn, .arg = arg };
 
 	if (o->corpus) return each(o->corpus, KF_SET_CORPUS, fn, NULL, arg, err);
-	return each(o->model[0].path, KF_SET_LOGITS, NULL, relay_head, &r, err);
+	return each(o->model[0].path, kind_of(&o->model[0]), NULL, relay_head, &r, err);
 }
 
-kf_status kf_eval_cover(const kf_eval_opts *o, int m,
-	kf_status (*fn)(void *arg, const kf_dochead *head, uint32_t first, kf_err *err), void *arg, kf_err *err)
+kf_status kf_eval_covers(const kf_eval_opts *o, int m,
+	kf_status (*fn)(void *arg, const kf_dochead *head, const kf_eval_cover *cover, kf_err *err), void *arg, kf_err *err)
 {
+	const kf_eval_model *model = &o->model[m];
 	relay r = { .on_cover = fn, .arg = arg };
 
-	if (!o->model[m].logits) return kf_eval_run_cover(o, m, fn, arg, err);
-	return each(o->model[m].path, KF_SET_LOGITS, NULL, relay_cover, &r, err);
+	if (model->kind == KF_EVAL_RUN) return kf_eval_run_covers(o, m, fn, arg, err);
+	return each(model->path, kind_of(model), NULL, model->kind == KF_EVAL_MIXTURE ? relay_cuts : relay_cover, &r, err);
 }
 
 kf_status kf_eval_score(const kf_eval_opts *o, int m,
 	kf_status (*fn)(void *arg, const kf_logits_rec *rec, kf_err *err), void *arg, kf_err *err)
 {
-	if (!o->model[m].logits) return kf_eval_run_score(o, m, fn, arg, err);
-	return each(o->model[m].path, KF_SET_LOGITS, NULL, fn, arg, err);
+	if (o->model[m].kind == KF_EVAL_RUN) return kf_eval_run_score(o, m, fn, arg, err);
+	return each(o->model[m].path, kind_of(&o->model[m]), NULL, fn, arg, err);
 }

@@ -48,6 +48,17 @@ CODE
 else skip "eval: the report adds up" "no python3"; fi
 
 check "eval: names and comparisons" "$eval" --logits "a=$TMP/gemma3-tiny" --logits "b=$TMP/llama-tiny" --compare b,a
+check "eval: align for an ensemble" "$BIN/kf-align" --quiet --source "$TMP/qwen2-tiny" --target "$TMP/llama-tiny" --out "$TMP/aligned"
+check "eval: an ensemble" "$BIN/kf-fuse" --quiet --function avg-ce --target "$TMP/llama-tiny" --aligned "$TMP/aligned" --out "$TMP/ensemble"
+check "eval: ensembles beside models" "$eval" --logits "$TMP/qwen2-tiny" --logits "$TMP/llama-tiny" --mixture "$TMP/ensemble" --report "$TMP/ensemble.json"
+check "eval: an ensemble says what its fusion said" python3 - "$TMP/ensemble.json" "$TMP/ensemble/manifest.json" <<'CODE'
+import json, math, sys
+r, m = (json.load(open(f)) for f in sys.argv[1:])
+for domain, s in m["stats"]["domains"].items():
+    got, want = r["bits_per_byte"]["ensemble"][domain], s["fused_ce_byte"] / math.log(2)
+    assert r["bytes"][domain] == s["bytes"] and abs(got - want) < 1e-5, (domain, got, want)
+    assert got < max(r["bits_per_byte"][n][domain] for n in ("qwen2-tiny", "llama-tiny"))
+CODE
 check_fails 2 'nothing to evaluate' "eval: nothing given" "$eval"
 check_fails 1 'needs --corpus' "eval: a model without text" "$eval" --model $models/llama-tiny
 check_fails 1 'another corpus' "eval: another corpus" "$eval" --logits "$TMP/llama-tiny" --corpus "$TMP/other"
