@@ -8,20 +8,26 @@
  *            each model's own tokens, which says as much about tokenizers as about models.
  *            At token level: the ce of that position (all models' are about the same bytes).
  *   min-ce   the distribution of the model with the lowest CE (ties: the first)
- *   avg-ce   the mixture with weights softmax over models of exp(-CE), which are
+ *   avg-ce   the mixture with weights softmax over models of exp(-CE) / reward temperature, which at 1 are
  *            exp(exp(-CE_i)) / sum over j of exp(exp(-CE_j)): FuseLLM's, gentle on purpose
+ *   domain   the mixture with weights a document's domain has in a table, fitted on held-out text
+ *   dynamic  the mixture with weights that follow the document: kf_fuse_dynamic, from the table's weights or equal ones
  *   level    sequence: one choice, or set of weights, a document; token: one a position. Position n
- *            (after the text) has no ce and takes the document's.
+ *            (after the text) has no ce and takes the document's. Of min-ce and avg-ce only.
  *
  * Where a model has no distribution the weights are renormalised over the others (min-ce: the best of
  * the others); where none has, there is none. Where there is nothing to compare, weights are equal.
  *
  * The target's own distribution is its stored candidates and the label, whose probability is known from
  * ce; the rest is tail. Mixing adds probabilities, tails included, with the weights. Other tokens' q
- * below KF_SPARSE_MIN joins the tail.
+ * below KF_SPARSE_MIN joins the tail. With renormalize every model's candidates (the target's own: its top k) are
+ * scaled to sum to 1 before mixing, as the papers have it, and nothing is left for the tail.
  *
  * The fused ce is the mixture's as known best: -ln of sum over the position's models of w_i exp(-ce_i), from each
- * model's own ce rather than from the label's share in the sparse q, which the cut candidates make too small.
+ * model's own ce rather than from the label's share in the sparse q, which the cut candidates make too small. min-ce and
+ * avg-ce choose by the label's own probability: at token level their fused ce is that of a choice which sees the answer,
+ * no prediction; by document one of m models is chosen, worth at most ln m nats a document. domain and dynamic see nothing.
+ * For scale there is the ce of the mixture with equal weights.
  */
 #ifndef KF_FUSE_FUSE_H
 #define KF_FUSE_FUSE_H
@@ -33,35 +39,47 @@
 #include "common/base/pool.h"
 #include "common/base/tally.h"
 #include "common/store/record.h"
+#include "fuse/weights.h"
 
-typedef enum { KF_FUSE_MIN_CE, KF_FUSE_AVG_CE } kf_fuse_function;
+typedef enum { KF_FUSE_MIN_CE, KF_FUSE_AVG_CE, KF_FUSE_DOMAIN, KF_FUSE_DYNAMIC } kf_fuse_function;
 typedef enum { KF_FUSE_BY_SEQUENCE, KF_FUSE_BY_TOKEN } kf_fuse_level;
 typedef enum { KF_FUSE_BYTE, KF_FUSE_TOKEN } kf_fuse_metric;
-typedef enum { KF_FUSE_WEIGHT_NONE, KF_FUSE_WEIGHT_ADVANTAGE } kf_fuse_weight;
-
-#define KF_FUSE_MODELS 64   /* at most, the target included */
+typedef enum { KF_FUSE_WEIGHT_NONE, KF_FUSE_WEIGHT_ADVANTAGE, KF_FUSE_WEIGHT_DOMAIN, KF_FUSE_WEIGHT_POSITION } kf_fuse_weight;
 
 typedef struct {
 	kf_fuse_function function;
 	kf_fuse_level level;
 	kf_fuse_metric metric;
-	bool with_target;       /* the target's own distribution takes part */
-	/* advantage: every position of a document gets the weight clamp(a / full, 0, 1), a = 1 - (fused ce / the target's own ce)
-	 * over the compared bytes: text about which the mixture knows no more than the target is left to CLM. */
+	bool with_target;            /* the target's own distribution takes part */
+	bool renormalize;
+	double reward_temperature;   /* avg-ce; 0: 1 */
+	kf_fuse_follow follow;       /* dynamic */
+	const kf_fuse_table *table;  /* domain; dynamic: the prior, or NULL; weight by domain: the advantages. Borrowed */
+	/* The record's weights: clamp(a / full, 0, 1), a = 1 - (fused ce / the target's own ce) over compared bytes, so that text
+	 * about which the mixture knows no more than the target is left to CLM. Where the fused ce sees the answer (token level),
+	 * the mixture with equal weights stands for it.
+	 *   ADVANTAGE  over the document
+	 *   DOMAIN     over held-out text of the document's domain: the table's
+	 *   POSITION   over the document before the position, later labels counting more (KF_FUSE_ADVANTAGE_MEMORY), with
+	 *              KF_FUSE_ADVANTAGE_NATS of no advantage before the first; so that it never depends on the label's luck */
 	kf_fuse_weight weight;
-	double full;            /* the advantage at which the fusion counts in full, > 0 */
+	double full;                 /* the advantage at which the fusion counts in full, > 0 */
 } kf_fuse_how;
+
+#define KF_FUSE_ADVANTAGE_MEMORY .99
+#define KF_FUSE_ADVANTAGE_NATS 20
 
 /* What happened to one document. Model 0 is the target when it takes part, then the sources in order. */
 typedef struct {
 	int models;
 	double bytes, tokens;             /* compared */
 	double target_ce, fused_ce;       /* nats over them; the target's whether it takes part or not */
+	double equal_ce;                  /* of the mixture with equal weights */
 	double ce[KF_FUSE_MODELS];        /* nats over them */
 	double share[KF_FUSE_MODELS];     /* sum of weights over the positions with a label */
 	double positions;                 /* of those, with a distribution */
 	int best;                         /* lowest CE, -1 when there was nothing to compare */
-	double weight;                    /* fusion's, of the document: 1 unless asked otherwise */
+	double weight;                    /* fusion's, mean over the document's positions: 1 unless asked otherwise */
 } kf_fuse_tally;
 
 /* Fuse a document. aligned (m): to target's tokens (KF_EMISMATCH otherwise). out lives in arena but for what is the
@@ -69,19 +87,20 @@ typedef struct {
 kf_status kf_fuse_doc(const kf_fuse_how *how, const kf_logits_rec *target, const kf_dist_rec *aligned, int m,
 	kf_arena *arena, kf_dist_rec *out, kf_fuse_tally *tally, kf_err *err) KF_MUST_CHECK;
 
-/* exp(exp(-x_i)) / sum over j; x in nats, n > 0; NAN anywhere: equal. */
-void kf_fuse_weights(const double *x, int n, double *w);
+/* The labels that all models have a ce of: ce (target->n, models) receives the first tally->tokens rows. */
+kf_status kf_fuse_labels(bool with_target, const kf_logits_rec *target, const kf_dist_rec *aligned, int m, float *ce,
+	kf_fuse_tally *tally, kf_err *err) KF_MUST_CHECK;
 
 /* Tallies of a domain's documents: a row of a kf_tally. */
 typedef struct {
 	double docs, tokens, bytes;       /* bytes and tokens compared */
-	double target_ce, fused_ce, positions, weight;
+	double target_ce, fused_ce, equal_ce, positions, weight;
 	double ce[KF_FUSE_MODELS], share[KF_FUSE_MODELS], won[KF_FUSE_MODELS]; /* won: documents with the lowest CE */
 } kf_fuse_stat;
 
 kf_status kf_fuse_stats_doc(kf_tally *stats, const char *domain, const kf_fuse_tally *t, kf_err *err) KF_MUST_CHECK;
-/* {"models": [names], "all": {...}, "domains": {NAME: {...}}}; in each: documents, tokens, bytes, target and fused
- * ce_byte, and "models": {name: {ce_byte, share, documents_won}}. NULL on no memory. names (models). */
+/* {"models": [names], "all": {...}, "domains": {NAME: {...}}}; in each: documents, tokens, bytes, target, fused and equal
+ * weights' ce_byte (nats), weight, and "models": {name: {ce_byte, share, documents_won}}. NULL on no memory. names (models). */
 json_t *kf_fuse_stats_json(const kf_tally *stats, const char *const *names, int models);
 
 typedef struct {
@@ -89,6 +108,8 @@ typedef struct {
 	const char *const *aligned;
 	int n_aligned;
 	kf_fuse_how how;
+	const char *weights;                 /* a file of weights by domain, or NULL */
+	bool same_text;                      /* accept weights fitted to this corpus */
 	int precision;                       /* 0 as the aligned sets, 1 packed, 2 f32 */
 	const char *shard;                   /* "I/N" or NULL */
 	int progress;
@@ -96,7 +117,16 @@ typedef struct {
 	const char *program;
 } kf_fuse_opts;
 
-/* As kf_align_run: *stats may come back NULL when the set was up to date or this was a part of an array job. */
+/* As kf_align_run: *stats may come back NULL when the set was up to date or this was a part of an array job. Beside
+ * kf_fuse_stats_json it says "hindsight": label, document or none, what the weights saw of the labels. */
 kf_status kf_fuse_run(const kf_fuse_opts *o, kf_pool *pool, kf_set_state *state, json_t **stats, kf_err *err) KF_MUST_CHECK;
+
+/* Fit weights by domain, and over all, to target and aligned of o: *out is the content of a file of weights (weights.h). The
+ * same whatever the threads and shards. Of o->how only with_target counts. */
+kf_status kf_fuse_fit_run(const kf_fuse_opts *o, kf_pool *pool, json_t **out, kf_err *err) KF_MUST_CHECK;
+
+/* As tables for people: what kf_fuse_run gave (or a manifest's "stats"), and what kf_fuse_fit_run gave. */
+kf_status kf_fuse_report(const json_t *stats, kf_buf *to, kf_err *err) KF_MUST_CHECK;
+kf_status kf_fuse_fit_report(const json_t *fitted, kf_buf *to, kf_err *err) KF_MUST_CHECK;
 
 #endif

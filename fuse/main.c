@@ -8,27 +8,49 @@
 #include "common/base/progress.h"
 #include "fuse/fuse.h"
 
+#define FULL .1
+#define RATE .1
+#define FORGET 1.
+#define SHARE .01
+
 static struct {
-	const char *target, *out, *report;
+	const char *target, *out, *report, *weights, *fit;
 	kf_list aligned;
-	int function, level, metric, without_target, weight, precision;
-	double full;
+	int function, level, metric, without_target, weight, tail, precision;
+	double full, temperature, rate, forget, share;
+	bool same_text;
 	kf_common common;
-} o = { .full = 0.1 };
+} o = { .full = FULL, .temperature = 1, .rate = RATE, .forget = FORGET, .share = SHARE };
 
 static const kf_opt table[] = {
 	{ "target", KF_OPT_STRING, &o.target, "DIR", "logits of the target model", .flags = KF_OPT_REQUIRED },
 	{ "aligned", KF_OPT_LIST, &o.aligned, "DIR", "a source aligned to the target; once for each", .flags = KF_OPT_REQUIRED },
-	{ "out", KF_OPT_STRING, &o.out, "DIR", "where the training targets go", .flags = KF_OPT_REQUIRED },
-	{ "function", KF_OPT_CHOICE, &o.function, "min-ce|avg-ce", "take the best model's distribution, or a weighted mixture",
+	{ "out", KF_OPT_STRING, &o.out, "DIR", "where the training targets go", .flags = 0 },
+	{ "fit", KF_OPT_STRING, &o.fit, "FILE", "instead of --out: fit weights by domain to these sets, of validation text", .flags = 0 },
+	{ "function", KF_OPT_CHOICE, &o.function, "min-ce|avg-ce|domain|dynamic", "take the best model's distribution, or a mixture "
+		"weighted by cross-entropy, by domain (--weights), or by what each model predicted so far", .flags = KF_OPT_SHAPES },
+	{ "level", KF_OPT_CHOICE, &o.level, "sequence|token", "min-ce, avg-ce: choose for a whole document or for every token",
 		.flags = KF_OPT_SHAPES },
-	{ "level", KF_OPT_CHOICE, &o.level, "sequence|token", "choose for a whole document or for every token", .flags = KF_OPT_SHAPES },
-	{ "metric", KF_OPT_CHOICE, &o.metric, "byte|token", "compare on the same bytes, or by each model's own tokens as the papers do",
+	{ "metric", KF_OPT_CHOICE, &o.metric, "byte|token", "min-ce, avg-ce: compare on the same bytes, or by each model's own tokens as "
+		"the papers do", .flags = KF_OPT_SHAPES },
+	{ "reward-temperature", KF_OPT_REAL, &o.temperature, "T", "avg-ce: softmax of exp(-CE)/T; the papers' is 1, towards 0 it is min-ce",
+		.min = 0, .max = 1e6, .flags = KF_OPT_SHAPES | KF_OPT_POSITIVE },
+	{ "weights", KF_OPT_STRING, &o.weights, "FILE", "what --fit wrote: for domain, for advantage-domain, or where dynamic starts",
+		.flags = 0 },
+	{ "same-text", KF_OPT_FLAG, &o.same_text, NULL, "use weights although they were fitted to this very text", .flags = 0 },
+	{ "rate", KF_OPT_REAL, &o.rate, "R", "dynamic: how fast weights follow what models predict; 1 is the Bayesian mixture", .min = 0,
+		.max = 1, .flags = KF_OPT_SHAPES | KF_OPT_POSITIVE },
+	{ "forget", KF_OPT_REAL, &o.forget, "G", "dynamic: how much of what was seen counts a token later", .min = 0, .max = 1,
+		.flags = KF_OPT_SHAPES | KF_OPT_POSITIVE },
+	{ "share", KF_OPT_REAL, &o.share, "A", "dynamic: weight given back to all models at every token", .min = 0, .max = 1,
 		.flags = KF_OPT_SHAPES },
 	{ "with-target", KF_OPT_CHOICE, &o.without_target, "yes|no", "whether the target's own distribution takes part",
 		.flags = KF_OPT_SHAPES },
-	{ "weight", KF_OPT_CHOICE, &o.weight, "none|advantage", "let a document's fusion share depend on how much better the mixture is "
-		"than the target", .flags = KF_OPT_SHAPES },
+	{ "tail", KF_OPT_CHOICE, &o.tail, "rest|renormalize", "mix what is outside a model's candidates as one more outcome, or scale "
+		"candidates to sum to 1 first as the papers do", .flags = KF_OPT_SHAPES },
+	{ "weight", KF_OPT_CHOICE, &o.weight, "none|advantage|advantage-domain|advantage-position", "let the fusion's share in training "
+		"depend on how much better the mixture is than the target: on the document, on held-out text of the domain "
+		"(--weights), or on the document so far", .flags = KF_OPT_SHAPES },
 	{ "full-advantage", KF_OPT_REAL, &o.full, "X", "relative gain in cross-entropy at which it counts in full", .min = 0, .max = 1,
 		.flags = KF_OPT_SHAPES | KF_OPT_POSITIVE },
 	{ "precision", KF_OPT_CHOICE, &o.precision, "source|packed|f32", "of the numbers stored; source: as the aligned sets have them",
@@ -42,53 +64,102 @@ static const kf_opt table[] = {
 static const kf_program program = {
 	.name = "kf-fuse",
 	.summary = "Fuse aligned distributions into training targets.",
-	.usage = "--target DIR --aligned DIR... --out DIR [options]",
+	.usage = "--target DIR --aligned DIR... --out DIR|--fit FILE [options]",
 	.opts = table,
 };
 
-static double real(const json_t *o_, const char *key) { return json_number_value(json_object_get(o_, key)); }
+/* ---- options that do not go together ---- */
 
-static void print_domain(const char *name, const json_t *s)
+static kf_status check_fit(kf_err *err)
 {
-	const char *model;
-	json_t *m;
-
-	fprintf(stderr, "  %-14s %9.0f tokens  ce/byte: target %.4f, fused %.4f nats\n", name, real(s, "tokens"),
-		real(s, "target_ce_byte"), real(s, "fused_ce_byte"));
-	json_object_foreach(json_object_get(s, "models"), model, m)
-		fprintf(stderr, "      %-40s share %5.1f %%  ce/byte %.4f  best in %.0f of %.0f documents\n", model, 100 * real(m, "share"),
-			real(m, "ce_byte"), real(m, "documents_won"), real(s, "documents"));
+	if (o.function || o.level || o.metric || o.weight || o.tail || o.precision || o.weights || o.report || o.common.shard)
+		return kf_fail(err, KF_EUSAGE, "--fit takes --target, --aligned and --with-target; how to fuse is said when its weights are used");
+	return KF_OK;
 }
 
-static kf_status write_report(const json_t *stats, kf_err *err)
+static kf_status check_options(kf_err *err)
 {
-	char *text = json_dumps(stats, JSON_INDENT(2));
+	bool papers = o.function == KF_FUSE_MIN_CE || o.function == KF_FUSE_AVG_CE, held_out = o.weight == KF_FUSE_WEIGHT_DOMAIN;
+
+	if (!o.out == !o.fit)
+		return kf_fail(err, KF_EUSAGE, "give --out DIR to fuse, or --fit FILE to fit weights by domain%s", o.out ? ", not both" : "");
+	if (!papers && (o.level || o.metric))
+		return kf_fail(err, KF_EUSAGE, "--level token and --metric token are for min-ce and avg-ce: the weights of domain and dynamic "
+			"come from elsewhere");
+	if (o.temperature != 1 && o.function != KF_FUSE_AVG_CE)
+		return kf_fail(err, KF_EUSAGE, "--reward-temperature is for --function avg-ce: no other function takes a softmax of rewards");
+	if ((o.rate != RATE || o.forget != FORGET || o.share != SHARE) && o.function != KF_FUSE_DYNAMIC)
+		return kf_fail(err, KF_EUSAGE, "--rate, --forget and --share are for --function dynamic");
+	if (o.fit) return check_fit(err);
+	if (o.function == KF_FUSE_DOMAIN && !o.weights)
+		return kf_fail(err, KF_EUSAGE, "--function domain needs --weights FILE: make it with kf-fuse --fit FILE from sets of validation text");
+	if (held_out && !o.weights)
+		return kf_fail(err, KF_EUSAGE, "--weight advantage-domain needs --weights FILE: make it with kf-fuse --fit FILE from sets of "
+			"validation text");
+	if (o.weights && papers && !held_out)
+		return kf_fail(err, KF_EUSAGE, "--weights is for --function domain or dynamic, or --weight advantage-domain");
+	if (o.same_text && !o.weights) return kf_fail(err, KF_EUSAGE, "--same-text is about --weights, which is missing");
+	return KF_OK;
+}
+
+/* What shapes this function's content: options of other functions are no part of a set's identity. */
+static json_t *record(void)
+{
+	json_t *r = kf_opt_record(&program);
+
+	if (o.function != KF_FUSE_AVG_CE) json_object_del(r, "reward-temperature");
+	if (o.function != KF_FUSE_DYNAMIC) {
+		json_object_del(r, "rate");
+		json_object_del(r, "forget");
+		json_object_del(r, "share");
+	}
+	if (!o.tail) json_object_del(r, "tail");
+	return r;
+}
+
+/* ---- what is written and printed ---- */
+
+static kf_status write_json(const char *path, const json_t *json, kf_err *err)
+{
+	char *text = json_dumps(json, JSON_INDENT(2));
 	kf_status rc;
 
-	if (!text) return kf_fail(err, KF_ENOMEM, "no memory for the report");
-	rc = kf_file_write_atomic(o.report, text, strlen(text), err);
+	if (!text) return kf_fail(err, KF_ENOMEM, "no memory for %s", path);
+	rc = kf_file_write_atomic(path, text, strlen(text), err);
 	free(text);
 	return rc;
 }
 
-static kf_status run(const kf_list *operands, kf_err *err)
+static kf_status print(const json_t *stats, kf_status (*report)(const json_t *, kf_buf *, kf_err *), kf_err *err)
 {
-	kf_fuse_opts f = { .target = o.target, .out = o.out, .aligned = o.aligned.item, .n_aligned = o.aligned.n,
-		.how = { .function = (kf_fuse_function)o.function, .level = (kf_fuse_level)o.level, .metric = (kf_fuse_metric)o.metric,
-			.with_target = !o.without_target, .weight = (kf_fuse_weight)o.weight, .full = o.full },
-		.precision = o.precision, .shard = o.common.shard, .program = program.name,
-		.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress };
-	kf_pool *pool = NULL;
+	kf_buf text = { 0 };
+	kf_status rc = report(stats, &text, err);
+
+	if (rc == KF_OK) fwrite(text.data, 1, text.len, stderr);
+	kf_buf_release(&text);
+	return rc;
+}
+
+static kf_status fit(const kf_fuse_opts *f, kf_pool *pool, kf_err *err)
+{
+	json_t *fitted = NULL;
+	kf_status rc;
+
+	if ((rc = kf_fuse_fit_run(f, pool, &fitted, err)) != KF_OK) return rc;
+	if (!o.common.quiet) rc = print(fitted, kf_fuse_fit_report, err);
+	if (rc == KF_OK) rc = write_json(o.fit, fitted, err);
+	json_decref(fitted);
+	return rc;
+}
+
+static kf_status fuse(const kf_fuse_opts *f, kf_pool *pool, kf_err *err)
+{
 	kf_set *set = NULL;
 	kf_set_state state;
 	json_t *stats = NULL, *item;
-	const char *name;
 	kf_status rc;
 
-	(void)operands;
-	if (!(f.record = kf_opt_record(&program))) return kf_fail(err, KF_ENOMEM, "no memory for the options' record");
-	if ((rc = kf_pool_new((int)o.common.threads, &pool, err)) != KF_OK) goto out;
-	if ((rc = kf_fuse_run(&f, pool, &state, &stats, err)) != KF_OK) goto out;
+	if ((rc = kf_fuse_run(f, pool, &state, &stats, err)) != KF_OK) goto out;
 	if (state == KF_SET_CURRENT) {
 		if (!o.common.quiet) fprintf(stderr, "%s: up to date\n", o.out);
 		if (o.report) {
@@ -96,15 +167,31 @@ static kf_status run(const kf_list *operands, kf_err *err)
 			if ((rc = kf_set_open(o.out, KF_SET_TARGETS, &set, err)) != KF_OK) goto out;
 			if ((item = json_object_get(kf_set_manifest(set), "stats"))) stats = json_incref(item);
 		}
+	} else if (stats && !o.common.quiet && (rc = print(stats, kf_fuse_report, err)) != KF_OK) {
+		goto out;
 	}
-	if (stats && !o.common.quiet && state != KF_SET_CURRENT) {
-		json_object_foreach(json_object_get(stats, "domains"), name, item) print_domain(*name ? name : "(no domain)", item);
-		print_domain("all", json_object_get(stats, "all"));
-	}
-	if (stats && o.report) rc = write_report(stats, err);
+	if (stats && o.report) rc = write_json(o.report, stats, err);
 out:
 	kf_set_close(set);
 	json_decref(stats);
+	return rc;
+}
+
+static kf_status run(const kf_list *operands, kf_err *err)
+{
+	kf_fuse_opts f = { .target = o.target, .out = o.out, .aligned = o.aligned.item, .n_aligned = o.aligned.n,
+		.how = { .function = (kf_fuse_function)o.function, .level = (kf_fuse_level)o.level, .metric = (kf_fuse_metric)o.metric,
+			.with_target = !o.without_target, .renormalize = o.tail, .reward_temperature = o.temperature,
+			.follow = { .rate = o.rate, .forget = o.forget, .share = o.share }, .weight = (kf_fuse_weight)o.weight, .full = o.full },
+		.weights = o.weights, .same_text = o.same_text, .precision = o.precision, .shard = o.common.shard, .program = program.name,
+		.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress };
+	kf_pool *pool = NULL;
+	kf_status rc;
+
+	(void)operands;
+	if ((rc = check_options(err)) != KF_OK) return rc;
+	if (!(f.record = record())) return kf_fail(err, KF_ENOMEM, "no memory for the options' record");
+	if ((rc = kf_pool_new((int)o.common.threads, &pool, err)) == KF_OK) rc = o.fit ? fit(&f, pool, err) : fuse(&f, pool, err);
 	json_decref(f.record);
 	kf_pool_free(pool);
 	return rc;

@@ -2,8 +2,7 @@
 #include "common/base/opt.h"
 #include "common/store/pass.h"
 #include "fuse/fuse.h"
-
-#include <string.h>
+#include "fuse/inputs.h"
 
 static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *out, kf_tally *stats, kf_arena *arena,
 	uint64_t *tokens, kf_err *err)
@@ -23,125 +22,100 @@ static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *o
 	return out ? kf_shard_put_dist(out, &fused, err) : KF_OK;
 }
 
-/* ---- what the sets must have in common ---- */
-
-static kf_status check_aligned(const kf_set *tgt, const kf_set *a, kf_err *err)
+/* Where the weights come from a file: its table, and what it adds to the output's identity. */
+static kf_status read_table(const kf_fuse_opts *o, const kf_fuse_inputs *in, kf_fuse_table *table, kf_set_spec *spec,
+	kf_set_input *inputs, kf_err *err)
 {
-	const void *td, *ad;
-	size_t tn, an;
-	kf_fp fp;
+	kf_fp corpus;
 	kf_status rc;
 
-	if ((rc = kf_set_same_corpus(a, tgt, err)) != KF_OK) return rc;
-	if ((rc = kf_set_tokenizer(tgt, &td, &tn, err)) != KF_OK || (rc = kf_set_tokenizer(a, &ad, &an, err)) != KF_OK) return rc;
-	if (tn != an || memcmp(td, ad, tn) != 0)
-		return kf_fail(err, KF_EMISMATCH, "%s was aligned to another tokenizer than that of %s: run kf-align with --target %s",
-			kf_set_dir(a), kf_set_dir(tgt), kf_set_dir(tgt));
-	if ((rc = kf_set_input_fp(a, "target", &fp, err)) != KF_OK) return rc;
-	if (!kf_fp_equal(fp, kf_set_fp(tgt)))
-		return kf_fail(err, KF_EMISMATCH, "%s was aligned to other logits of the target than %s: run kf-align again with --target %s",
-			kf_set_dir(a), kf_set_dir(tgt), kf_set_dir(tgt));
+	if ((rc = kf_fuse_table_read(o->weights, in->names, in->models, table, err)) != KF_OK) return rc;
+	if ((rc = kf_set_input_fp(in->set[0], "corpus", &corpus, err)) != KF_OK) return rc;
+	if (table->fitted && kf_fp_equal(table->corpus, corpus) && !o->same_text)
+		return kf_fail(err, KF_EMISMATCH, "the weights in %s were fitted to the very text of %s, on which a model that has seen it gets "
+			"more weight than it deserves: fit them to validation text, or say --same-text", o->weights, o->target);
+	inputs[spec->n_inputs++] = (kf_set_input){ .role = "weights", .name = o->weights, .fp = table->fp };
 	return KF_OK;
 }
 
-static const char *info_name(const kf_set *set, const char *key)
+static json_t *names_json(const kf_fuse_inputs *in)
 {
-	json_t *info = kf_set_info(set);
-	const char *name = info ? json_string_value(json_object_get(info, key)) : NULL;
+	json_t *list = json_array();
 
-	return name ? name : kf_set_dir(set);
-}
-
-/* Names for the report: the models', told apart by a number where one comes twice. */
-static void name_models(const kf_fuse_opts *o, kf_set *const *set, char (*names)[128])
-{
-	int n = 0;
-
-	if (o->how.with_target) snprintf(names[n++], sizeof *names, "%s", info_name(set[0], "model"));
-	for (int i = 1; i <= o->n_aligned; i++, n++) {
-		char name[100];
-		int same = 1;
-
-		snprintf(name, sizeof name, "%s", info_name(set[i], "source"));
-		for (int k = 0; k < n; k++) {
-			size_t len = strlen(name);
-
-			same += strncmp(names[k], name, len) == 0 && (names[k][len] == '\0' || names[k][len] == '#');
-		}
-		if (same == 1) snprintf(names[n], sizeof *names, "%s", name);
-		else snprintf(names[n], sizeof *names, "%s#%d", name, same);
+	for (int i = 0; i < in->models; i++) {
+		if (json_array_append_new(list, json_string(in->names[i])) == 0) continue;
+		json_decref(list);
+		return NULL;
 	}
+	return list;
 }
 
-static json_t *stats_json(const kf_tally *tally, char (*names)[128], int models)
+/* What the choice of weights has seen of the labels that the fused ce speaks of. */
+static const char *hindsight(const kf_fuse_how *how)
 {
-	const char *list[KF_FUSE_MODELS];
-
-	for (int i = 0; i < models; i++) list[i] = names[i];
-	return kf_fuse_stats_json(tally, list, models);
+	if (how->function >= KF_FUSE_DOMAIN) return "none";
+	return how->level == KF_FUSE_BY_TOKEN ? "label" : "document";
 }
 
-kf_status kf_fuse_run(const kf_fuse_opts *o, kf_pool *pool, kf_set_state *state, json_t **stats, kf_err *err)
+static json_t *stats_json(const kf_fuse_opts *o, const kf_tally *tally, const kf_fuse_inputs *in)
 {
-	kf_set *set[KF_FUSE_MODELS] = { NULL };  /* target, sources */
+	json_t *stats = kf_fuse_stats_json(tally, in->names, in->models);
+
+	if (stats && json_object_set_new(stats, "hindsight", json_string(hindsight(&o->how))) == 0) return stats;
+	json_decref(stats);
+	return NULL;
+}
+
+kf_status kf_fuse_run(const kf_fuse_opts *opts, kf_pool *pool, kf_set_state *state, json_t **stats, kf_err *err)
+{
+	kf_fuse_opts o = *opts;
+	kf_fuse_inputs in = { .n = 0 };
+	kf_fuse_table table = { .n = 0 };
 	kf_set_writer *w = NULL;
-	kf_set_input in[KF_FUSE_MODELS + 2];
-	kf_set_spec spec = { .dir = o->out, .kind = KF_SET_TARGETS, .program = o->program, .options = o->record, .inputs = in };
-	kf_pass pass = { .in = set, .n_in = 1 + o->n_aligned, .label = "fuse", .progress = o->progress, .doc = one_document,
-		.arg = (void *)o };
+	kf_set_input inputs[KF_FUSE_MODELS + 3];
+	kf_set_spec spec = { .dir = o.out, .kind = KF_SET_TARGETS, .program = o.program, .options = o.record, .inputs = inputs };
+	kf_pass pass = { .in = in.set, .label = "fuse", .progress = o.progress, .doc = one_document, .arg = &o };
 	kf_tally tally = KF_TALLY(kf_fuse_stat);
-	char names[KF_FUSE_MODELS][128];
-	json_t *info = NULL, *list = NULL;
-	int models = o->n_aligned + o->how.with_target;
 	bool whole, complete;
 	kf_status rc;
 
 	*stats = NULL;
 	*state = KF_SET_NEW;
-	if (o->n_aligned < 0 || models < 1 || o->n_aligned >= KF_FUSE_MODELS)
-		return kf_fail(err, KF_EINVAL, "give between 1 and %d sets with --aligned", KF_FUSE_MODELS - 1);
-	if ((rc = kf_parse_shard(o->shard, &pass.part, &pass.parts, err)) != KF_OK) goto out;
-	if ((rc = kf_set_open(o->target, KF_SET_LOGITS, &set[0], err)) != KF_OK) goto out;
-	in[0] = (kf_set_input){ .role = "corpus", .name = "corpus" };
-	if ((rc = kf_set_input_fp(set[0], "corpus", &in[0].fp, err)) != KF_OK) goto out;
-	in[1] = (kf_set_input){ .role = "target", .name = o->target, .fp = kf_set_fp(set[0]) };
+	if ((rc = kf_parse_shard(o.shard, &pass.part, &pass.parts, err)) != KF_OK) return rc;
+	if ((rc = kf_fuse_inputs_open(&in, o.target, o.aligned, o.n_aligned, o.how.with_target, err)) != KF_OK) goto out;
+	pass.n_in = in.n;
+	inputs[0] = (kf_set_input){ .role = "corpus", .name = "corpus" };
+	if ((rc = kf_set_input_fp(in.set[0], "corpus", &inputs[0].fp, err)) != KF_OK) goto out;
+	inputs[1] = (kf_set_input){ .role = "target", .name = o.target, .fp = kf_set_fp(in.set[0]) };
 	spec.n_inputs = 2;
-	for (int i = 1; i <= o->n_aligned; i++) {
-		if ((rc = kf_set_open(o->aligned[i - 1], KF_SET_ALIGNED, &set[i], err)) != KF_OK) goto out;
-		if ((rc = check_aligned(set[0], set[i], err)) != KF_OK) goto out;
-		for (int k = 1; k < i; k++) {
-			if (!kf_fp_equal(kf_set_fp(set[k]), kf_set_fp(set[i]))) continue;
-			rc = kf_fail(err, KF_EINVAL, "--aligned %s and %s are the same set", o->aligned[k - 1], o->aligned[i - 1]);
-			goto out;
-		}
-		in[spec.n_inputs++] = (kf_set_input){ .role = "source", .name = o->aligned[i - 1], .fp = kf_set_fp(set[i]) };
+	for (int i = 1; i < in.n; i++)
+		inputs[spec.n_inputs++] = (kf_set_input){ .role = "source", .name = o.aligned[i - 1], .fp = kf_set_fp(in.set[i]) };
+	if (o.weights) {
+		if ((rc = read_table(&o, &in, &table, &spec, inputs, err)) != KF_OK) goto out;
+		o.how.table = &table;
 	}
 
-	name_models(o, set, names);
-	if (!(info = json_object()) || !(list = json_array())) goto nomem;
-	for (int i = 0; i < models; i++)
-		if (json_array_append_new(list, json_string(names[i])) != 0) goto nomem;
-	if (json_object_set(info, "models", list) != 0) goto nomem;
-	spec.info = info;
-	spec.n_shards = kf_set_shards(set[0]);
-	spec.f32 = o->precision ? o->precision == 2 : kf_set_f32(set[o->n_aligned ? 1 : 0]);
-	if ((rc = kf_set_tokenizer(set[0], &spec.tokenizer, &spec.tokenizer_size, err)) != KF_OK) goto out;
+	if (!(spec.info = json_pack("{s:o}", "models", names_json(&in)))) goto nomem;
+	spec.n_shards = kf_set_shards(in.set[0]);
+	spec.chat = kf_set_chat(in.set[0]);
+	spec.f32 = o.precision ? o.precision == 2 : kf_set_f32(in.set[in.n > 1 ? 1 : 0]);
+	if ((rc = kf_set_tokenizer(in.set[0], &spec.tokenizer, &spec.tokenizer_size, err)) != KF_OK) goto out;
 	if ((rc = kf_set_begin(&spec, &w, state, err)) != KF_OK) goto out;
 	if (*state == KF_SET_CURRENT) goto out;
 
 	pass.out = w;
 	if ((rc = kf_pass_run(&pass, pool, &tally, &whole, err)) != KF_OK) goto out;
-	if (whole && !(*stats = stats_json(&tally, names, models))) goto nomem;
+	if (whole && !(*stats = stats_json(&o, &tally, &in))) goto nomem;
 	rc = kf_set_commit(w, *stats, &complete, err);
 	w = NULL;
 	goto out;
 nomem:
-	rc = kf_fail(err, KF_ENOMEM, "no memory for the facts about %s (or a model's name is no UTF-8)", o->out);
+	rc = kf_fail(err, KF_ENOMEM, "no memory for the facts about %s (or a model's name is no UTF-8)", o.out);
 out:
 	kf_set_abandon(w);
 	kf_tally_release(&tally);
-	for (int i = 0; i < KF_FUSE_MODELS; i++) kf_set_close(set[i]);
-	json_decref(list);
-	json_decref(info);
+	kf_fuse_table_release(&table);
+	kf_fuse_inputs_close(&in);
+	json_decref(spec.info);
 	return rc;
 }

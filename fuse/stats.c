@@ -13,6 +13,7 @@ kf_status kf_fuse_stats_doc(kf_tally *stats, const char *domain, const kf_fuse_t
 	to->bytes += t->bytes;
 	to->target_ce += t->target_ce;
 	to->fused_ce += t->fused_ce;
+	to->equal_ce += t->equal_ce;
 	to->positions += t->positions;
 	to->weight += t->weight;
 	for (int i = 0; i < t->models; i++) {
@@ -39,9 +40,10 @@ static json_t *stat_json(const kf_fuse_stat *s, const char *const *names, int n)
 		}
 	}
 	if (!by) return NULL;
-	return json_pack("{s:I,s:I,s:I,s:f,s:f,s:f,s:o}", "documents", (json_int_t)s->docs, "tokens", (json_int_t)s->tokens,
+	return json_pack("{s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:o}", "documents", (json_int_t)s->docs, "tokens", (json_int_t)s->tokens,
 		"bytes", (json_int_t)s->bytes, "target_ce_byte", over(s->target_ce, s->bytes),
-		"fused_ce_byte", over(s->fused_ce, s->bytes), "weight", over(s->weight, s->docs), "models", by);
+		"fused_ce_byte", over(s->fused_ce, s->bytes), "equal_ce_byte", over(s->equal_ce, s->bytes),
+		"weight", over(s->weight, s->docs), "models", by);
 }
 
 json_t *kf_fuse_stats_json(const kf_tally *stats, const char *const *names, int models)

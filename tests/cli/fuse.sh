@@ -49,6 +49,96 @@ check "part 0" fuse --quiet --out "$TMP/parts" --shard 0/2
 check "part 1" fuse --quiet --out "$TMP/parts" --shard 1/2
 check "parts give the same" same_dir "$TMP/parts" "$TMP/again"
 
+
+# --- one source, and the target with one source ---
+one() { "$BIN/kf-fuse" --quiet --target "$TMP/llama-tiny" --aligned "$TMP/a-gemma3-tiny" "$@"; }
+# a position's candidates a line, ties in any order
+candidates() {
+	"$BIN/kf-inspect" --json "$1" | grep -o '"top_ids": *\[[^a-z]*' | sed 's/\],/\n/g' |
+		while IFS= read -r line; do grep -o '[0-9]*' <<<"$line" | sort -n | tr '\n' ' '; echo; done
+}
+check "distillation from one source" one --out "$TMP/kd" --with-target no --report "$TMP/kd.json"
+candidates "$TMP/a-gemma3-tiny" >"$TMP/kd.want"
+candidates "$TMP/kd" >"$TMP/kd.got"
+check "has positions" test "$(grep -c 1 "$TMP/kd.want")" -gt 50
+check_same "teaches the source's own candidates" "$TMP/kd.want" "$TMP/kd.got"
+check "with its own weight" grep -q '"share": 1.0' "$TMP/kd.json"
+check "the pivot with one source" one --out "$TMP/pair" --function avg-ce --report "$TMP/pair.json"
+check "has two models" test "$(grep -c '"share"' "$TMP/pair.json")" = 6
+check "mixed by reward temperature" one --out "$TMP/pair-t" --function avg-ce --reward-temperature 0.1
+differ() { ! same_dir "$@"; }
+check "another mixture" differ "$TMP/pair" "$TMP/pair-t"
+check "with renormalised candidates" one --out "$TMP/pair-r" --function avg-ce --tail renormalize --precision f32
+tails() { "$BIN/kf-inspect" --json "$1" | grep -o '"tail": *\[[^]]*\]' | sed 's,.*\[,,; s,\],,' | tr , '\n'; }
+check "nothing is left for the tail" test "$(tails "$TMP/pair-r" | awk '$1 + 0 > 1e-3' | wc -l)" = 0
+check "otherwise something is" test "$(tails "$TMP/pair" | awk '$1 + 0 > 1e-3' | wc -l)" -gt 10
+
+# --- weights by domain, and weights that follow the document ---
+sed 's/truth/thing/; s/known/heard/; s/range/items/' "$TMP/text.jsonl" >"$TMP/valid.jsonl"
+check "another corpus" "$BIN/kf-prepare" --quiet --out "$TMP/vcorpus" --shards 1 "$TMP/valid.jsonl"
+for m in llama-tiny qwen2-tiny gemma3-tiny; do
+	check "its logits of $m" "$BIN/kf-extract" --quiet --model "tests/models/$m" --corpus "$TMP/vcorpus" --out "$TMP/v-$m"
+done
+for m in qwen2-tiny gemma3-tiny; do
+	check "$m aligned to it" "$BIN/kf-align" --quiet --source "$TMP/v-$m" --target "$TMP/v-llama-tiny" --out "$TMP/va-$m"
+done
+fit() { "$BIN/kf-fuse" --target "$TMP/v-llama-tiny" --aligned "$TMP/va-qwen2-tiny" --aligned "$TMP/va-gemma3-tiny" "$@"; }
+check "weights fitted" says "fitted" fit --fit "$TMP/w.json"
+check "by domain" grep -q '"prose"' "$TMP/w.json"
+check "and with what they gain" grep -q '"advantage"' "$TMP/w.json"
+check "fitted with one thread" fit --quiet --threads 1 --fit "$TMP/w1.json"
+check_same "they are the same" "$TMP/w.json" "$TMP/w1.json"
+fuse --quiet --fit "$TMP/w-same.json"
+check "of a corpus in one shard" "$BIN/kf-prepare" --quiet --out "$TMP/corpus3" --shards 3 "$TMP/valid.jsonl"
+for m in llama-tiny gemma3-tiny; do
+	"$BIN/kf-extract" --quiet --model "tests/models/$m" --corpus "$TMP/corpus3" --out "$TMP/v3-$m" --threads 1
+done
+"$BIN/kf-align" --quiet --source "$TMP/v3-gemma3-tiny" --target "$TMP/v3-llama-tiny" --out "$TMP/va3"
+weights() { sed -n '/"all"/,/"advantage"/p' "$1"; }
+check "and of one in three" "$BIN/kf-fuse" --quiet --target "$TMP/v3-llama-tiny" --aligned "$TMP/va3" --fit "$TMP/w3.json"
+check "sets of one shard" "$BIN/kf-fuse" --quiet --target "$TMP/v-llama-tiny" --aligned "$TMP/va-gemma3-tiny" --fit "$TMP/w2.json"
+check_same "give the same weights" <(weights "$TMP/w2.json") <(weights "$TMP/w3.json")
+check "fusion by domain" fuse --quiet --out "$TMP/domain" --function domain --weights "$TMP/w.json" --report "$TMP/domain.json"
+check "is a prediction" grep -q '"hindsight": "none"' "$TMP/domain.json"
+check "by domain with one thread" fuse --quiet --out "$TMP/domain1" --threads 1 --function domain --weights "$TMP/w.json"
+check "is the same" same_dir "$TMP/domain" "$TMP/domain1"
+cp "$TMP/w.json" "$TMP/w-moved.json"
+check "the same weights in another file" says "up to date" fuse --out "$TMP/domain" --function domain --weights "$TMP/w-moved.json"
+sed 's/"advantage"/"comment": "mine", "advantage"/' "$TMP/w.json" >"$TMP/w-comment.json"
+check "with a comment" says "up to date" fuse --out "$TMP/domain" --function domain --weights "$TMP/w-comment.json"
+equal='"llama-tiny": 0.5, "qwen2-tiny": 0.25, "gemma3-tiny": 0.25'
+echo "{\"all\": {$equal}}" >"$TMP/hand.json"
+check_fails 1 "weights" "other weights into the same folder" fuse --out "$TMP/domain" --function domain --weights "$TMP/hand.json"
+check "weights written by hand" fuse --quiet --out "$TMP/by-hand" --function domain --weights "$TMP/hand.json" --report "$TMP/hand-report.json"
+check "count as written" grep -q '"share": 0.5[,0]' "$TMP/hand-report.json"
+check "weight by the domain's advantage" fuse --quiet --out "$TMP/wd" --weight advantage-domain --weights "$TMP/w.json"
+check "weight by the document so far" fuse --quiet --out "$TMP/wp" --weight advantage-position --function dynamic
+check "dynamic" fuse --quiet --out "$TMP/dynamic" --function dynamic --report "$TMP/dynamic.json"
+check "with one thread" fuse --quiet --out "$TMP/dynamic1" --threads 1 --function dynamic
+check "is the same" same_dir "$TMP/dynamic" "$TMP/dynamic1"
+check "dynamic from fitted weights" fuse --quiet --out "$TMP/dynamic-w" --function dynamic --weights "$TMP/w.json" --rate 0.5 --forget 0.9 --share 0
+check "token level marks what sees the label" says "no prediction" fuse --out "$TMP/sees" --level token
+
+check_fails 1 "very text" "weights fitted to the text to be fused" fuse --out "$TMP/x" --function domain --weights "$TMP/w-same.json"
+check "if one insists" fuse --quiet --out "$TMP/insists" --function domain --weights "$TMP/w-same.json" --same-text
+check_fails 1 "none of the models" "weights of more models" one --out "$TMP/x" --function domain --weights "$TMP/w.json"
+check_fails 1 "no weight for" "weights of fewer models" fuse --out "$TMP/x" --function domain --weights "$TMP/w2.json"
+check_fails 1 "no file of weights" "a report is no file of weights" fuse --out "$TMP/x" --function domain --weights tests/lib.sh
+check_fails 1 "nowhere.json" "a file that is not there" fuse --out "$TMP/x" --function domain --weights "$TMP/nowhere.json"
+echo "{\"domains\": {\"prose\": {$equal}}}" >"$TMP/prose.json"
+check_fails 1 "no weights for domain \"code\"" "a domain without weights" fuse --out "$TMP/x" --function domain --weights "$TMP/prose.json"
+check_fails 1 "no advantage of domain" "an advantage that nobody measured" fuse --out "$TMP/x2" --weight advantage-domain --weights "$TMP/hand.json"
+check_fails 2 "needs --weights" "domain without weights" fuse --out "$TMP/x" --function domain
+check_fails 2 "needs --weights" "advantage-domain without weights" fuse --out "$TMP/x" --weight advantage-domain
+check_fails 2 "weights is for" "weights with min-ce" fuse --out "$TMP/x" --weights "$TMP/w.json"
+check_fails 2 "level token" "domain by token" fuse --out "$TMP/x" --function domain --weights "$TMP/w.json" --level token
+check_fails 2 "reward-temperature" "reward temperature with min-ce" fuse --out "$TMP/x" --reward-temperature 2
+check_fails 2 "reward-temperature" "a reward temperature of 0" fuse --out "$TMP/x" --function avg-ce --reward-temperature 0
+check_fails 2 "function dynamic" "share with avg-ce" fuse --out "$TMP/x" --function avg-ce --share 0.5
+check_fails 2 "not both" "--fit and --out" fuse --out "$TMP/x" --fit "$TMP/y"
+check_fails 2 "give --out DIR" "neither" fuse
+check_fails 2 "when its weights are used" "--fit with a function" fuse --fit "$TMP/y" --function avg-ce
+check_fails 2 "same-text" "--same-text alone" fuse --out "$TMP/x" --same-text
 check_fails 1 "min-ce|function" "another function into the same folder" fuse --out "$TMP/again" --function avg-ce
 check_fails 2 "function" "an unknown function" fuse --out "$TMP/x" --function mean
 check_fails 2 "aligned" "no source" "$BIN/kf-fuse" --target "$TMP/llama-tiny" --out "$TMP/x"

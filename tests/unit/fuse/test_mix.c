@@ -257,6 +257,196 @@ static void advantage(void **state)
 	kf_arena_release(&arena);
 }
 
+/* Weights of the domain: .2, .3, .5; at 0, where B has nothing, .4 and .6. Another domain has all's. */
+static void by_domain(void **state)
+{
+	kf_fuse_entry e[] = { { .domain = (char *)"d", .has_w = true, .w = { .2, .3, .5 }, .has_advantage = true, .advantage = .05 },
+		{ .domain = NULL, .has_w = true, .w = { 0, 0, 1 } } };
+	kf_fuse_table table = { .item = e, .n = 2 };
+	kf_dist_rec a[] = { source_a(), source_b() }, r;
+	kf_fuse_how how = { .function = KF_FUSE_DOMAIN, .with_target = true, .table = &table, .weight = KF_FUSE_WEIGHT_DOMAIN, .full = .1 };
+	kf_logits_rec t = target();
+	kf_fuse_tally tally;
+	kf_arena arena;
+	kf_err err;
+
+	(void)state;
+	kf_arena_init(&arena);
+	r = fuse(&how, a, 2, &arena, &tally);
+	near(q_of(&r, 0, 1), .4 * .5 + .6 * .25);
+	near(q_of(&r, 1, 2), .2 * .1 + .3 * .4 + .5 * .8);
+	near(r.tail[1], .2 * .1 + .3 * .3 + .5 * .2);
+	near(r.ce[1], -log(.54));
+	near(q_of(&r, 2, 6), .2 * .1 + .5 * .9);
+	near(tally.fused_ce, -log(.54));
+	near(tally.equal_ce, -log(1.3 / 3));
+	near(r.weight[0], .5);
+	near(r.weight[2], .5);
+	near(tally.weight, .5);
+
+	/* all's weight is B's alone: at 0, where it has nothing, nobody may stand for it */
+	e[0].domain = (char *)"other";
+	how.weight = KF_FUSE_WEIGHT_NONE;
+	r = fuse(&how, a, 2, &arena, &tally);
+	assert_int_equal(r.off[1], 0);
+	assert_true(isnan(r.ce[0]));
+	near(q_of(&r, 1, 2), .8);
+	table.n = 1;
+	assert_int_equal(kf_fuse_doc(&how, &t, a, 2, &arena, &r, &tally, &err), KF_EMISMATCH);
+	assert_non_null(strstr(err.text, "domain \"d\""));
+	table.n = 2;
+	how.weight = KF_FUSE_WEIGHT_DOMAIN;
+	assert_int_equal(kf_fuse_doc(&how, &t, a, 2, &arena, &r, &tally, &err), KF_EMISMATCH);
+	assert_non_null(strstr(err.text, "no advantage"));
+	how.table = NULL;
+	assert_int_equal(kf_fuse_doc(&how, &t, a, 2, &arena, &r, &tally, &err), KF_EINVAL);
+	kf_arena_release(&arena);
+}
+
+/* Two models of two tokens: equal weights for the first, .5 : .25 after it, and after the second .5 * .1 : .25 * .4. The label of a position has no
+ * say in its weights. */
+static void dynamic(void **state)
+{
+	kf_dist_rec a = source_a(), r;
+	kf_fuse_how how = { .function = KF_FUSE_DYNAMIC, .with_target = true, .follow = { 1, 1, 0 } };
+	float other[] = { N(.25), N(.001) };
+	kf_fuse_tally t;
+	kf_arena arena;
+
+	(void)state;
+	kf_arena_init(&arena);
+	r = fuse(&how, &a, 1, &arena, &t);
+	near(q_of(&r, 0, 1), .5 * .5 + .5 * .25);
+	near(q_of(&r, 1, 2), (.5 * .1 + .25 * .4) / .75);
+	near(r.ce[1], -log((.5 * .1 + .25 * .4) / .75));
+	near(q_of(&r, 2, 5), (.05 * .8 + .1 * .4) / .15);
+	near(t.share[0], .5 + 2. / 3);
+	near(t.fused_ce, -log(.5 * .1 + .25 * .4) - log(.5));          /* the Bayesian mixture's */
+	a.ce = other;
+	r = fuse(&how, &a, 1, &arena, &t);
+	near(q_of(&r, 1, 2), (.5 * .1 + .25 * .4) / .75);
+	kf_arena_release(&arena);
+}
+
+/* Candidates scaled to 1 before mixing, the target's own without its label where that is not among them. A at 0: .5 and .25
+ * of .75; the target there .5 and .3 of .8. */
+static void renormalized(void **state)
+{
+	kf_dist_rec a = source_a(), r;
+	kf_fuse_entry e = { .has_w = true, .w = { .5, .5 } };
+	kf_fuse_table table = { .item = &e, .n = 1 };
+	kf_fuse_how how = { .function = KF_FUSE_DOMAIN, .with_target = true, .renormalize = true, .table = &table };
+	kf_fuse_tally t;
+	kf_arena arena;
+
+	(void)state;
+	kf_arena_init(&arena);
+	r = fuse(&how, &a, 1, &arena, &t);
+	near(q_of(&r, 0, 1), .5 * .5 / .8 + .5 * .25 / .75);
+	near(q_of(&r, 0, 7), .5 * .3 / .8 + .5 * .5 / .75);
+	near(q_of(&r, 1, 2), .5 * .4 / .7);
+	near(q_of(&r, 1, 3), .5 * .6 / .8 + .5 * .3 / .7);
+	near(r.tail[0], 0);
+	near(r.tail[1], 0);
+	near(r.ce[1], -log(.25));            /* what the models know, not what is made of it */
+	kf_arena_release(&arena);
+}
+
+/* One source without the target: distillation. Its own distributions, whatever the function. */
+static void distillation(void **state)
+{
+	kf_dist_rec a = source_a(), r;
+	kf_fuse_entry e = { .has_w = true, .w = { 1 } };
+	kf_fuse_table table = { .item = &e, .n = 1 };
+	kf_fuse_how how = { .with_target = false, .table = &table, .follow = { .3, .9, .1 } };
+	kf_fuse_tally t;
+	kf_arena arena;
+
+	(void)state;
+	kf_arena_init(&arena);
+	for (int f = KF_FUSE_MIN_CE; f <= KF_FUSE_DYNAMIC; f++) {
+		how.function = (kf_fuse_function)f;
+		r = fuse(&how, &a, 1, &arena, &t);
+		for (uint32_t p = 0; p <= a.n; p++) {
+			assert_int_equal(r.off[p + 1], a.off[p + 1]);
+			for (uint32_t j = a.off[p]; j < a.off[p + 1]; j++) near(q_of(&r, p, a.ids[j]), exp((double)a.lp[j]));
+			near(r.tail[p], a.tail[p]);
+			if (p < a.n) near(r.ce[p], a.ce[p]);
+		}
+		near(t.share[0], 2);
+		near(t.fused_ce, t.ce[0]);
+		near(t.equal_ce, t.ce[0]);
+	}
+	kf_arena_release(&arena);
+}
+
+/* min-ce at token level sees the label: its fused ce is the lowest of each, and the advantage is not measured by it. */
+static void honest(void **state)
+{
+	kf_dist_rec a = source_a();
+	kf_fuse_how how = { .level = KF_FUSE_BY_TOKEN, .with_target = true, .weight = KF_FUSE_WEIGHT_ADVANTAGE, .full = 1 };
+	kf_dist_rec r;
+	kf_fuse_tally t;
+	kf_arena arena;
+
+	(void)state;
+	kf_arena_init(&arena);
+	r = fuse(&how, &a, 1, &arena, &t);
+	near(t.fused_ce, -log(.5) - log(.4));
+	near(t.equal_ce, -log(.375) - log(.25));
+	near(r.weight[0], 1 - t.equal_ce / t.target_ce);
+	kf_arena_release(&arena);
+}
+
+/* The weight of a position by what came before it: nothing known at 0; after the first label 20 nats decayed and that label. */
+static void advantage_by_position(void **state)
+{
+	kf_dist_rec a = source_a(), r;
+	kf_fuse_entry e = { .has_w = true, .w = { 0, 1 } };
+	kf_fuse_table table = { .item = &e, .n = 1 };
+	kf_fuse_how how = { .function = KF_FUSE_DOMAIN, .with_target = true, .table = &table, .weight = KF_FUSE_WEIGHT_POSITION, .full = .01 };
+	float better[] = { N(.9), N(.1) }, lucky[] = { N(.9), N(.99) };
+	kf_fuse_tally t;
+	kf_arena arena;
+	double w, z;
+
+	(void)state;
+	kf_arena_init(&arena);
+	a.ce = better;
+	how.full = 1;
+	r = fuse(&how, &a, 1, &arena, &t);
+	near(r.weight[0], 0);
+	w = 1 - (.99 * 20 - log(.9)) / (.99 * 20 - log(.5));
+	near(r.weight[1], w);
+	z = 1 - (.99 * (.99 * 20 - log(.9)) - log(.1)) / (.99 * (.99 * 20 - log(.5)) - log(.1));
+	near(r.weight[2], z);
+	near(t.weight, (w + z) / 3);
+	a.ce = lucky;
+	r = fuse(&how, &a, 1, &arena, &t);
+	near(r.weight[1], w);              /* the label's own luck does not count */
+	kf_arena_release(&arena);
+}
+
+/* What weights are fitted to: the labels everybody has a ce of. */
+static void labels(void **state)
+{
+	kf_dist_rec a[] = { source_a(), source_b() };
+	kf_logits_rec target_rec = target();
+	kf_fuse_tally t;
+	kf_err err;
+	float ce[6];
+
+	(void)state;
+	assert_int_equal(kf_fuse_labels(true, &target_rec, a, 2, ce, &t, &err), KF_OK);
+	near(t.tokens, 1);
+	near(ce[0], -log(.1));
+	near(ce[1], -log(.4));
+	near(ce[2], -log(.8));
+	assert_int_equal(kf_fuse_labels(false, &target_rec, a, 1, ce, &t, &err), KF_OK);
+	near(t.tokens, 2);
+	near(ce[1], -log(.4));
+}
+
 static void refuses(void **state)
 {
 	static const int32_t other[] = { 1, 9 };
@@ -338,7 +528,7 @@ static void against_dense(void **state)
 	double x[M] = { 0 }, w[M];
 	for (int m = 0; m < M; m++)
 		for (int p = 0; p < NT; p++) x[m] += ce[m][p] / NT;
-	kf_fuse_weights(x, M, w);
+	kf_fuse_weights(x, M, 1, w);
 	for (uint32_t p = 0; p <= NT; p++) {
 		for (int32_t id = 0; id < V; id++) {
 			double q = 0;
@@ -359,6 +549,13 @@ int main(void)
 		cmocka_unit_test(avg_ce_token),
 		cmocka_unit_test(nothing_in_common),
 		cmocka_unit_test(advantage),
+		cmocka_unit_test(by_domain),
+		cmocka_unit_test(dynamic),
+		cmocka_unit_test(renormalized),
+		cmocka_unit_test(distillation),
+		cmocka_unit_test(honest),
+		cmocka_unit_test(advantage_by_position),
+		cmocka_unit_test(labels),
 		cmocka_unit_test(refuses),
 		cmocka_unit_test(against_dense),
 	};
