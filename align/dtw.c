@@ -6,107 +6,17 @@
 #include <math.h>
 #include <string.h>
 
-/* The distinct tokens of a document as words of code points. */
-typedef struct {
-	align_words words;
-	uint32_t *index;   /* (tokens of the document) into words */
-} doc_words;
-
-/* Open addressing from a 32-bit key to its number, in order of first appearance. */
-typedef struct {
-	uint32_t size, n;       /* size: power of two, over twice the keys */
-	uint32_t *key, *value;  /* value UINT32_MAX: free */
-} numbering;
-
-static bool numbering_init(numbering *t, uint32_t keys, kf_arena *arena)
+/* The one partner of each token, -1 where it has several. */
+static void only_partners(const align_pair *pairs, uint32_t n_pairs, uint32_t n, int32_t *only_a, uint32_t m, int32_t *only_b)
 {
-	t->n = 0;
-	for (t->size = 16; t->size < 2ull * keys; t->size *= 2) {}
-	t->key = KF_ARENA_NEW(arena, uint32_t, t->size);
-	t->value = KF_ARENA_NEW(arena, uint32_t, t->size);
-	if (!t->key || !t->value) return false;
-	memset(t->value, 0xff, t->size * sizeof *t->value);
-	return true;
-}
+	for (uint32_t i = 0; i < n; i++) only_a[i] = -2;
+	for (uint32_t j = 0; j < m; j++) only_b[j] = -2;
+	for (uint32_t k = 0; k < n_pairs; k++) {
+		int32_t *x = &only_a[pairs[k].a], *y = &only_b[pairs[k].b];
 
-static uint32_t number_of(numbering *t, uint32_t key)
-{
-	uint32_t h = (key * 2654435761u) & (t->size - 1);
-
-	while (t->value[h] != UINT32_MAX && t->key[h] != key) h = (h + 1) & (t->size - 1);
-	if (t->value[h] == UINT32_MAX) {
-		t->key[h] = key;
-		t->value[h] = t->n++;
+		*x = *x == -2 ? (int32_t)pairs[k].b : -1;
+		*y = *y == -2 ? (int32_t)pairs[k].a : -1;
 	}
-	return t->value[h];
-}
-
-/* Vocabulary spellings are UTF-8; a stray byte counts as a code point of its own. */
-static uint32_t code_point(const uint8_t **p)
-{
-	const uint8_t *s = *p;
-	uint32_t c = s[0], n = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : c >= 0xc0 ? 1 : 0;
-
-	*p = s + 1;
-	if (n == 0) return c;
-	c &= 0x3fu >> n;
-	for (uint32_t i = 1; i <= n; i++) {
-		if ((s[i] & 0xc0) != 0x80) return s[0];
-		c = c << 6 | (s[i] & 0x3f);
-	}
-	*p = s + n + 1;
-	return c;
-}
-
-static kf_status words_of(const kf_tokenizer *t, const int32_t *tokens, uint32_t n, doc_words *out, kf_arena *arena,
-	kf_err *err)
-{
-	numbering ids;
-	uint32_t *off, *text = NULL, cap = 0, len = 0, seen = 0;
-	char piece[4096];
-
-	out->index = KF_ARENA_NEW(arena, uint32_t, n);
-	off = KF_ARENA_NEW(arena, uint32_t, (size_t)n + 1);
-	if (!out->index || !off || !numbering_init(&ids, n, arena)) goto nomem;
-	for (uint32_t i = 0; i < n; i++) {
-		const uint8_t *p = (const uint8_t *)piece;
-
-		out->index[i] = number_of(&ids, (uint32_t)tokens[i]);
-		if (out->index[i] < seen) continue;
-		if (!align_respell(t, tokens[i], "", piece, sizeof piece))
-			return kf_fail(err, KF_EUNSUPPORTED, "token %d is spelled with more than %zu bytes", (int)tokens[i], sizeof piece);
-		if (cap - len < strlen(piece)) {
-			uint32_t more = 2 * cap + (uint32_t)sizeof piece, *moved = KF_ARENA_NEW(arena, uint32_t, more);
-
-			if (!moved) goto nomem;
-			if (len) memcpy(moved, text, len * sizeof *text);
-			text = moved;
-			cap = more;
-		}
-		off[seen++] = len;
-		while (*p) text[len++] = code_point(&p);
-	}
-	off[seen] = len;
-	out->words = (align_words){ .n = seen, .off = off, .text = text };
-	return KF_OK;
-nomem:
-	return kf_fail(err, KF_ENOMEM, "no memory for the words of a document");
-}
-
-/* Code points to small numbers, the same for both. */
-static bool renumber(const align_words *a, const align_words *b, uint32_t *symbols, kf_arena *arena)
-{
-	const align_words *both[2] = { a, b };
-	numbering t;
-
-	if (!numbering_init(&t, a->off[a->n] + b->off[b->n], arena)) return false;
-	for (int w = 0; w < 2; w++) {
-		uint32_t *text = (uint32_t *)both[w]->text; /* words_of's own memory */
-
-		for (uint32_t i = 0; i < both[w]->off[both[w]->n]; i++) text[i] = number_of(&t, text[i]);
-	}
-	*symbols = t.n;
-	return true;
 }
 
 static int32_t image(kf_aligner *a, int32_t id, bool last)
@@ -122,32 +32,24 @@ kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *
 	kf_err *err)
 {
 	const kf_logits_rec *src = path->rec;
-	uint32_t n = src->n, m = tgt->n, at = 0, symbols;
-	int32_t *only_a = NULL, *only_b = NULL;
+	uint32_t n = src->n, m = tgt->n, at = 0;
+	int32_t *only_a = KF_ARENA_NEW(arena, int32_t, (size_t)n + 1), *only_b = KF_ARENA_NEW(arena, int32_t, (size_t)m + 1);
 	float *q = KF_ARENA_NEW(arena, float, (size_t)src->k + 1);
 	kf_status rc;
 
-	if (!q) goto nomem;
+	if (!only_a || !only_b || !q) goto nomem;
 	for (uint32_t p = 0; p < m; p++)
 		if (tgt->tokens[p] < 0 || tgt->tokens[p] >= a->vt)
 			return kf_fail(err, KF_EDATA, "document %llu of the target logits: token %d is not in the vocabulary",
 				(unsigned long long)tgt->head.doc, (int)tgt->tokens[p]);
 	if (n > 0 && m > 0) {
-		doc_words wa, wb;
-		uint16_t *cost;
+		align_seq sa = { .ids = src->tokens, .at = src->start, .n = n }, sb = { .ids = tgt->tokens, .at = tgt->start, .n = m };
+		align_pair *pairs;
+		uint32_t n_pairs;
 
-		if ((rc = words_of(a->src, src->tokens, n, &wa, arena, err)) != KF_OK) return rc;
-		if ((rc = words_of(a->tgt, tgt->tokens, m, &wb, arena, err)) != KF_OK) return rc;
-		if ((uint64_t)wa.words.n * wb.words.n > ALIGN_WARP_MAX)
-			return kf_fail(err, KF_EUNSUPPORTED, "document %llu has too many different tokens to warp: cut documents shorter "
-				"(kf-prepare --doc-bytes), or use --method byte", (unsigned long long)tgt->head.doc);
-		cost = KF_ARENA_NEW(arena, uint16_t, (size_t)wa.words.n * wb.words.n);
-		only_a = KF_ARENA_NEW(arena, int32_t, n);
-		only_b = KF_ARENA_NEW(arena, int32_t, m);
-		if (!cost || !only_a || !only_b || !renumber(&wa.words, &wb.words, &symbols, arena)) goto nomem;
-		if ((rc = align_edit_costs(&wa.words, &wb.words, symbols, cost, arena, err)) != KF_OK) return rc;
-		if ((rc = align_warp(wa.index, n, wb.index, m, cost, wb.words.n, only_a, only_b, NULL, arena, err)) != KF_OK)
+		if ((rc = align_warp(a->lexicon, &sa, &sb, ALIGN_UP_FIRST, arena, &pairs, &n_pairs, NULL, err)) != KF_OK)
 			return kf_context(err, rc, "document %llu", (unsigned long long)tgt->head.doc);
+		only_partners(pairs, n_pairs, n, only_a, m, only_b);
 	}
 
 	for (uint32_t p = 0; p <= m; p++) {

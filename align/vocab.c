@@ -149,6 +149,8 @@ kf_status kf_aligner_new(const kf_tokenizer *source, const kf_tokenizer *target,
 	}
 	for (uint64_t i = 0; i < total; i++) atomic_init(&a->inner[i], ALIGN_UNSET);
 	if (method == KF_ALIGN_DTW && (rc = exact_new(a, err)) != KF_OK) goto fail;
+	if (method == KF_ALIGN_DTW && (rc = align_lexicon_new(source, target, ALIGN_SPELL_VOCAB, false, &a->lexicon, err)) != KF_OK)
+		goto fail;
 	*out = a;
 	return KF_OK;
 nomem:
@@ -161,6 +163,7 @@ fail:
 void kf_aligner_free(kf_aligner *a)
 {
 	if (!a) return;
+	align_lexicon_free(a->lexicon);
 	kf_free(a->exact);
 	kf_free(a->inner);
 	kf_free(a->first);

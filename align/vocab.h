@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "align/align.h"
+#include "align/spell.h"
 
 #define ALIGN_UNSET (-2)  /* in the lazy maps: not asked yet */
 
@@ -22,6 +23,7 @@ struct kf_aligner {
 	 * threads that race write the same and relaxed order will do. */
 	_Atomic int32_t *first;    /* (vs) of a whole token; -1: none */
 	_Atomic int32_t *inner;    /* (off[vs]) of a token's bytes from this byte on to its end */
+	align_lexicon *lexicon;    /* KF_ALIGN_DTW: the strings of the two vocabularies */
 	int32_t *exact;            /* (vs) KF_ALIGN_DTW: the target's token of the same string, -1: none */
 };
 

@@ -1,146 +1,274 @@
 #include "align/warp.h"
+#include "align/cost.h"
 
+#include <math.h>
 #include <string.h>
-
-/* ---- edit distance ---- */
-
-/* The recurrence as everybody writes it; row has room for nb + 1. */
-static uint32_t edit_plain(const uint32_t *a, uint32_t na, const uint32_t *b, uint32_t nb, uint32_t *row)
-{
-	for (uint32_t j = 0; j <= nb; j++) row[j] = j;
-	for (uint32_t i = 1; i <= na; i++) {
-		uint32_t diag = row[0];
-
-		row[0] = i;
-		for (uint32_t j = 1; j <= nb; j++) {
-			uint32_t up = row[j], best = diag + (a[i - 1] != b[j - 1]);
-
-			if (up + 1 < best) best = up + 1;
-			if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-			row[j] = best;
-			diag = up;
-		}
-	}
-	return row[nb];
-}
-
-/* na in 1..64; peq[c]: which places of a hold symbol c. */
-static inline uint32_t edit_myers(const uint64_t *peq, uint32_t na, const uint32_t *b, uint32_t nb)
-{
-	uint64_t pv = ~0ull, mv = 0, top = 1ull << (na - 1);
-	uint32_t score = na;
-
-	for (uint32_t j = 0; j < nb; j++) {
-		uint64_t eq = peq[b[j]], xv = eq | mv, xh = (((eq & pv) + pv) ^ pv) | eq;
-		uint64_t ph = mv | ~(xh | pv), mh = pv & xh;
-
-		score += (ph & top) != 0;
-		score -= (mh & top) != 0;
-		ph = (ph << 1) | 1;
-		mh <<= 1;
-		pv = mh | ~(xv | ph);
-		mv = ph & xv;
-	}
-	return score;
-}
-
-kf_status align_edit_costs(const align_words *a, const align_words *b, uint32_t symbols, uint16_t *cost,
-	kf_arena *arena, kf_err *err)
-{
-	uint64_t *peq = KF_ARENA_NEW(arena, uint64_t, (size_t)symbols + 1);
-	uint32_t longest = 0, *row;
-
-	for (uint32_t j = 0; j < b->n; j++) {
-		uint32_t len = b->off[j + 1] - b->off[j];
-
-		if (len > longest) longest = len;
-	}
-	row = KF_ARENA_NEW(arena, uint32_t, (size_t)longest + 1);
-	if (!peq || !row) return kf_fail(err, KF_ENOMEM, "no memory for edit distances");
-	memset(peq, 0, ((size_t)symbols + 1) * sizeof *peq);
-
-	for (uint32_t i = 0; i < a->n; i++) {
-		const uint32_t *w = a->text + a->off[i];
-		uint32_t len = a->off[i + 1] - a->off[i];
-		uint16_t *out = cost + (size_t)i * b->n;
-
-		if (len <= 64)
-			for (uint32_t c = 0; c < len; c++) peq[w[c]] |= 1ull << c;
-		for (uint32_t j = 0; j < b->n; j++) {
-			const uint32_t *x = b->text + b->off[j];
-			uint32_t nx = b->off[j + 1] - b->off[j], d;
-
-			d = len == 0 ? nx : len <= 64 ? edit_myers(peq, len, x, nx) : edit_plain(w, len, x, nx, row);
-			out[j] = d < UINT16_MAX ? (uint16_t)d : UINT16_MAX;
-		}
-		if (len <= 64)
-			for (uint32_t c = 0; c < len; c++) peq[w[c]] = 0;
-	}
-	return KF_OK;
-}
-
-/* ---- warping ---- */
 
 enum { DIAG, UP, LEFT };
 
-kf_status align_warp(const uint32_t *a, uint32_t n, const uint32_t *b, uint32_t m, const uint16_t *cost, uint32_t cols,
-	int32_t *only_a, int32_t *only_b, uint64_t *total, kf_arena *arena, kf_err *err)
+#define NEVER (UINT32_MAX / 2)       /* a cost that nothing reaches, with room to add to */
+#define FIRST_BAND(n) ((n) / 6 + 16) /* tokens to either side; with less the bound rarely does */
+#define MOST_TOKENS (1u << 28)
+#define BLOCK_BYTES (8u << 20)       /* of directions, while the rows between blocks are few */
+
+typedef struct {
+	align_costs *costs;
+	uint32_t n, m;
+	align_ties ties;
+	uint8_t *least;          /* (n) what a cell of this row costs at least, wherever it is */
+	/* the band */
+	uint32_t *lo, *hi;       /* (n) first and last column of each row; neither ever falls */
+	uint32_t width, block;   /* columns of the widest row, rows of a block */
+	uint32_t block_bytes;
+	/* values */
+	uint32_t *row[2];        /* (1 + m) and one before: of even rows, of odd ones (one_row) */
+	uint32_t *left, *right;  /* (n) no cell of the row beside the band costs less */
+	uint32_t *cost;          /* (m) of the row in hand */
+	uint8_t *dir;            /* (block, width) */
+	uint32_t *kept;          /* (blocks, width) the row before each block */
+} warp;
+
+/* ---- the band ---- */
+
+static uint32_t *lengths(const align_words *w, const align_seq *s, kf_arena *arena)
 {
-	uint8_t *dir;       /* (n, m) where the cheapest way to a cell comes from */
-	uint32_t *row, i, j;
-	uint64_t end;
+	uint32_t *at = KF_ARENA_NEW(arena, uint32_t, (size_t)s->n + 1), len;
 
-	if ((uint64_t)n * m > ALIGN_WARP_MAX)
-		return kf_fail(err, KF_EUNSUPPORTED, "warping %u onto %u tokens takes too much memory: cut documents shorter "
-			"(kf-prepare --doc-bytes), or use --method byte", n, m);
-	dir = kf_arena_alloc(arena, (size_t)n * m, 1);
-	row = KF_ARENA_NEW(arena, uint32_t, m);
-	if (!dir || !row) return kf_fail(err, KF_ENOMEM, "no memory to warp %u onto %u tokens", n, m);
-
-	for (i = 0; i < n; i++) {
-		const uint16_t *c = cost + (size_t)a[i] * cols;
-		uint8_t *d = dir + (size_t)i * m;
-
-		if (i == 0) {
-			row[0] = c[b[0]];
-			for (j = 1; j < m; j++) {
-				row[j] = row[j - 1] + c[b[j]];
-				d[j] = LEFT;
-			}
-			continue;
-		}
-		uint32_t diag = row[0], left = row[0] + c[b[0]];
-
-		row[0] = left;
-		d[0] = UP;
-		for (j = 1; j < m; j++) {
-			uint32_t up = row[j], best = up < diag ? up : diag;
-			uint8_t from = up < diag;   /* DIAG 0, UP 1 */
-
-			from = left < best ? LEFT : from;
-			best = left < best ? left : best;
-			left = best + c[b[j]];
-			row[j] = left;
-			d[j] = from;
-			diag = up;
-		}
+	if (!at) return NULL;
+	at[0] = 0;
+	for (uint32_t i = 0; i < s->n; i++) {
+		(void)align_word(w, s->ids[i], &len);
+		at[i + 1] = at[i] + len;
 	}
-	end = row[m - 1];
-	if (total) *total = end;
+	return at;
+}
 
-	for (i = 0; i < n; i++) only_a[i] = -2;
-	for (j = 0; j < m; j++) only_b[j] = -2;
-	i = n - 1;
-	j = m - 1;
+/* around: for every token of a the b tokens that begin where it begins, and before it ends. */
+static void set_band(warp *w, const uint32_t *around, uint32_t wide)
+{
+	w->width = 0;
+	for (uint32_t i = 0; i < w->n; i++) {
+		uint32_t from = around[2 * i], to = around[2 * i + 1];
+
+		w->lo[i] = i == 0 || from < wide ? 0 : from - wide;
+		w->hi[i] = i == w->n - 1 || w->m - 1 - to < wide ? w->m - 1 : to + wide;
+	}
+	for (uint32_t i = w->n; i-- > 0;) {
+		/* where many tokens begin at one byte, rows might not touch */
+		if (i + 1 < w->n && w->hi[i] < w->lo[i + 1]) w->hi[i] = w->lo[i + 1];
+		if (w->hi[i] - w->lo[i] + 1 > w->width) w->width = w->hi[i] - w->lo[i] + 1;
+	}
+}
+
+static void find_around(const uint32_t *at, uint32_t n, const uint32_t *bt, uint32_t m, uint32_t *around)
+{
+	uint64_t all_a = at[n] ? at[n] : 1, all_b = bt[m] ? bt[m] : 1;
+	uint32_t j = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		while (j + 1 < m && bt[j + 1] * all_a <= at[i] * all_b) j++;
+		around[2 * i] = j;
+		while (j + 1 < m && bt[j + 1] * all_a < at[i + 1] * all_b) j++;
+		around[2 * i + 1] = j;
+	}
+}
+
+/* ---- the recurrence ---- */
+
+static inline uint32_t less(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/* now[j], before[j]: the least cost up to column j of row i and of the row before; index -1 is allowed. Beside the band they
+ * hold the bounds: now[lo - 1], before[was_lo - 1], before[was_hi + 1 ...]. Three passes, of which only the second
+ * cannot do several columns at once. */
+static void pass(uint32_t *restrict now, const uint32_t *restrict before, const uint32_t *restrict cost, uint32_t lo, uint32_t hi)
+{
+	uint32_t left = now[(int64_t)lo - 1];
+
+	for (int64_t j = lo; j <= hi; j++) now[j] = less(before[j - 1], before[j]);
+	for (int64_t j = lo; j <= hi; j++) now[j] = left = less(now[j], left) + cost[j];
+}
+
+static void directions(uint8_t *restrict dir, const uint32_t *restrict now, const uint32_t *restrict before, uint32_t lo,
+	uint32_t hi, align_ties ties)
+{
+	uint8_t second = ties == ALIGN_UP_FIRST ? UP : LEFT, third = ties == ALIGN_UP_FIRST ? LEFT : UP;
+	const uint32_t *b = before + lo, *a = now + lo;
+	uint32_t n = hi - lo + 1;
+
+	/* the third is taken where it is less than the second: compare the other way round for the other rule */
+	if (ties == ALIGN_UP_FIRST)
+		for (int64_t j = 0; j < n; j++)
+			dir[j] = b[j - 1] <= b[j] && b[j - 1] <= a[j - 1] ? DIAG : b[j] <= a[j - 1] ? second : third;
+	else
+		for (int64_t j = 0; j < n; j++)
+			dir[j] = b[j - 1] <= b[j] && b[j - 1] <= a[j - 1] ? DIAG : a[j - 1] <= b[j] ? second : third;
+}
+
+static void one_row(warp *w, uint32_t i, uint8_t *dir)
+{
+	uint32_t lo = w->lo[i], hi = w->hi[i], was_lo, was_hi, left = NEVER, right = NEVER;
+	uint32_t *now = w->row[i & 1], *before = w->row[!(i & 1)];
+
+	align_costs_row(w->costs, i, lo, hi, w->cost);
+	if (i == 0) {
+		for (uint32_t j = 0; j <= hi; j++) now[j] = w->cost[j] + (j ? now[j - 1] : 0);
+		if (dir) memset(dir, LEFT, (size_t)hi + 1);
+		now[-1] = NEVER;
+		w->left[0] = NEVER;
+		w->right[0] = hi + 1 < w->m ? now[hi] + w->least[0] : NEVER;
+		return;
+	}
+	was_lo = w->lo[i - 1];
+	was_hi = w->hi[i - 1];
+	if (lo > 0) {
+		left = w->left[i - 1];
+		for (uint32_t j = was_lo; j < lo; j++) left = less(left, before[j]);
+		left += w->least[i];
+	}
+	before[(int64_t)was_lo - 1] = w->left[i - 1];
+	for (uint32_t j = was_hi + 1; j <= hi; j++) before[j] = w->right[i - 1];
+	now[(int64_t)lo - 1] = left;
+	pass(now, before, w->cost, lo, hi);
+	if (dir) directions(dir, now, before, lo, hi, w->ties);
+	if (hi + 1 < w->m) {
+		right = less(w->right[i - 1], now[hi]);
+		if (was_hi == hi) right = less(right, before[hi]);
+		right += w->least[i];
+	}
+	w->left[i] = left;
+	w->right[i] = right;
+}
+
+static void rows(warp *w, uint32_t from, uint32_t to, bool keep)
+{
+	for (uint32_t i = from; i < to; i++) one_row(w, i, keep ? w->dir + (size_t)(i - from) * w->width : NULL);
+}
+
+static void keep_row(warp *w, uint32_t block)
+{
+	uint32_t i = block * w->block - 1;
+
+	memcpy(w->kept + (size_t)block * w->width, w->row[i & 1] + w->lo[i], (w->hi[i] - w->lo[i] + 1) * sizeof *w->kept);
+}
+
+static void restore_row(warp *w, uint32_t block)
+{
+	uint32_t i = block * w->block - 1;
+
+	if (block > 0)
+		memcpy(w->row[i & 1] + w->lo[i], w->kept + (size_t)block * w->width, (w->hi[i] - w->lo[i] + 1) * sizeof *w->kept);
+}
+
+/* The cheapest path in the band, last pair first; false: it touched the border, so that it may not be the best. */
+static bool walk(warp *w, align_pair *pairs, uint32_t *n_pairs, uint64_t *total)
+{
+	uint32_t blocks = (w->n + w->block - 1) / w->block, at = blocks - 1, i = w->n - 1, j = w->m - 1, n = 0;
+
+	for (uint32_t k = 0; k < blocks; k++) {
+		if (k > 0) keep_row(w, k);
+		rows(w, k * w->block, k + 1 < blocks ? (k + 1) * w->block : w->n, k + 1 == blocks);
+	}
+	*total = w->row[i & 1][j];
 	for (;;) {
-		only_a[i] = only_a[i] == -2 ? (int32_t)j : -1;
-		only_b[j] = only_b[j] == -2 ? (int32_t)i : -1;
+		uint8_t d;
+
+		if (j < w->lo[i] || j > w->hi[i]) return false;
+		pairs[n++] = (align_pair){ i, j };
 		if (i == 0 && j == 0) break;
-		switch (i == 0 ? LEFT : j == 0 ? UP : dir[(size_t)i * m + j]) {
-		case DIAG: i--; j--; break;
-		case UP: i--; break;
-		default: j--; break;
+		if (i / w->block != at) {
+			at = i / w->block;
+			restore_row(w, at);
+			rows(w, at * w->block, (at + 1) * w->block, true);
 		}
+		d = w->dir[(size_t)(i - at * w->block) * w->width + (j - w->lo[i])];
+		i -= i > 0 && d != LEFT;
+		j -= j > 0 && d != UP;
 	}
+	*n_pairs = n;
+	return true;
+}
+
+static kf_status too_long(const warp *w, kf_err *err)
+{
+	return kf_fail(err, KF_EUNSUPPORTED, "warping %u onto %u tokens takes too long: cut documents shorter (kf-prepare "
+		"--doc-bytes), or use --method byte", w->n, w->m);
+}
+
+static kf_status one_band(warp *w, align_pair *pairs, uint32_t *n_pairs, uint64_t *total, bool *sure, kf_err *err)
+{
+	uint64_t cells = 0;
+	uint32_t even = (uint32_t)sqrt(4.0 * w->n) + 1, fit = w->block_bytes / w->width, blocks;
+	kf_status rc = KF_OK;
+
+	for (uint32_t i = 0; i < w->n; i++) cells += w->hi[i] - w->lo[i] + 1;
+	if (cells > ALIGN_WARP_CELLS) return too_long(w, err);
+	w->block = fit > even ? fit : even;
+	if (w->block > w->n) w->block = w->n;
+	blocks = (w->n + w->block - 1) / w->block;
+	w->dir = kf_alloc((size_t)w->block * w->width, 1);
+	w->kept = kf_alloc((size_t)blocks * w->width, sizeof *w->kept);
+	if (!w->dir || !w->kept) rc = kf_fail(err, KF_ENOMEM, "no memory to warp %u onto %u tokens", w->n, w->m);
+	else *sure = walk(w, pairs, n_pairs, total);
+	kf_free(w->dir);
+	kf_free(w->kept);
+	return rc;
+}
+
+kf_status align_warp_sized(const align_lexicon *x, const align_seq *a, const align_seq *b, align_ties ties, uint32_t first_band,
+	uint32_t block_bytes, kf_arena *arena, align_pair **pairs, uint32_t *n_pairs, uint64_t *total, int *tried, kf_err *err)
+{
+	warp w = { .n = a->n, .m = b->n, .ties = ties,
+		.block_bytes = block_bytes ? block_bytes : BLOCK_BYTES };
+	uint32_t *around = KF_ARENA_NEW(arena, uint32_t, 2 * (size_t)a->n);
+	const uint32_t *at = a->at, *bt = b->at;
+	align_pair *out = KF_ARENA_NEW(arena, align_pair, (size_t)a->n + b->n);
+	uint64_t sum = 0;
+	bool sure = false;
+	int bands = 0;
+	kf_status rc;
+
+	if (a->n > MOST_TOKENS || b->n > MOST_TOKENS) return too_long(&w, err);
+	if (!at || !bt) {
+		at = lengths(&x->a, a, arena);
+		bt = lengths(&x->b, b, arena);
+	}
+	w.least = kf_arena_alloc(arena, a->n, 1);
+	w.lo = KF_ARENA_NEW(arena, uint32_t, a->n);
+	w.hi = KF_ARENA_NEW(arena, uint32_t, a->n);
+	w.row[0] = KF_ARENA_NEW(arena, uint32_t, (size_t)b->n + 1);
+	w.row[1] = KF_ARENA_NEW(arena, uint32_t, (size_t)b->n + 1);
+	w.left = KF_ARENA_NEW(arena, uint32_t, a->n);
+	w.right = KF_ARENA_NEW(arena, uint32_t, a->n);
+	w.cost = KF_ARENA_NEW(arena, uint32_t, b->n);
+	w.costs = align_costs_init(x, a->ids, a->n, b->ids, b->n, arena);
+	if (!around || !out || !at || !bt || !w.least || !w.lo || !w.hi || !w.row[0] || !w.row[1] || !w.left || !w.right || !w.cost ||
+	    !w.costs)
+		return kf_fail(err, KF_ENOMEM, "no memory to warp %u onto %u tokens", a->n, b->n);
+
+	w.row[0]++;
+	w.row[1]++;
+	/* no path has more cells */
+	if ((uint64_t)align_costs_most(w.costs) * ((uint64_t)a->n + b->n) >= NEVER) return too_long(&w, err);
+	align_costs_least(w.costs, w.least);
+	find_around(at, a->n, bt, b->n, around);
+	for (uint32_t wide = first_band ? first_band : FIRST_BAND(a->n); !sure; bands++, wide = wide < MOST_TOKENS ? wide * 4 : wide) {
+		set_band(&w, around, wide);
+		if ((rc = one_band(&w, out, n_pairs, &sum, &sure, err)) != KF_OK) return rc;
+	}
+	for (uint32_t i = 0, k = *n_pairs - 1; i < k; i++, k--) {
+		align_pair swap = out[i];
+
+		out[i] = out[k];
+		out[k] = swap;
+	}
+	*pairs = out;
+	if (total) *total = sum;
+	if (tried) *tried = bands;
 	return KF_OK;
+}
+
+kf_status align_warp(const align_lexicon *x, const align_seq *a, const align_seq *b, align_ties ties, kf_arena *arena,
+	align_pair **pairs, uint32_t *n_pairs, uint64_t *total, kf_err *err)
+{
+	return align_warp_sized(x, a, b, ties, 0, 0, arena, pairs, n_pairs, total, NULL, err);
 }
