@@ -11,82 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/record.h"
 #include "train/checkpoint.h"
-
-#define MAX_JSON ((size_t)1 << 24)
-
-kf_status kf_write_json(const char *path, const json_t *value, kf_err *err)
-{
-	char *text = json_dumps(value, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));
-	kf_buf b = { 0 };
-	kf_status rc;
-
-	if (!text)
-		return kf_fail(err, KF_ENOMEM, "no memory to write %s", path);
-	kf_buf_put(&b, text, strlen(text));
-	kf_buf_u8(&b, '\n');
-	free(text);
-	if ((rc = kf_buf_check(&b, err)) == KF_OK)
-		rc = kf_file_write_atomic(path, b.data, b.len, err);
-	kf_buf_release(&b);
-	return rc;
-}
-
-static kf_status read_json(const char *path, json_t **out, kf_err *err)
-{
-	kf_buf b = { 0 };
-	json_error_t bad;
-	kf_status rc = kf_file_read(path, MAX_JSON, &b, err);
-
-	*out = NULL;
-	if (rc == KF_OK && !(*out = json_loadb((char *)b.data, b.len, 0, &bad)))
-		rc = kf_fail(err, KF_EDATA, "%s is no JSON: %s", path, bad.text);
-	kf_buf_release(&b);
-	return rc;
-}
-
-/* A few words on what differs between two objects of one part ("options", "inputs"). */
-static void say_difference(char *text, size_t size, const char *part, const json_t *was, const json_t *is)
-{
-	const char *key;
-	json_t *value;
-
-	json_object_foreach((json_t *)is, key, value) {
-		const json_t *old = json_object_get(was, key);
-		size_t at = strlen(text);
-
-		if (old && json_equal((json_t *)old, value))
-			continue;
-		if (strcmp(part, "inputs") == 0) {
-			snprintf(text + at, size - at, "%sanother %s", at ? ", " : "", key);
-		} else {
-			char *a = old ? json_dumps(old, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) : NULL;
-			char *b = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
-
-			snprintf(text + at, size - at, "%s--%s was %s and is %s", at ? ", " : "", key, a ? a : "not given", b ? b : "?");
-			free(a);
-			free(b);
-		}
-	}
-	json_object_foreach((json_t *)was, key, value)
-		if (!json_object_get(is, key)) {
-			size_t at = strlen(text);
-			snprintf(text + at, size - at, "%sno %s", at ? ", " : "", key);
-		}
-}
-
-static kf_status compare(const char *out, const json_t *was, const json_t *is, kf_err *err)
-{
-	static const char *const PARTS[] = { "options", "inputs" };
-	char text[512] = "";
-
-	for (int i = 0; i < 2; i++)
-		say_difference(text, sizeof text, PARTS[i], json_object_get(was, PARTS[i]), json_object_get(is, PARTS[i]));
-	if (!text[0])
-		return KF_OK;
-	return kf_fail(err, KF_EMISMATCH, "%s holds another training run (%s). Choose another --out, or give --restart to replace it.",
-		out, text);
-}
 
 /* Remove what a run of ours leaves behind, and nothing else. */
 static kf_status clear(const char *out, kf_err *err)
@@ -110,21 +36,6 @@ static kf_status clear(const char *out, kf_err *err)
 			}
 	closedir(d);
 	return rc;
-}
-
-static kf_status is_empty(const char *out, bool *empty, kf_err *err)
-{
-	DIR *d = opendir(out);
-	struct dirent *e;
-
-	*empty = true;
-	if (!d)
-		return errno == ENOENT ? KF_OK : kf_fail_errno(err, "cannot read the folder %s", out);
-	while ((e = readdir(d)))
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			*empty = false;
-	closedir(d);
-	return KF_OK;
 }
 
 static kf_status take_lock(const char *dir, int *lock, kf_err *err)
@@ -174,8 +85,9 @@ static kf_status look(const paths *p, const char *out, const json_t *identity, b
 	if (found && restart)
 		return clear(out, err);
 	if (found) {
-		if ((rc = read_json(found, &was, err)) == KF_OK)
-			rc = compare(out, was, identity, err);
+		if ((rc = kf_record_read(found, &was, err)) == KF_OK)
+			rc = kf_record_same(out, was, identity, "another training run",
+				"Choose another --out, or give --restart to replace it.", err);
 		json_decref(was);
 		if (rc == KF_OK)
 			*state = found == p->trained ? KF_OUT_TRAINED : found == p->started ? KF_OUT_STARTED :
@@ -184,7 +96,7 @@ static kf_status look(const paths *p, const char *out, const json_t *identity, b
 	}
 	if (kf_is_dir(p->dir))            /* killed before it could say what it was */
 		return KF_OK;
-	if ((rc = is_empty(out, &empty, err)) == KF_OK && !empty)
+	if ((rc = kf_dir_empty(out, &empty, err)) == KF_OK && !empty)
 		rc = kf_fail(err, KF_EINVAL, "%s is not empty and holds no training run. Choose another --out.", out);
 	return rc;
 }
@@ -214,7 +126,7 @@ kf_status kf_output_begin(const char *out, const json_t *identity, bool restart,
 	}
 	if (*lock < 0 && (rc = take_lock(p.dir, lock, err)) != KF_OK)
 		return rc;
-	if (*state == KF_OUT_NEW && (rc = kf_write_json(p.started, identity, err)) != KF_OK)
+	if (*state == KF_OUT_NEW && (rc = kf_record_write(p.started, identity, err)) != KF_OK)
 		goto fail;
 	return KF_OK;
 fail:

@@ -31,7 +31,4 @@ kf_status kf_output_begin(const char *out, const json_t *identity, bool restart,
 /* Move state/best's files into OUT, then state/kfuse.json; remove state unless keep. */
 kf_status kf_output_publish(const char *out, bool keep, kf_err *err) KF_MUST_CHECK;
 
-/* Write JSON so that it is there whole or not at all. */
-kf_status kf_write_json(const char *path, const json_t *value, kf_err *err) KF_MUST_CHECK;
-
 #endif

@@ -8,6 +8,7 @@
 
 #include "common/base/opt.h"
 #include "common/base/progress.h"
+#include "common/base/record.h"
 #include "train/checkpoint.h"
 #include "train/data.h"
 #include "train/optim.h"
@@ -311,7 +312,7 @@ static kf_status write_provenance(trainer *t, kf_err *err)
 	    "loss", number(t->loss))) != 0)
 		rc = kf_fail(err, KF_ENOMEM, "no memory for the run's record");
 	else if ((rc = kf_path_join(path, t->state, "kfuse.json", err)) == KF_OK)
-		rc = kf_write_json(path, j, err);
+		rc = kf_record_write(path, j, err);
 	json_decref(j);
 	return rc;
 }

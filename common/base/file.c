@@ -1,5 +1,6 @@
 #include "common/base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -181,6 +182,18 @@ kf_status kf_mkdirs(const char *path, kf_err *err)
 		if (i < n) part[i] = '/';
 	}
 	return kf_is_dir(path) ? KF_OK : kf_fail(err, KF_EIO, "cannot create folder %s: a file is in the way", path);
+}
+
+kf_status kf_dir_empty(const char *path, bool *empty, kf_err *err)
+{
+	DIR *d = opendir(path);
+	const struct dirent *e;
+
+	*empty = true;
+	if (!d) return errno == ENOENT ? KF_OK : kf_fail_errno(err, "cannot read the folder %s", path);
+	while (*empty && (e = readdir(d))) *empty = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
+	closedir(d);
+	return KF_OK;
 }
 
 bool kf_is_dir(const char *path)

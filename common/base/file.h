@@ -31,6 +31,8 @@ kf_status kf_file_write_atomic(const char *path, const void *data, size_t n, kf_
 
 kf_status kf_mkdirs(const char *path, kf_err *err) KF_MUST_CHECK;   /* like mkdir -p */
 kf_status kf_sync_dir(const char *path, kf_err *err) KF_MUST_CHECK; /* makes renames in it durable */
+/* Whether a folder has nothing in it; one that does not exist has nothing. */
+kf_status kf_dir_empty(const char *path, bool *empty, kf_err *err) KF_MUST_CHECK;
 bool kf_is_dir(const char *path);
 bool kf_exists(const char *path);
 

@@ -44,7 +44,7 @@ static void print_default(const kf_opt *o)
 		printf(" [%ld]", *(long *)o->value);
 		break;
 	case KF_OPT_REAL:
-		printf(" [%g]", *(double *)o->value);
+		if (!isnan(*(double *)o->value)) printf(" [%g]", *(double *)o->value);
 		break;
 	case KF_OPT_CHOICE:
 		choice_name(o->arg, *(int *)o->value, word, sizeof word);

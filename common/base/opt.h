@@ -11,7 +11,7 @@
  *
  * Values start as the table's variables are initialised, and --help prints
  * those as the defaults. GNU style: --name value, --name=value, --flag, and
- * unambiguous prefixes are accepted; "--" ends options.
+ * unambiguous prefixes are accepted; "--" ends options. A real that is NAN shows no default.
  */
 #ifndef KF_BASE_OPT_H
 #define KF_BASE_OPT_H

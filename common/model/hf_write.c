@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,8 +25,10 @@
 struct writer {
 	const char *dir;
 	char tmp[KF_PATH_MAX];
-	const kf_arch *arch;
-	const kf_out_tensor *t;
+	int lock;                   /* descriptor of tmp, locked; -1: none */
+	const kf_hf_spec *spec;
+	const kf_arch *arch;        /* the spec's */
+	const kf_out_tensor *t;     /* (n) the spec's */
 	int n;
 	kf_dtype dtype;
 	size_t width;               /* bytes an element */
@@ -135,7 +138,7 @@ static bool loses_one(const struct writer *w, const char *name)
 {
 	size_t n = strlen(name);
 
-	return w->arch->norm_plus_one && n >= 11 && !strcmp(name + n - 11, "norm.weight");
+	return !w->spec->stored && w->arch->norm_plus_one && n >= 11 && !strcmp(name + n - 11, "norm.weight");
 }
 
 static kf_status put_tensor(const struct writer *w, int fd, const char *path, const kf_out_tensor *t,
@@ -281,10 +284,11 @@ static bool is_ours(const char *name)
 	return !strncmp(name, "model", 5) || !strncmp(name, "config.json", 11) ||
 		!strncmp(name, "generation_config.json", 22) || !strncmp(name, "tokenizer", 9) ||
 		!strncmp(name, "special_tokens_map.json", 23) || !strncmp(name, "added_tokens.json", 17) ||
-		!strncmp(name, "vocab", 5) || !strncmp(name, "merges", 6);
+		!strncmp(name, "vocab", 5) || !strncmp(name, "merges", 6) || !strncmp(name, "merge.json", 10) ||
+		!strncmp(name, "kfuse.json", 10);
 }
 
-/* Remove a half-written folder. One with anything else in it is left alone and reported. */
+/* Empty a half-written folder. One with anything else in it is left alone and reported. */
 static kf_status clear_partial(const char *dir, kf_err *err)
 {
 	char path[KF_PATH_MAX];
@@ -292,7 +296,7 @@ static kf_status clear_partial(const char *dir, kf_err *err)
 	const struct dirent *e;
 	kf_status rc = KF_OK;
 
-	if (!d) return errno == ENOENT ? KF_OK : kf_fail_errno(err, "cannot read folder %s", dir);
+	if (!d) return kf_fail_errno(err, "cannot read folder %s", dir);
 	while (rc == KF_OK && (e = readdir(d))) {
 		const char *name =
 			e->d_name[0] == '.' ? e->d_name + 1 : e->d_name; /* temporary names may begin with a dot */
@@ -304,8 +308,45 @@ static kf_status clear_partial(const char *dir, kf_err *err)
 			rc = kf_fail_errno(err, "cannot remove %s", path);
 	}
 	closedir(d);
-	if (rc == KF_OK && rmdir(dir) < 0) rc = kf_fail_errno(err, "cannot remove folder %s", dir);
 	return rc;
+}
+
+/* Make the temporary folder and lock it, so that two programs do not write into each other's files. */
+static kf_status take_partial(struct writer *w, kf_err *err)
+{
+	kf_status rc;
+
+	for (;;) {
+		struct stat named, held;
+		if ((rc = kf_mkdirs(w->tmp, err)) != KF_OK) return rc;
+		if ((w->lock = open(w->tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
+			if (errno == ENOENT) continue; /* whoever held it is done, just now */
+			return kf_fail_errno(err, "cannot open folder %s", w->tmp);
+		}
+		if (flock(w->lock, LOCK_EX | LOCK_NB) < 0)
+			return errno == EWOULDBLOCK
+				? kf_fail(err, KF_EINVAL, "%s: another program is writing this model", w->dir)
+				: kf_fail_errno(err, "cannot lock %s", w->tmp);
+		/* The one it was may have been renamed or removed between the two calls. */
+		if (stat(w->tmp, &named) == 0 && fstat(w->lock, &held) == 0 && named.st_ino == held.st_ino &&
+			named.st_dev == held.st_dev)
+			return KF_OK;
+		close(w->lock);
+		w->lock = -1;
+	}
+}
+
+static kf_status check_free(const char *dir, kf_err *err)
+{
+	bool empty = false;
+
+	if (kf_is_dir(dir)) {
+		kf_status rc = kf_dir_empty(dir, &empty, err);
+		if (rc != KF_OK) return rc;
+	}
+	return empty || !kf_exists(dir)
+		? KF_OK
+		: kf_fail(err, KF_EINVAL, "%s: is there already; a model is written to a new folder only", dir);
 }
 
 static kf_status publish(const struct writer *w, kf_err *err)
@@ -324,37 +365,43 @@ static kf_status publish(const struct writer *w, kf_err *err)
 	return kf_sync_dir(parent, err);
 }
 
-kf_status kf_hf_write(const char *dir, const kf_arch *arch, const kf_out_tensor *tensors, int n,
-	kf_dtype dtype, uint64_t shard_bytes, const kf_tokenizer *tokenizer, kf_err *err)
+static kf_status write_folder(struct writer *w, kf_err *err)
 {
-	struct writer w = { .dir = dir, .arch = arch, .t = tensors, .n = n, .dtype = dtype };
+	kf_status rc;
+
+	if ((rc = write_tensors(w, err)) != KF_OK) return rc;
+	if (w->spec->tokenizer && (rc = kf_tokenizer_write_hf(w->spec->tokenizer, w->tmp, err)) != KF_OK) return rc;
+	if (w->spec->more && (rc = w->spec->more(w->spec->arg, w->tmp, err)) != KF_OK) return rc;
+	if ((rc = write_configs(w, err)) != KF_OK) return rc;
+	return publish(w, err);
+}
+
+kf_status kf_hf_write(const char *dir, const kf_hf_spec *spec, kf_err *err)
+{
+	struct writer w = { .dir = dir, .lock = -1, .spec = spec, .arch = spec->arch, .t = spec->tensors, .n = spec->n,
+		.dtype = spec->dtype };
 	size_t len = strlen(dir);
-	bool made = false;
 	kf_err ignored;
 	kf_status rc;
 
-	if (dtype != KF_F32 && dtype != KF_F16 && dtype != KF_BF16)
+	if (w.dtype != KF_F32 && w.dtype != KF_F16 && w.dtype != KF_BF16)
 		return kf_fail(
-			err, KF_EINVAL, "%s: models are written as F32, F16 or BF16, not %s", dir, kf_dtype_name(dtype));
-	w.width = kf_dtype_row_bytes(dtype, 1);
+			err, KF_EINVAL, "%s: models are written as F32, F16 or BF16, not %s", dir, kf_dtype_name(w.dtype));
+	w.width = kf_dtype_row_bytes(w.dtype, 1);
 	while (len > 1 && dir[len - 1] == '/') len--;
 	if (len == 0 || (size_t)snprintf(w.tmp, sizeof w.tmp, "%.*s.partial", (int)len, dir) >= sizeof w.tmp)
 		return kf_fail(err, KF_EINVAL, "\"%s\" is no name for a folder", dir);
-	if (kf_exists(dir))
-		return kf_fail(err, KF_EINVAL, "%s: is there already; a model is written to a new folder only", dir);
 	if ((rc = check_tensors(&w, err)) != KF_OK) goto out;
-	if ((rc = plan_shards(&w, shard_bytes ? shard_bytes : DEFAULT_SHARD, err)) != KF_OK) goto out;
+	if ((rc = plan_shards(&w, spec->shard_bytes ? spec->shard_bytes : DEFAULT_SHARD, err)) != KF_OK) goto out;
+	if ((rc = check_free(dir, err)) != KF_OK) goto out;
+	if ((rc = take_partial(&w, err)) != KF_OK) goto out;
 	if ((rc = clear_partial(w.tmp, err)) != KF_OK) goto out;
-	if ((rc = kf_mkdirs(w.tmp, err)) != KF_OK) goto out;
-	made = true;
-	if ((rc = write_tensors(&w, err)) != KF_OK) goto out;
-	if (tokenizer && (rc = kf_tokenizer_write_hf(tokenizer, w.tmp, err)) != KF_OK) goto out;
-	if ((rc = write_configs(&w, err)) != KF_OK) goto out;
-	rc = publish(&w, err);
+	/* again, now that nobody else writes it */
+	if ((rc = check_free(dir, err)) == KF_OK) rc = write_folder(&w, err);
+	/* the first error is the one to tell */
+	if (rc != KF_OK && clear_partial(w.tmp, &ignored) == KF_OK) rmdir(w.tmp);
 out:
-	if (rc != KF_OK && made && clear_partial(w.tmp, &ignored) != KF_OK) {
-		/* the first error is the one to tell */
-	}
+	if (w.lock >= 0) close(w.lock);
 	kf_free(w.shard);
 	return rc;
 }

@@ -466,7 +466,8 @@ kf_status kf_model_write(kf_model *m, const char *dir, kf_dtype dtype, const kf_
 		t[i] = (kf_out_tensor){ .name = f->name, .rows = f->rows, .cols = f->cols, .n_dims = f->n_dims,
 			.get = get_tensor, .arg = m };
 	}
-	rc = kf_hf_write(dir, m->arch, t, m->n, dtype, 0, tokenizer, err);
+	rc = kf_hf_write(dir, &(kf_hf_spec){ .arch = m->arch, .tensors = t, .n = m->n, .dtype = dtype,
+		.tokenizer = tokenizer }, err);
 	kf_free(t);
 	return rc;
 }

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "common/base/file.h"
 
@@ -16,6 +18,32 @@ int kf_weights_count(const kf_weights *w) { return w->n; }
 const kf_tensor *kf_weights_at(const kf_weights *w, int i)
 {
 	return i < 0 || i >= w->n ? NULL : &w->tensor[i];
+}
+
+static bool ends_with(const char *s, const char *tail)
+{
+	size_t n = strlen(s), k = strlen(tail);
+
+	return n >= k && !strcmp(s + n - k, tail);
+}
+
+/* collect() put the 1 on a folder's Gemma norms, which a GGUF file has in it: either way one too many. */
+kf_tensor kf_weights_stored(const kf_weights *w, const kf_tensor *t)
+{
+	kf_tensor stored = *t;
+
+	if (w->arch.norm_plus_one && ends_with(t->name, "norm.weight")) stored.add -= 1;
+	return stored;
+}
+
+void kf_weights_drop(const kf_tensor *t)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)t->data, to;
+
+	to = (from + kf_dtype_row_bytes(t->dtype, t->cols) * t->rows) / page * page;
+	from = (from + page - 1) / page * page;
+	/* whole pages of a read-only map of a file: nothing is lost; a refusal costs memory only */
+	if (from < to) madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
 struct named { const char *name; int index; };
@@ -77,13 +105,6 @@ static void gguf_name(const kf_arch *a, const char *hf, char out[128])
 }
 
 /* ---- the tables ---- */
-
-static bool ends_with(const char *s, const char *tail)
-{
-	size_t n = strlen(s), k = strlen(tail);
-
-	return n >= k && !strcmp(s + n - k, tail);
-}
 
 /* Find the tensor that the file calls `name`; sets *out (name and transforms aside) and *file. */
 static kf_status source_find(
@@ -377,6 +398,7 @@ kf_status kf_weights_fp(kf_weights *w, kf_fp *out, kf_err *err)
 		if ((rc = kf_buf_check(&b, err)) != KF_OK) goto out;
 		kf_hasher_add(h, b.data, b.len);
 		kf_hasher_add(h, t->data, kf_dtype_row_bytes(t->dtype, t->cols) * t->rows);
+		kf_weights_drop(t);
 	}
 	*out = kf_hasher_fp(h);
 out:

@@ -35,10 +35,14 @@ const kf_tensor *kf_weights_at(const kf_weights *w, int i);  /* in the order of 
  * ids than the weights have rows. */
 kf_status kf_weights_tokenizer(const kf_weights *w, kf_tokenizer **out, kf_err *err) KF_MUST_CHECK;
 
+/* A tensor as a Hugging Face folder stores it: rows in its order and Gemma's norms without the 1. */
+kf_tensor kf_weights_stored(const kf_weights *w, const kf_tensor *t);
+/* The tensor's bytes need not stay in memory; they are read from the file again when asked for. */
+void kf_weights_drop(const kf_tensor *t);
+
 /* ---- writing a Hugging Face folder ---- */
 
-/* A tensor to write: f32 values by Hugging Face name and the kernels' convention (Gemma's norms
- * with the 1 added: the writer takes it off). get fills out (rows, cols) when its turn comes. */
+/* A tensor to write: f32 values by Hugging Face name. get fills out (rows, cols) when its turn comes. */
 typedef struct {
 	const char *name;
 	uint64_t rows, cols;
@@ -47,11 +51,24 @@ typedef struct {
 	void *arg;
 } kf_out_tensor;
 
-/* Write config.json, model.safetensors (sharded with an index above shard_bytes; 0: 5 GB), generation_config.json and
- * the tokenizer's files into dir, which must not exist: built under a temporary name
- * and renamed, so that a folder is there whole or not at all. dtype: KF_F32, KF_F16 or KF_BF16. transformers
- * loads the folder as it is. tokenizer may be NULL (none written). */
-kf_status kf_hf_write(const char *dir, const kf_arch *arch, const kf_out_tensor *tensors, int n,
-	kf_dtype dtype, uint64_t shard_bytes, const kf_tokenizer *tokenizer, kf_err *err) KF_MUST_CHECK;
+typedef struct {
+	const kf_arch *arch;
+	const kf_out_tensor *tensors;   /* (n) the architecture's, each once */
+	int n;
+	kf_dtype dtype;                 /* KF_F32, KF_F16 or KF_BF16 */
+	bool stored;                    /* get gives what the folder stores; else values by the kernels' convention
+	                                 * (Gemma's norms with the 1 added: the writer takes it off) */
+	uint64_t shard_bytes;           /* a larger model becomes several files and an index; 0: 5 GB */
+	const kf_tokenizer *tokenizer;  /* NULL: none written */
+	kf_status (*more)(void *arg, const char *dir, kf_err *err); /* further files of the program's own, kfuse.json or
+	                                 * merge.json, into dir when the tensors are written; NULL: none */
+	void *arg;                      /* of more */
+} kf_hf_spec;
+
+/* Write config.json, model.safetensors (or several with an index), generation_config.json and the tokenizer's files
+ * into dir, which must not exist or be empty: built under a temporary name
+ * and renamed, so that a folder is there whole or not at all. Another program at work on the same folder: KF_EINVAL.
+ * transformers loads the folder as it is. */
+kf_status kf_hf_write(const char *dir, const kf_hf_spec *spec, kf_err *err) KF_MUST_CHECK;
 
 #endif

@@ -71,7 +71,8 @@ static kf_status copy(struct source *s, const char *dir, kf_dtype dtype, uint64_
 		const kf_tensor *k = kf_weights_at(s->w, i);
 		t[i] = (kf_out_tensor){ k->name, k->rows, k->cols, k->n_dims, get, s };
 	}
-	rc = kf_hf_write(dir, kf_weights_arch(s->w), t, n, dtype, shard, tok, err);
+	rc = kf_hf_write(dir, &(kf_hf_spec){ .arch = kf_weights_arch(s->w), .tensors = t, .n = n, .dtype = dtype,
+		.shard_bytes = shard, .tokenizer = tok }, err);
 	free(t);
 	return rc;
 }
@@ -251,7 +252,8 @@ static void test_arguments(void **state)
 	kf_err err;
 	(void)state;
 
-	assert_int_equal(kf_hf_write(in_scratch("few"), kf_weights_arch(a), &t, 1, KF_F32, 0, NULL, &err), KF_EINVAL);
+	assert_int_equal(kf_hf_write(in_scratch("few"),
+		&(kf_hf_spec){ .arch = kf_weights_arch(a), .tensors = &t, .n = 1, .dtype = KF_F32 }, &err), KF_EINVAL);
 	assert_non_null(strstr(err.text, "given 1 tensors for a model of"));
 	assert_true(stat(in_scratch("few.partial"), &st) < 0);
 	kf_weights_close(a);

@@ -1,0 +1,155 @@
+#include "merge/inputs.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- of one kind ---- */
+
+/* What decides what is computed beside the tensors' shapes; context, bos and eos do not. */
+static const char *difference(const kf_arch *a, const kf_arch *b, char text[128])
+{
+	const struct { const char *what; double a, b; } value[] = {
+		{ "number of layers", a->L, b->L }, { "width", a->C, b->C }, { "number of heads", a->H, b->H },
+		{ "number of key and value heads", a->G, b->G }, { "head size", a->D, b->D }, { "width of the MLP", a->F, b->F },
+		{ "epsilon of the norms", a->norm_eps, b->norm_eps }, { "scale of embeddings", a->embed_scale, b->embed_scale },
+		{ "scale of attention", a->attn_scale, b->attn_scale }, { "base of the rotary embedding", a->rope.base, b->rope.base },
+		{ "kind of rotary scaling", a->rope.kind, b->rope.kind }, { "rotary scaling", a->rope.factor, b->rope.factor },
+		{ "rotary scaling's low frequency", a->rope.low_freq, b->rope.low_freq },
+		{ "rotary scaling's high frequency", a->rope.high_freq, b->rope.high_freq },
+		{ "rotary scaling's context", a->rope.original_context, b->rope.original_context },
+		{ "base of the local rotary embedding", a->rope_local.base, b->rope_local.base },
+		{ "attention window", a->window, b->window }, { "activation", a->act, b->act },
+	};
+
+	for (size_t i = 0; i < sizeof value / sizeof *value; i++)
+		if (value[i].a != value[i].b) {
+			snprintf(text, 128, "its %s is %.9g, not %.9g", value[i].what, value[i].b, value[i].a);
+			return text;
+		}
+	for (int i = 0; i < a->L; i++)
+		if (a->windowed[i] != b->windowed[i]) {
+			snprintf(text, 128, "layer %d has another kind of attention", i);
+			return text;
+		}
+	return NULL;
+}
+
+static kf_status check_tensors(const kf_weights *a, const kf_weights *b, kf_err *err)
+{
+	const char *first = kf_weights_path(a), *path = kf_weights_path(b);
+
+	for (int i = 0; i < kf_weights_count(a); i++) {
+		const kf_tensor *s = kf_weights_at(a, i), *t = kf_weights_find(b, s->name);
+		if (!t)
+			return kf_fail(err, KF_EMISMATCH, "%s lacks tensor %s, which %s has; models to merge have the same tensors", path,
+				s->name, first);
+		if (s->rows != t->rows || s->cols != t->cols || s->n_dims != t->n_dims)
+			return kf_fail(err, KF_EMISMATCH, "%s: tensor %s is %" PRIu64 " x %" PRIu64 ", in %s it is %" PRIu64 " x %" PRIu64
+				"; models to merge have the same shapes", path, s->name, t->rows, t->cols, first, s->rows, s->cols);
+	}
+	for (int i = 0; i < kf_weights_count(b); i++)
+		if (!kf_weights_find(a, kf_weights_at(b, i)->name))
+			return kf_fail(err, KF_EMISMATCH, "%s has tensor %s, which %s lacks; models to merge have the same tensors", path,
+				kf_weights_at(b, i)->name, first);
+	return KF_OK;
+}
+
+static kf_status check_same(const kf_merge_inputs *in, const kf_weights *w, kf_err *err)
+{
+	const kf_arch *a = kf_weights_arch(in->first), *b = kf_weights_arch(w);
+	const char *first = kf_weights_path(in->first), *path = kf_weights_path(w);
+	kf_tokenizer *tokenizer;
+	char text[128];
+	kf_status rc;
+
+	if (a->family != b->family)
+		return kf_fail(err, KF_EMISMATCH, "%s is a %s model, %s a %s one; models to merge are of one architecture", path,
+			kf_family_name(b->family), first, kf_family_name(a->family));
+	if ((rc = check_tensors(in->first, w, err)) != KF_OK) return rc;
+	if (difference(a, b, text))
+		return kf_fail(err, KF_EMISMATCH, "%s computes in another way than %s: %s", path, first, text);
+	if ((rc = kf_weights_tokenizer(w, &tokenizer, err)) != KF_OK) return rc;
+	if (!kf_fp_equal(kf_tokenizer_fp(tokenizer), kf_tokenizer_fp(in->tokenizer)))
+		rc = kf_fail(err, KF_EMISMATCH, "%s has another tokenizer than %s; models to merge have the same", path, first);
+	kf_tokenizer_free(tokenizer);
+	return rc;
+}
+
+/* ---- open ---- */
+
+kf_status kf_merge_open(kf_merge_inputs *in, const char *pivot, const kf_list *models, kf_err *err)
+{
+	kf_status rc;
+
+	memset(in, 0, sizeof *in);
+	if (pivot && (rc = kf_weights_open(pivot, &in->pivot, err)) != KF_OK) goto fail;
+	for (int i = 0; i < models->n; i++, in->n++)
+		if ((rc = kf_weights_open(models->item[i], &in->model[i], err)) != KF_OK) goto fail;
+	in->first = in->pivot ? in->pivot : in->model[0];
+	if ((rc = kf_weights_tokenizer(in->first, &in->tokenizer, err)) != KF_OK) goto fail;
+	for (int i = in->pivot ? 0 : 1; i < in->n; i++)
+		if ((rc = check_same(in, in->model[i], err)) != KF_OK) goto fail;
+	return KF_OK;
+fail:
+	kf_merge_close(in);
+	return rc;
+}
+
+void kf_merge_close(kf_merge_inputs *in)
+{
+	kf_tokenizer_free(in->tokenizer);
+	kf_weights_close(in->pivot);
+	for (int i = 0; i < in->n; i++) kf_weights_close(in->model[i]);
+	memset(in, 0, sizeof *in);
+}
+
+/* ---- what they are ---- */
+
+static kf_status add_fp(json_t *to, const char *role, kf_weights *w, kf_err *err)
+{
+	char hex[KF_FP_HEX];
+	kf_status rc;
+	kf_fp fp;
+
+	if ((rc = kf_weights_fp(w, &fp, err)) != KF_OK) return rc;
+	kf_fp_hex(fp, hex);
+	return json_object_set_new(to, role, json_string(hex)) == 0 ? KF_OK : kf_fail(err, KF_ENOMEM, "no memory for a fingerprint");
+}
+
+kf_status kf_merge_fingerprints(const kf_merge_inputs *in, json_t **out, kf_err *err)
+{
+	json_t *fps = json_object();
+	char hex[KF_FP_HEX], role[32];
+	kf_status rc = fps ? KF_OK : kf_fail(err, KF_ENOMEM, "no memory for fingerprints");
+
+	if (rc == KF_OK && in->pivot) rc = add_fp(fps, "pivot", in->pivot, err);
+	for (int i = 0; rc == KF_OK && i < in->n; i++) {
+		snprintf(role, sizeof role, "model %d", i + 1);
+		rc = add_fp(fps, role, in->model[i], err);
+	}
+	if (rc == KF_OK) {
+		kf_fp_hex(kf_tokenizer_fp(in->tokenizer), hex);
+		if (json_object_set_new(fps, "tokenizer", json_string(hex)) != 0)
+			rc = kf_fail(err, KF_ENOMEM, "no memory for fingerprints");
+	}
+	if (rc != KF_OK) {
+		json_decref(fps);
+		fps = NULL;
+	}
+	*out = fps;
+	return rc;
+}
+
+kf_dtype kf_merge_common_dtype(const kf_merge_inputs *in)
+{
+	kf_dtype all = kf_weights_at(in->model[0], 0)->dtype;
+
+	if (all != KF_F16 && all != KF_BF16) return KF_F32;
+	for (int j = 0; j < in->n; j++)
+		for (int i = 0; i < kf_weights_count(in->model[j]); i++) {
+			const kf_tensor *t = kf_weights_at(in->model[j], i);
+			if (t->n_dims == 2 && t->dtype != all) return KF_F32;
+		}
+	return all;
+}
