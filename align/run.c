@@ -16,7 +16,7 @@ static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *o
 	kf_dist_rec aligned;
 	kf_status rc;
 
-	if ((rc = kf_shard_next_logits(in[0], arena, &t, err)) != KF_OK) return rc;
+	if ((rc = kf_shard_next_tokens(in[0], arena, &t, err)) != KF_OK) return rc;
 	if ((rc = kf_shard_next_logits(in[1], arena, &s, err)) != KF_OK) return rc;
 	rc = kf_align_doc(j->aligner, &s, &t, arena, &aligned, stats, err);
 	if (rc != KF_OK) return kf_context(err, rc, "%s", j->source);

@@ -8,6 +8,7 @@
 typedef struct {
 	uint32_t k;
 	bool bos, path;
+	bool tokens_only;       /* only n, tok and start are decoded */
 	uint32_t docs;
 	const uint32_t *n;      /* (docs) tokens of each */
 	size_t tokens, positions; /* sum of n; tokens + docs */
@@ -51,10 +52,14 @@ static inline uint32_t kf_interior(uint32_t start, uint32_t end)
 	return end > start ? end - start - 1 : 0;
 }
 
-/* Allocate b's arrays for its tokens, positions and k; the path's are made once n_path and n_extra are known. */
+/* Allocate b's arrays for its tokens, positions and k (tokens_only: of the first two); the path's are made once n_path and n_extra are known. */
 kf_status kf_logits_block_alloc(kf_logits_block *b, kf_arena *arena, kf_err *err) KF_MUST_CHECK;
 /* Sum of interior bytes; KF_EDATA when starts descend. */
 kf_status kf_logits_count_path(const kf_logits_block *b, size_t *n, kf_err *err) KF_MUST_CHECK;
+
+/* The planes that tokens_only needs. */
+#define KF_LOGITS_F32_TOKEN_PLANES 7u
+uint64_t kf_logits_packed_token_planes(void);
 
 /* One more with context: the last, which record_logits.c writes and reads. */
 #define KF_LOGITS_F32_PLANES 10

@@ -33,13 +33,15 @@ kf_status kf_logits_f32_decode(kf_buf *planes, kf_arena *a, kf_logits_block *b, 
 	kf_status rc;
 
 	if ((rc = kf_logits_block_alloc(b, a, err)) != KF_OK) return rc;
-	if (!kf_split_get(&planes[TOKENS], b->tok, b->tokens) || !kf_split_get(&planes[STARTS], b->start, b->positions) ||
-	    !kf_split_get(&planes[CE], b->ce, b->tokens) || !kf_split_get(&planes[IDS], b->ids, b->positions * b->k) ||
-	    !kf_split_get(&planes[LP], b->lp, b->positions * b->k))
+	if (!kf_split_get(&planes[TOKENS], b->tok, b->tokens) || !kf_split_get(&planes[STARTS], b->start, b->positions))
 		return kf_fail(err, KF_EDATA, "a plane is longer or shorter than its documents");
 	if ((rc = kf_logits_count_path(b, &b->n_path, err)) != KF_OK) return rc;
 	for (size_t i = 0; i < b->tokens; i++)
 		if (b->tok[i] < 0) return kf_fail(err, KF_EDATA, "a token's id is negative");
+	if (b->tokens_only) return KF_OK;
+	if (!kf_split_get(&planes[CE], b->ce, b->tokens) || !kf_split_get(&planes[IDS], b->ids, b->positions * b->k) ||
+	    !kf_split_get(&planes[LP], b->lp, b->positions * b->k))
+		return kf_fail(err, KF_EDATA, "a plane is longer or shorter than its documents");
 	for (uint32_t d = 0; d < b->docs; d++)
 		for (size_t p = 0; p <= b->n[d]; p++, at++)
 			for (uint32_t j = 0; j < b->k; j++)

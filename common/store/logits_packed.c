@@ -417,7 +417,9 @@ struct decoder {
 	const uint8_t *at[PLANES], *end[PLANES];
 	kf_cur over;
 	kf_bit_reader miss_bits, ce_bits, path_bits;
+	const uint8_t *lp0;    /* of the position in hand: the context of its label */
 	uint32_t *table, n_table, *where;
+	uint32_t *row;         /* (k) tokens_only: the candidates of the position in hand */
 	kf_buf extra;          /* u32 ids */
 	bool bad;
 };
@@ -550,7 +552,22 @@ static uint32_t decode_extras(struct decoder *dec, uint32_t label, uint32_t *whe
 	return n;
 }
 
-static void decode_rows(struct decoder *dec)
+/* Of extra candidates only what others need: the missed ids, which all take from one plane. */
+static void skip_extras(struct decoder *dec, uint32_t label, bool label_in, uint32_t interior)
+{
+	uint32_t n = next(dec, EXTRAS + extras_context(interior, label_in));
+
+	if (n == OTHER) n = over(dec, 1u << 24);
+	if (n && !label_in && label != KF_NO_TOKEN && next(dec, EXTRA_LABEL)) n--;
+	if (n > (size_t)(dec->end[EXTRA_AT] - dec->at[EXTRA_AT])) {
+		dec->bad = true;
+		return;
+	}
+	for (; n; n--)
+		if (next(dec, EXTRA_AT) == KF_ROW_MISS) get_miss(dec);
+}
+
+static inline __attribute__((always_inline)) void rows_of(struct decoder *dec, const bool tokens_only)
 {
 	kf_logits_block *b = dec->b;
 	kf_rows *rows = &dec->t->rows;
@@ -560,7 +577,8 @@ static void decode_rows(struct decoder *dec)
 		uint32_t one = KF_NO_TOKEN, two = KF_NO_TOKEN, start = over(dec, UINT32_MAX);
 
 		for (uint32_t i = 0; i <= b->n[d]; i++, p++) {
-			uint32_t *ids = (uint32_t *)b->ids + p * b->k, label = KF_NO_TOKEN, where = NOWHERE, length = 0;
+			uint32_t *ids = tokens_only ? dec->row : (uint32_t *)b->ids + p * b->k;
+			uint32_t label = KF_NO_TOKEN, where = NOWHERE, length = 0;
 			bool absent = kf_logits_absent(b, p, i);
 
 			if (dec->bad) return;
@@ -568,7 +586,9 @@ static void decode_rows(struct decoder *dec)
 			rows->open = 0;
 			if (!absent) {
 				kf_row_begin(rows, one, two);
-				if (i < b->n[d] && (where = next(dec, LABEL + label_context(b->lp[p * b->k]))) == OTHER) where = NOWHERE;
+				/* escapes and infinity are above every context's limit */
+				if (i < b->n[d] && (where = next(dec, LABEL + label_context(*dec->lp0))) == OTHER) where = NOWHERE;
+				dec->lp0++;
 				for (uint32_t r = 0; r < b->k; r++) {
 					ids[r] = get_place(dec, next(dec, row_plane(rows->known, r)));
 					if (r == where) kf_row_prefetch(rows, ids[r], one);
@@ -580,7 +600,7 @@ static void decode_rows(struct decoder *dec)
 					dec->bad = true;
 					return;
 				}
-			} else {
+			} else if (!tokens_only) {
 				for (uint32_t r = 0; r < b->k; r++) ids[r] = (uint32_t)-1;
 			}
 			if (i < b->n[d]) {
@@ -590,14 +610,22 @@ static void decode_rows(struct decoder *dec)
 				length = get_length(dec, label);
 				if (length > UINT32_MAX - start) dec->bad = true;
 			}
-			if (b->path) b->n_ex[p] = !absent ? decode_extras(dec, label, &where, length ? length - 1 : 0) : 0;
-			if (i < b->n[d]) dec->where[t++] = where;
+			if (tokens_only) {
+				if (b->path && !absent) skip_extras(dec, label, where != NOWHERE, length ? length - 1 : 0);
+			} else if (b->path) {
+				b->n_ex[p] = !absent ? decode_extras(dec, label, &where, length ? length - 1 : 0) : 0;
+			}
+			if (i < b->n[d] && !tokens_only) dec->where[t] = where;
+			t += i < b->n[d];
 			start += length;
 			two = one;
 			one = label;
 		}
 	}
 }
+
+static void decode_rows(struct decoder *dec) { rows_of(dec, false); }
+static void decode_tokens(struct decoder *dec) { rows_of(dec, true); }
 
 static inline uint32_t get_ce(struct decoder *d, uint32_t base, bool found, uint32_t last)
 {
@@ -683,7 +711,7 @@ static void decode_path(struct decoder *dec)
 		}
 }
 
-/* All rows' places together: a byte for each candidate, before anything is allocated for them. */
+/* All rows' places together: a byte for each candidate, before anything is allocated for them; and what is best at each. */
 static bool rows_fit(const kf_buf *planes, const kf_logits_block *b)
 {
 	uint64_t sum = 0, rows = b->positions - (b->bos ? 0 : b->docs);
@@ -696,7 +724,24 @@ static bool rows_fit(const kf_buf *planes, const kf_logits_block *b)
 		for (uint32_t d = 0; d < b->docs; d++)
 			for (uint32_t i = 0; i <= b->n[d]; i++, p++) rows += !kf_logits_absent(b, p, i);
 	}
-	return sum == rows * b->k;
+	return sum == rows * b->k && planes[LP0].len == rows;
+}
+
+/* Past the escapes of the log-probabilities, which are not read. */
+static void skip_lp(struct decoder *d)
+{
+	uint64_t n = 0;
+
+	for (int i = LP0; i < ROWS; i++)
+		for (const uint8_t *p = d->at[i]; p < d->end[i]; p++) n += *p == LP_OVER;
+	for (; n && !d->over.bad; n--) kf_cur_varint(&d->over);
+}
+
+uint64_t kf_logits_packed_token_planes(void)
+{
+	uint64_t not = 1ull << CE | 1ull << (CE + 1) | 1ull << CE_FAR | 1ull << CE_BITS | 15ull << PATH | 3ull << EXTRA_LP;
+
+	return ((1ull << PLANES) - 1) & ~not;
 }
 
 kf_status kf_logits_packed_decode(kf_logits_tables **t, kf_buf *planes, kf_arena *a, kf_logits_block *b, kf_err *err)
@@ -707,7 +752,7 @@ kf_status kf_logits_packed_decode(kf_logits_tables **t, kf_buf *planes, kf_arena
 	if (!rows_fit(planes, b)) return kf_fail(err, KF_EDATA, "a plane is longer or shorter than its documents");
 	if ((rc = kf_logits_block_alloc(b, a, err)) != KF_OK) return rc;
 	if ((rc = kf_idtable_decode(&planes[GAPS], &planes[CLASSES], a, &d.table, &d.n_table, err)) != KF_OK) return rc;
-	if (!(d.where = KF_ARENA_NEW(a, uint32_t, b->tokens)))
+	if (b->tokens_only ? !(d.row = KF_ARENA_NEW(a, uint32_t, b->k)) : !(d.where = KF_ARENA_NEW(a, uint32_t, b->tokens)))
 		return kf_fail(err, KF_ENOMEM, "no memory for a block of %zu tokens", b->tokens);
 	if ((rc = tables_reset(t, err)) != KF_OK) return rc;
 	d.t = *t;
@@ -719,6 +764,15 @@ kf_status kf_logits_packed_decode(kf_logits_tables **t, kf_buf *planes, kf_arena
 	d.miss_bits = kf_bits_from(&planes[MISS_BITS]);
 	d.ce_bits = kf_bits_from(&planes[CE_BITS]);
 	d.path_bits = kf_bits_from(&planes[PATH_BITS]);
+	d.lp0 = planes[LP0].data;
+	if (b->tokens_only) {
+		skip_lp(&d);
+		if (!d.bad) decode_tokens(&d);
+		for (int i = ROWS; i <= LENGTH; i++)
+			if (i != MISS_BITS && d.at[i] != d.end[i]) d.bad = true;
+		if (d.bad || d.over.bad || kf_bits_over(&d.miss_bits)) goto bad;
+		goto out;
+	}
 	decode_lp(&d);
 	if (!d.bad) decode_rows(&d);
 	if (d.bad || d.over.bad) goto bad;

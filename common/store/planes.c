@@ -118,10 +118,9 @@ bad:
 	return kf_fail(err, KF_EDATA, "the sizes of its planes do not fit");
 }
 
-/* Plane number i into b. */
-static kf_status unpack_one(kf_unpacker *u, kf_cur *in, const struct plane_head *h, kf_buf *b, int i, kf_err *err)
+/* Plane number i, packed at p, into b. */
+static kf_status unpack_one(kf_unpacker *u, const uint8_t *p, const struct plane_head *h, kf_buf *b, int i, kf_err *err)
 {
-	const uint8_t *p = kf_cur_bytes(in, (size_t)h->packed);
 	size_t raw = (size_t)h->raw, got;
 
 	kf_buf_clear(b);
@@ -142,13 +141,23 @@ static kf_status unpack_one(kf_unpacker *u, kf_cur *in, const struct plane_head 
 	return KF_OK;
 }
 
-kf_status kf_planes_unpack(kf_unpacker *u, kf_cur *in, kf_buf *planes, int n, kf_err *err)
+kf_status kf_planes_unpack_some(kf_unpacker *u, kf_cur *in, kf_buf *planes, int n, uint64_t mask, kf_err *err)
 {
 	struct plane_head h[KF_MAX_PLANES];
 	kf_status rc = read_heads(in, h, n, err);
 
-	for (int i = 0; i < n && rc == KF_OK; i++) rc = unpack_one(u, in, &h[i], &planes[i], i, err);
+	for (int i = 0; i < n && rc == KF_OK; i++) {
+		const uint8_t *p = kf_cur_bytes(in, (size_t)h[i].packed);
+
+		if (mask >> i & 1) rc = unpack_one(u, p, &h[i], &planes[i], i, err);
+		else kf_buf_clear(&planes[i]);
+	}
 	return rc;
+}
+
+kf_status kf_planes_unpack(kf_unpacker *u, kf_cur *in, kf_buf *planes, int n, kf_err *err)
+{
+	return kf_planes_unpack_some(u, in, planes, n, UINT64_MAX, err);
 }
 
 kf_status kf_planes_first(kf_unpacker *u, kf_cur *in, kf_buf *plane, int n, kf_err *err)
@@ -156,7 +165,7 @@ kf_status kf_planes_first(kf_unpacker *u, kf_cur *in, kf_buf *plane, int n, kf_e
 	struct plane_head h[KF_MAX_PLANES];
 	kf_status rc = read_heads(in, h, n, err);
 
-	return rc == KF_OK ? unpack_one(u, in, h, plane, 0, err) : rc;
+	return rc == KF_OK ? unpack_one(u, kf_cur_bytes(in, (size_t)h[0].packed), h, plane, 0, err) : rc;
 }
 
 kf_status kf_planes_sizes(kf_cur *in, uint64_t *size, int n, kf_err *err)

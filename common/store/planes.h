@@ -21,6 +21,8 @@ void kf_unpacker_free(kf_unpacker *u);
 kf_status kf_planes_pack(kf_packer *p, const kf_buf *planes, int n, kf_buf *out, kf_err *err) KF_MUST_CHECK;
 /* Exactly n planes, and nothing after them. planes[i] are cleared and filled. */
 kf_status kf_planes_unpack(kf_unpacker *u, kf_cur *in, kf_buf *planes, int n, kf_err *err) KF_MUST_CHECK;
+/* The same of those of a mask only (1 << number); the others are cleared. */
+kf_status kf_planes_unpack_some(kf_unpacker *u, kf_cur *in, kf_buf *planes, int n, uint64_t mask, kf_err *err) KF_MUST_CHECK;
 /* Of n planes only the first, into plane. */
 kf_status kf_planes_first(kf_unpacker *u, kf_cur *in, kf_buf *plane, int n, kf_err *err) KF_MUST_CHECK;
 /* Packed size of each, headers left out. */

@@ -107,5 +107,8 @@ kf_status kf_shard_put_dist(kf_shard_writer *sw, const kf_dist_rec *rec, kf_err 
 kf_status kf_shard_next_corpus(kf_shard *s, kf_arena *arena, kf_corpus_rec *rec, kf_err *err) KF_MUST_CHECK;
 kf_status kf_shard_next_logits(kf_shard *s, kf_arena *arena, kf_logits_rec *rec, kf_err *err) KF_MUST_CHECK;
 kf_status kf_shard_next_dist(kf_shard *s, kf_arena *arena, kf_dist_rec *rec, kf_err *err) KF_MUST_CHECK;
+/* Of the next logits record only the head, bos, n, tokens, start and context, in a fraction of the time; k is 0,
+ * has_path false and what belongs to them NULL. May be mixed with kf_shard_next_logits on one shard, which then decodes a block twice. */
+kf_status kf_shard_next_tokens(kf_shard *s, kf_arena *arena, kf_logits_rec *rec, kf_err *err) KF_MUST_CHECK;
 
 #endif

@@ -283,6 +283,8 @@ kf_status kf_logits_block_alloc(kf_logits_block *b, kf_arena *a, kf_err *err)
 {
 	b->tok = KF_ARENA_NEW(a, int32_t, b->tokens);
 	b->start = KF_ARENA_NEW(a, uint32_t, b->positions);
+	if (b->tokens_only)
+		return b->tok && b->start ? KF_OK : kf_fail(err, KF_ENOMEM, "no memory for a block of %zu tokens", b->tokens);
 	b->ce = KF_ARENA_NEW(a, uint32_t, b->tokens);
 	b->ids = KF_ARENA_NEW(a, int32_t, b->positions * b->k);
 	b->lp = KF_ARENA_NEW(a, uint32_t, b->positions * b->k);
@@ -318,16 +320,20 @@ static kf_status decode(kf_block_state *state, const uint8_t *data, size_t n, ui
 	const uint32_t *s, *x;
 	uint8_t flags = kf_cur_u8(&c);
 	int planes = f32 ? KF_LOGITS_F32_PLANES : KF_LOGITS_PACKED_PLANES;
+	uint64_t mask = UINT64_MAX;
 	kf_status rc;
 
 	kf_arena_reset(a);
 	memset(b, 0, sizeof *b);
+	b->tokens_only = state->tokens_only;
+	if (b->tokens_only) mask = (f32 ? KF_LOGITS_F32_TOKEN_PLANES : kf_logits_packed_token_planes()) | 1ull << planes;
 	b->k = kf_cur_u32(&c);
 	b->bos = flags & 1;
 	b->path = flags >> 1 & 1;
 	b->docs = docs;
 	if (c.bad || flags > 7 || b->k < 1 || b->k > 65535) return kf_fail(err, KF_EDATA, "its parameters are damaged");
-	if ((rc = kf_planes_unpack(d->unpacker, &c, d->planes, planes + (flags & KF_BLOCK_CONTEXT ? 1 : 0), err)) != KF_OK) return rc;
+	if ((rc = kf_planes_unpack_some(d->unpacker, &c, d->planes, planes + (flags & KF_BLOCK_CONTEXT ? 1 : 0), mask, err)) != KF_OK)
+		return rc;
 	if ((rc = kf_heads_get(&d->planes[0], docs, false, a, &d->base.heads, err)) != KF_OK) return rc;
 	d->base.docs = docs;
 	counts = KF_ARENA_NEW(a, uint32_t, docs);
@@ -348,7 +354,7 @@ static kf_status decode(kf_block_state *state, const uint8_t *data, size_t n, ui
 		return rc;
 	rc = f32 ? kf_logits_f32_decode(d->planes, a, b, err) : kf_logits_packed_decode(&d->tables, d->planes, a, b, err);
 	if (rc != KF_OK) return rc;
-	if (!b->path) return KF_OK;
+	if (!b->path || b->tokens_only) return KF_OK;
 	s = b->start, x = b->n_ex;
 	d->path_at[0] = d->ex_at[0] = 0;
 	for (uint32_t i = 0; i < docs; i++) {
@@ -396,6 +402,37 @@ static uint8_t *copy_bytes(kf_arena *a, const uint8_t *p, size_t n)
 	return (uint8_t *)kf_arena_strdup(a, (const char *)p, n);
 }
 
+/* What every record has; *i gets the document's place in its block. */
+static kf_status next_tokens(kf_shard *s, bool tokens_only, kf_arena *arena, kf_logits_rec *r, uint32_t *i, kf_err *err)
+{
+	const struct dec *d;
+	kf_status rc;
+
+	memset(r, 0, sizeof *r);
+	if ((rc = kf_shard_kind(s->kind, 1u << KF_SET_LOGITS, "logits", err)) != KF_OK) return rc;
+	s->tokens_only = tokens_only;
+	if ((rc = kf_shard_load(s, i, err)) != KF_OK) return rc;
+	d = (const struct dec *)s->state;
+	if ((rc = kf_head_copy(&r->head, &d->base.heads[*i].head, arena, err)) != KF_OK) return rc;
+	r->bos = d->b.bos;
+	r->n = d->b.n[*i];
+	r->tokens = copy(arena, d->b.tok + d->tok_at[*i], r->n);
+	r->start = copy(arena, d->b.start + d->tok_at[*i] + *i, (size_t)r->n + 1);
+	if (d->b.context) r->context = copy_bytes(arena, d->b.context + d->tok_at[*i] + *i, (size_t)r->n + 1);
+	if (!r->tokens || !r->start || (d->b.context && !r->context))
+		return kf_fail(err, KF_ENOMEM, "no memory for a document of %u tokens", r->n);
+	return KF_OK;
+}
+
+kf_status kf_shard_next_tokens(kf_shard *s, kf_arena *arena, kf_logits_rec *r, kf_err *err)
+{
+	uint32_t i;
+	kf_status rc = next_tokens(s, true, arena, r, &i, err);
+
+	if (rc == KF_OK) s->next++;
+	return rc;
+}
+
 kf_status kf_shard_next_logits(kf_shard *s, kf_arena *arena, kf_logits_rec *r, kf_err *err)
 {
 	struct dec *d;
@@ -404,25 +441,17 @@ kf_status kf_shard_next_logits(kf_shard *s, kf_arena *arena, kf_logits_rec *r, k
 	uint32_t i, *off;
 	kf_status rc;
 
-	memset(r, 0, sizeof *r);
-	if ((rc = kf_shard_kind(s->kind, 1u << KF_SET_LOGITS, "logits", err)) != KF_OK) return rc;
-	if ((rc = kf_shard_load(s, &i, err)) != KF_OK) return rc;
+	if ((rc = next_tokens(s, false, arena, r, &i, err)) != KF_OK) return rc;
 	d = (struct dec *)s->state;
 	b = &d->b;
-	if ((rc = kf_head_copy(&r->head, &d->base.heads[i].head, arena, err)) != KF_OK) return rc;
 	n = b->n[i];
 	tok = d->tok_at[i];
 	pos = tok + i;
-	r->bos = b->bos;
-	r->n = b->n[i];
 	r->k = b->k;
-	r->tokens = copy(arena, b->tok + tok, n);
-	r->start = copy(arena, b->start + pos, n + 1);
 	r->ce = numbers(arena, b->ce + tok, n, KF_NLL_STEPS, 1, s->f32);
 	r->top_ids = copy(arena, b->ids + pos * b->k, (n + 1) * b->k);
 	r->top_lp = numbers(arena, b->lp + pos * b->k, (n + 1) * b->k, KF_LP_STEPS, -1, s->f32);
-	if (!r->tokens || !r->start || !r->ce || !r->top_ids || !r->top_lp) goto nomem;
-	if (b->context && !(r->context = copy_bytes(arena, b->context + pos, n + 1))) goto nomem;
+	if (!r->ce || !r->top_ids || !r->top_lp) goto nomem;
 	if (b->path) {
 		path = d->path_at[i], ex = d->ex_at[i];
 		n_path = d->path_at[i + 1] - path, n_ex = d->ex_at[i + 1] - ex;

@@ -136,9 +136,10 @@ static kf_status load_block(kf_shard *s, size_t at, kf_err *err)
 	const struct kf_block_ref *b = &s->blocks[at];
 	kf_status rc;
 
-	if (s->loaded == at + 1) return KF_OK;
+	if (s->loaded == at + 1 && (s->tokens_only || !s->state->tokens_only)) return KF_OK;
 	s->loaded = 0;
 	if (!s->state && !(s->state = s->codec->new_state())) return kf_fail(err, KF_ENOMEM, "no memory to read %s", s->path);
+	s->state->tokens_only = s->tokens_only;
 	if ((rc = check_block(s, b, err)) == KF_OK)
 		rc = s->codec->decode(s->state, b->data + KF_BLOCK_HEAD, b->size - KF_BLOCK_HEAD, b->docs, s->f32, err);
 	if (rc == KF_OK) rc = check_heads(s, at, s->state->heads, err);
@@ -156,7 +157,7 @@ kf_status kf_shard_load(kf_shard *s, uint32_t *i, kf_err *err)
 	if (s->loaded && s->next >= s->blocks[s->loaded - 1].first &&
 	    s->next - s->blocks[s->loaded - 1].first < s->blocks[s->loaded - 1].docs) {
 		*i = (uint32_t)(s->next - s->blocks[s->loaded - 1].first);
-		return KF_OK;
+		return load_block(s, s->loaded - 1, err);
 	}
 	while (hi - lo > 1) { /* the last block whose first document is at most next */
 		size_t mid = lo + (hi - lo) / 2;

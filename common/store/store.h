@@ -94,6 +94,7 @@ typedef struct {
 	kf_arena arena;            /* of everything decoded; reset for every block */
 	kf_head_n *heads;          /* (docs) */
 	uint32_t docs;
+	bool tokens_only;          /* set before decode: of logits, the candidates and their numbers are not asked for */
 } kf_block_state;
 
 /* What a codec does for the reader: decode the block's bytes (checksum verified, head skipped) of
@@ -124,6 +125,7 @@ struct kf_shard {
 	bool has_facts;
 	kf_block_state *state;
 	size_t loaded;             /* index + 1 of the block in state, 0: none */
+	bool tokens_only;          /* what the call in hand wants of a block */
 };
 
 /* Make sure the block of the next document is decoded; *i gets the document's place in it. KF_END at the end. */

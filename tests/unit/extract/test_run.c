@@ -125,7 +125,7 @@ static void windows(void **state)
 			kf_encoding enc[3];
 			kf_logits_rec out[3];
 			for (int d = 0; d < 3; d++) {
-				docs[d] = (kf_corpus_rec){ { (uint64_t)d, "", "", 0, (uint32_t)n }, text };
+				docs[d] = (kf_corpus_rec){ .head = { (uint64_t)d, "", "", 0, (uint32_t)n }, .text = text };
 				enc[d] = (kf_encoding){ (uint32_t)n, ids, start };
 			}
 			assert_int_equal(kf_run_group(&f.run, docs, enc, 3, &f.arena, out, &err), KF_OK);
@@ -155,7 +155,7 @@ static void windows(void **state)
 
 static void one(fixture *f, const char *text, const int32_t *ids, const uint32_t *start, uint32_t n, kf_logits_rec *out)
 {
-	kf_corpus_rec doc = { { 0, "", "", 0, (uint32_t)strlen(text) }, (const uint8_t *)text };
+	kf_corpus_rec doc = { .head = { 0, "", "", 0, (uint32_t)strlen(text) }, .text = (const uint8_t *)text };
 	kf_encoding enc = { n, (int32_t *)(uintptr_t)ids, (uint32_t *)(uintptr_t)start };
 	kf_err err;
 	if (kf_run_group(&f->run, &doc, &enc, 1, &f->arena, out, &err) != KF_OK) fail_msg("%s", err.text);

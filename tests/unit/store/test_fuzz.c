@@ -98,6 +98,14 @@ static void read_all(kf_shard *s)
 	}
 	if (rc != KF_END && rc != KF_EDATA) fail_msg("%s: %s", kf_status_name(rc), err.text);
 	kf_arena_reset(&arena);
+	s->loaded = 0;
+	s->next = 0;
+	while (s->kind == KF_SET_LOGITS && (rc = kf_shard_next_tokens(s, &arena, &l, &err)) == KF_OK) {
+		sum += touch(l.tokens, l.n * 4) + touch(l.start, l.n * 4 + 4);
+		for (uint32_t i = 0; i < l.n; i++) assert_true(l.tokens[i] >= 0 && l.start[i] <= l.start[i + 1]);
+	}
+	if (rc != KF_END && rc != KF_EDATA) fail_msg("%s: %s", kf_status_name(rc), err.text);
+	kf_arena_reset(&arena);
 }
 
 static void fuzz(kf_set_kind kind, bool f32, bool chat, int rounds)

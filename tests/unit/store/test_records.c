@@ -32,6 +32,21 @@ static kf_shard *finish(const char *dir, kf_set_writer *w, kf_shard_writer *sw, 
 	return s;
 }
 
+static void same_tokens(const kf_logits_rec *a, const kf_logits_rec *b)
+{
+	same_head(&a->head, &b->head);
+	assert_int_equal(a->bos, b->bos);
+	assert_int_equal(a->n, b->n);
+	SAME(a->tokens, b->tokens, a->n);
+	SAME(a->start, b->start, a->n + 1);
+	assert_int_equal(a->context != NULL, b->context != NULL);
+	if (a->context) SAME(a->context, b->context, a->n + 1);
+	assert_int_equal(b->k, 0);
+	assert_false(b->has_path);
+	assert_null(b->top_ids);
+	assert_null(b->ce);
+}
+
 /* With chat, three documents of four are conversations. */
 static void logits_round_trip(uint32_t k, bool f32, bool chat, uint64_t seed, int docs, uint32_t max_n)
 {
@@ -68,14 +83,26 @@ static void logits_round_trip(uint32_t k, bool f32, bool chat, uint64_t seed, in
 		kf_arena_reset(&back);
 	}
 	assert_int_equal(kf_shard_next_logits(s, &back, &got, &err), KF_END);
-	/* anywhere, in any order */
+	OK(kf_shard_seek(s, 0, &err));
+	for (int i = 0; i < docs; i++) {
+		OK(kf_shard_next_tokens(s, &back, &got, &err));
+		same_tokens(&recs[i], &got);
+		kf_arena_reset(&back);
+	}
+	assert_int_equal(kf_shard_next_tokens(s, &back, &got, &err), KF_END);
+	/* anywhere, in any order, one way and the other */
 	for (int t = 0; t < 2 * docs; t++) {
 		int i = (int)kf_rng_below(&r, (uint64_t)docs);
 
 		if (t % 2) OK(kf_shard_find(s, (uint64_t)i * 2 + 5, &err));
 		else OK(kf_shard_seek(s, (uint64_t)i, &err));
-		OK(kf_shard_next_logits(s, &back, &got, &err));
-		same_logits(&recs[i], &got, f32);
+		if (kf_rng_below(&r, 3) == 0) {
+			OK(kf_shard_next_tokens(s, &back, &got, &err));
+			same_tokens(&recs[i], &got);
+		} else {
+			OK(kf_shard_next_logits(s, &back, &got, &err));
+			same_logits(&recs[i], &got, f32);
+		}
 		kf_arena_reset(&back);
 	}
 	FAILS(KF_ENOTFOUND, "no document 6", kf_shard_find(s, 6, &err));
