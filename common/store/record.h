@@ -11,6 +11,7 @@
 #ifndef KF_STORE_RECORD_H
 #define KF_STORE_RECORD_H
 
+#include "common/base/turn.h"
 #include "common/store/set.h"
 
 /* What every record begins with. Strings are NUL-terminated UTF-8. */
@@ -21,11 +22,6 @@ typedef struct {
 	uint32_t piece;      /* 0.. of a document that was cut */
 	uint32_t bytes;      /* of text */
 } kf_dochead;
-
-/* A message of a conversation: its text is the next `bytes` of the document's. */
-typedef enum { KF_SYSTEM, KF_USER, KF_ASSISTANT, KF_ROLES } kf_role;
-typedef struct { uint32_t bytes; uint8_t role; } kf_turn;
-const char *kf_role_name(unsigned role); /* "system", "user", "assistant" */
 
 typedef struct {
 	kf_dochead head;

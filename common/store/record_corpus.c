@@ -5,13 +5,6 @@ enum { PLANE_HEADS, PLANE_TEXT, PLANES };
 static const char *const plane_names[] = { "heads", "text", NULL };
 #define LEVEL 15 /* written once, read by every model; the text is small beside what models say of it */
 
-const char *kf_role_name(unsigned role)
-{
-	static const char *const names[KF_ROLES] = { "system", "user", "assistant" };
-
-	return role < KF_ROLES ? names[role] : "?";
-}
-
 struct enc {
 	kf_heads_enc heads;
 	kf_buf planes[PLANES];

@@ -70,6 +70,10 @@ typedef struct {
 	int32_t *ids;      /* (n) without BOS and EOS */
 	uint32_t *start;   /* (n + 1) byte of the text where each token starts, and the end.
 	                    * With a dummy prefix, token 0 begins at byte -1, given as 0 */
+	/* Conversations (chat.h) only. */
+	const uint8_t *context; /* (n + 1) as in store/record.h; NULL: text */
+	const uint32_t *skip;   /* (n) bytes of the template that a token begins with, before those of the message */
+	bool no_bos;            /* the stream does not begin with the BOS that the tokenizer would add */
 } kf_encoding;
 
 /* Encode text (n bytes, any bytes at all) into arena memory. Control tokens'
