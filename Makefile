@@ -94,4 +94,4 @@ clean:
 
 # ---- tests, benchmarks, data, demo ----------------------------------------------
 
-include $(wildcard data/demo.mk tests/tests.mk)
+include $(wildcard tests/tests.mk data/demo.mk)

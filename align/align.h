@@ -53,6 +53,17 @@
  *   puts its one-hot on the token just read instead, although the row predicts the next.
  *   ce is the byte path's; without path masses (--byte-path no) a source token's ce is
  *   spread evenly over its bytes, which telescopes as well.
+ *
+ * Vocabulary maps: what a candidate of the source, a whole token, is in the target's vocabulary
+ *   prefix  the first token of its bytes' own encoding
+ *   exact   the token of the same string, the space markers counting as equal
+ *   mined   FuseLLM's: the token of the least edit distance, of equally near ones the first, or the one that occurs with
+ *           the same tokens (align/mined.h)
+ *   stats   FuseChat's: of the target tokens it was aligned with in the text, the one of the least edit distance times
+ *           sigmoid(count) (align/counted.h); what is spelled alike in both vocabularies is itself
+ * Any of them goes with any method. With byte, a map other than prefix decides where both tokens begin at the same byte; inside a
+ * source token what is left of a candidate is no token, and only the prefix map says what it is. q stays a partition: a
+ * candidate's mass goes to one token. mined and stats are files (common/store/vocabmap.h).
  */
 #ifndef KF_ALIGN_ALIGN_H
 #define KF_ALIGN_ALIGN_H
@@ -64,19 +75,22 @@
 #include "common/base/pool.h"
 #include "common/base/tally.h"
 #include "common/store/record.h"
+#include "common/store/vocabmap.h"
 #include "common/text/tokenizer.h"
 
 typedef enum { KF_ALIGN_BYTE, KF_ALIGN_DTW } kf_align_method;   /* --method byte|dtw */
-typedef enum { KF_ALIGN_PREFIX, KF_ALIGN_EXACT } kf_align_map;  /* --vocab-map prefix|exact */
+typedef enum { KF_ALIGN_PREFIX, KF_ALIGN_EXACT, KF_ALIGN_MINED, KF_ALIGN_STATS } kf_align_map; /* --vocab-map prefix|exact|mined|stats */
 
 /* A pair of tokenizers and a method. Immutable but for the prefix map, which fills
  * as it is asked; may be used by many threads at once. The tokenizers are borrowed. */
 typedef struct kf_aligner kf_aligner;
 
-/* KF_EINVAL for byte with exact: the partition needs every remaining piece of bytes mapped. */
+/* With mined and stats, kf_aligner_use_map comes before the first document. */
 kf_status kf_aligner_new(const kf_tokenizer *source, const kf_tokenizer *target, kf_align_method method,
 	kf_align_map map, kf_aligner **out, kf_err *err) KF_MUST_CHECK;
 void kf_aligner_free(kf_aligner *a);  /* accepts NULL */
+/* Copies what it needs of the map. KF_EMISMATCH: of other vocabularies. */
+kf_status kf_aligner_use_map(kf_aligner *a, const kf_vocabmap *map, kf_err *err) KF_MUST_CHECK;
 
 /* What alignment kept, of one domain: a row of a kf_tally. */
 typedef struct {
@@ -104,6 +118,9 @@ typedef struct {
 	const char *source, *target, *out;   /* folders of sets */
 	kf_align_method method;
 	kf_align_map map;
+	const char *map_file;                /* of mined and stats: read when it is there, else written; NULL: made for this run */
+	bool cooccurrence;                   /* mined: choose among equally near tokens by what they occur with */
+	bool any_corpus;                     /* a map_file that another text was counted for will do */
 	int precision;                       /* 0 as the source set, 1 packed, 2 f32 */
 	const char *shard;                   /* "I/N" or NULL */
 	int progress;                        /* KF_PROGRESS_* */

@@ -210,7 +210,7 @@ kf_status align_byte(kf_aligner *a, const align_path *path, const kf_logits_rec 
 				if (!last || id != a->src_eos) continue;
 				to = a->tgt_eos;
 			} else {
-				to = skip == 0 ? align_first(a, id) : align_spaced(a, id);
+				to = skip == 0 ? align_image(a, id) : align_spaced(a, id);
 			}
 			if (to >= 0 && m > 0) bag_add(&b, to, m < 1 ? (float)m : 1);
 		}

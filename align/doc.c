@@ -1,6 +1,7 @@
 #include "align/method.h"
 #include "align/stats.h"
 
+#include <assert.h>
 #include <math.h>
 
 kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_rec *tgt, kf_arena *arena,
@@ -11,6 +12,7 @@ kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_
 	uint64_t room;
 	kf_status rc;
 
+	assert(a->ready);
 	if ((rc = align_path_init(&path, a, src, tgt, arena, err)) != KF_OK) return rc;
 	room = ((uint64_t)tgt->n + 1) * ((uint64_t)align_widest(src) + 1);
 	if (room > UINT32_MAX)

@@ -21,11 +21,10 @@ static void only_partners(const align_pair *pairs, uint32_t n_pairs, uint32_t n,
 
 static int32_t image(kf_aligner *a, int32_t id, bool last)
 {
-	int32_t to;
-
 	if (id < 0 || id >= a->vs) return -1;
-	to = a->map == KF_ALIGN_EXACT ? a->exact[id] : align_len(a, id) ? align_first(a, id) : -1;
-	return to < 0 && last && id == a->src_eos ? a->tgt_eos : to;
+	/* what edit distance finds for the end of a text is not what is meant by it */
+	if (last && id == a->src_eos) return a->image && a->exact[id] >= 0 ? a->exact[id] : a->tgt_eos;
+	return align_image(a, id);
 }
 
 kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *tgt, kf_arena *arena, align_out *out,

@@ -6,8 +6,8 @@
 #include "common/base/progress.h"
 
 static struct {
-	const char *source, *target, *out;
-	int method, map, precision;
+	const char *source, *target, *out, *map_file;
+	int method, map, map_ties, map_corpus, precision;
 	kf_common common;
 } o;
 
@@ -16,8 +16,12 @@ static const kf_opt table[] = {
 	{ "target", KF_OPT_STRING, &o.target, "DIR", "logits of the target model, for its tokens and tokenizer", .flags = KF_OPT_REQUIRED },
 	{ "out", KF_OPT_STRING, &o.out, "DIR", "where the aligned set goes", .flags = KF_OPT_REQUIRED },
 	{ "method", KF_OPT_CHOICE, &o.method, "byte|dtw", "along the bytes, or FuseLLM's warping of token strings", .flags = KF_OPT_SHAPES },
-	{ "vocab-map", KF_OPT_CHOICE, &o.map, "prefix|exact", "first token of the bytes, or the token of the same string (dtw)",
-		.flags = KF_OPT_SHAPES },
+	{ "vocab-map", KF_OPT_CHOICE, &o.map, "prefix|exact|mined|stats", "what a candidate becomes: the first token of its bytes, the token of "
+		"the same string, of the least edit distance, the one it is aligned with in the text", .flags = KF_OPT_SHAPES },
+	{ "map", KF_OPT_STRING, &o.map_file, "FILE", "the map of mined or stats: read from FILE when it is there, else written to it", .flags = 0 },
+	{ "map-ties", KF_OPT_CHOICE, &o.map_ties, "first|co-occurrence", "mined: of equally near tokens the first, or the one that occurs "
+		"with the same tokens", .flags = 0 },
+	{ "map-corpus", KF_OPT_CHOICE, &o.map_corpus, "same|any", "which text a FILE that counts some may be of", .flags = 0 },
 	{ "precision", KF_OPT_CHOICE, &o.precision, "source|packed|f32", "of the numbers stored; source: as the source's set has them",
 		.flags = KF_OPT_SHAPES },
 	KF_OPT_COMMON(&o.common),
@@ -48,7 +52,8 @@ static void print_row(const char *name, const json_t *s)
 static kf_status run(const kf_list *operands, kf_err *err)
 {
 	kf_align_opts a = { .source = o.source, .target = o.target, .out = o.out, .method = (kf_align_method)o.method,
-		.map = (kf_align_map)o.map, .precision = o.precision, .shard = o.common.shard, .program = program.name,
+		.map = (kf_align_map)o.map, .map_file = o.map_file, .cooccurrence = o.map_ties == 1, .any_corpus = o.map_corpus == 1,
+		.precision = o.precision, .shard = o.common.shard, .program = program.name,
 		.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress };
 	kf_pool *pool = NULL;
 	kf_set_state state;

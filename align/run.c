@@ -1,5 +1,5 @@
 /* kf-align over shard sets. */
-#include "align/align.h"
+#include "align/maps.h"
 #include "common/base/opt.h"
 #include "common/store/pass.h"
 
@@ -45,17 +45,55 @@ static const char *model_name(const kf_set *set)
 	return name ? name : kf_set_dir(set);
 }
 
+/* The map's part of the inputs, and the map itself where it is in a file: what made it is known before it is made. */
+static kf_status find_map(const kf_align_opts *o, const align_map_from *from, kf_vocabmap **map, kf_set_input *in, int *n_in,
+	kf_err *err)
+{
+	kf_vocabmap_key key;
+	kf_status rc;
+
+	if (o->map == KF_ALIGN_PREFIX || o->map == KF_ALIGN_EXACT) {
+		if (o->map_file)
+			return kf_fail(err, KF_EUSAGE, "--map is for --vocab-map mined and stats: prefix and exact are made in a moment");
+		if (o->cooccurrence)
+			return kf_fail(err, KF_EUSAGE, "--map-ties is for --vocab-map mined: no other map has ties to break");
+		return KF_OK;
+	}
+	if (o->cooccurrence && o->map != KF_ALIGN_MINED)
+		return kf_fail(err, KF_EUSAGE, "--map-ties is for --vocab-map mined: stats counts by itself");
+	if ((rc = align_map_key(from, &key, err)) != KF_OK) return rc;
+	if ((rc = align_map_find(o->map_file, &key, o->any_corpus, map, err)) != KF_OK) return rc;
+	in[(*n_in)++] = (kf_set_input){ .role = "map", .name = o->map_file ? o->map_file : key.method,
+		.fp = kf_vocabmap_fp(*map ? &(*map)->key : &key) };
+	return KF_OK;
+}
+
+static kf_status use_map(const kf_align_opts *o, const align_map_from *from, kf_pool *pool, kf_aligner *a, kf_vocabmap **map,
+	kf_err *err)
+{
+	kf_status rc;
+
+	if (o->map == KF_ALIGN_PREFIX || o->map == KF_ALIGN_EXACT) return KF_OK;
+	if (!*map) {
+		if ((rc = align_map_make(from, pool, map, err)) != KF_OK) return rc;
+		if (o->map_file && (rc = kf_vocabmap_write(*map, o->map_file, o->program, err)) != KF_OK) return rc;
+	}
+	return kf_aligner_use_map(a, *map, err);
+}
+
 kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *state, json_t **stats, kf_err *err)
 {
 	kf_set *set[2] = { NULL };  /* target, source */
 	job j = { .source = o->source };
 	kf_set_writer *w = NULL;
 	kf_tokenizer *st = NULL, *tt = NULL;
-	kf_set_input in[3];
+	kf_set_input in[4];
 	kf_set_spec spec = { .dir = o->out, .kind = KF_SET_ALIGNED, .program = o->program, .options = o->record, .inputs = in,
 		.n_inputs = 3 };
 	kf_pass pass = { .in = set, .n_in = 2, .label = "align", .progress = o->progress, .doc = one_document };
 	kf_tally tally = KF_TALLY(kf_align_stat);
+	align_map_from from = { .map = o->map, .cooccurrence = o->cooccurrence, .progress = o->progress };
+	kf_vocabmap *map = NULL;
 	json_t *info = NULL;
 	bool whole, complete;
 	kf_status rc;
@@ -71,9 +109,16 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 	in[1] = (kf_set_input){ .role = "source", .name = o->source, .fp = kf_set_fp(set[1]) };
 	in[2] = (kf_set_input){ .role = "target", .name = o->target, .fp = kf_set_fp(set[0]) };
 	if ((rc = load_tokenizer(set[1], &st, err)) != KF_OK || (rc = load_tokenizer(set[0], &tt, err)) != KF_OK) goto out;
+	from.source = set[1];
+	from.target = set[0];
+	from.st = st;
+	from.tt = tt;
+	from.source_name = model_name(set[1]);
+	from.target_name = model_name(set[0]);
+	if ((rc = find_map(o, &from, &map, in, &spec.n_inputs, err)) != KF_OK) goto out;
 	if ((rc = kf_aligner_new(st, tt, o->method, o->map, &j.aligner, err)) != KF_OK) goto out;
 
-	if (!(info = json_pack("{s:s,s:s}", "source", model_name(set[1]), "target", model_name(set[0])))) {
+	if (!(info = json_pack("{s:s,s:s}", "source", from.source_name, "target", from.target_name))) {
 		rc = kf_fail(err, KF_ENOMEM, "no memory for the facts about %s (or its name is no UTF-8)", o->out);
 		goto out;
 	}
@@ -84,6 +129,7 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 	if ((rc = kf_set_begin(&spec, &w, state, err)) != KF_OK) goto out;
 	if (*state == KF_SET_CURRENT) goto out;
 
+	if ((rc = use_map(o, &from, pool, j.aligner, &map, err)) != KF_OK) goto out;
 	pass.out = w;
 	pass.arg = &j;
 	if ((rc = kf_pass_run(&pass, pool, &tally, &whole, err)) != KF_OK) goto out;
@@ -97,6 +143,7 @@ out:
 	kf_set_abandon(w);
 	kf_tally_release(&tally);
 	kf_aligner_free(j.aligner);
+	kf_vocabmap_free(map);
 	kf_tokenizer_free(tt);
 	kf_tokenizer_free(st);
 	kf_set_close(set[1]);

@@ -56,7 +56,7 @@ static bool push_text(points *p, const uint8_t *s, uint32_t n, bool replace)
 		uint32_t c;
 
 		if (!utf8(s + i, n - i, &c, &used)) {
-			c = replace ? 0xfffd : s[i];
+			c = replace ? 0xfffd : ALIGN_BYTE + s[i];
 			used = replace ? used : 1;
 		}
 		if (!push(p, c)) return false;
@@ -64,7 +64,7 @@ static bool push_text(points *p, const uint8_t *s, uint32_t n, bool replace)
 	return true;
 }
 
-static bool push_word(points *p, const kf_tokenizer *t, int32_t id, align_spelling how, bool *too_long)
+static bool push_word(points *p, const kf_tokenizer *t, int32_t id, align_spelling how, const char *marker, bool *too_long)
 {
 	char piece[ALIGN_WORD_MAX];
 	uint32_t n = 0;
@@ -76,7 +76,7 @@ static bool push_word(points *p, const kf_tokenizer *t, int32_t id, align_spelli
 		const char *name = kf_tokenizer_piece(t, id);
 
 		if (control) return !name || push_text(p, (const uint8_t *)name, (uint32_t)strlen(name), false);
-		*too_long = !align_respell(t, id, "", piece, sizeof piece);
+		*too_long = !align_respell(t, id, marker, piece, sizeof piece);
 		return *too_long || push_text(p, (const uint8_t *)piece, (uint32_t)strlen(piece), false);
 	}
 	if (how == ALIGN_SPELL_DECODED) {
@@ -92,7 +92,7 @@ static bool push_word(points *p, const kf_tokenizer *t, int32_t id, align_spelli
 	return true;
 }
 
-kf_status align_words_new(const kf_tokenizer *t, align_spelling how, align_words *out, kf_err *err)
+static kf_status words_new(const kf_tokenizer *t, align_spelling how, const char *marker, align_words *out, kf_err *err)
 {
 	points p = { 0 };
 
@@ -102,12 +102,12 @@ kf_status align_words_new(const kf_tokenizer *t, align_spelling how, align_words
 		bool too_long = false;
 
 		out->off[id] = (uint32_t)p.len;
-		if (!push_word(&p, t, id, how, &too_long)) goto nomem;
+		if (!push_word(&p, t, id, how, marker, &too_long)) goto nomem;
 		if (too_long || p.len - out->off[id] > ALIGN_WORD_MAX || p.len > UINT32_MAX / 8) {
 			kf_free(p.text);
 			align_words_release(out);
 			return kf_fail(err, KF_EUNSUPPORTED, "token %d is spelled with more than %d characters (or the whole vocabulary with too "
-				"many): warping cannot compare it; use --method byte", (int)id, ALIGN_WORD_MAX);
+				"many): it cannot be compared; use --method byte --vocab-map prefix", (int)id, ALIGN_WORD_MAX);
 		}
 	}
 	out->off[out->n] = (uint32_t)p.len;
@@ -117,6 +117,16 @@ nomem:
 	kf_free(p.text);
 	align_words_release(out);
 	return kf_fail(err, KF_ENOMEM, "no memory for the strings of a vocabulary of %d tokens", (int)kf_tokenizer_size(t));
+}
+
+kf_status align_words_new(const kf_tokenizer *t, align_spelling how, align_words *out, kf_err *err)
+{
+	return words_new(t, how, "", out, err);
+}
+
+kf_status align_words_marked(const kf_tokenizer *t, const char *marker, align_words *out, kf_err *err)
+{
+	return words_new(t, ALIGN_SPELL_VOCAB, marker, out, err);
 }
 
 void align_words_release(align_words *w)

@@ -8,6 +8,8 @@
 #include "common/text/tokenizer.h"
 
 #define ALIGN_WORD_MAX 4096  /* code points of a token's string */
+#define ALIGN_BYTE 0x110000u /* a byte that is no UTF-8 counts as a code point of its own: this plus the byte */
+#define ALIGN_CODES (ALIGN_BYTE + 256)
 
 typedef enum {
 	ALIGN_SPELL_VOCAB,   /* as the vocabulary file spells a token, without the space markers: FuseLLM's */
@@ -16,8 +18,7 @@ typedef enum {
 	                      * become U+FFFD; of a tokenizer with a dummy prefix one leading space is gone */
 } align_spelling;
 
-/* The strings of a whole vocabulary, in code points; a byte that is no UTF-8 counts as one of its own (VOCAB, TEXT).
- * Control tokens are their names. String w is text[off[w]] .. text[off[w + 1] - 1]. */
+/* The strings of a whole vocabulary, in code points. Control tokens are their names. String w is text[off[w]] .. text[off[w + 1] - 1]. */
 typedef struct {
 	int32_t n;
 	uint32_t *off;   /* (n + 1) */
@@ -25,6 +26,8 @@ typedef struct {
 } align_words;
 
 kf_status align_words_new(const kf_tokenizer *t, align_spelling how, align_words *out, kf_err *err) KF_MUST_CHECK;
+/* As the vocabulary file spells them, with the space markers written as `marker`. */
+kf_status align_words_marked(const kf_tokenizer *t, const char *marker, align_words *out, kf_err *err) KF_MUST_CHECK;
 void align_words_release(align_words *w);
 
 static inline const uint32_t *align_word(const align_words *w, int32_t id, uint32_t *n)

@@ -65,37 +65,47 @@ bool align_respell(const kf_tokenizer *t, int32_t id, const char *to, char *out,
 
 /* ---- the exact map: a hash table from the target's strings to its ids ---- */
 
-static kf_status exact_new(kf_aligner *a, kf_err *err)
+kf_status align_exact(const kf_tokenizer *source, const kf_tokenizer *target, int32_t *to, kf_err *err)
 {
+	int32_t vs = kf_tokenizer_size(source), vt = kf_tokenizer_size(target);
 	uint32_t size = 16, h;
 	int32_t *slot = NULL;
 	char text[MAX_PIECE];
-	const char *marker = align_marker(a->tgt), *piece;
+	const char *marker = align_marker(target), *piece;
 
-	while (size < 2u * (uint32_t)a->vt) size *= 2;
-	slot = kf_alloc(size, sizeof *slot);
-	a->exact = kf_alloc((size_t)a->vs, sizeof *a->exact);
-	if (!slot || !a->exact) {
-		kf_free(slot);
-		return kf_fail(err, KF_ENOMEM, "no memory for a vocabulary map of %d tokens", (int)a->vs);
-	}
+	while (size < 2u * (uint32_t)vt) size *= 2;
+	if (!(slot = kf_alloc(size, sizeof *slot)))
+		return kf_fail(err, KF_ENOMEM, "no memory for a vocabulary map of %d tokens", (int)vs);
 	for (uint32_t i = 0; i < size; i++) slot[i] = -1;
-	for (int32_t id = 0; id < a->vt; id++) {
-		piece = kf_tokenizer_piece(a->tgt, id);
+	for (int32_t id = 0; id < vt; id++) {
+		piece = kf_tokenizer_piece(target, id);
 		if (!piece || !*piece) continue;
 		h = (uint32_t)kf_hash64(piece, strlen(piece)) & (size - 1);
 		/* of equal strings the first id stays */
-		while (slot[h] >= 0 && strcmp(kf_tokenizer_piece(a->tgt, slot[h]), piece) != 0) h = (h + 1) & (size - 1);
+		while (slot[h] >= 0 && strcmp(kf_tokenizer_piece(target, slot[h]), piece) != 0) h = (h + 1) & (size - 1);
 		if (slot[h] < 0) slot[h] = id;
 	}
-	for (int32_t id = 0; id < a->vs; id++) {
-		a->exact[id] = -1;
-		if (!align_respell(a->src, id, marker, text, sizeof text) || !*text) continue;
+	for (int32_t id = 0; id < vs; id++) {
+		to[id] = -1;
+		if (!align_respell(source, id, marker, text, sizeof text) || !*text) continue;
 		h = (uint32_t)kf_hash64(text, strlen(text)) & (size - 1);
-		while (slot[h] >= 0 && strcmp(kf_tokenizer_piece(a->tgt, slot[h]), text) != 0) h = (h + 1) & (size - 1);
-		a->exact[id] = slot[h];
+		while (slot[h] >= 0 && strcmp(kf_tokenizer_piece(target, slot[h]), text) != 0) h = (h + 1) & (size - 1);
+		to[id] = slot[h];
 	}
 	kf_free(slot);
+	return KF_OK;
+}
+
+kf_status kf_aligner_use_map(kf_aligner *a, const kf_vocabmap *map, kf_err *err)
+{
+	if (a->map != KF_ALIGN_MINED && a->map != KF_ALIGN_STATS)
+		return kf_fail(err, KF_EINVAL, "this vocabulary map is not read from anywhere");
+	if (map->key.n != a->vs || map->key.m != a->vt)
+		return kf_fail(err, KF_EMISMATCH, "the vocabulary map is of %d to %d tokens, the tokenizers have %d and %d", (int)map->key.n,
+			(int)map->key.m, (int)a->vs, (int)a->vt);
+	/* what is spelled alike is itself, whatever was counted */
+	for (int32_t id = 0; id < a->vs; id++) a->image[id] = a->exact[id] >= 0 ? a->exact[id] : map->to[id];
+	a->ready = true;
 	return KF_OK;
 }
 
@@ -107,9 +117,6 @@ kf_status kf_aligner_new(const kf_tokenizer *source, const kf_tokenizer *target,
 	kf_status rc;
 
 	*out = NULL;
-	if (method == KF_ALIGN_BYTE && map != KF_ALIGN_PREFIX)
-		return kf_fail(err, KF_EINVAL, "--method byte needs --vocab-map prefix: inside a token it maps bytes that are "
-			"no token of the source; --vocab-map exact goes with --method dtw");
 	if (!(a = kf_zalloc(1, sizeof *a))) return kf_fail(err, KF_ENOMEM, "no memory for an aligner");
 	a->src = source;
 	a->tgt = target;
@@ -148,9 +155,17 @@ kf_status kf_aligner_new(const kf_tokenizer *source, const kf_tokenizer *target,
 		if (align_len(a, id)) memcpy(a->bytes + a->off[id], kf_tokenizer_bytes(source, id, &n), align_len(a, id));
 	}
 	for (uint64_t i = 0; i < total; i++) atomic_init(&a->inner[i], ALIGN_UNSET);
-	if (method == KF_ALIGN_DTW && (rc = exact_new(a, err)) != KF_OK) goto fail;
 	if (method == KF_ALIGN_DTW && (rc = align_lexicon_new(source, target, ALIGN_SPELL_VOCAB, false, &a->lexicon, err)) != KF_OK)
 		goto fail;
+	if (method != KF_ALIGN_BYTE || map != KF_ALIGN_PREFIX) {
+		if (!(a->exact = kf_alloc((size_t)a->vs, sizeof *a->exact))) goto nomem;
+		if ((rc = align_exact(source, target, a->exact, err)) != KF_OK) goto fail;
+	}
+	if (map != KF_ALIGN_PREFIX) {
+		if (!(a->image = kf_alloc((size_t)a->vs, sizeof *a->image))) goto nomem;
+		memcpy(a->image, a->exact, (size_t)a->vs * sizeof *a->image);
+	}
+	a->ready = map == KF_ALIGN_PREFIX || map == KF_ALIGN_EXACT;
 	*out = a;
 	return KF_OK;
 nomem:
@@ -164,6 +179,7 @@ void kf_aligner_free(kf_aligner *a)
 {
 	if (!a) return;
 	align_lexicon_free(a->lexicon);
+	kf_free(a->image);
 	kf_free(a->exact);
 	kf_free(a->inner);
 	kf_free(a->first);

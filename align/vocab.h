@@ -24,7 +24,9 @@ struct kf_aligner {
 	_Atomic int32_t *first;    /* (vs) of a whole token; -1: none */
 	_Atomic int32_t *inner;    /* (off[vs]) of a token's bytes from this byte on to its end */
 	align_lexicon *lexicon;    /* KF_ALIGN_DTW: the strings of the two vocabularies */
-	int32_t *exact;            /* (vs) KF_ALIGN_DTW: the target's token of the same string, -1: none */
+	int32_t *exact;            /* (vs) the target's token of the same string, -1: none; NULL for byte with the prefix map */
+	int32_t *image;            /* (vs) what the map makes of a whole token, -1: nothing; NULL for the prefix map */
+	bool ready;                /* image is filled */
 };
 
 static inline uint32_t align_len(const kf_aligner *a, int32_t id) { return a->off[id + 1] - a->off[id]; }
@@ -40,7 +42,13 @@ static inline int32_t align_first(kf_aligner *a, int32_t id)
 	return t == ALIGN_UNSET ? align_first_slow(a, id) : t;
 }
 
-/* The same without its first skip bytes, 0 < skip < length. */
+/* What the map makes of a whole token of the source; -1: nothing. */
+static inline int32_t align_image(kf_aligner *a, int32_t id)
+{
+	return a->image ? a->image[id] : align_len(a, id) ? align_first(a, id) : -1;
+}
+
+/* The first token of the target's own encoding of id's bytes without the first skip, 0 < skip < length. */
 static inline int32_t align_inner(kf_aligner *a, int32_t id, uint32_t skip)
 {
 	int32_t t = atomic_load_explicit(&a->inner[a->off[id] + skip], memory_order_relaxed);
@@ -50,6 +58,9 @@ static inline int32_t align_inner(kf_aligner *a, int32_t id, uint32_t skip)
 
 /* The same with a space in front (a dummy prefix of the target). Not remembered: once a document. */
 int32_t align_spaced(const kf_aligner *a, int32_t id);
+
+/* to (V of the source): the target's token of the same string but for the space marker, the first of several; -1: none. */
+kf_status align_exact(const kf_tokenizer *source, const kf_tokenizer *target, int32_t *to, kf_err *err) KF_MUST_CHECK;
 
 /* A token as dtw sees it, with the space marker replaced: "▁" and "Ġ" are markers of SentencePiece and
  * byte-level BPE. to: "" or the other's marker. Writes at most size bytes and a NUL; false: does not fit. */

@@ -7,6 +7,7 @@
 #include "common/store/store.h"
 #include "common/text/tokenizer.h"
 #include "inspect/json.h"
+#include "inspect/map.h"
 
 struct job {
 	const kf_inspect_opts *o;
@@ -347,6 +348,12 @@ static kf_status verify(struct job *j)
 	return rc;
 }
 
+/* A reader that has seen enough is no error; a full disk is. */
+static kf_status flushed(FILE *out, kf_err *err)
+{
+	return (fflush(out) || ferror(out)) && errno != EPIPE ? kf_fail_errno(err, "cannot write the output") : KF_OK;
+}
+
 kf_status kf_inspect(const kf_inspect_opts *o, FILE *out, kf_err *err)
 {
 	struct job j = { .o = o, .out = out, .err = err };
@@ -354,6 +361,10 @@ kf_status kf_inspect(const kf_inspect_opts *o, FILE *out, kf_err *err)
 	size_t n;
 	kf_status rc;
 
+	if (kf_exists(o->dir) && !kf_is_dir(o->dir)) {
+		if ((rc = kf_inspect_map(o, out, err)) != KF_OK) return rc;
+		return flushed(out, err);
+	}
 	if ((rc = kf_set_open(o->dir, KF_SET_KINDS, &j.set, err)) != KF_OK) return rc;
 	j.kind = kf_set_get_kind(j.set);
 	kf_arena_init(&j.arena);
@@ -367,8 +378,7 @@ kf_status kf_inspect(const kf_inspect_opts *o, FILE *out, kf_err *err)
 	else if (o->doc >= 0) rc = find_doc(&j);
 	else if (o->json) rc = each_shard(&j, all_of, NULL);
 	else rc = summary(&j);
-	/* a reader that has seen enough is no error; a full disk is */
-	if (rc == KF_OK && (fflush(out) || ferror(out)) && errno != EPIPE) rc = kf_fail_errno(err, "cannot write the output");
+	if (rc == KF_OK) rc = flushed(out, err);
 out:
 	kf_tokenizer_free(j.tokenizer);
 	kf_arena_release(&j.arena);

@@ -1,4 +1,4 @@
-/* What is in a shard set, for people and as JSON Lines. */
+/* What is in a shard set or a vocabulary map, for people and as JSON Lines. */
 #ifndef KF_INSPECT_INSPECT_H
 #define KF_INSPECT_INSPECT_H
 
@@ -8,7 +8,7 @@
 #include "common/base/status.h"
 
 typedef struct {
-	const char *dir;
+	const char *dir; /* a set; or a file: a map (kf-align --map) */
 	long doc;      /* one document only, by its number; -1: all of them (json) or a summary */
 	bool json;     /* JSON Lines, one object a document */
 	bool path;     /* JSON: also what the byte path needs: path_nlm, extra_ids, extra_logprobs */

@@ -7,7 +7,7 @@ static kf_inspect_opts o = { .doc = -1 };
 
 static const kf_opt table[] = {
 	{ "doc", KF_OPT_INT, &o.doc, "N", "only the document of this number", -1, 9007199254740992.0, 0 },
-	{ "json", KF_OPT_FLAG, &o.json, NULL, "JSON Lines, one object a document", 0, 0, 0 },
+	{ "json", KF_OPT_FLAG, &o.json, NULL, "JSON Lines, one object a document, or a token of a map", 0, 0, 0 },
 	{ "path", KF_OPT_FLAG, &o.path, NULL, "with --json: also the byte path's masses and extra candidates", 0, 0, 0 },
 	{ "sizes", KF_OPT_FLAG, &o.sizes, NULL, "bytes a token by what they are spent on", 0, 0, 0 },
 	{ "verify", KF_OPT_FLAG, &o.verify, NULL, "read everything and compare checksums", 0, 0, 0 },
@@ -15,15 +15,15 @@ static const kf_opt table[] = {
 };
 
 static const kf_program program = {
-	"kf-inspect", "what is in a shard set", "DIR [--doc N] [--json] [--sizes] [--verify]",
-	"Without options: a summary. With --doc N alone: the document for people.\n"
+	"kf-inspect", "what is in a shard set or a vocabulary map", "DIR|FILE [--doc N] [--json] [--sizes] [--verify]",
+	"A FILE is a vocabulary map that kf-align --map wrote. Without options: a summary. With --doc N alone: the document for people.\n"
 	"In JSON, a number that is absent is null, an infinite one is 1e999, and a byte\n"
 	"of text that is not UTF-8 is U+FFFD.", table, true
 };
 
 static kf_status run(const kf_list *operands, kf_err *err)
 {
-	if (operands->n != 1) return kf_fail(err, KF_EUSAGE, "give one folder, not %d; see kf-inspect --help", operands->n);
+	if (operands->n != 1) return kf_fail(err, KF_EUSAGE, "give one folder or map, not %d; see kf-inspect --help", operands->n);
 	signal(SIGPIPE, SIG_IGN); /* a broken pipe shows as EPIPE */
 	o.dir = operands->item[0];
 	return kf_inspect(&o, stdout, err);

@@ -441,7 +441,6 @@ static void refuses(void **state)
 		.top_ids = ids, .top_lp = lp, .has_path = true, .path_off = path_off, .path_nlm = nlm, .extra_off = xoff }, x;
 	kf_dist_rec r;
 	kf_err err = { 0 };
-	kf_aligner *al;
 
 	x = s;
 	x.has_path = false;
@@ -461,7 +460,6 @@ static void refuses(void **state)
 	assert_int_equal(kf_align_doc(f->al, &x, &abc_target, &f->arena, &r, NULL, &err), KF_EDATA);
 	ce[0] = NAN;
 	assert_int_equal(kf_align_doc(f->al, &s, &abc_target, &f->arena, &r, NULL, &err), KF_EDATA);
-	assert_int_equal(kf_aligner_new(f->src, f->tgt, KF_ALIGN_BYTE, KF_ALIGN_EXACT, &al, &err), KF_EINVAL);
 }
 
 /* An empty document has one position, the end. */
