@@ -199,7 +199,7 @@ static void encode_rows(struct encoder *e)
 			if (m) {
 				kf_row_begin(rows, one, two);
 				for (uint32_t r = 0; r < m; r++) {
-					unsigned place = kf_row_take(rows, ids[r]);
+					unsigned place = kf_row_put(rows, ids[r]);
 
 					put(e, row_plane(rows->known, r), (uint8_t)place);
 					if (place == KF_ROW_MISS) miss(e, ids[r]);
@@ -339,16 +339,22 @@ bad:
 	return kf_fail(err, KF_EDATA, "a plane is longer or shorter than its documents");
 }
 
+static inline uint32_t get_miss(void *arg)
+{
+	struct decoder *d = arg;
+	uint32_t v = kf_sym_get(&d->miss_bits, next(d, MISS));
+
+	if (v < d->n_table) return d->table[v];
+	d->bad = true;
+	return 0;
+}
+
 static inline uint32_t get_place(struct decoder *d, unsigned place)
 {
-	uint32_t v;
+	uint32_t id;
 
-	if (place == KF_ROW_MISS) {
-		v = kf_sym_get(&d->miss_bits, next(d, MISS));
-		if (v < d->n_table) return d->table[v];
-	} else if (kf_row_at(&d->t->rows, place, &v)) {
-		return v;
-	}
+	if (place == KF_ROW_MISS) return get_miss(d);
+	if (kf_row_at(&d->t->rows, place, &id)) return id;
 	d->bad = true;
 	return 0;
 }
@@ -364,6 +370,13 @@ static inline uint32_t get_length(struct decoder *d, uint32_t id)
 	}
 	l->id = id + 1;
 	return l->length = s == OTHER ? over(d, UINT32_MAX) : s - 1u;
+}
+
+/* A position's m candidates. */
+static inline __attribute__((always_inline)) bool row(struct decoder *dec, const bool known, uint32_t *ids, uint32_t m)
+{
+	for (uint32_t r = 0; r < m; r++) ids[r] = next(dec, row_plane(known, r));
+	return kf_row_read(&dec->t->rows, known, ids, m, get_miss, dec);
 }
 
 static void decode_rows(struct decoder *dec)
@@ -386,12 +399,8 @@ static void decode_rows(struct decoder *dec)
 			if (m) {
 				kf_row_begin(rows, one, two);
 				if (i < b->n[d]) at = next(dec, label_context(q[0]));
-				for (uint32_t r = 0; r < m; r++) {
-					ids[r] = get_place(dec, next(dec, row_plane(rows->known, r)));
-					if (r == at) kf_row_prefetch(rows, ids[r], one);
-					kf_row_named(rows, ids[r]);
-					if (r == 0) kf_row_best(rows, ids[0]);
-				}
+				if (rows->known ? !row(dec, true, ids, m) : !row(dec, false, ids, m)) dec->bad = true;
+				if (at < m) kf_row_prefetch(rows, ids[at], one);
 				kf_row_end(rows, ids, m);
 			}
 			if (i < b->n[d]) {

@@ -1,7 +1,5 @@
 #include "common/store/idtable.h"
 
-#include <stdlib.h>
-
 /* Ids ascending: varint difference to the one before, less one. For each, a class of how often it comes: 1, 2, 3, 4, then
  * two classes an octave. Numbers run through the classes from the most frequent, ids ascending in each: so the order
  * of the counts costs a byte of low entropy an id, and no list of ranks. */
@@ -17,19 +15,11 @@ static uint8_t class_of(uint32_t count)
 	return (uint8_t)(4 + (e - 2) * 2 + (count >> (e - 1) & 1));
 }
 
-struct counted { uint32_t id, count, number; };
-
-static int by_id(const void *a, const void *b)
-{
-	const struct counted *x = *(struct counted *const *)a, *y = *(struct counted *const *)b;
-
-	return x->id < y->id ? -1 : x->id > y->id;
-}
-
-/* Open addressing, at most half full; count 0 is an empty place. */
+/* Open addressing, at most half full; count 0 is an empty place. In the end count is the id's number and 1. */
+struct counted { uint32_t id, count; };
 struct counts { struct counted *t; uint32_t mask, n; };
 
-static struct counted *place_of(const struct counts *c, uint32_t id)
+static inline struct counted *place_of(const struct counts *c, uint32_t id)
 {
 	uint32_t i = (id * 2654435761u >> 7) & c->mask;
 
@@ -49,11 +39,37 @@ static bool grow(struct counts *c)
 	return true;
 }
 
+#define DIGIT 11
+
+/* The table's places, by their ids: least significant digits first. Uses the second half of the array of 2n. */
+static uint64_t *sorted(uint64_t *places, const struct counts *c)
+{
+	uint64_t *from = places, *to = places + c->n;
+	uint32_t most = 0, n = 0;
+
+	for (uint32_t i = 0; i <= c->mask; i++) {
+		if (!c->t[i].count) continue;
+		from[n++] = (uint64_t)c->t[i].id << 32 | i;
+		if (c->t[i].id > most) most = c->t[i].id;
+	}
+	for (unsigned shift = 0; shift < 32 && most >> shift; shift += DIGIT) {
+		uint32_t at[(1 << DIGIT) + 1] = { 0 };
+		uint64_t *other = from;
+
+		for (uint32_t i = 0; i < n; i++) at[(from[i] >> 32 >> shift & ((1 << DIGIT) - 1)) + 1]++;
+		for (uint32_t d = 1; d < 1 << DIGIT; d++) at[d] += at[d - 1];
+		for (uint32_t i = 0; i < n; i++) to[at[from[i] >> 32 >> shift & ((1 << DIGIT) - 1)]++] = from[i];
+		from = to;
+		to = other;
+	}
+	return from;
+}
+
 kf_status kf_idtable_encode(uint32_t *misses, size_t n, kf_buf *gaps, kf_buf *classes, kf_err *err)
 {
 	struct counts c = { .t = NULL };
-	struct counted **sorted = NULL;
-	uint32_t first[CLASSES] = { 0 }, at = 0, last = 0, distinct = 0;
+	uint64_t *places = NULL, *order;
+	uint32_t first[CLASSES] = { 0 }, at = 0, last = 0;
 	kf_status rc = KF_OK;
 
 	if (!grow(&c)) goto nomem;
@@ -64,17 +80,15 @@ kf_status kf_idtable_encode(uint32_t *misses, size_t n, kf_buf *gaps, kf_buf *cl
 		p->id = misses[i];
 		if (++c.n > c.mask / 2 && !grow(&c)) goto nomem;
 	}
-	if (!(sorted = kf_alloc(c.n, sizeof *sorted))) goto nomem;
-	for (uint32_t i = 0; i <= c.mask; i++)
-		if (c.t[i].count) sorted[distinct++] = &c.t[i];
-	qsort(sorted, distinct, sizeof *sorted, by_id);
-	for (uint32_t d = 0; d < distinct; d++) {
-		uint32_t id = sorted[d]->id;
+	if (!(places = kf_alloc((size_t)c.n * 2, sizeof *places)) || !kf_buf_reserve(classes, c.n)) goto nomem;
+	order = sorted(places, &c);
+	for (uint32_t d = 0; d < c.n; d++) {
+		const struct counted *p = &c.t[(uint32_t)order[d]];
 
-		first[class_of(sorted[d]->count)]++;
-		kf_buf_varint(gaps, d ? id - last - 1 : id);
-		kf_buf_u8(classes, class_of(sorted[d]->count));
-		last = id;
+		first[class_of(p->count)]++;
+		kf_buf_varint(gaps, d ? p->id - last - 1 : p->id);
+		kf_buf_u8(classes, class_of(p->count));
+		last = p->id;
 	}
 	for (int k = CLASSES; k-- > 0;) {
 		uint32_t m = first[k];
@@ -82,13 +96,17 @@ kf_status kf_idtable_encode(uint32_t *misses, size_t n, kf_buf *gaps, kf_buf *cl
 		first[k] = at;
 		at += m;
 	}
-	for (uint32_t d = 0; d < distinct; d++) sorted[d]->number = first[class_of(sorted[d]->count)]++;
-	for (size_t i = 0; i < n; i++) misses[i] = place_of(&c, misses[i])->number;
+	for (uint32_t d = 0; d < c.n; d++) {
+		struct counted *p = &c.t[(uint32_t)order[d]];
+
+		p->count = ++first[class_of(p->count)];
+	}
+	for (size_t i = 0; i < n; i++) misses[i] = place_of(&c, misses[i])->count - 1;
 	goto out;
 nomem:
 	rc = kf_fail(err, KF_ENOMEM, "no memory for %zu candidates", n);
 out:
-	kf_free(sorted);
+	kf_free(places);
 	kf_free(c.t);
 	return rc;
 }

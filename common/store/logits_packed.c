@@ -257,7 +257,7 @@ static void encode_rows(struct encoder *e)
 				kf_row_begin(rows, one, two);
 				kf_row_prefetch(rows, label, one);
 				for (uint32_t r = 0; r < b->k; r++) {
-					unsigned place = kf_row_take(rows, ids[r]);
+					unsigned place = kf_row_put(rows, ids[r]);
 
 					kf_buf_u8(&e->planes[row_plane(rows->known, r)], (uint8_t)place);
 					if (place == KF_ROW_MISS) miss(e, ids[r]);
@@ -474,8 +474,9 @@ static void decode_lp(struct decoder *dec)
 		}
 }
 
-static inline uint32_t get_miss(struct decoder *d)
+static inline uint32_t get_miss(void *arg)
 {
+	struct decoder *d = arg;
 	uint32_t v = kf_sym_get(&d->miss_bits, next(d, MISS));
 
 	if (v < d->n_table) return d->table[v];
@@ -567,6 +568,15 @@ static void skip_extras(struct decoder *dec, uint32_t label, bool label_in, uint
 		if (next(dec, EXTRA_AT) == KF_ROW_MISS) get_miss(dec);
 }
 
+/* A position's candidates. */
+static inline __attribute__((always_inline)) bool row(struct decoder *dec, const bool known, uint32_t *ids)
+{
+	uint32_t k = dec->b->k;
+
+	for (uint32_t r = 0; r < k; r++) ids[r] = next(dec, row_plane(known, r));
+	return kf_row_read(&dec->t->rows, known, ids, k, get_miss, dec);
+}
+
 static inline __attribute__((always_inline)) void rows_of(struct decoder *dec, const bool tokens_only)
 {
 	kf_logits_block *b = dec->b;
@@ -589,17 +599,13 @@ static inline __attribute__((always_inline)) void rows_of(struct decoder *dec, c
 				/* escapes and infinity are above every context's limit */
 				if (i < b->n[d] && (where = next(dec, LABEL + label_context(*dec->lp0))) == OTHER) where = NOWHERE;
 				dec->lp0++;
-				for (uint32_t r = 0; r < b->k; r++) {
-					ids[r] = get_place(dec, next(dec, row_plane(rows->known, r)));
-					if (r == where) kf_row_prefetch(rows, ids[r], one);
-					kf_row_named(rows, ids[r]);
-					if (r == 0) kf_row_best(rows, ids[0]);
-				}
-				kf_row_end(rows, ids, b->k);
+				if (rows->known ? !row(dec, true, ids) : !row(dec, false, ids)) dec->bad = true;
 				if (where != NOWHERE && where >= b->k) {
 					dec->bad = true;
 					return;
 				}
+				if (where != NOWHERE) kf_row_prefetch(rows, ids[where], one);
+				kf_row_end(rows, ids, b->k);
 			} else if (!tokens_only) {
 				for (uint32_t r = 0; r < b->k; r++) ids[r] = (uint32_t)-1;
 			}

@@ -31,23 +31,22 @@ void kf_rows_release(kf_rows *r)
 static void renew(uint32_t *list, uint32_t cap, const uint32_t *ids, uint32_t n, const uint32_t *slot, uint64_t open)
 {
 #ifdef __AVX512F__
-	_Alignas(64) uint32_t line[KF_ROW_A + 64]; /* room to write whole vectors past the end */
 	const __m512i none = _mm512_set1_epi32(-1);
+	uint64_t room;
 
-	memcpy(line, ids, n * sizeof *ids);
-	for (uint32_t i = 0; i < cap; i += 16, open >>= 16) {
+	for (uint32_t i = 0; i < cap; i += 16) {
+		__mmask16 m = (__mmask16)(n >= i + 16 ? 0xffff : n > i ? (1u << (n - i)) - 1 : 0);
+
+		_mm512_storeu_si512(list + i, _mm512_mask_loadu_epi32(none, m, ids + i));
+	}
+	for (uint32_t i = 0; i < cap && n < cap; i += 16, open >>= 16) {
 		__mmask16 m = (__mmask16)open;
 
-		_mm512_storeu_si512(line + n, _mm512_mask_compress_epi32(none, m, _mm512_loadu_si512(slot + i)));
-		n += (uint32_t)__builtin_popcount(m);
 		/* the older ones no longer fit */
-		if (n >= cap) break;
+		room = (1ull << (cap - n)) - 1;
+		_mm512_mask_storeu_epi32(list + n, (__mmask16)room, _mm512_mask_compress_epi32(none, m, _mm512_loadu_si512(slot + i)));
+		n += (uint32_t)__builtin_popcount(m);
 	}
-	if (n < cap) {
-		_mm512_storeu_si512(line + n, none);
-		_mm512_storeu_si512(line + n + 16, none);
-	}
-	for (uint32_t i = 0; i < cap; i += 16) _mm512_storeu_si512(list + i, _mm512_load_si512(line + i));
 #else
 	memcpy(list, ids, n * sizeof *ids);
 	for (; open && n < cap; open &= open - 1) list[n++] = slot[__builtin_ctzll(open)];

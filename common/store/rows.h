@@ -5,7 +5,11 @@
  *         16 .. 47   the latest of those that followed the same token, most recent position first
  *         48 .. 63   the latest of those that stood beside the same best candidate
  *
- * A place counts the slots that are filled and not yet named at this position. Encoder and decoder keep the same lists. */
+ * A place counts the slots that are filled and not yet named at this position. Encoder and decoder keep the same lists.
+ *
+ * A candidate that is named closes the slot that told it and those of the other lists that hold its id. A list's ids are
+ * distinct where a position's candidates are, and of equal ones the first list's is open first: so only slots of later lists
+ * have to be looked at, and a reader need not compare anything to know which place is next. */
 #ifndef KF_STORE_ROWS_H
 #define KF_STORE_ROWS_H
 
@@ -40,6 +44,7 @@ typedef struct {
 	kf_row_list_c *c, *cur_c;
 	uint32_t one, two;
 	bool known;                /* the same two tokens came before */
+	uint64_t twin[KF_ROW_C];   /* when known: the slots of A that hold the same id */
 } kf_rows;
 
 /* false on no memory */
@@ -52,7 +57,7 @@ static inline uint32_t kf_row_hash(uint32_t id, uint32_t table)
 	return (id * 2654435761u >> 12) & (table - 1);
 }
 
-/* Of the n slots from at, those that hold id, or with other those that do not, as bits from at on. */
+/* Of the 16 slots from at, those that hold id, as bits from at on. */
 #ifdef __AVX512F__
 static inline uint64_t kf_row_line(const uint32_t *slot, unsigned at, uint32_t id)
 {
@@ -130,13 +135,65 @@ static inline void kf_row_best(kf_rows *r, uint32_t id)
 		~(kf_row_line(r->slot, KF_ROW_B_AT, KF_NO_TOKEN) | kf_row_line(r->slot, KF_ROW_B_AT, id));
 }
 
-/* id has been named. */
+/* A row's candidates: ids has k places and gets the ids; those missed come from miss(arg). false: there is no such place.
+ * Inlined, so that what is open stays in registers: from one place to the next it is all that is waited for. */
+static inline __attribute__((always_inline)) bool kf_row_read(kf_rows *r, const bool known, uint32_t *ids, uint32_t k,
+	uint32_t (*miss)(void *), void *arg)
+{
+	uint64_t open = r->open, beside = 0;
+	bool ok = true;
+
+	if (known)
+		for (uint32_t i = 0; i < r->cur_c->n; i++) r->twin[i] = kf_row_line(r->slot, 16, r->slot[i]) | kf_row_line(r->slot, 32, r->slot[i]);
+	for (uint32_t i = 0; i < k; i++) {
+		uint32_t place = ids[i], n = (uint32_t)__builtin_popcountll(open), id;
+
+		if (place < n) {
+			unsigned s = kf_nth_bit(open, place);
+
+			id = r->slot[s];
+			open &= ~(1ull << s);
+			if (known && s < KF_ROW_C) open &= ~r->twin[s];
+			beside &= ~kf_row_line(r->slot, KF_ROW_B_AT, id);
+		} else if (place == KF_ROW_MISS) {
+			id = miss(arg);
+		} else if (place - n < (uint32_t)__builtin_popcountll(beside)) {
+			unsigned s = kf_nth_bit(beside, place - n);
+
+			id = r->slot[s];
+			beside &= ~(1ull << s);
+		} else {
+			ok = false;
+			id = 0;
+		}
+		ids[i] = id;
+		if (i > 0) continue;
+		r->open = 0;
+		kf_row_best(r, id);
+		beside = r->open;
+	}
+	r->open = open | beside;
+	return ok;
+}
+
+/* Writing one of a row's candidates: its place, or KF_ROW_MISS. */
+static inline unsigned kf_row_put(kf_rows *r, uint32_t id)
+{
+	uint64_t all = kf_row_match(r->slot, id), m = all & r->open, first = m & -m;
+	uint64_t later = first < 1ull << KF_ROW_A_AT ? ~0ull << KF_ROW_A_AT : first < 1ull << KF_ROW_B_AT ? ~0ull << KF_ROW_B_AT : 0;
+	unsigned place = m ? (unsigned)__builtin_popcountll(r->open & (first - 1)) : KF_ROW_MISS;
+
+	r->open &= ~(first | (all & later));
+	return place;
+}
+
+/* id has been named, besides the candidates. */
 static inline void kf_row_named(kf_rows *r, uint32_t id)
 {
 	r->open &= ~kf_row_match(r->slot, id);
 }
 
-/* Where is id? Its place, or KF_ROW_MISS; and it has been named. */
+/* Where is it? Its place, or KF_ROW_MISS; and it has been named. */
 static inline unsigned kf_row_take(kf_rows *r, uint32_t id)
 {
 	uint64_t all = kf_row_match(r->slot, id), m = all & r->open;
