@@ -94,4 +94,4 @@ clean:
 
 # ---- tests, benchmarks, data, demo ----------------------------------------------
 
-include $(wildcard tests/tests.mk data/demo.mk)
+include $(wildcard data/demo.mk tests/tests.mk)

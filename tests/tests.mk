@@ -1,6 +1,6 @@
 # make test: everything fast, offline after the first download. make test-long: what takes minutes.
 # make bench: speed, memory and size, as JSON in build/bench. make bench-peers: the same
-# beside the other tools, which it installs into build/bench/venv.
+# beside the other tools, which it installs into build/bench/venv. make bench-fusion: fusion functions compared.
 
 # The end-to-end test wants a real model; without a network it is skipped, and says so.
 test: programs unit
@@ -18,6 +18,12 @@ $B/bench/%: $B/obj/tests/bench/%.o $B/libkfuse.a
 bench_models := $(DATA)/models/smollm2-135m.gguf $(DATA)/models/gemma3-270m.gguf $(DATA)/models/qwen2.5-coder-0.5b.gguf
 bench: programs $(BENCH) $(bench_models) $(text)
 	@python3 tests/bench/bench.py $B own
+
+# What fusion functions know of the demo's text, from its logits: no training.
+bench-fusion: programs $(foreach s,train test,$(foreach m,$(TARGET) $(SOURCES),$(run)/logits/$s/$m/manifest.json)) \
+  $(run)/corpus/valid/manifest.json
+	@mkdir -p $B/bench
+	@python3 tests/bench/fusion.py $B $(run) $(TARGET) $(SOURCES)
 
 bench-peers: programs $(BENCH) $(bench_models) $(text)
 	@python3 tests/bench/bench.py $B peers

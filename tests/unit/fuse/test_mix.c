@@ -447,6 +447,56 @@ static void labels(void **state)
 	near(ce[1], -log(.4));
 }
 
+/* A conversation: token 8 is the user's or the template's, context without ce or candidates; 1 and 2 are the reply, and the
+ * end of the turn follows. Nothing is counted of what is context. */
+static void conversation(void **state)
+{
+	static const int32_t tok[] = { 8, 1, 2 }, own[] = { -1, -1, 1, 7, 3, 4, 5, 6 }, ids[] = { 7, 1, 2, 3, 5 };
+	static const uint32_t from[] = { 0, 9, 11, 15 }, off[] = { 0, 0, 2, 4, 5 };
+	static const uint8_t context[] = { 1, 0, 0, 0 };
+	const float ce[] = { NAN, N(.5), N(.1) }, lp[] = { -INFINITY, -INFINITY, L(.5), L(.3), L(.6), L(.2), L(.8), L(.1) };
+	const float a_ce[] = { NAN, N(.25), N(.4) }, a_lp[] = { L(.5), L(.25), L(.4), L(.3), L(.4) }, a_tail[] = { NAN, .25f, .3f, .6f };
+	const kf_dochead h = { .doc = 3, .id = "x", .domain = "d", .bytes = 15 };
+	kf_logits_rec t = { .head = h, .bos = true, .n = 3, .k = 2, .tokens = tok, .start = from, .ce = ce, .top_ids = own, .top_lp = lp,
+		.context = context };
+	kf_dist_rec a = { .head = h, .bos = true, .source_tokens = 4, .n = 3, .tokens = tok, .start = from, .ce = a_ce, .off = off,
+		.ids = ids, .lp = a_lp, .tail = a_tail, .context = context }, r;
+	kf_fuse_how how = { .with_target = true, .weight = KF_FUSE_WEIGHT_POSITION, .full = 1, .follow = { 1, 1, 0 } };
+	double x[2], w[2];
+	kf_fuse_tally tally;
+	kf_arena arena;
+	kf_err err;
+
+	(void)state;
+	kf_arena_init(&arena);
+	for (int f = KF_FUSE_MIN_CE; f <= KF_FUSE_DYNAMIC; f++) {
+		if (f == KF_FUSE_DOMAIN) continue;
+		how.function = (kf_fuse_function)f;
+		if (kf_fuse_doc(&how, &t, &a, 1, &arena, &r, &tally, &err) != KF_OK) fail_msg("%s", err.text);
+		assert_ptr_equal(r.context, context);
+		assert_int_equal(r.off[1], 0);
+		assert_true(isnan(r.ce[0]));
+		near(tally.bytes, 6);
+		near(tally.tokens, 2);
+		near(tally.share[0] + tally.share[1], 2);
+		near(tally.weight, ((double)r.weight[1] + (double)r.weight[2] + (double)r.weight[3]) / 3);
+	}
+	near(r.ce[2], -log((.5 * .1 + .25 * .4) / .75));      /* dynamic: what was seen is the reply's first label */
+	/* avg-ce's scale: bytes a token of the reply, 3, so that 6 bytes' ce over 2 tokens counts */
+	how.function = KF_FUSE_AVG_CE;
+	x[0] = -log(.5 * .1) / 2;
+	x[1] = -log(.25 * .4) / 2;
+	kf_fuse_weights(x, 2, 1, w);
+	if (kf_fuse_doc(&how, &t, &a, 1, &arena, &r, &tally, &err) != KF_OK) fail_msg("%s", err.text);
+	near(r.ce[1], -log(w[0] * .5 + w[1] * .25));
+	how.metric = KF_FUSE_TOKEN;                          /* the target's over its two tokens, A's over its four */
+	x[1] = -log(.25 * .4) / 4;
+	kf_fuse_weights(x, 2, 1, w);
+	if (kf_fuse_doc(&how, &t, &a, 1, &arena, &r, &tally, &err) != KF_OK) fail_msg("%s", err.text);
+	near(r.ce[1], -log(w[0] * .5 + w[1] * .25));
+	kf_arena_release(&arena);
+}
+
 static void refuses(void **state)
 {
 	static const int32_t other[] = { 1, 9 };
@@ -556,6 +606,7 @@ int main(void)
 		cmocka_unit_test(honest),
 		cmocka_unit_test(advantage_by_position),
 		cmocka_unit_test(labels),
+		cmocka_unit_test(conversation),
 		cmocka_unit_test(refuses),
 		cmocka_unit_test(against_dense),
 	};
