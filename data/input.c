@@ -325,21 +325,24 @@ static kf_status one_record(const input_file *f, uint64_t line, const uint8_t *p
 		rc = kf_fail(err, KF_EDATA, "%s: the record is not a JSON object: {\"text\": …}", where);
 		goto out;
 	}
-	if (!(v = json_object_get(record, "text"))) {
-		if (json_object_get(record, "messages"))
-			rc = kf_fail(err, KF_EUNSUPPORTED,
-				"%s: the record has \"messages\": chat corpora are not built yet; "
-				"give plain \"text\"", where);
-		else
-			rc = kf_fail(err, KF_EDATA, "%s: the record has no \"text\"", where);
+	doc.messages = json_object_get(record, json_object_get(record, "messages") ? "messages" : "conversations");
+	v = json_object_get(record, "text");
+	if (!v && !doc.messages) {
+		rc = kf_fail(err, KF_EDATA, "%s: the record has no \"text\"", where);
 		goto out;
 	}
-	if (!json_is_string(v)) {
+	if (v && doc.messages) {
+		rc = kf_fail(err, KF_EDATA, "%s: the record has both \"text\" and messages; leave one of them out", where);
+		goto out;
+	}
+	if (v && !json_is_string(v)) {
 		rc = kf_fail(err, KF_EDATA, "%s: \"text\" is not a string", where);
 		goto out;
 	}
-	doc.text = (const uint8_t *)json_string_value(v);
-	doc.n = json_string_length(v);
+	if (v) {
+		doc.text = (const uint8_t *)json_string_value(v);
+		doc.n = json_string_length(v);
+	}
 	if ((rc = member(record, "domain", KF_DOMAIN_MAX, where, &doc.domain, err)) != KF_OK) goto out;
 	if ((rc = member(record, "split", KF_DOMAIN_MAX, where, &doc.split, err)) != KF_OK) goto out;
 	v = json_object_get(record, "id");

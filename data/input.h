@@ -2,6 +2,7 @@
 #ifndef KF_DATA_INPUT_H
 #define KF_DATA_INPUT_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,8 +22,9 @@ typedef struct {
 	const char *domain;    /* the record's "domain", or NULL */
 	const char *split;     /* the record's "split", or NULL */
 	const char *where;     /* for messages: "FILE" or "FILE, line N" */
-	const uint8_t *text;
+	const uint8_t *text;   /* NULL: a conversation */
 	size_t n;
+	const json_t *messages;/* the record's "messages" or "conversations", or NULL */
 } kf_found;
 
 typedef kf_status (*kf_found_fn)(void *arg, const kf_found *doc, kf_err *err);

@@ -36,7 +36,8 @@ static const kf_opt table[] = {
 static const kf_program program = {
 	"kf-prepare", "turn text into a corpus", "--out DIR [options] FILE|FOLDER|- …",
 	"Files are text, a document each, or JSON Lines (*.jsonl, *.ndjson) with a record a document:\n"
-	"\"text\", and, as there are, \"id\", \"domain\", \"split\". Folders are searched through.",
+	"\"text\", or \"messages\" of a conversation ([{\"role\": …, \"content\": …}, …]), and, as there are, \"id\", \"domain\",\n"
+	"\"split\". A conversation is cut only before a message of the user. Folders are searched through.",
 	table, true
 };
 

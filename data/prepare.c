@@ -8,6 +8,7 @@
 #include "common/base/progress.h"
 #include "common/store/record.h"
 #include "data/cut.h"
+#include "data/talk.h"
 
 #define DOMAINS_MAX 4096
 
@@ -29,7 +30,8 @@ typedef struct {
 	domain *dom;
 	int n_dom, last_dom;
 	kf_buf scratch;
-	bool writing;
+	kf_talk talk;              /* the conversation in hand */
+	bool writing, chat;        /* chat: there are conversations */
 
 	/* of the document in hand */
 	const kf_found *doc;
@@ -152,10 +154,11 @@ static kf_status close_shard(pass *p, kf_err *err)
 	return sw ? kf_shard_commit(sw, err) : KF_OK;
 }
 
-static kf_status put_piece(pass *p, uint32_t piece, const uint8_t *text, size_t n, kf_err *err)
+static kf_status put_piece(pass *p, uint32_t piece, const uint8_t *text, size_t n, const kf_turn *turns,
+	uint32_t n_turns, kf_err *err)
 {
 	kf_corpus_rec rec = { .head = { p->next, p->doc->id, p->doc_dom->name, piece, (uint32_t)n },
-		.text = text };
+		.text = text, .n_turns = n_turns, .turns = turns };
 	kf_status rc;
 
 	if (p->next >= p->total)
@@ -173,9 +176,9 @@ static kf_status put_piece(pass *p, uint32_t piece, const uint8_t *text, size_t 
 
 /* ---- reading ---- */
 
-static kf_status on_piece(void *arg, uint32_t piece, const uint8_t *text, size_t n, kf_err *err)
+static kf_status take_piece(pass *p, uint32_t piece, const uint8_t *text, size_t n, const kf_turn *turns,
+	uint32_t n_turns, kf_err *err)
 {
-	pass *p = arg;
 	domain *d = p->doc_dom;
 	uint64_t rank = kf_choice_rank(p->o->seed, d->seen++);
 
@@ -185,7 +188,34 @@ static kf_status on_piece(void *arg, uint32_t piece, const uint8_t *text, size_t
 	d->docs++;
 	d->bytes += n;
 	p->stats->bytes += n;
-	return put_piece(p, piece, text, n, err);
+	return put_piece(p, piece, text, n, turns, n_turns, err);
+}
+
+static kf_status on_piece(void *arg, uint32_t piece, const uint8_t *text, size_t n, kf_err *err)
+{
+	return take_piece(arg, piece, text, n, NULL, 0, err);
+}
+
+/* A conversation: what it is made of, and its pieces. */
+static kf_status converse(pass *p, const kf_found *doc, kf_err *err)
+{
+	kf_talk *t = &p->talk;
+	const uint8_t *text;
+	uint32_t first = 0;
+	kf_status rc = kf_talk_read(t, doc->messages, doc->where, p->o->normalize == KF_NORMALIZE_NFC, err);
+
+	p->chat = true;
+	text = t->text.data;
+	for (uint32_t piece = 0; rc == KF_OK && first < t->n; piece++) {
+		uint32_t n = kf_talk_cut(t->turn, t->n, first, (size_t)p->o->doc_bytes);
+		size_t bytes = 0;
+
+		for (uint32_t i = first; i < first + n; i++) bytes += t->turn[i].bytes;
+		rc = take_piece(p, piece, text, bytes, t->turn + first, n, err);
+		text += bytes;
+		first += n;
+	}
+	return rc;
 }
 
 static kf_status in_split(const pass *p, const kf_found *doc, bool *yes, kf_err *err)
@@ -216,13 +246,17 @@ static kf_status on_document(void *arg, const kf_found *doc, kf_err *err)
 	kf_status rc;
 
 	if ((rc = in_split(p, doc, &yes, err)) != KF_OK) return rc;
-	if (kf_text_blank(doc->text, doc->n))
+	if (!doc->messages && kf_text_blank(doc->text, doc->n))
 		return kf_fail(err, KF_EDATA, "%s: the document has no text%s", doc->where,
 			doc->n ? ": only white space" : "");
 	if (!yes) return KF_OK;
 	p->doc = doc;
 	name = doc->domain ? doc->domain : p->o->domain ? p->o->domain : "";
 	if ((rc = find_domain(p, name, &p->doc_dom, err)) != KF_OK) return rc;
+	if (doc->messages) {
+		p->stats->documents += !p->writing;
+		return converse(p, doc, err);
+	}
 	valid = kf_text_is_utf8(doc->text, doc->n);
 	if (!valid && p->o->invalid == KF_INVALID_REFUSE)
 		return kf_fail(err, KF_EDATA,
@@ -250,7 +284,7 @@ static kf_status begin_set(pass *p, const kf_inputs *in, kf_err *err)
 	const kf_prepare_opts *o = p->o;
 	kf_set_input input[KF_MAX_INPUTS];
 	kf_set_spec spec = { .dir = o->out, .kind = KF_SET_CORPUS, .program = "kf-prepare", .options = o->record,
-		.inputs = input, .n_inputs = o->n_paths, .n_shards = p->shards };
+		.inputs = input, .n_inputs = o->n_paths, .n_shards = p->shards, .chat = p->chat };
 
 	for (int i = 0; i < o->n_paths; i++) {
 		input[i].role = "text";
@@ -349,5 +383,6 @@ out:
 	}
 	kf_free(p.dom);
 	kf_buf_release(&p.scratch);
+	kf_talk_release(&p.talk);
 	return rc;
 }

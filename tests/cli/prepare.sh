@@ -53,13 +53,40 @@ done
 same "prepare: so many of each domain" "$(field domain "$TMP/few10.json" | tr ' ' '\n' | grep . | sort | uniq -c | xargs)" "10 d0 10 d1"
 same "prepare: more documents only add to fewer" "$(comm -12 "$TMP/few5.ids" "$TMP/few10.ids" | wc -l)" 10
 
+# Conversations.
+cat >"$TMP/chat.jsonl" <<'END'
+{"id": "a", "messages": [{"role": "system", "content": " Be brief.\n"}, {"role": "user", "content": "Who?"}, {"role": "assistant", "content": "The cat.\u00a0"}, {"role": "user", "content": "And caf\u0065\u0301?"}, {"role": "assistant", "content": "No."}, {"role": "user", "content": "Oh."}]}
+{"text": "and a text"}
+{"conversations": [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]}
+END
+check "prepare: conversations" "$prepare" --out "$TMP/chat" "$TMP/chat.jsonl"
+docs "$TMP/chat" >"$TMP/chat.json"
+check "prepare: messages, their texts trimmed and in NFC" python3 - "$TMP/chat.json" <<'END'
+import json, sys
+a, text, b = [json.loads(l) for l in open(sys.argv[1], encoding="utf-8")]
+spans = lambda d: [(m["role"], d["text"].encode()[m["start"]:m["end"]].decode()) for m in d["messages"]]
+assert spans(a) == [("system", "Be brief."), ("user", "Who?"), ("assistant", "The cat."), ("user", "And caf\u00e9?"), ("assistant", "No."), ("user", "Oh.")]
+assert "messages" not in text and text["text"] == "and a text"
+assert spans(b) == [("user", "x"), ("assistant", "y")]
+END
+grep -q '"format": 2' "$TMP/chat/manifest.json" && ok "prepare: conversations are format 2" || not_ok "prepare: conversations are format 2"
+grep -q '"format": 1' "$TMP/c/manifest.json" && ok "prepare: text is format 1" || not_ok "prepare: text is format 1"
+check "prepare: a conversation is cut" "$prepare" --out "$TMP/chat-cut" --doc-bytes 16 "$TMP/chat.jsonl"
+docs "$TMP/chat-cut" >"$TMP/chat-cut.json"
+same "prepare: only between exchanges" "$(field bytes "$TMP/chat-cut.json")" "21 16 10 2 "
+
 # Errors.
 bad() { printf "$1" >"$TMP/bad.jsonl"; check_fails 1 "$2" "prepare: $3" "$prepare" --out "$TMP/bad" "$TMP/bad.jsonl"; }
 bad '{"text": "a"}\n{"text": "b"\n' 'bad\.jsonl, line 2: not valid JSON' "JSON cut short"
 bad '{"text": "a"}\n{"id": "b"}\n' 'bad\.jsonl, line 2: the record has no "text"' "no text"
+bad '{"text": "a"}\n{"messages": []}\n' 'bad\.jsonl, line 2: the conversation is empty' "an empty conversation"
+bad '{"messages": [{"role": "tool", "content": "a"}]}\n' 'bad\.jsonl, line 1: message 1 has the role "tool", which is not' "an unknown role"
+bad '{"messages": [{"role": "user", "content": "a"}]}\n' 'line 1: the conversation has no message of the assistant' "no reply"
+bad '{"messages": [{"role": "user", "content": ["a"]}]}\n' 'line 1: the "content" of message 1 is not a string' "content that is no string"
+bad '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}]}\n' 'line 1: message 2 has no text' "a message without text"
+bad '{"messages": {"role": "user"}}\n' 'line 1: "messages" is not a list' "messages that are no list"
 bad '{"text": "a"}\n\n{"text": " \\n"}\n' 'bad\.jsonl, line 3: the document has no text' "white space only"
 bad '{"text": ""}\n' 'line 1: the document has no text' "empty text"
-bad '{"messages": []}\n' 'chat corpora are not built yet' "messages"
 bad '' 'empty corpus' "empty file"
 check "prepare: nothing is left after an error" test ! -e "$TMP/bad"
 : >"$TMP/empty.txt"

@@ -95,8 +95,7 @@ static void test_errors(void **state)
 	BAD("{\"text\": \"a\", \"id\": []}\n", KF_EDATA, "line 1: \"id\" is not a string");
 	BAD("{\"text\": \"a\", \"id\": \"a\\u0000b\"}\n", KF_EDATA,
 		"\"id\" is longer than 4096 bytes or has a NUL");
-	BAD("{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}\n", KF_EUNSUPPORTED,
-		"chat corpora are not built yet");
+	BAD("{\"text\": \"a\", \"messages\": []}\n", KF_EDATA, "line 1: the record has both \"text\" and messages");
 	BAD("{\"text\": \"\xff\"}\n", KF_EDATA, "line 1: not valid JSON");
 	BAD("{\"text\": \"\\ud800\"}\n", KF_EDATA, "line 1: not valid JSON");
 	BAD("{\"text\": \"a\", \"text\": \"b\"}\n", KF_EDATA, "line 1: not valid JSON: duplicate object key");
