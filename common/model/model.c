@@ -425,7 +425,13 @@ kf_status kf_model_score(kf_model *m, const kf_batch *b, const kf_score_query *q
 
 	if (rc != KF_OK)
 		return rc;
-	return m->x->ops->head_score(m->x, m->h, &m->head->mat, b->T, q, out, err);
+	if (!q->rows)
+		return m->x->ops->head_score(m->x, m->h, &m->head->mat, b->T, q, out, err);
+	for (int i = 0; i < q->n_rows; i++)
+		if (q->rows[i] < (i ? q->rows[i - 1] + 1 : 0) || q->rows[i] >= b->T)
+			return kf_fail(err, KF_EINVAL, "the rows that are asked do not ascend within the batch");
+	m->x->ops->keep_rows(m->x, m->h, m->arch->C, q->rows, q->n_rows);
+	return q->n_rows ? m->x->ops->head_score(m->x, m->h, &m->head->mat, q->n_rows, q, out, err) : KF_OK;
 }
 
 kf_status kf_model_loss(kf_model *m, const kf_batch *b, const kf_loss_query *q, bool backward, kf_loss *out,

@@ -10,11 +10,17 @@ typedef struct {
 	float *ce, *top_lp, *path_nlm, *extra_lp;
 	int32_t *top_ids, *extra_ids;
 	uint32_t *path_off, *extra_off;
-	uint32_t next;             /* position after the last one filled */
+	uint32_t next, extras;     /* position after the last one filled; extra candidates so far */
+	int32_t bos;               /* fed in front of every window; -1: none */
 } doc;
 
 /* Tokens [from, from + n) of a document, of which positions [p0, p1) are taken. */
 typedef struct { doc *d; uint32_t from, n, p0, p1; } window;
+
+static bool predicted(const doc *d, uint32_t p)
+{
+	return (p > 0 || d->bos >= 0) && !(d->enc->context && d->enc->context[p]);
+}
 
 static kf_status no_memory(kf_err *err) { return kf_fail(err, KF_ENOMEM, "no memory for the predictions of a group of documents"); }
 
@@ -29,14 +35,15 @@ static uint32_t interior(const kf_encoding *enc, uint32_t p)
 static bool make_doc(const kf_runner *e, kf_arena *arena, const kf_corpus_rec *rec, const kf_encoding *enc, doc *d)
 {
 	size_t rows = (size_t)enc->n + 1, k = (size_t)e->k, E = (size_t)e->path_extra;
-	*d = (doc){ .rec = rec, .enc = enc };
+	*d = (doc){ .rec = rec, .enc = enc, .bos = enc->no_bos ? -1 : kf_tokenizer_bos(e->tokenizer) };
 	d->ce = KF_ARENA_NEW(arena, float, rows);
 	d->top_ids = KF_ARENA_NEW(arena, int32_t, rows * k);
 	d->top_lp = KF_ARENA_NEW(arena, float, rows * k);
 	if (!d->ce || !d->top_ids || !d->top_lp) return false;
-	if (kf_tokenizer_bos(e->tokenizer) < 0) {
-		d->ce[0] = NAN;
-		for (size_t i = 0; i < k; i++) {
+	for (uint32_t p = 0; p < (enc->context ? rows : 1); p++) {
+		if (predicted(d, p)) continue;
+		d->ce[p] = NAN;
+		for (size_t i = p * k; i < (p + 1) * k; i++) {
 			d->top_ids[i] = -1;
 			d->top_lp[i] = -INFINITY;
 		}
@@ -50,25 +57,26 @@ static bool make_doc(const kf_runner *e, kf_arena *arena, const kf_corpus_rec *r
 	d->path_off[0] = 0;
 	for (uint32_t p = 0; p < enc->n; p++) d->path_off[p + 1] = d->path_off[p] + interior(enc, p);
 	d->path_nlm = KF_ARENA_NEW(arena, float, d->path_off[enc->n]);
-	d->extra_off[0] = d->extra_off[1] = 0;
 	if (!d->path_nlm) return false;
-	if (kf_tokenizer_bos(e->tokenizer) >= 0 || enc->n == 0) return true;
-	/* The first token of a model without BOS is never predicted: nothing is known of its bytes. */
-	for (uint32_t i = 0; i < d->path_off[1]; i++) d->path_nlm[i] = NAN;
+	/* Of a token that is not predicted nothing is known of its bytes. */
+	for (uint32_t p = 0; p < enc->n && (p == 0 || enc->context); p++)
+		for (uint32_t i = d->path_off[p]; !predicted(d, p) && i < d->path_off[p + 1]; i++) d->path_nlm[i] = NAN;
 	return true;
 }
 
-/* Windows of a document, appended to w (NULL: only counted); returns their number. */
+/* Windows of a document, appended to w (NULL: only counted); returns their number. Those that would predict nothing are left out. */
 static size_t plan(const kf_runner *e, doc *d, window *w)
 {
-	uint32_t bos = kf_tokenizer_bos(e->tokenizer) >= 0, n = d->enc->n;
+	uint32_t bos = d->bos >= 0, n = d->enc->n;
 	uint32_t most = (uint32_t)e->context - bos, stride = most / 2 ? most / 2 : 1, p = bos ? 0 : 1;
 	size_t count = 0;
 	for (uint32_t from = 0; p <= n; from += stride) {
-		uint32_t len = n - from < most ? n - from : most;
-		if (w) w[count] = (window){ d, from, len, p, from + len + 1 };
-		count++;
-		p = from + len + 1;
+		uint32_t len = n - from < most ? n - from : most, end = from + len + 1;
+		bool any = !d->enc->context;
+		for (uint32_t i = p; i < end && !any; i++) any = predicted(d, i);
+		if (any && w) w[count] = (window){ d, from, len, p, end };
+		count += any;
+		p = end;
 	}
 	return count;
 }
@@ -82,7 +90,9 @@ static bool spells(const kf_runner *e, const doc *d, uint32_t p, const uint8_t *
 	uint32_t n, span = d->enc->start[p + 1] - d->enc->start[p];
 	const uint8_t *text = d->rec->text + d->enc->start[p];
 	*bytes = kf_tokenizer_bytes(e->tokenizer, d->enc->ids[p], &n);
-	*skip = 0;
+	*skip = d->enc->skip ? d->enc->skip[p] : 0;
+	/* bytes of the template may stand before and after a message's */
+	if (d->enc->skip) return n >= *skip && n - *skip >= span && memcmp(*bytes + *skip, text, span) == 0;
 	if (p == 0 && n == span + 1 && **bytes == ' ' && kf_tokenizer_dummy_prefix(e->tokenizer)) *skip = 1;
 	return n == span + *skip && memcmp(*bytes + *skip, text, span) == 0;
 }
@@ -125,20 +135,21 @@ static void take(const kf_runner *e, doc *d, uint32_t p, const batch *b, int row
 			least = nlm[i] = v;
 		}
 	}
-	uint32_t at = d->extra_off[p], more = (uint32_t)b->out.extra_n[row];
+	uint32_t at = d->extras, more = (uint32_t)b->out.extra_n[row];
 	memcpy(d->extra_ids + at, b->out.extra_ids + r * E, more * sizeof(int32_t));
 	memcpy(d->extra_lp + at, b->out.extra_lp + r * E, more * sizeof(float));
-	d->extra_off[p + 1] = at + more;
+	/* positions are taken in order; those between that are not predicted have none */
+	for (; d->next <= p; d->next++) d->extra_off[d->next] = at;
+	d->extras = at + more;
 }
 
-static uint32_t length(const kf_runner *e, const window *w) { return w->n + (kf_tokenizer_bos(e->tokenizer) >= 0); }
+static uint32_t length(const window *w) { return w->n + (w->d->bos >= 0); }
 
 static kf_status run_batch(const kf_runner *e, const window *w, size_t n, kf_arena *arena, kf_err *err)
 {
-	int32_t bos = kf_tokenizer_bos(e->tokenizer);
 	size_t T = 0, ranges = 0, tokens = 0, k = (size_t)e->k, E = (size_t)e->path_extra;
 	for (size_t i = 0; i < n; i++) {
-		T += length(e, &w[i]);
+		T += length(&w[i]);
 		for (uint32_t p = w[i].p0; e->byte_path && p < w[i].p1 && p < w[i].d->enc->n; p++) ranges += interior(w[i].d->enc, p);
 	}
 	if (T > INT32_MAX / 2 || ranges > INT32_MAX / 2)
@@ -148,26 +159,33 @@ static kf_status run_batch(const kf_runner *e, const window *w, size_t n, kf_are
 		{ KF_ARENA_NEW(arena, float, T), KF_ARENA_NEW(arena, int32_t, T * k), KF_ARENA_NEW(arena, float, T * k),
 		KF_ARENA_NEW(arena, float, ranges), KF_ARENA_NEW(arena, int32_t, T), KF_ARENA_NEW(arena, int32_t, T * E),
 		KF_ARENA_NEW(arena, float, T * E) } };
-	if (!b.labels || !b.tokens || !b.offset || !b.range_off || !b.lo || !b.hi || !b.out.ce || !b.out.top_ids || !b.out.top_lp ||
+	int32_t *rows = KF_ARENA_NEW(arena, int32_t, T);
+	if (!rows || !b.labels || !b.tokens || !b.offset || !b.range_off || !b.lo || !b.hi || !b.out.ce || !b.out.top_ids || !b.out.top_lp ||
 	    !b.out.range_nlm || !b.out.extra_n || !b.out.extra_ids || !b.out.extra_lp)
 		return no_memory(err);
 
-	int row = 0;
+	int row = 0, asked = 0;
 	b.offset[0] = b.range_off[0] = 0;
 	for (size_t i = 0; i < n; i++) {
 		const kf_encoding *enc = w[i].d->enc;
-		for (uint32_t r = 0; r < length(e, &w[i]); r++, row++) {
+		int32_t bos = w[i].d->bos;
+		for (uint32_t r = 0; r < length(&w[i]); r++, row++) {
 			uint32_t p = w[i].from + r + (bos < 0);
-			bool wanted = p >= w[i].p0 && p < w[i].p1;
 			b.tokens[row] = bos < 0 ? enc->ids[w[i].from + r] : r ? enc->ids[w[i].from + r - 1] : bos;
-			b.labels[row] = wanted && p < enc->n ? enc->ids[p] : -1;
-			b.range_off[row + 1] = b.range_off[row];
-			if (wanted && e->byte_path) add_ranges(e, w[i].d, p, &b, row);
+			if (p < w[i].p0 || p >= w[i].p1 || !predicted(w[i].d, p)) continue;
+			b.labels[asked] = p < enc->n ? enc->ids[p] : -1;
+			b.range_off[asked + 1] = b.range_off[asked];
+			if (e->byte_path) add_ranges(e, w[i].d, p, &b, asked);
+			rows[asked++] = row;
 		}
 		b.offset[i + 1] = row;
 	}
 	kf_batch fed = { (int)T, (int)n, b.tokens, b.offset };
 	kf_score_query q = { .k = e->k, .labels = b.labels, .order = e->order };
+	if (asked < row) {
+		q.rows = rows;
+		q.n_rows = asked;
+	}
 	if (e->byte_path) {
 		q.range_off = b.range_off;
 		q.range_lo = b.lo;
@@ -179,10 +197,10 @@ static kf_status run_batch(const kf_runner *e, const window *w, size_t n, kf_are
 	if (rc != KF_OK)
 		return kf_context(err, rc, "documents %llu to %llu", (unsigned long long)w[0].d->rec->head.doc,
 			(unsigned long long)w[n - 1].d->rec->head.doc);
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0, at = 0; i < n; i++) {
 		doc *d = w[i].d;
 		for (uint32_t p = w[i].p0; p < w[i].p1; p++)
-			take(e, d, p, &b, b.offset[i] + (int)(p - w[i].from) - (bos < 0));
+			if (predicted(d, p)) take(e, d, p, &b, (int)at++);
 		tokens += (w[i].p1 < d->enc->n ? w[i].p1 : d->enc->n) - (w[i].p0 < d->enc->n ? w[i].p0 : d->enc->n);
 	}
 	if (e->done) e->done(e->arg, tokens);
@@ -206,17 +224,19 @@ kf_status kf_run_group(const kf_runner *e, const kf_corpus_rec *docs, const kf_e
 
 	for (size_t i = 0; i < windows && rc == KF_OK; ) {
 		size_t T = 0, j = i;
-		for (; j < windows && (j == i || T + length(e, &w[j]) <= (size_t)e->batch_tokens); j++) T += length(e, &w[j]);
+		for (; j < windows && (j == i || T + length(&w[j]) <= (size_t)e->batch_tokens); j++) T += length(&w[j]);
 		rc = run_batch(e, w + i, j - i, arena, err);
 		i = j;
 	}
-	for (size_t i = 0; i < n && rc == KF_OK; i++)
+	for (size_t i = 0; i < n && rc == KF_OK; i++) {
+		for (; e->byte_path && d[i].next <= enc[i].n + 1; d[i].next++) d[i].extra_off[d[i].next] = d[i].extras;
 		out[i] = (kf_logits_rec){
-			.head = docs[i].head, .bos = kf_tokenizer_bos(e->tokenizer) >= 0, .n = enc[i].n, .k = (uint32_t)e->k,
+			.head = docs[i].head, .bos = d[i].bos >= 0, .n = enc[i].n, .k = (uint32_t)e->k, .context = enc[i].context,
 			.tokens = enc[i].ids, .start = enc[i].start, .ce = d[i].ce, .top_ids = d[i].top_ids, .top_lp = d[i].top_lp,
 			.has_path = e->byte_path, .path_off = d[i].path_off, .path_nlm = d[i].path_nlm,
 			.extra_off = d[i].extra_off, .extra_ids = d[i].extra_ids, .extra_lp = d[i].extra_lp
 		};
+	}
 	return rc;
 }
 

@@ -7,9 +7,12 @@
  * (each with its own BOS); a position is taken from the first window that reaches it, which is the
  * one that gives it the most left context.
  *
+ * Of a conversation (an encoding with context) only the positions that are no context are asked of the head; the others
+ * have no distribution. Where its template has no BOS none is fed (kf_encoding.no_bos).
+ *
  * The byte path: for the interior bytes of token p, the masses of all tokens that begin with the
  * bytes of p up to there. Where the bytes a token stands for are not those of the text it covers (a tokenizer
- * that normalises, an unknown token), there is no telling what else could stand there: the mass
+ * that normalises, an unknown token; a template's bytes at its ends are known of), there is no telling what else could stand there: the mass
  * is the token's own, so that sums along the text stay right.
  */
 #ifndef KF_MODEL_RUN_H

@@ -49,6 +49,10 @@ typedef struct {
 
 /* What the head is asked about each row when a model is run over known text. */
 typedef struct {
+	/* Which of the batch's rows are asked, ascending: T below is then n_rows, and labels, ranges and answers are of these.
+	 * kf_model_score sees to that (head_score gets their hidden states only). NULL: all. */
+	const int32_t *rows;         /* (n_rows) */
+	int n_rows;
 	int k;                       /* candidates to keep, <= V */
 	const int32_t *labels;       /* (T) token that followed, -1: none */
 	const int32_t *order;        /* (V) rows in the order to visit (kf_tokenizer_sorted, then rows without a token) */
@@ -152,6 +156,7 @@ struct kf_ops {
 	void (*glu_dx)(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up, int act, size_t n);
 
 	void (*add)(kf_exec *x, float *y, const float *in, size_t n);             /* y += in */
+	void (*keep_rows)(kf_exec *x, float *y, int C, const int32_t *rows, int n); /* row i of y (.., C) becomes rows[i]; rows (n) ascend */
 
 	/* The fused head: hidden (T, C) through w (V, C) in tiles of the vocabulary; no (T, V) matrix ever exists, and
 	 * memory does not grow as one. Queries that break their rules: KF_EINVAL. Logits that are not finite: KF_EDATA. */

@@ -140,6 +140,7 @@ const kf_ops kf_ops_cpu = {
 	.glu = kf_cpu_glu,
 	.glu_dx = kf_cpu_glu_dx,
 	.add = kf_cpu_add,
+	.keep_rows = kf_ref_keep_rows,
 	.head_score = kf_cpu_head_score,
 	.head_loss = kf_cpu_head_loss,
 	.sumsq = kf_cpu_sumsq,

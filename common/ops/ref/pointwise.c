@@ -2,6 +2,7 @@
 #include "common/ops/ref/ref.h"
 
 #include <math.h>
+#include <string.h>
 
 /* act(g) and its derivative. GELU: 0.5 g (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))). */
 static double activate(int act, double g, double *slope)
@@ -46,6 +47,13 @@ void kf_ref_add(kf_exec *x, float *y, const float *in, size_t n)
 {
 	(void)x;
 	for (size_t i = 0; i < n; i++) y[i] += in[i];
+}
+
+void kf_ref_keep_rows(kf_exec *x, float *y, int C, const int32_t *rows, int n)
+{
+	(void)x;
+	for (int i = 0; i < n; i++)
+		if (rows[i] != i) memcpy(y + (size_t)i * (size_t)C, y + (size_t)rows[i] * (size_t)C, (size_t)C * sizeof *y);
 }
 
 double kf_ref_sumsq(kf_exec *x, const float *v, size_t n)

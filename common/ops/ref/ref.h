@@ -50,6 +50,7 @@ void kf_ref_glu(kf_exec *x, float *y, const float *gate, const float *up, int ac
 void kf_ref_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up,
 	int act, size_t n);
 void kf_ref_add(kf_exec *x, float *y, const float *in, size_t n);
+void kf_ref_keep_rows(kf_exec *x, float *y, int C, const int32_t *rows, int n);
 double kf_ref_sumsq(kf_exec *x, const float *v, size_t n);
 void kf_ref_adamw(kf_exec *x, float *w, const float *g, float *m, float *v, size_t n, float gscale,
 	float lr, float beta1, float beta2, float eps, float decay, int64_t step);

@@ -54,6 +54,7 @@ const kf_ops kf_ops_ref = {
 	.glu = kf_ref_glu,
 	.glu_dx = kf_ref_glu_dx,
 	.add = kf_ref_add,
+	.keep_rows = kf_ref_keep_rows,
 	.head_score = kf_ref_head_score,
 	.head_loss = kf_ref_head_loss,
 	.sumsq = kf_ref_sumsq,

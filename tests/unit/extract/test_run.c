@@ -35,7 +35,7 @@ static kf_tokenizer *tokenizer(bool bos, bool dummy)
 
 /* Every token equally likely, but for the candidates, which tell what the row had seen: the first is the token
  * just fed, the second's log-probability is minus the number of tokens before the prediction, BOS included. */
-typedef struct { size_t rows, most, batches, done; } seen;
+typedef struct { size_t rows, most, batches, done, asked; } seen;
 
 static kf_status made_up(void *arg, const kf_batch *b, const kf_score_query *q, kf_score *out, kf_err *err)
 {
@@ -44,19 +44,25 @@ static kf_status made_up(void *arg, const kf_batch *b, const kf_score_query *q, 
 	s->rows += (size_t)b->T;
 	s->batches++;
 	if ((size_t)b->T > s->most) s->most = (size_t)b->T;
-	for (int i = 0; i < b->S; i++)
-		for (int t = b->offset[i]; t < b->offset[i + 1]; t++) {
+	for (int i = 0, t = 0; i < b->S; i++)
+		for (int row = b->offset[i]; row < b->offset[i + 1]; row++) {
+			if (q->rows && (t == q->n_rows || q->rows[t] != row)) continue;
 			out->ce[t] = q->labels[t] < 0 ? NAN : logf(V);
-			out->top_ids[t * K] = b->tokens[t];
+			out->top_ids[t * K] = b->tokens[row];
 			out->top_ids[t * K + 1] = q->labels[t];
 			out->top_lp[t * K] = 0;
-			out->top_lp[t * K + 1] = -(float)(t - b->offset[i] + 1);
-			if (!q->range_off) continue;
+			out->top_lp[t * K + 1] = -(float)(row - b->offset[i] + 1);
+			s->asked++;
+			if (!q->range_off) {
+				t++;
+				continue;
+			}
 			for (int r = q->range_off[t]; r < q->range_off[t + 1]; r++)
 				out->range_nlm[r] = -logf((float)(q->range_hi[r] - q->range_lo[r]) / V);
 			out->extra_n[t] = q->range_off[t + 1] > q->range_off[t];
 			out->extra_ids[t * E] = q->labels[t];
 			out->extra_lp[t * E] = -1;
+			t++;
 		}
 	return KF_OK;
 }
@@ -126,7 +132,7 @@ static void windows(void **state)
 			kf_logits_rec out[3];
 			for (int d = 0; d < 3; d++) {
 				docs[d] = (kf_corpus_rec){ .head = { (uint64_t)d, "", "", 0, (uint32_t)n }, .text = text };
-				enc[d] = (kf_encoding){ (uint32_t)n, ids, start };
+				enc[d] = (kf_encoding){ .n = (uint32_t)n, .ids = ids, .start = start };
 			}
 			assert_int_equal(kf_run_group(&f.run, docs, enc, 3, &f.arena, out, &err), KF_OK);
 			for (int d = 0; d < 3; d++) {
@@ -149,6 +155,7 @@ static void windows(void **state)
 			int fits = shape[i].context > shape[i].batch ? shape[i].context : shape[i].batch;
 			assert_true((int)f.seen.most <= fits);
 			assert_int_equal(f.seen.done, 3 * (n ? n - !bos : 0));
+			assert_int_equal(f.seen.asked, 3 * (n + bos)); /* no row twice */
 			teardown(&f);
 		}
 }
@@ -156,7 +163,7 @@ static void windows(void **state)
 static void one(fixture *f, const char *text, const int32_t *ids, const uint32_t *start, uint32_t n, kf_logits_rec *out)
 {
 	kf_corpus_rec doc = { .head = { 0, "", "", 0, (uint32_t)strlen(text) }, .text = (const uint8_t *)text };
-	kf_encoding enc = { n, (int32_t *)(uintptr_t)ids, (uint32_t *)(uintptr_t)start };
+	kf_encoding enc = { .n = n, .ids = (int32_t *)(uintptr_t)ids, .start = (uint32_t *)(uintptr_t)start };
 	kf_err err;
 	if (kf_run_group(&f->run, &doc, &enc, 1, &f->arena, out, &err) != KF_OK) fail_msg("%s", err.text);
 }
@@ -206,8 +213,82 @@ static void path(void **state)
 	teardown(&f);
 }
 
+/* "ab" asked, " ab" and "c" answered: [ab] [ ] | [ ab] [c] [</s>] | [ ], where ' ' before "ab" is the template's. Only what is
+ * no context is asked. */
+static void conversation(void **state)
+{
+	static const int32_t ids[] = { AB, SPACE_AB, C_, EOS, BYTES + ' ' };
+	static const uint32_t start[] = { 0, 2, 4, 5, 5, 5 }, skip[] = { 0, 1, 0, 0, 0 };
+	static const uint8_t context[] = { 1, 0, 0, 0, 1, 1 };
+	kf_corpus_rec doc = { .head = { 0, "", "", 0, 5 }, .text = (const uint8_t *)"ababc" };
+	kf_err err;
+
+	(void)state;
+	for (int no_bos = 0; no_bos < 2; no_bos++) {
+		kf_encoding enc = { .n = 5, .ids = (int32_t *)(uintptr_t)ids, .start = (uint32_t *)(uintptr_t)start, .context = context,
+			.skip = skip, .no_bos = no_bos };
+		kf_logits_rec r;
+		fixture f;
+
+		setup(&f, true, false, 100, 100);
+		if (kf_run_group(&f.run, &doc, &enc, 1, &f.arena, &r, &err) != KF_OK) fail_msg("%s", err.text);
+		assert_ptr_equal(r.context, context);
+		assert_int_equal(r.bos, !no_bos);
+		assert_int_equal(f.seen.asked, 3);
+		for (uint32_t p = 0; p <= 5; p++) {
+			assert_int_equal(kf_predicted(&r, p), p >= 1 && p <= 3);
+			if (!kf_predicted(&r, p)) {
+				assert_int_equal(r.top_ids[p * K], -1);
+				assert_true(p == 5 || isnan(r.ce[p]));
+				assert_int_equal(r.extra_off[p], r.extra_off[p + 1]);
+				continue;
+			}
+			assert_int_equal(r.top_ids[p * K], ids[p - 1]);
+			assert_int_equal(r.top_ids[p * K + 1], ids[p]);
+			assert_int_equal(-r.top_lp[p * K + 1], p + !no_bos);
+			assert_float_equal(r.ce[p], logf(V), 1e-6);
+		}
+		/* inside " ab", past the template's space, stands " a", which only " ab" begins with; in the user's "ab" nothing is known */
+		assert_int_equal(r.path_off[5], 2);
+		assert_true(isnan(r.path_nlm[0]));
+		assert_float_equal(r.path_nlm[1], logf(V), 1e-6);
+		assert_int_equal(r.extra_off[2] - r.extra_off[1], 1);
+		teardown(&f);
+	}
+}
+
+/* A long conversation in windows: those that would answer nothing are not run. */
+static void conversation_windows(void **state)
+{
+	int32_t ids[60];
+	uint32_t start[61];
+	uint8_t text[60], context[61];
+	kf_logits_rec r;
+	kf_err err;
+	fixture f;
+
+	(void)state;
+	setup(&f, true, false, 9, 9);
+	for (uint32_t p = 0; p <= 60; p++) {
+		start[p] = p;
+		context[p] = !(p >= 50 && p < 53);
+		if (p == 60) break;
+		ids[p] = A;
+		text[p] = 'a';
+	}
+	kf_corpus_rec doc = { .head = { 0, "", "", 0, 60 }, .text = text };
+	kf_encoding enc = { .n = 60, .ids = ids, .start = start, .context = context };
+	if (kf_run_group(&f.run, &doc, &enc, 1, &f.arena, &r, &err) != KF_OK) fail_msg("%s", err.text);
+	assert_int_equal(f.seen.asked, 3);
+	assert_true(f.seen.rows <= 18);
+	for (uint32_t p = 50; p < 53; p++) assert_int_equal(-r.top_lp[p * K + 1], best_context(60, 9, true, (int)p));
+	assert_int_equal(r.extra_off[61], 0);
+	teardown(&f);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(windows), cmocka_unit_test(path) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(windows), cmocka_unit_test(path), cmocka_unit_test(conversation),
+		cmocka_unit_test(conversation_windows) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
