@@ -20,9 +20,9 @@ typedef struct {
 bool kf_bag_init(kf_bag *b, uint32_t wide, kf_arena *arena);
 void kf_bag_begin(kf_bag *b, uint32_t position, int32_t *id);
 
-/* Add weight times a model's distribution at a position. renormalize: its candidates scaled to sum to 1, and of the
- * target's own the top k alone, as the papers have it; otherwise the target's own is its stored candidates and the label,
- * whose probability is known from ce, and what is left is tail. */
+/* Add weight times a model's distribution at a position. renormalize: its candidates scaled to sum to 1, and
+ * of the target's own the top k alone, as the papers have it; otherwise the target's own is its stored candidates
+ * and the label, whose probability is known from ce, and what is left is tail. */
 void kf_bag_add_own(kf_bag *b, const kf_logits_rec *t, uint32_t p, double weight, bool renormalize);
 void kf_bag_add_aligned(kf_bag *b, const kf_dist_rec *r, uint32_t p, double weight, bool renormalize);
 

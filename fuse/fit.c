@@ -53,8 +53,8 @@ static void derive(problem *p, const double *w)
 	}
 }
 
-/* u = argmax over the simplex of g.(u - w) - (u - w).h.(u - w) / 2, from u = w: weight goes from the model whose gradient
- * is least to the one whose is greatest, as much as is best, until they hardly differ. */
+/* u = argmax over the simplex of g.(u - w) - (u - w).h.(u - w) / 2, from u = w: weight goes from the model
+ * whose gradient is least to the one whose is greatest, as much as is best, until they hardly differ. */
 static void newton(const problem *p, const double *w, double *u)
 {
 	int m = p->m;
@@ -129,7 +129,8 @@ kf_status kf_fuse_fit(const float *ce, size_t n, int m, double *w, double *gap, 
 	kf_status rc = KF_OK;
 	float *r = NULL;
 
-	if (n == 0 || m < 1 || m > KF_FUSE_MODELS) return kf_fail(err, KF_EINVAL, "weights cannot be fitted to %zu labels of %d models", n, m);
+	if (n == 0 || m < 1 || m > KF_FUSE_MODELS)
+		return kf_fail(err, KF_EINVAL, "weights cannot be fitted to %zu labels of %d models", n, m);
 	r = n <= SIZE_MAX / (size_t)m ? kf_alloc(n * (size_t)m, sizeof *r) : NULL;
 	p.g = kf_alloc((size_t)m, sizeof *p.g);
 	p.h = kf_alloc((size_t)(m * m), sizeof *p.h);

@@ -45,8 +45,8 @@ static kf_status keep(samples *s, const sample *one, kf_err *err)
 	return ok ? KF_OK : kf_fail(err, KF_ENOMEM, "no memory for the labels to fit weights to");
 }
 
-static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *out, kf_tally *unused, kf_arena *arena,
-	uint64_t *tokens, kf_err *err)
+static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *out, kf_tally *unused,
+	kf_arena *arena, uint64_t *tokens, kf_err *err)
 {
 	samples *s = arg;
 	const kf_fuse_opts *o = s->o;
@@ -63,15 +63,19 @@ static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *o
 	if ((rc = kf_shard_next_logits(in[0], arena, &t, err)) != KF_OK) return rc;
 	for (int i = 0; i < o->n_aligned; i++)
 		if ((rc = kf_shard_next_dist(in[1 + i], arena, &a[i], err)) != KF_OK) return rc;
-	if (!(ce = KF_ARENA_NEW(arena, float, (size_t)t.n * m + 1))) return kf_fail(err, KF_ENOMEM, "no memory for a document's labels");
+	if (!(ce = KF_ARENA_NEW(arena, float, (size_t)t.n * m + 1)))
+		return kf_fail(err, KF_ENOMEM, "no memory for a document's labels");
 	if ((rc = kf_fuse_labels(o->how.with_target, &t, a, o->n_aligned, ce, &tally, err)) != KF_OK) return rc;
 	*tokens = t.n;
 	if (tally.tokens < 1) return KF_OK;
-	one = (sample){ .doc = t.head.doc, .tokens = tally.tokens, .bytes = tally.bytes, .target_ce = tally.target_ce, .equal_ce = tally.equal_ce };
+	one = (sample){ .doc = t.head.doc, .tokens = tally.tokens, .bytes = tally.bytes,
+		.target_ce = tally.target_ce, .equal_ce = tally.equal_ce };
 	memcpy(one.model_ce, tally.ce, sizeof one.model_ce);
 	one.domain = kf_strdup(t.head.domain);
-	if ((one.ce = kf_alloc((size_t)tally.tokens * m, sizeof *ce))) memcpy(one.ce, ce, (size_t)tally.tokens * m * sizeof *ce);
-	rc = one.domain && one.ce ? keep(s, &one, err) : kf_fail(err, KF_ENOMEM, "no memory for the labels to fit weights to");
+	if ((one.ce = kf_alloc((size_t)tally.tokens * m, sizeof *ce)))
+		memcpy(one.ce, ce, (size_t)tally.tokens * m * sizeof *ce);
+	rc = one.domain && one.ce ? keep(s, &one, err) :
+		kf_fail(err, KF_ENOMEM, "no memory for the labels to fit weights to");
 	if (rc != KF_OK) {
 		kf_free(one.domain);
 		kf_free(one.ce);
@@ -93,11 +97,12 @@ typedef struct {
 } parts;
 
 /* Fit to documents [from, to) of the sorted list: its weights, advantage and facts. */
-static kf_status fit_part(const samples *s, size_t from, size_t to, const kf_fuse_inputs *in, json_t **weights, json_t **advantage,
-	json_t **facts, kf_err *err)
+static kf_status fit_part(const samples *s, size_t from, size_t to, const kf_fuse_inputs *in, json_t **weights,
+	json_t **advantage, json_t **facts, kf_err *err)
 {
 	size_t m = (size_t)in->models, n = 0, at = 0;
-	double w[KF_FUSE_MODELS], c[KF_FUSE_MODELS], model_ce[KF_FUSE_MODELS] = { 0 }, bytes = 0, target = 0, equal = 0, fused = 0, gap;
+	double w[KF_FUSE_MODELS], c[KF_FUSE_MODELS], model_ce[KF_FUSE_MODELS] = { 0 };
+	double bytes = 0, target = 0, equal = 0, fused = 0, gap;
 	json_t *models = json_object();
 	float *ce;
 	kf_status rc;
@@ -130,9 +135,9 @@ static kf_status fit_part(const samples *s, size_t from, size_t to, const kf_fus
 		    json_object_set_new(models, in->names[j], json_pack("{s:f}", "ce_byte", model_ce[j] / bytes)) != 0)
 			goto out;
 	*advantage = json_real(target > 0 ? 1 - fused / target : 0);
-	*facts = json_pack("{s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:O}", "documents", (json_int_t)(to - from), "tokens", (json_int_t)n,
-		"bytes", (json_int_t)bytes, "target_ce_byte", target / bytes, "fused_ce_byte", fused / bytes, "equal_ce_byte", equal / bytes,
-		"gap_nats", gap, "models", models);
+	*facts = json_pack("{s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:O}", "documents", (json_int_t)(to - from), "tokens",
+		(json_int_t)n, "bytes", (json_int_t)bytes, "target_ce_byte", target / bytes, "fused_ce_byte", fused / bytes,
+		"equal_ce_byte", equal / bytes, "gap_nats", gap, "models", models);
 	if (*advantage && *facts) rc = KF_OK;
 out:
 	kf_free(ce);
@@ -149,9 +154,11 @@ static bool put(const parts *to, const char *key, json_t *weights, json_t *advan
 	return (json_object_set_new(to->facts, key, facts) == 0) & ok;
 }
 
-static kf_status fit_all(samples *s, const kf_fuse_inputs *in, kf_fp corpus, const char *program, json_t **out, kf_err *err)
+static kf_status fit_all(samples *s, const kf_fuse_inputs *in, kf_fp corpus, const char *program, json_t **out,
+	kf_err *err)
 {
-	parts all = { json_object(), json_object(), json_object() }, domains = { json_object(), json_object(), json_object() };
+	parts all = { json_object(), json_object(), json_object() };
+	parts domains = { json_object(), json_object(), json_object() };
 	json_t *w, *a, *f, *models = json_array();
 	char hex[KF_FP_HEX];
 	kf_status rc = KF_OK;
@@ -162,7 +169,8 @@ static kf_status fit_all(samples *s, const kf_fuse_inputs *in, kf_fp corpus, con
 	for (size_t i = 0, j; rc == KF_OK && i < s->n; i = j) {
 		for (j = i + 1; j < s->n && strcmp(s->item[j].domain, s->item[i].domain) == 0;) j++;
 		rc = fit_part(s, i, j, in, &w, &a, &f, err);
-		if (!put(&domains, s->item[i].domain, w, a, f) && rc == KF_OK) rc = kf_fail(err, KF_ENOMEM, "no memory for fitted weights");
+		if (!put(&domains, s->item[i].domain, w, a, f) && rc == KF_OK)
+			rc = kf_fail(err, KF_ENOMEM, "no memory for fitted weights");
 	}
 	if (rc == KF_OK) {
 		rc = fit_part(s, 0, s->n, in, &w, &a, &f, err);
@@ -185,19 +193,23 @@ kf_status kf_fuse_fit_run(const kf_fuse_opts *o, kf_pool *pool, json_t **out, kf
 {
 	samples s = { .o = o, .lock = PTHREAD_MUTEX_INITIALIZER };
 	kf_fuse_inputs in;
-	kf_pass pass = { .in = in.set, .parts = 1, .label = "fit", .progress = o->progress, .doc = one_document, .arg = &s };
+	kf_pass pass = { .in = in.set, .parts = 1, .label = "fit", .progress = o->progress, .doc = one_document,
+		.arg = &s };
 	kf_tally none = { .width = 1 };
 	kf_fp corpus;
 	bool whole;
 	kf_status rc;
 
 	*out = NULL;
-	if ((rc = kf_fuse_inputs_open(&in, o->target, o->aligned, o->n_aligned, o->how.with_target, err)) != KF_OK) goto out;
+	if ((rc = kf_fuse_inputs_open(&in, o->target, o->aligned, o->n_aligned, o->how.with_target, err)) != KF_OK)
+		goto out;
 	if ((rc = kf_set_input_fp(in.set[0], "corpus", &corpus, err)) != KF_OK) goto out;
 	pass.n_in = in.n;
 	if ((rc = kf_pass_run(&pass, pool, &none, &whole, err)) != KF_OK) goto out;
 	if (s.n == 0) {
-		rc = kf_fail(err, KF_EDATA, "%s has no label that every model has a cross-entropy of: there is nothing to fit weights to", o->target);
+		rc = kf_fail(err, KF_EDATA,
+			"%s has no label that every model has a cross-entropy of: there is nothing to fit weights to",
+			o->target);
 		goto out;
 	}
 	rc = fit_all(&s, &in, corpus, o->program, out, err);

@@ -11,7 +11,8 @@
  *   avg-ce   the mixture with weights softmax over models of exp(-CE) / reward temperature, which at 1 are
  *            exp(exp(-CE_i)) / sum over j of exp(exp(-CE_j)): FuseLLM's, gentle on purpose
  *   domain   the mixture with weights a document's domain has in a table, fitted on held-out text
- *   dynamic  the mixture with weights that follow the document: kf_fuse_dynamic, from the table's weights or equal ones
+ *   dynamic  the mixture with weights that follow the document: kf_fuse_dynamic, from the table's weights or
+ *            equal ones
  *   level    sequence: one choice, or set of weights, a document; token: one a position. Position n
  *            (after the text) has no ce and takes the document's. Of min-ce and avg-ce only.
  *
@@ -20,14 +21,14 @@
  *
  * The target's own distribution is its stored candidates and the label, whose probability is known from
  * ce; the rest is tail. Mixing adds probabilities, tails included, with the weights. Other tokens' q
- * below KF_SPARSE_MIN joins the tail. With renormalize every model's candidates (the target's own: its top k) are
- * scaled to sum to 1 before mixing, as the papers have it, and nothing is left for the tail.
+ * below KF_SPARSE_MIN joins the tail. With renormalize every model's candidates (the target's own: its top k)
+ * are scaled to sum to 1 before mixing, as the papers have it, and nothing is left for the tail.
  *
- * The fused ce is the mixture's as known best: -ln of sum over the position's models of w_i exp(-ce_i), from each
- * model's own ce rather than from the label's share in the sparse q, which the cut candidates make too small. min-ce and
- * avg-ce choose by the label's own probability: at token level their fused ce is that of a choice which sees the answer,
- * no prediction; by document one of m models is chosen, worth at most ln m nats a document. domain and dynamic see nothing.
- * For scale there is the ce of the mixture with equal weights.
+ * The fused ce is the mixture's as known best: -ln of sum over the position's models of w_i exp(-ce_i), from
+ * each model's own ce rather than from the label's share in the sparse q, which the cut candidates make too
+ * small. min-ce and avg-ce choose by the label's own probability: at token level their fused ce is that of a
+ * choice which sees the answer, no prediction; by document one of m models is chosen, worth at most ln m nats a document.
+ * domain and dynamic see nothing. For scale there is the ce of the mixture with equal weights.
  */
 #ifndef KF_FUSE_FUSE_H
 #define KF_FUSE_FUSE_H
@@ -44,7 +45,8 @@
 typedef enum { KF_FUSE_MIN_CE, KF_FUSE_AVG_CE, KF_FUSE_DOMAIN, KF_FUSE_DYNAMIC } kf_fuse_function;
 typedef enum { KF_FUSE_BY_SEQUENCE, KF_FUSE_BY_TOKEN } kf_fuse_level;
 typedef enum { KF_FUSE_BYTE, KF_FUSE_TOKEN } kf_fuse_metric;
-typedef enum { KF_FUSE_WEIGHT_NONE, KF_FUSE_WEIGHT_ADVANTAGE, KF_FUSE_WEIGHT_DOMAIN, KF_FUSE_WEIGHT_POSITION } kf_fuse_weight;
+typedef enum { KF_FUSE_WEIGHT_NONE, KF_FUSE_WEIGHT_ADVANTAGE, KF_FUSE_WEIGHT_DOMAIN,
+	KF_FUSE_WEIGHT_POSITION } kf_fuse_weight;
 
 typedef struct {
 	kf_fuse_function function;
@@ -54,14 +56,15 @@ typedef struct {
 	bool renormalize;
 	double reward_temperature;   /* avg-ce; 0: 1 */
 	kf_fuse_follow follow;       /* dynamic */
-	const kf_fuse_table *table;  /* domain; dynamic: the prior, or NULL; weight by domain: the advantages. Borrowed */
-	/* The record's weights: clamp(a / full, 0, 1), a = 1 - (fused ce / the target's own ce) over compared bytes, so that text
-	 * about which the mixture knows no more than the target is left to CLM. Where the fused ce sees the answer (token level),
-	 * the mixture with equal weights stands for it.
+	const kf_fuse_table *table;  /* domain: weights; dynamic: prior or NULL; weight DOMAIN: advantages. Borrowed */
+	/* The record's weights: clamp(a / full, 0, 1), a = 1 - (fused ce / the target's own ce) over compared bytes,
+	 * so that text about which the mixture knows no more than the target is left to CLM. Where the fused ce sees
+	 * the answer (token level), the mixture with equal weights stands for it.
 	 *   ADVANTAGE  over the document
 	 *   DOMAIN     over held-out text of the document's domain: the table's
-	 *   POSITION   over the document before the position, later labels counting more (KF_FUSE_ADVANTAGE_MEMORY), with
-	 *              KF_FUSE_ADVANTAGE_NATS of no advantage before the first; so that it never depends on the label's luck */
+	 *   POSITION   over the document before the position, later labels counting more (KF_FUSE_ADVANTAGE_MEMORY),
+	 *              with KF_FUSE_ADVANTAGE_NATS of no advantage before the first; so that it never depends on the
+	 *              luck of its own label */
 	kf_fuse_weight weight;
 	double full;                 /* the advantage at which the fusion counts in full, > 0 */
 } kf_fuse_how;
@@ -79,17 +82,17 @@ typedef struct {
 	double share[KF_FUSE_MODELS];     /* sum of weights over the positions with a label */
 	double positions;                 /* of those, with a distribution */
 	int best;                         /* lowest CE, -1 when there was nothing to compare */
-	double weight;                    /* fusion's, mean over the document's positions: 1 unless asked otherwise */
+	double weight;                    /* fusion's, mean over the document's positions; 1 where none is asked for */
 } kf_fuse_tally;
 
-/* Fuse a document. aligned (m): to target's tokens (KF_EMISMATCH otherwise). out lives in arena but for what is the
- * target's: tokens, start, head's strings. KF_EINVAL when there is no model at all. */
+/* Fuse a document. aligned (m): to target's tokens (KF_EMISMATCH otherwise). out lives in arena but for what
+ * is the target's: tokens, start, head's strings. KF_EINVAL when there is no model at all. */
 kf_status kf_fuse_doc(const kf_fuse_how *how, const kf_logits_rec *target, const kf_dist_rec *aligned, int m,
 	kf_arena *arena, kf_dist_rec *out, kf_fuse_tally *tally, kf_err *err) KF_MUST_CHECK;
 
 /* The labels that all models have a ce of: ce (target->n, models) receives the first tally->tokens rows. */
-kf_status kf_fuse_labels(bool with_target, const kf_logits_rec *target, const kf_dist_rec *aligned, int m, float *ce,
-	kf_fuse_tally *tally, kf_err *err) KF_MUST_CHECK;
+kf_status kf_fuse_labels(bool with_target, const kf_logits_rec *target, const kf_dist_rec *aligned, int m,
+	float *ce, kf_fuse_tally *tally, kf_err *err) KF_MUST_CHECK;
 
 /* Tallies of a domain's documents: a row of a kf_tally. */
 typedef struct {
@@ -98,9 +101,11 @@ typedef struct {
 	double ce[KF_FUSE_MODELS], share[KF_FUSE_MODELS], won[KF_FUSE_MODELS]; /* won: documents with the lowest CE */
 } kf_fuse_stat;
 
-kf_status kf_fuse_stats_doc(kf_tally *stats, const char *domain, const kf_fuse_tally *t, kf_err *err) KF_MUST_CHECK;
-/* {"models": [names], "all": {...}, "domains": {NAME: {...}}}; in each: documents, tokens, bytes, target, fused and equal
- * weights' ce_byte (nats), weight, and "models": {name: {ce_byte, share, documents_won}}. NULL on no memory. names (models). */
+kf_status kf_fuse_stats_doc(kf_tally *stats, const char *domain, const kf_fuse_tally *t,
+	kf_err *err) KF_MUST_CHECK;
+/* {"models": [names], "all": {...}, "domains": {NAME: {...}}}; in each: documents, tokens, bytes, target,
+ * fused and equal weights' ce_byte (nats), weight, and "models": {name: {ce_byte, share, documents_won}}.
+ * NULL on no memory. names (models). */
 json_t *kf_fuse_stats_json(const kf_tally *stats, const char *const *names, int models);
 
 typedef struct {
@@ -117,12 +122,14 @@ typedef struct {
 	const char *program;
 } kf_fuse_opts;
 
-/* As kf_align_run: *stats may come back NULL when the set was up to date or this was a part of an array job. Beside
- * kf_fuse_stats_json it says "hindsight": label, document or none, what the weights saw of the labels. */
-kf_status kf_fuse_run(const kf_fuse_opts *o, kf_pool *pool, kf_set_state *state, json_t **stats, kf_err *err) KF_MUST_CHECK;
+/* As kf_align_run: *stats may come back NULL when the set was up to date or this was a part of an array job.
+ * Beside kf_fuse_stats_json it says "hindsight": label, document or none, what the weights saw of
+ * the labels. */
+kf_status kf_fuse_run(const kf_fuse_opts *o, kf_pool *pool, kf_set_state *state, json_t **stats,
+	kf_err *err) KF_MUST_CHECK;
 
-/* Fit weights by domain, and over all, to target and aligned of o: *out is the content of a file of weights (weights.h). The
- * same whatever the threads and shards. Of o->how only with_target counts. */
+/* Fit weights by domain, and over all, to target and aligned of o: *out is the content of a file of weights
+ * (weights.h). The same whatever the threads and shards. Of o->how only with_target counts. */
 kf_status kf_fuse_fit_run(const kf_fuse_opts *o, kf_pool *pool, json_t **out, kf_err *err) KF_MUST_CHECK;
 
 /* As tables for people: what kf_fuse_run gave (or a manifest's "stats"), and what kf_fuse_fit_run gave. */

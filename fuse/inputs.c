@@ -13,13 +13,16 @@ static kf_status check_aligned(const kf_set *tgt, const kf_set *a, kf_err *err)
 	kf_status rc;
 
 	if ((rc = kf_set_same_corpus(a, tgt, err)) != KF_OK) return rc;
-	if ((rc = kf_set_tokenizer(tgt, &td, &tn, err)) != KF_OK || (rc = kf_set_tokenizer(a, &ad, &an, err)) != KF_OK) return rc;
+	if ((rc = kf_set_tokenizer(tgt, &td, &tn, err)) != KF_OK) return rc;
+	if ((rc = kf_set_tokenizer(a, &ad, &an, err)) != KF_OK) return rc;
 	if (tn != an || memcmp(td, ad, tn) != 0)
-		return kf_fail(err, KF_EMISMATCH, "%s was aligned to another tokenizer than that of %s: run kf-align with --target %s",
-			kf_set_dir(a), kf_set_dir(tgt), kf_set_dir(tgt));
+		return kf_fail(err, KF_EMISMATCH,
+			"%s was aligned to another tokenizer than that of %s: run kf-align with --target %s", kf_set_dir(a),
+			kf_set_dir(tgt), kf_set_dir(tgt));
 	if ((rc = kf_set_input_fp(a, "target", &fp, err)) != KF_OK) return rc;
 	if (!kf_fp_equal(fp, kf_set_fp(tgt)))
-		return kf_fail(err, KF_EMISMATCH, "%s was aligned to other logits of the target than %s: run kf-align again with --target %s",
+		return kf_fail(err, KF_EMISMATCH,
+			"%s was aligned to other logits of the target than %s: run kf-align again with --target %s",
 			kf_set_dir(a), kf_set_dir(tgt), kf_set_dir(tgt));
 	return KF_OK;
 }
@@ -53,8 +56,8 @@ static void name_models(kf_fuse_inputs *in, bool with_target)
 	for (int i = 0; i < n; i++) in->names[i] = in->name[i];
 }
 
-kf_status kf_fuse_inputs_open(kf_fuse_inputs *in, const char *target, const char *const *aligned, int n_aligned, bool with_target,
-	kf_err *err)
+kf_status kf_fuse_inputs_open(kf_fuse_inputs *in, const char *target, const char *const *aligned,
+	int n_aligned, bool with_target, kf_err *err)
 {
 	kf_status rc;
 

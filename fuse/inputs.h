@@ -14,8 +14,8 @@ typedef struct {
 } kf_fuse_inputs;
 
 /* Open and check that they belong together: one corpus, aligned to these very logits, none twice. */
-kf_status kf_fuse_inputs_open(kf_fuse_inputs *in, const char *target, const char *const *aligned, int n_aligned, bool with_target,
-	kf_err *err) KF_MUST_CHECK;
+kf_status kf_fuse_inputs_open(kf_fuse_inputs *in, const char *target, const char *const *aligned,
+	int n_aligned, bool with_target, kf_err *err) KF_MUST_CHECK;
 void kf_fuse_inputs_close(kf_fuse_inputs *in);     /* also after a failed open */
 
 #endif

@@ -24,37 +24,49 @@ static struct {
 
 static const kf_opt table[] = {
 	{ "target", KF_OPT_STRING, &o.target, "DIR", "logits of the target model", .flags = KF_OPT_REQUIRED },
-	{ "aligned", KF_OPT_LIST, &o.aligned, "DIR", "a source aligned to the target; once for each", .flags = KF_OPT_REQUIRED },
+	{ "aligned", KF_OPT_LIST, &o.aligned, "DIR", "a source aligned to the target; once for each",
+		.flags = KF_OPT_REQUIRED },
 	{ "out", KF_OPT_STRING, &o.out, "DIR", "where the training targets go", .flags = 0 },
-	{ "fit", KF_OPT_STRING, &o.fit, "FILE", "instead of --out: fit weights by domain to these sets, of validation text", .flags = 0 },
-	{ "function", KF_OPT_CHOICE, &o.function, "min-ce|avg-ce|domain|dynamic", "take the best model's distribution, or a mixture "
-		"weighted by cross-entropy, by domain (--weights), or by what each model predicted so far", .flags = KF_OPT_SHAPES },
-	{ "level", KF_OPT_CHOICE, &o.level, "sequence|token", "min-ce, avg-ce: choose for a whole document or for every token",
+	{ "fit", KF_OPT_STRING, &o.fit, "FILE",
+		"instead of --out: fit weights by domain to these sets, of validation text", .flags = 0 },
+	{ "function", KF_OPT_CHOICE, &o.function, "min-ce|avg-ce|domain|dynamic",
+		"take the best model's distribution, or a mixture "
+		"weighted by cross-entropy, by domain (--weights), or by what each model predicted so far",
 		.flags = KF_OPT_SHAPES },
-	{ "metric", KF_OPT_CHOICE, &o.metric, "byte|token", "min-ce, avg-ce: compare on the same bytes, or by each model's own tokens as "
-		"the papers do", .flags = KF_OPT_SHAPES },
-	{ "reward-temperature", KF_OPT_REAL, &o.temperature, "T", "avg-ce: softmax of exp(-CE)/T; the papers' is 1, towards 0 it is min-ce",
-		.min = 0, .max = 1e6, .flags = KF_OPT_SHAPES | KF_OPT_POSITIVE },
-	{ "weights", KF_OPT_STRING, &o.weights, "FILE", "what --fit wrote: for domain, for advantage-domain, or where dynamic starts",
+	{ "level", KF_OPT_CHOICE, &o.level, "sequence|token",
+		"min-ce, avg-ce: choose for a whole document or for every token", .flags = KF_OPT_SHAPES },
+	{ "metric", KF_OPT_CHOICE, &o.metric, "byte|token",
+		"min-ce, avg-ce: compare on the same bytes, or by each model's own tokens as the papers do",
+		.flags = KF_OPT_SHAPES },
+	{ "reward-temperature", KF_OPT_REAL, &o.temperature, "T",
+		"avg-ce: softmax of exp(-CE)/T; the papers' is 1, towards 0 it is min-ce", .min = 0, .max = 1e6,
+		.flags = KF_OPT_SHAPES | KF_OPT_POSITIVE },
+	{ "weights", KF_OPT_STRING, &o.weights, "FILE",
+		"what --fit wrote: for domain, for advantage-domain, or where dynamic starts", .flags = 0 },
+	{ "same-text", KF_OPT_FLAG, &o.same_text, NULL, "use weights although they were fitted to this very text",
 		.flags = 0 },
-	{ "same-text", KF_OPT_FLAG, &o.same_text, NULL, "use weights although they were fitted to this very text", .flags = 0 },
-	{ "rate", KF_OPT_REAL, &o.rate, "R", "dynamic: how fast weights follow what models predict; 1 is the Bayesian mixture", .min = 0,
+	{ "rate", KF_OPT_REAL, &o.rate, "R",
+		"dynamic: how fast weights follow what models predict; 1 is the Bayesian mixture", .min = 0, .max = 1,
+		.flags = KF_OPT_SHAPES | KF_OPT_POSITIVE },
+	{ "forget", KF_OPT_REAL, &o.forget, "G", "dynamic: how much of what was seen counts a token later", .min = 0,
 		.max = 1, .flags = KF_OPT_SHAPES | KF_OPT_POSITIVE },
-	{ "forget", KF_OPT_REAL, &o.forget, "G", "dynamic: how much of what was seen counts a token later", .min = 0, .max = 1,
-		.flags = KF_OPT_SHAPES | KF_OPT_POSITIVE },
-	{ "share", KF_OPT_REAL, &o.share, "A", "dynamic: weight given back to all models at every token", .min = 0, .max = 1,
+	{ "share", KF_OPT_REAL, &o.share, "A", "dynamic: weight given back to all models at every token", .min = 0,
+		.max = 1, .flags = KF_OPT_SHAPES },
+	{ "with-target", KF_OPT_CHOICE, &o.without_target, "yes|no",
+		"whether the target's own distribution takes part", .flags = KF_OPT_SHAPES },
+	{ "tail", KF_OPT_CHOICE, &o.tail, "rest|renormalize",
+		"mix what is outside a model's candidates as one more outcome, or scale "
+		"candidates to sum to 1 first as the papers do",
 		.flags = KF_OPT_SHAPES },
-	{ "with-target", KF_OPT_CHOICE, &o.without_target, "yes|no", "whether the target's own distribution takes part",
-		.flags = KF_OPT_SHAPES },
-	{ "tail", KF_OPT_CHOICE, &o.tail, "rest|renormalize", "mix what is outside a model's candidates as one more outcome, or scale "
-		"candidates to sum to 1 first as the papers do", .flags = KF_OPT_SHAPES },
-	{ "weight", KF_OPT_CHOICE, &o.weight, "none|advantage|advantage-domain|advantage-position", "let the fusion's share in training "
+	{ "weight", KF_OPT_CHOICE, &o.weight, "none|advantage|advantage-domain|advantage-position",
+		"let the fusion's share in training "
 		"depend on how much better the mixture is than the target: on the document, on held-out text of the domain "
-		"(--weights), or on the document so far", .flags = KF_OPT_SHAPES },
-	{ "full-advantage", KF_OPT_REAL, &o.full, "X", "relative gain in cross-entropy at which it counts in full", .min = 0, .max = 1,
-		.flags = KF_OPT_SHAPES | KF_OPT_POSITIVE },
-	{ "precision", KF_OPT_CHOICE, &o.precision, "source|packed|f32", "of the numbers stored; source: as the aligned sets have them",
+		"(--weights), or on the document so far",
 		.flags = KF_OPT_SHAPES },
+	{ "full-advantage", KF_OPT_REAL, &o.full, "X", "relative gain in cross-entropy at which it counts in full",
+		.min = 0, .max = 1, .flags = KF_OPT_SHAPES | KF_OPT_POSITIVE },
+	{ "precision", KF_OPT_CHOICE, &o.precision, "source|packed|f32",
+		"of the numbers stored; source: as the aligned sets have them", .flags = KF_OPT_SHAPES },
 	{ "report", KF_OPT_STRING, &o.report, "FILE", "write what every source contributed, as JSON", .flags = 0 },
 	KF_OPT_COMMON(&o.common),
 	KF_OPT_SHARD(&o.common),
@@ -72,33 +84,43 @@ static const kf_program program = {
 
 static kf_status check_fit(kf_err *err)
 {
-	if (o.function || o.level || o.metric || o.weight || o.tail || o.precision || o.weights || o.report || o.common.shard)
-		return kf_fail(err, KF_EUSAGE, "--fit takes --target, --aligned and --with-target; how to fuse is said when its weights are used");
+	if (o.function || o.level || o.metric || o.weight || o.tail || o.precision || o.weights || o.report ||
+		o.common.shard)
+		return kf_fail(err, KF_EUSAGE,
+			"--fit takes --target, --aligned and --with-target; how to fuse is said when its weights are used");
 	return KF_OK;
 }
 
 static kf_status check_options(kf_err *err)
 {
-	bool papers = o.function == KF_FUSE_MIN_CE || o.function == KF_FUSE_AVG_CE, held_out = o.weight == KF_FUSE_WEIGHT_DOMAIN;
+	bool papers = o.function == KF_FUSE_MIN_CE || o.function == KF_FUSE_AVG_CE;
+	bool held_out = o.weight == KF_FUSE_WEIGHT_DOMAIN;
 
 	if (!o.out == !o.fit)
-		return kf_fail(err, KF_EUSAGE, "give --out DIR to fuse, or --fit FILE to fit weights by domain%s", o.out ? ", not both" : "");
+		return kf_fail(err, KF_EUSAGE, "give --out DIR to fuse, or --fit FILE to fit weights by domain%s",
+			o.out ? ", not both" : "");
 	if (!papers && (o.level || o.metric))
-		return kf_fail(err, KF_EUSAGE, "--level token and --metric token are for min-ce and avg-ce: the weights of domain and dynamic "
+		return kf_fail(err, KF_EUSAGE,
+			"--level token and --metric token are for min-ce and avg-ce: the weights of domain and dynamic "
 			"come from elsewhere");
 	if (o.temperature != 1 && o.function != KF_FUSE_AVG_CE)
-		return kf_fail(err, KF_EUSAGE, "--reward-temperature is for --function avg-ce: no other function takes a softmax of rewards");
+		return kf_fail(err, KF_EUSAGE,
+			"--reward-temperature is for --function avg-ce: no other function takes a softmax of rewards");
 	if ((o.rate != RATE || o.forget != FORGET || o.share != SHARE) && o.function != KF_FUSE_DYNAMIC)
 		return kf_fail(err, KF_EUSAGE, "--rate, --forget and --share are for --function dynamic");
 	if (o.fit) return check_fit(err);
 	if (o.function == KF_FUSE_DOMAIN && !o.weights)
-		return kf_fail(err, KF_EUSAGE, "--function domain needs --weights FILE: make it with kf-fuse --fit FILE from sets of validation text");
+		return kf_fail(err, KF_EUSAGE,
+			"--function domain needs --weights FILE: make it with kf-fuse --fit FILE from sets of validation text");
 	if (held_out && !o.weights)
-		return kf_fail(err, KF_EUSAGE, "--weight advantage-domain needs --weights FILE: make it with kf-fuse --fit FILE from sets of "
+		return kf_fail(err, KF_EUSAGE,
+			"--weight advantage-domain needs --weights FILE: make it with kf-fuse --fit FILE from sets of "
 			"validation text");
 	if (o.weights && papers && !held_out)
-		return kf_fail(err, KF_EUSAGE, "--weights is for --function domain or dynamic, or --weight advantage-domain");
-	if (o.same_text && !o.weights) return kf_fail(err, KF_EUSAGE, "--same-text is about --weights, which is missing");
+		return kf_fail(err, KF_EUSAGE,
+			"--weights is for --function domain or dynamic, or --weight advantage-domain");
+	if (o.same_text && !o.weights)
+		return kf_fail(err, KF_EUSAGE, "--same-text is about --weights, which is missing");
 	return KF_OK;
 }
 
@@ -130,7 +152,8 @@ static kf_status write_json(const char *path, const json_t *json, kf_err *err)
 	return rc;
 }
 
-static kf_status print(const json_t *stats, kf_status (*report)(const json_t *, kf_buf *, kf_err *), kf_err *err)
+static kf_status print(const json_t *stats, kf_status (*report)(const json_t *, kf_buf *, kf_err *),
+	kf_err *err)
 {
 	kf_buf text = { 0 };
 	kf_status rc = report(stats, &text, err);
@@ -179,11 +202,13 @@ out:
 
 static kf_status run(const kf_list *operands, kf_err *err)
 {
+	kf_fuse_how how = { .function = (kf_fuse_function)o.function, .level = (kf_fuse_level)o.level,
+		.metric = (kf_fuse_metric)o.metric, .with_target = !o.without_target, .renormalize = o.tail,
+		.reward_temperature = o.temperature, .follow = { .rate = o.rate, .forget = o.forget, .share = o.share },
+		.weight = (kf_fuse_weight)o.weight, .full = o.full };
 	kf_fuse_opts f = { .target = o.target, .out = o.out, .aligned = o.aligned.item, .n_aligned = o.aligned.n,
-		.how = { .function = (kf_fuse_function)o.function, .level = (kf_fuse_level)o.level, .metric = (kf_fuse_metric)o.metric,
-			.with_target = !o.without_target, .renormalize = o.tail, .reward_temperature = o.temperature,
-			.follow = { .rate = o.rate, .forget = o.forget, .share = o.share }, .weight = (kf_fuse_weight)o.weight, .full = o.full },
-		.weights = o.weights, .same_text = o.same_text, .precision = o.precision, .shard = o.common.shard, .program = program.name,
+		.how = how, .weights = o.weights, .same_text = o.same_text, .precision = o.precision,
+		.shard = o.common.shard, .program = program.name,
 		.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress };
 	kf_pool *pool = NULL;
 	kf_status rc;
@@ -191,7 +216,8 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	(void)operands;
 	if ((rc = check_options(err)) != KF_OK) return rc;
 	if (!(f.record = record())) return kf_fail(err, KF_ENOMEM, "no memory for the options' record");
-	if ((rc = kf_pool_new((int)o.common.threads, &pool, err)) == KF_OK) rc = o.fit ? fit(&f, pool, err) : fuse(&f, pool, err);
+	if ((rc = kf_pool_new((int)o.common.threads, &pool, err)) == KF_OK)
+		rc = o.fit ? fit(&f, pool, err) : fuse(&f, pool, err);
 	json_decref(f.record);
 	kf_pool_free(pool);
 	return rc;

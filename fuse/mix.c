@@ -57,7 +57,10 @@ typedef struct {
 } models;
 
 static inline const kf_dist_rec *source(const models *m, int i) { return m->aligned + i - (m->own != NULL); }
-static inline const float *ce_of(const models *m, int i) { return m->own && i == 0 ? m->own->ce : source(m, i)->ce; }
+static inline const float *ce_of(const models *m, int i)
+{
+	return m->own && i == 0 ? m->own->ce : source(m, i)->ce;
+}
 
 static inline bool has_dist(const models *m, int i, uint32_t p)
 {
@@ -70,12 +73,13 @@ static inline bool has_dist(const models *m, int i, uint32_t p)
 
 static kf_status check(const kf_logits_rec *t, const kf_dist_rec *r, kf_err *err)
 {
-	if (r->head.doc != t->head.doc || r->head.piece != t->head.piece || r->head.bytes != t->head.bytes || r->n != t->n ||
-	    memcmp(r->start, t->start, ((size_t)t->n + 1) * sizeof *t->start) != 0 ||
-	    (t->n > 0 && memcmp(r->tokens, t->tokens, (size_t)t->n * sizeof *t->tokens) != 0))
-		return kf_fail(err, KF_EMISMATCH, "document %llu (piece %u) of the aligned set has other tokens than the target's document "
-			"%llu (piece %u): it was aligned to another target", (unsigned long long)r->head.doc, r->head.piece,
-			(unsigned long long)t->head.doc, t->head.piece);
+	if (r->head.doc != t->head.doc || r->head.piece != t->head.piece || r->head.bytes != t->head.bytes ||
+		r->n != t->n || memcmp(r->start, t->start, ((size_t)t->n + 1) * sizeof *t->start) != 0 ||
+		(t->n > 0 && memcmp(r->tokens, t->tokens, (size_t)t->n * sizeof *t->tokens) != 0))
+		return kf_fail(err, KF_EMISMATCH,
+			"document %llu (piece %u) of the aligned set has other tokens than the target's document "
+			"%llu (piece %u): it was aligned to another target",
+			(unsigned long long)r->head.doc, r->head.piece, (unsigned long long)t->head.doc, t->head.piece);
 	return KF_OK;
 }
 
@@ -92,8 +96,8 @@ static bool compared(const models *m, const kf_logits_rec *t, uint32_t p, double
 }
 
 /* CE of every model over the document, on the papers' scale; NAN where there is nothing to compare. */
-static kf_status compare(const kf_fuse_how *how, const models *m, const kf_logits_rec *t, double *x, kf_fuse_tally *tally,
-	kf_err *err)
+static kf_status compare(const kf_fuse_how *how, const models *m, const kf_logits_rec *t, double *x,
+	kf_fuse_tally *tally, kf_err *err)
 {
 	double here[KF_FUSE_MODELS], bytes = 0, tokens = 0;
 
@@ -116,8 +120,10 @@ static kf_status compare(const kf_fuse_how *how, const models *m, const kf_logit
 			double n = own ? 0 : source(m, i)->source_tokens, sum = 0;
 
 			if (!own && n == 0 && t->n > 1)
-				return kf_fail(err, KF_EMISMATCH, "document %llu of an aligned set does not say how many tokens its source has, which "
-					"--metric token needs: run kf-align again", (unsigned long long)t->head.doc);
+				return kf_fail(err, KF_EMISMATCH,
+					"document %llu of an aligned set does not say how many tokens its source has, which "
+					"--metric token needs: run kf-align again",
+					(unsigned long long)t->head.doc);
 			for (uint32_t p = 0; p < t->n; p++) {
 				if (!isfinite(ce_of(m, i)[p])) continue;
 				sum += (double)ce_of(m, i)[p];
@@ -139,7 +145,8 @@ static uint32_t widest(const models *m, uint32_t n)
 		uint64_t all = 0;
 
 		for (int i = 0; i < m->n; i++) {
-			if (m->own && i == 0) all += 1 + m->own->k + (m->own->has_path ? m->own->extra_off[p + 1] - m->own->extra_off[p] : 0);
+			if (m->own && i == 0)
+				all += 1 + m->own->k + (m->own->has_path ? m->own->extra_off[p + 1] - m->own->extra_off[p] : 0);
 			else all += source(m, i)->off[p + 1] - source(m, i)->off[p];
 		}
 		if (all > most) most = all;
@@ -160,13 +167,15 @@ static kf_status basis_begin(basis *b, const kf_fuse_how *how, const kf_logits_r
 		return kf_fail(err, KF_EINVAL, "mixing by domain needs weights by domain");
 	b->given = how->table ? kf_fuse_table_weights(how->table, t->head.domain) : NULL;
 	if (how->table && !b->given && how->function >= KF_FUSE_DOMAIN)
-		return kf_fail(err, KF_EMISMATCH, "there are no weights for domain \"%s\" of document %llu, nor for \"all\"", t->head.domain,
+		return kf_fail(err, KF_EMISMATCH,
+			"there are no weights for domain \"%s\" of document %llu, nor for \"all\"", t->head.domain,
 			(unsigned long long)t->head.doc);
 	if (how->function == KF_FUSE_DYNAMIC) kf_fuse_dynamic_begin(&b->dynamic, m, b->given, how->follow);
 	return KF_OK;
 }
 
-static void weigh(const basis *b, const kf_fuse_how *how, const models *m, uint32_t p, const double *here, double *w)
+static void weigh(const basis *b, const kf_fuse_how *how, const models *m, uint32_t p, const double *here,
+	double *w)
 {
 	bool can[KF_FUSE_MODELS], told = false;
 
@@ -204,8 +213,8 @@ static void by_position(const kf_fuse_how *how, const kf_logits_rec *t, const do
 	}
 }
 
-static kf_status put_weights(const kf_fuse_how *how, const kf_logits_rec *t, const double *mixture, float *weight,
-	kf_fuse_tally *tally, kf_err *err)
+static kf_status put_weights(const kf_fuse_how *how, const kf_logits_rec *t, const double *mixture,
+	float *weight, kf_fuse_tally *tally, kf_err *err)
 {
 	const double *known;
 	double fused = 0, a, sum = 0, n = 0;
@@ -214,7 +223,8 @@ static kf_status put_weights(const kf_fuse_how *how, const kf_logits_rec *t, con
 	a = advantage(tally->target_ce, fused);
 	if (how->weight == KF_FUSE_WEIGHT_DOMAIN) {
 		if (!how->table || !(known = kf_fuse_table_advantage(how->table, t->head.domain)))
-			return kf_fail(err, KF_EMISMATCH, "there is no advantage of domain \"%s\" of document %llu, nor of \"all\", in the weights",
+			return kf_fail(err, KF_EMISMATCH,
+				"there is no advantage of domain \"%s\" of document %llu, nor of \"all\", in the weights",
 				t->head.domain, (unsigned long long)t->head.doc);
 		a = *known;
 	}
@@ -231,8 +241,8 @@ static kf_status put_weights(const kf_fuse_how *how, const kf_logits_rec *t, con
 
 /* ---- a document's fusion ---- */
 
-static kf_status models_of(models *m, bool with_target, const kf_logits_rec *target, const kf_dist_rec *aligned, int n_aligned,
-	kf_err *err)
+static kf_status models_of(models *m, bool with_target, const kf_logits_rec *target, const kf_dist_rec *aligned,
+	int n_aligned, kf_err *err)
 {
 	kf_status rc;
 
@@ -244,8 +254,8 @@ static kf_status models_of(models *m, bool with_target, const kf_logits_rec *tar
 	return KF_OK;
 }
 
-kf_status kf_fuse_doc(const kf_fuse_how *how, const kf_logits_rec *target, const kf_dist_rec *aligned, int n_aligned,
-	kf_arena *arena, kf_dist_rec *out, kf_fuse_tally *tally, kf_err *err)
+kf_status kf_fuse_doc(const kf_fuse_how *how, const kf_logits_rec *target, const kf_dist_rec *aligned,
+	int n_aligned, kf_arena *arena, kf_dist_rec *out, kf_fuse_tally *tally, kf_err *err)
 {
 	models m;
 	basis base = { .given = NULL };
@@ -267,7 +277,8 @@ kf_status kf_fuse_doc(const kf_fuse_how *how, const kf_logits_rec *target, const
 
 	wide = widest(&m, n);
 	if (((uint64_t)n + 1) * (wide + 1) > UINT32_MAX / 4)
-		return kf_fail(err, KF_EUNSUPPORTED, "document %llu has too many tokens times candidates to fuse: cut documents shorter "
+		return kf_fail(err, KF_EUNSUPPORTED,
+			"document %llu has too many tokens times candidates to fuse: cut documents shorter "
 			"(kf-prepare --doc-bytes)", (unsigned long long)target->head.doc);
 	off = KF_ARENA_NEW(arena, uint32_t, (size_t)n + 2);
 	ids = KF_ARENA_NEW(arena, int32_t, ((size_t)n + 1) * (wide + 1));
@@ -307,13 +318,14 @@ kf_status kf_fuse_doc(const kf_fuse_how *how, const kf_logits_rec *target, const
 	}
 	off[n + 1] = at;
 	if (weight && (rc = put_weights(how, target, mixture, weight, tally, err)) != KF_OK) return rc;
-	*out = (kf_dist_rec){ .head = target->head, .bos = target->bos, .n = n, .tokens = target->tokens, .start = target->start,
-		.ce = ce, .off = off, .ids = ids, .lp = lp, .tail = tail, .weight = weight, .context = target->context };
+	*out = (kf_dist_rec){ .head = target->head, .bos = target->bos, .n = n, .tokens = target->tokens,
+		.start = target->start, .ce = ce, .off = off, .ids = ids, .lp = lp, .tail = tail, .weight = weight,
+		.context = target->context };
 	return KF_OK;
 }
 
-kf_status kf_fuse_labels(bool with_target, const kf_logits_rec *target, const kf_dist_rec *aligned, int n_aligned, float *ce,
-	kf_fuse_tally *tally, kf_err *err)
+kf_status kf_fuse_labels(bool with_target, const kf_logits_rec *target, const kf_dist_rec *aligned,
+	int n_aligned, float *ce, kf_fuse_tally *tally, kf_err *err)
 {
 	const kf_fuse_how how = { .with_target = with_target };
 	double x[KF_FUSE_MODELS], here[KF_FUSE_MODELS];

@@ -27,12 +27,13 @@ static void put_domain(kf_buf *to, const char *name, const json_t *s, bool sees)
 	json_t *m;
 
 	json_object_foreach(json_object_get(s, "models"), model, m) {
-		put(to, "  %-14.14s  %-36.36s  %9.4f  %7.1f  %7.0f\n", name, model, bits(m, "ce_byte"), 100 * real(m, "share"),
-			real(m, "documents_won"));
+		put(to, "  %-14.14s  %-36.36s  %9.4f  %7.1f  %7.0f\n", name, model, bits(m, "ce_byte"),
+			100 * real(m, "share"), real(m, "documents_won"));
 		name = "";
 	}
 	put(to, "  %-14.14s  %-36s  %9.4f\n", name, "equal weights", bits(s, "equal_ce_byte"));
-	put(to, "  %-14s  %-36s  %9.4f  %7s  %7.0f", "", sees ? "fused *" : "fused", bits(s, "fused_ce_byte"), "", real(s, "documents"));
+	put(to, "  %-14s  %-36s  %9.4f  %7s  %7.0f", "", sees ? "fused *" : "fused", bits(s, "fused_ce_byte"), "",
+		real(s, "documents"));
 	if (real(s, "weight") < 1) put(to, "  weight %.3f", real(s, "weight"));
 	put(to, "\n");
 }
@@ -44,9 +45,12 @@ kf_status kf_fuse_report(const json_t *stats, kf_buf *to, kf_err *err)
 	json_t *s;
 
 	put(to, "  %-14s  %-36s  %9s  %7s  %7s\n", "domain", "model", "bits/byte", "share %", "best in");
-	json_object_foreach(json_object_get(stats, "domains"), name, s) put_domain(to, *name ? name : "(no domain)", s, sees);
+	json_object_foreach(json_object_get(stats, "domains"), name, s)
+		put_domain(to, *name ? name : "(no domain)", s, sees);
 	put_domain(to, "all", json_object_get(stats, "all"), sees);
-	if (sees) put(to, "  * chosen by the label's own probability: no prediction. Compare the mixture with equal weights.\n");
+	if (sees)
+		put(to,
+			"  * chosen by the label's own probability: no prediction. Compare the mixture with equal weights.\n");
 	return kf_buf_check(to, err);
 }
 
@@ -70,7 +74,8 @@ kf_status kf_fuse_fit_report(const json_t *fitted, kf_buf *to, kf_err *err)
 				label = "";
 			}
 			put(to, "  %-14s  %-36s  %9.4f\n", "", "equal weights", bits(facts, "equal_ce_byte"));
-			put(to, "  %-14s  %-36s  %9.4f           %.0f labels\n", "", "fitted", bits(facts, "fused_ce_byte"), real(facts, "tokens"));
+			put(to, "  %-14s  %-36s  %9.4f           %.0f labels\n", "", "fitted", bits(facts, "fused_ce_byte"),
+				real(facts, "tokens"));
 		}
 	}
 	return kf_buf_check(to, err);

@@ -4,8 +4,8 @@
 #include "fuse/fuse.h"
 #include "fuse/inputs.h"
 
-static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *out, kf_tally *stats, kf_arena *arena,
-	uint64_t *tokens, kf_err *err)
+static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *out, kf_tally *stats,
+	kf_arena *arena, uint64_t *tokens, kf_err *err)
 {
 	const kf_fuse_opts *o = arg;
 	kf_logits_rec t;
@@ -23,8 +23,8 @@ static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *o
 }
 
 /* Where the weights come from a file: its table, and what it adds to the output's identity. */
-static kf_status read_table(const kf_fuse_opts *o, const kf_fuse_inputs *in, kf_fuse_table *table, kf_set_spec *spec,
-	kf_set_input *inputs, kf_err *err)
+static kf_status read_table(const kf_fuse_opts *o, const kf_fuse_inputs *in, kf_fuse_table *table,
+	kf_set_spec *spec, kf_set_input *inputs, kf_err *err)
 {
 	kf_fp corpus;
 	kf_status rc;
@@ -32,8 +32,10 @@ static kf_status read_table(const kf_fuse_opts *o, const kf_fuse_inputs *in, kf_
 	if ((rc = kf_fuse_table_read(o->weights, in->names, in->models, table, err)) != KF_OK) return rc;
 	if ((rc = kf_set_input_fp(in->set[0], "corpus", &corpus, err)) != KF_OK) return rc;
 	if (table->fitted && kf_fp_equal(table->corpus, corpus) && !o->same_text)
-		return kf_fail(err, KF_EMISMATCH, "the weights in %s were fitted to the very text of %s, on which a model that has seen it gets "
-			"more weight than it deserves: fit them to validation text, or say --same-text", o->weights, o->target);
+		return kf_fail(err, KF_EMISMATCH,
+			"the weights in %s were fitted to the very text of %s, on which a model that has seen it gets "
+			"more weight than it deserves: fit them to validation text, or say --same-text",
+			o->weights, o->target);
 	inputs[spec->n_inputs++] = (kf_set_input){ .role = "weights", .name = o->weights, .fp = table->fp };
 	return KF_OK;
 }
@@ -66,14 +68,16 @@ static json_t *stats_json(const kf_fuse_opts *o, const kf_tally *tally, const kf
 	return NULL;
 }
 
-kf_status kf_fuse_run(const kf_fuse_opts *opts, kf_pool *pool, kf_set_state *state, json_t **stats, kf_err *err)
+kf_status kf_fuse_run(const kf_fuse_opts *opts, kf_pool *pool, kf_set_state *state, json_t **stats,
+	kf_err *err)
 {
 	kf_fuse_opts o = *opts;
 	kf_fuse_inputs in = { .n = 0 };
 	kf_fuse_table table = { .n = 0 };
 	kf_set_writer *w = NULL;
 	kf_set_input inputs[KF_FUSE_MODELS + 3];
-	kf_set_spec spec = { .dir = o.out, .kind = KF_SET_TARGETS, .program = o.program, .options = o.record, .inputs = inputs };
+	kf_set_spec spec = { .dir = o.out, .kind = KF_SET_TARGETS, .program = o.program, .options = o.record,
+		.inputs = inputs };
 	kf_pass pass = { .in = in.set, .label = "fuse", .progress = o.progress, .doc = one_document, .arg = &o };
 	kf_tally tally = KF_TALLY(kf_fuse_stat);
 	bool whole, complete;
@@ -82,14 +86,16 @@ kf_status kf_fuse_run(const kf_fuse_opts *opts, kf_pool *pool, kf_set_state *sta
 	*stats = NULL;
 	*state = KF_SET_NEW;
 	if ((rc = kf_parse_shard(o.shard, &pass.part, &pass.parts, err)) != KF_OK) return rc;
-	if ((rc = kf_fuse_inputs_open(&in, o.target, o.aligned, o.n_aligned, o.how.with_target, err)) != KF_OK) goto out;
+	if ((rc = kf_fuse_inputs_open(&in, o.target, o.aligned, o.n_aligned, o.how.with_target, err)) != KF_OK)
+		goto out;
 	pass.n_in = in.n;
 	inputs[0] = (kf_set_input){ .role = "corpus", .name = "corpus" };
 	if ((rc = kf_set_input_fp(in.set[0], "corpus", &inputs[0].fp, err)) != KF_OK) goto out;
 	inputs[1] = (kf_set_input){ .role = "target", .name = o.target, .fp = kf_set_fp(in.set[0]) };
 	spec.n_inputs = 2;
 	for (int i = 1; i < in.n; i++)
-		inputs[spec.n_inputs++] = (kf_set_input){ .role = "source", .name = o.aligned[i - 1], .fp = kf_set_fp(in.set[i]) };
+		inputs[spec.n_inputs++] =
+			(kf_set_input){ .role = "source", .name = o.aligned[i - 1], .fp = kf_set_fp(in.set[i]) };
 	if (o.weights) {
 		if ((rc = read_table(&o, &in, &table, &spec, inputs, err)) != KF_OK) goto out;
 		o.how.table = &table;

@@ -31,8 +31,8 @@ static json_t *stat_json(const kf_fuse_stat *s, const char *const *names, int n)
 	json_t *by = json_object();
 
 	for (int i = 0; by && i < n; i++) {
-		json_t *one = json_pack("{s:f,s:f,s:I}", "ce_byte", over(s->ce[i], s->bytes), "share", over(s->share[i], s->positions),
-			"documents_won", (json_int_t)s->won[i]);
+		json_t *one = json_pack("{s:f,s:f,s:I}", "ce_byte", over(s->ce[i], s->bytes), "share",
+			over(s->share[i], s->positions), "documents_won", (json_int_t)s->won[i]);
 
 		if (!one || json_object_set_new(by, names[i], one) != 0) {
 			json_decref(by);
@@ -40,10 +40,10 @@ static json_t *stat_json(const kf_fuse_stat *s, const char *const *names, int n)
 		}
 	}
 	if (!by) return NULL;
-	return json_pack("{s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:o}", "documents", (json_int_t)s->docs, "tokens", (json_int_t)s->tokens,
-		"bytes", (json_int_t)s->bytes, "target_ce_byte", over(s->target_ce, s->bytes),
-		"fused_ce_byte", over(s->fused_ce, s->bytes), "equal_ce_byte", over(s->equal_ce, s->bytes),
-		"weight", over(s->weight, s->docs), "models", by);
+	return json_pack("{s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:o}", "documents", (json_int_t)s->docs, "tokens",
+		(json_int_t)s->tokens, "bytes", (json_int_t)s->bytes, "target_ce_byte", over(s->target_ce, s->bytes),
+		"fused_ce_byte", over(s->fused_ce, s->bytes), "equal_ce_byte", over(s->equal_ce, s->bytes), "weight",
+		over(s->weight, s->docs), "models", by);
 }
 
 json_t *kf_fuse_stats_json(const kf_tally *stats, const char *const *names, int models)
@@ -54,7 +54,8 @@ json_t *kf_fuse_stats_json(const kf_tally *stats, const char *const *names, int 
 
 	for (int i = 0; ok && i < models; i++) ok = json_array_append_new(list, json_string(names[i])) == 0;
 	for (int i = 0; ok && i < stats->n; i++) {
-		ok = (item = stat_json(kf_tally_at(stats, i), names, models)) && json_object_set_new(domains, stats->name[i], item) == 0;
+		ok = (item = stat_json(kf_tally_at(stats, i), names, models)) &&
+			json_object_set_new(domains, stats->name[i], item) == 0;
 	}
 	kf_tally_total(stats, &all);
 	/* the three set calls take their value whatever happens */

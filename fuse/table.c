@@ -88,17 +88,20 @@ static kf_status read_weights(reader *r, const char *domain, const json_t *o)
 		int i = 0;
 
 		if (!json_is_number(v) || !isfinite(x) || x < 0 || x > 1)
-			return kf_fail(r->err, KF_EDATA, "%s: \"%s\": the weight of %s is no number between 0 and 1", r->path, where, key);
+			return kf_fail(r->err, KF_EDATA,
+				"%s: \"%s\": the weight of %s is no number between 0 and 1", r->path, where, key);
 		while (i < r->m && strcmp(r->names[i], key) != 0) i++;
 		if (i == r->m)
-			return kf_fail(r->err, KF_EMISMATCH, "%s: \"%s\" has a weight for %s, which is none of the models to be fused: "
-				"fit weights to these", r->path, where, key);
+			return kf_fail(r->err, KF_EMISMATCH,
+				"%s: \"%s\" has a weight for %s, which is none of the models to be fused: fit weights to these",
+				r->path, where, key);
 	}
-	if (!(e = find_or_add(r->t, domain))) return kf_fail(r->err, KF_ENOMEM, "no memory for the weights in %s", r->path);
+	if (!(e = find_or_add(r->t, domain)))
+		return kf_fail(r->err, KF_ENOMEM, "no memory for the weights in %s", r->path);
 	for (int i = 0; i < r->m; i++) {
 		if (!(v = json_object_get(o, r->names[i])))
-			return kf_fail(r->err, KF_EMISMATCH, "%s: \"%s\" has no weight for %s: fit weights to these models", r->path, where,
-				r->names[i]);
+			return kf_fail(r->err, KF_EMISMATCH, "%s: \"%s\" has no weight for %s: fit weights to these models",
+				r->path, where, r->names[i]);
 		sum += e->w[i] = json_number_value(v);
 	}
 	if (fabs(sum - 1) > 1e-3)
@@ -113,15 +116,18 @@ static kf_status read_advantage(reader *r, const char *domain, const json_t *v)
 	kf_fuse_entry *e;
 
 	if (!json_is_number(v) || !(fabs(json_number_value(v)) <= 1e6))
-		return kf_fail(r->err, KF_EDATA, "%s: the advantage of \"%s\" is no number", r->path, domain ? domain : "all");
-	if (!(e = find_or_add(r->t, domain))) return kf_fail(r->err, KF_ENOMEM, "no memory for the weights in %s", r->path);
+		return kf_fail(r->err, KF_EDATA,
+			"%s: the advantage of \"%s\" is no number", r->path, domain ? domain : "all");
+	if (!(e = find_or_add(r->t, domain)))
+		return kf_fail(r->err, KF_ENOMEM, "no memory for the weights in %s", r->path);
 	e->advantage = json_number_value(v);
 	e->has_advantage = true;
 	return KF_OK;
 }
 
 /* "all" and "domains" of one part of the file */
-static kf_status read_part(reader *r, const json_t *o, kf_status (*one)(reader *, const char *, const json_t *))
+static kf_status read_part(reader *r, const json_t *o,
+	kf_status (*one)(reader *, const char *, const json_t *))
 {
 	const json_t *all = json_object_get(o, "all"), *domains = json_object_get(o, "domains");
 	const char *name;
@@ -158,7 +164,8 @@ static kf_status fingerprint(const json_t *root, kf_fp *fp)
 	return KF_OK;
 }
 
-kf_status kf_fuse_table_read(const char *path, const char *const *names, int m, kf_fuse_table *out, kf_err *err)
+kf_status kf_fuse_table_read(const char *path, const char *const *names, int m, kf_fuse_table *out,
+	kf_err *err)
 {
 	reader r = { path, names, m, out, err };
 	const json_t *part;
@@ -179,13 +186,15 @@ kf_status kf_fuse_table_read(const char *path, const char *const *names, int m, 
 		goto out;
 	}
 	if ((rc = read_part(&r, root, read_weights)) != KF_OK) goto out;
-	if ((part = json_object_get(root, "advantage")) && (rc = read_part(&r, part, read_advantage)) != KF_OK) goto out;
+	if ((part = json_object_get(root, "advantage")) && (rc = read_part(&r, part, read_advantage)) != KF_OK)
+		goto out;
 	if ((corpus = json_string_value(json_object_get(json_object_get(root, "fit"), "corpus"))) &&
 	    !(out->fitted = kf_fp_parse(corpus, &out->corpus))) {
 		rc = kf_fail(err, KF_EDATA, "%s: the corpus under \"fit\" is no fingerprint", path);
 		goto out;
 	}
-	if (fingerprint(root, &out->fp) != KF_OK) rc = kf_fail(err, KF_ENOMEM, "no memory for the weights in %s", path);
+	if (fingerprint(root, &out->fp) != KF_OK)
+		rc = kf_fail(err, KF_ENOMEM, "no memory for the weights in %s", path);
 out:
 	if (rc != KF_OK) kf_fuse_table_release(out);
 	json_decref(root);
