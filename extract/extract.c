@@ -12,6 +12,7 @@ typedef struct {
 	kf_extract_stats *stats;
 	kf_weights *weights;
 	kf_tokenizer *tokenizer;
+	kf_chat *chat;             /* NULL: the corpus has no conversations */
 	kf_set *corpus;
 	kf_set_writer *writer;
 	kf_pool *pool;
@@ -51,8 +52,7 @@ static kf_status read_group(extract *x, kf_shard *in, kf_arena *arena, kf_group 
 		kf_encoding *enc = &g->enc[g->n];
 		rc = kf_shard_next_corpus(in, arena, rec, err);
 		if (rc != KF_OK) return rc;
-		rc = kf_tokenizer_encode(x->tokenizer, rec->text, rec->head.bytes, false, arena, enc, err);
-		if (rc != KF_OK) return kf_context(err, rc, "document %llu", (unsigned long long)rec->head.doc);
+		if ((rc = kf_run_encode(x->tokenizer, x->chat, rec, arena, enc, err)) != KF_OK) return rc;
 		tokens += enc->n + 1;
 		x->bytes += rec->head.bytes;
 		x->encoded += enc->n;
@@ -121,17 +121,26 @@ static kf_status begin(extract *x, int context, kf_set_state *state, kf_err *err
 	json_t *info = json_pack("{s:i, s:s, s:s, s:i, s:i, s:b, s:b}", "k", (int)o->top_k, "model", name,
 		"family", kf_family_name(arch->family), "vocabulary", arch->V, "context", context,
 		"bos", kf_tokenizer_bos(x->tokenizer) >= 0, "byte_path", o->byte_path);
-	if (!info) return kf_fail(err, KF_ENOMEM, "no memory to describe the set");
+	/* The template shapes the content of conversations, and of nothing else. */
+	json_t *record = !x->chat ? json_incref(o->record) : o->record ? json_copy(o->record) : json_object();
+	if (!info || (o->record && !record) ||
+	    (x->chat && (json_object_set_new(info, "chat_template", json_string(kf_chat_name(x->chat))) != 0 ||
+	    json_object_set_new(record, "chat-template", json_string(kf_chat_name(x->chat))) != 0))) {
+		rc = kf_fail(err, KF_ENOMEM, "no memory to describe the set");
+		goto out;
+	}
 	if ((rc = kf_weights_fp(x->weights, &inputs[1].fp, err)) != KF_OK) goto out;
 	if ((rc = kf_tokenizer_save(x->tokenizer, &tokenizer, err)) != KF_OK) goto out;
 	kf_set_spec spec = {
-		.dir = o->out, .kind = KF_SET_LOGITS, .program = "kf-extract", .options = o->record, .info = info,
+		.dir = o->out, .kind = KF_SET_LOGITS, .program = "kf-extract", .options = record, .info = info,
 		.inputs = inputs, .n_inputs = 3, .n_shards = kf_set_shards(x->corpus),
-		.tokenizer = tokenizer.data, .tokenizer_size = tokenizer.len, .f32 = o->f32
+		.tokenizer = tokenizer.data, .tokenizer_size = tokenizer.len, .f32 = o->f32,
+		.chat = x->chat != NULL
 	};
 	rc = kf_set_begin(&spec, &x->writer, state, err);
 out:
 	kf_buf_release(&tokenizer);
+	json_decref(record);
 	json_decref(info);
 	return rc;
 }
@@ -174,6 +183,12 @@ kf_status kf_extract(const kf_extract_opts *o, kf_extract_stats *stats, kf_err *
 	if ((rc = kf_set_open(o->corpus, KF_SET_CORPUS, &x.corpus, err)) != KF_OK) goto out;
 	if ((rc = kf_weights_open(o->model, &x.weights, err)) != KF_OK) goto out;
 	if ((rc = kf_weights_tokenizer(x.weights, &x.tokenizer, err)) != KF_OK) goto out;
+	if (kf_set_chat(x.corpus)) {
+		if ((rc = kf_chat_choose(o->chat_template, x.tokenizer, o->model, &x.chat, err)) != KF_OK) goto out;
+	} else if (o->chat_template) {
+		rc = kf_fail(err, KF_EINVAL, "--chat-template %s: %s has no conversations", o->chat_template, o->corpus);
+		goto out;
+	}
 	const kf_arch *arch = kf_weights_arch(x.weights);
 	if (o->top_k > arch->V) {
 		rc = kf_fail(err, KF_EINVAL, "--top-k %ld is more than the %d tokens of the vocabulary of %s", o->top_k, arch->V, o->model);
@@ -198,6 +213,7 @@ out:
 	kf_exec_free(x.exec);
 	kf_pool_free(x.pool);
 	kf_free(x.order);
+	kf_chat_free(x.chat);
 	kf_tokenizer_free(x.tokenizer);
 	kf_weights_close(x.weights);
 	kf_set_close(x.corpus);

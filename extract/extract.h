@@ -16,6 +16,7 @@
 
 typedef struct {
 	const char *model, *corpus, *out;
+	const char *chat_template; /* by name; NULL: the model's own. Of a corpus with conversations only */
 	long top_k;
 	long batch_tokens;         /* tokens run at once: memory against the cost of unpacking weights */
 	long context;              /* longest sequence; 0: the model's */

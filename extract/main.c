@@ -15,6 +15,8 @@ static const kf_opt table[] = {
 	{ "model", KF_OPT_STRING, &o.x.model, "PATH", "the model: a Hugging Face folder or a GGUF file", 0, 0, KF_OPT_REQUIRED },
 	{ "corpus", KF_OPT_STRING, &o.x.corpus, "DIR", "the text, as kf-prepare wrote it", 0, 0, KF_OPT_REQUIRED },
 	{ "out", KF_OPT_STRING, &o.x.out, "DIR", "where the predictions go", 0, 0, KF_OPT_REQUIRED },
+	{ "chat-template", KF_OPT_STRING, &o.x.chat_template, "NAME", "of a corpus with conversations: the template to render them with, "
+		"if not the model's own", 0, 0, 0 },
 	{ "top-k", KF_OPT_INT, &o.x.top_k, "K", "candidates kept a position", 1, 100000, KF_OPT_SHAPES },
 	{ "byte-path", KF_OPT_CHOICE, &o.byte_path, "yes|no", "keep what alignment by bytes needs: masses inside tokens, and "
 		"extra candidates for them", 0, 0, KF_OPT_SHAPES },

@@ -121,6 +121,9 @@ kf_status kf_gguf_vocab(const kf_gguf *g, kf_arena *arena, kf_vocab_spec *out, k
 		(rc = flag(g, "tokenizer.ggml.remove_extra_whitespaces", false, &v.remove_extra_whitespaces, err)) !=
 			KF_OK)
 		return rc;
+	if (kf_gguf_find(g, "tokenizer.chat_template") &&
+		(rc = kf_gguf_string(g, "tokenizer.chat_template", arena, &v.chat_template, err)) != KF_OK)
+		return rc;
 	*out = v;
 	return KF_OK;
 }

@@ -207,6 +207,17 @@ static kf_status run_batch(const kf_runner *e, const window *w, size_t n, kf_are
 	return KF_OK;
 }
 
+kf_status kf_run_encode(const kf_tokenizer *t, const kf_chat *chat, const kf_corpus_rec *rec, kf_arena *arena, kf_encoding *out,
+	kf_err *err)
+{
+	kf_status rc;
+	if (rec->n_turns && !chat)
+		return kf_fail(err, KF_EINVAL, "document %llu is a conversation, but no chat template was chosen", (unsigned long long)rec->head.doc);
+	if (rec->n_turns) rc = kf_chat_encode(chat, rec->turns, rec->n_turns, rec->text, arena, out, err);
+	else rc = kf_tokenizer_encode(t, rec->text, rec->head.bytes, false, arena, out, err);
+	return kf_context(err, rc, "document %llu (\"%.200s\", piece %u)", (unsigned long long)rec->head.doc, rec->head.id, rec->head.piece);
+}
+
 kf_status kf_run_group(const kf_runner *e, const kf_corpus_rec *docs, const kf_encoding *enc, size_t n,
 	kf_arena *arena, kf_logits_rec *out, kf_err *err)
 {

@@ -20,6 +20,7 @@
 
 #include "common/model/model.h"
 #include "common/store/record.h"
+#include "common/text/chat.h"
 #include "common/text/tokenizer.h"
 
 /* Everything is borrowed. */
@@ -36,6 +37,10 @@ typedef struct {
 	void (*done)(void *arg, size_t tokens);
 	void *arg;
 } kf_runner;
+
+/* Encode a document: its text, or, a conversation, what chat makes of it (may be NULL where there are none). */
+kf_status kf_run_encode(const kf_tokenizer *t, const kf_chat *chat, const kf_corpus_rec *rec, kf_arena *arena, kf_encoding *out,
+	kf_err *err) KF_MUST_CHECK;
 
 /* Predict along n documents with their encodings. out (n) records point into the arena, the documents and the encodings. */
 kf_status kf_run_group(const kf_runner *e, const kf_corpus_rec *docs, const kf_encoding *enc, size_t n,

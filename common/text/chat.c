@@ -90,6 +90,23 @@ kf_status kf_chat_open(const char *name, const kf_tokenizer *t, kf_chat **out, k
 	return KF_OK;
 }
 
+kf_status kf_chat_choose(const char *name, const kf_tokenizer *t, const char *model, kf_chat **out, kf_err *err)
+{
+	const char *text = kf_tokenizer_chat_template(t);
+	char names[512];
+	kf_status rc = KF_OK;
+
+	*out = NULL;
+	if (!name && !text) {
+		kf_chat_names(names, sizeof names);
+		return kf_fail(err, KF_EUNSUPPORTED, "%s has no chat template, which conversations need; give one with --chat-template: %s",
+			model, names);
+	}
+	if (!name) rc = kf_chat_recognise(text, strlen(text), &name, err);
+	if (rc == KF_OK) rc = kf_chat_open(name, t, out, err);
+	return kf_context(err, rc, "%s", model);
+}
+
 /* ---- rendering ---- */
 
 /* A stretch of the rendering: a control token, or bytes of the template, or of a message. */

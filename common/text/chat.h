@@ -25,6 +25,8 @@ void kf_chat_names(char *out, size_t size);
  * KF_EMISMATCH when the tokenizer lacks a token that the template needs. */
 typedef struct kf_chat kf_chat;
 kf_status kf_chat_open(const char *name, const kf_tokenizer *t, kf_chat **out, kf_err *err) KF_MUST_CHECK;
+/* The template of this name, or, NULL, the one of the model whose tokenizer it is. model is for messages. */
+kf_status kf_chat_choose(const char *name, const kf_tokenizer *t, const char *model, kf_chat **out, kf_err *err) KF_MUST_CHECK;
 void kf_chat_free(kf_chat *c);               /* accepts NULL */
 const char *kf_chat_name(const kf_chat *c);
 

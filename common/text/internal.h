@@ -226,6 +226,7 @@ struct kf_tokenizer {
 	int32_t bos, eos, unk, pad;    /* as named; -1 none */
 	bool add_bos, add_eos;
 	char *hf_class;          /* transformers' tokenizer_class, or NULL */
+	char *chat_template;     /* or NULL */
 	kf_fp fp;
 	kf_wcache *words, *firsts;
 	kf_bpe bpe;

@@ -299,6 +299,10 @@ static kf_status write_config(const kf_tokenizer *t, const char *dir, kf_buf *b,
 	put(b, ",\n\"clean_up_tokenization_spaces\":false,\n\"tokenizer_class\":");
 	put_string(b, class, strlen(class));
 	put_named(b, t, true);
+	if (t->chat_template) {
+		put(b, ",\n\"chat_template\":");
+		put_string(b, t->chat_template, strlen(t->chat_template));
+	}
 	put(b, ",\n\"added_tokens_decoder\":{");
 	for (int32_t i = 0; i < t->n; i++) {
 		if (!is_added(t, i))

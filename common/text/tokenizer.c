@@ -31,6 +31,7 @@ void kf_tokenizer_free(kf_tokenizer *t)
 	kf_free(t->head);
 	kf_free(t->range2);
 	kf_free(t->hf_class);
+	kf_free(t->chat_template);
 	kf_free(t);
 }
 
@@ -79,6 +80,8 @@ kf_status kf_tokenizer_from_spec(const kf_vocab_spec *spec, kf_tokenizer **out, 
 	rc = bpe ? kf_bpe_from_spec(t, spec, NULL, err) : kf_sp_from_spec(t, spec, err);
 	if (rc == KF_OK && bpe && t->bpe.pretok.hf_class && !(t->hf_class = kf_strdup(t->bpe.pretok.hf_class)))
 		rc = kf_fail(err, KF_ENOMEM, "no memory for a tokenizer");
+	if (rc == KF_OK && spec->chat_template && !(t->chat_template = kf_strdup(spec->chat_template)))
+		rc = kf_fail(err, KF_ENOMEM, "no memory for a tokenizer");
 	if (rc == KF_OK)
 		rc = kf_tokenizer_finish(t, err);
 	if (rc != KF_OK) {
@@ -96,6 +99,7 @@ kf_fp kf_tokenizer_fp(const kf_tokenizer *t) { return t->fp; }
 int32_t kf_tokenizer_size(const kf_tokenizer *t) { return t->n; }
 int32_t kf_tokenizer_bos(const kf_tokenizer *t) { return t->add_bos ? t->bos : -1; }
 int32_t kf_tokenizer_eos(const kf_tokenizer *t) { return t->eos; }
+const char *kf_tokenizer_chat_template(const kf_tokenizer *t) { return t->chat_template; }
 
 const uint8_t *kf_tokenizer_bytes(const kf_tokenizer *t, int32_t id, uint32_t *n)
 {

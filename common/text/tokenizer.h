@@ -35,11 +35,12 @@ typedef struct {
 	const char *const *merges; /* (n_merges) "left right"; BPE only */
 	int32_t bos, eos, unk, pad;/* -1: none */
 	bool add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
+	const char *chat_template; /* Jinja, or NULL */
 } kf_vocab_spec;
 
 kf_status kf_tokenizer_from_spec(const kf_vocab_spec *spec, kf_tokenizer **out, kf_err *err) KF_MUST_CHECK;
 /* From a Hugging Face folder: tokenizer.model or tokenizer.json, with tokenizer_config.json,
- * special_tokens_map.json, added_tokens.json, generation/config.json (eos) as there are. */
+ * special_tokens_map.json, added_tokens.json, generation/config.json (eos), chat_template.jinja as there are. */
 kf_status kf_tokenizer_open_dir(const char *dir, kf_tokenizer **out, kf_err *err) KF_MUST_CHECK;
 /* From the bytes that kf_tokenizer_save wrote (hostile bytes are refused). */
 kf_status kf_tokenizer_load(const void *data, size_t n, kf_tokenizer **out, kf_err *err) KF_MUST_CHECK;
@@ -62,6 +63,8 @@ const uint8_t *kf_tokenizer_bytes(const kf_tokenizer *t, int32_t id, uint32_t *n
 bool kf_tokenizer_is_control(const kf_tokenizer *t, int32_t id);
 /* As the vocabulary file spells it ("▁the", "Ġthe"); borrowed, NUL-terminated. For dtw, exact and people. */
 const char *kf_tokenizer_piece(const kf_tokenizer *t, int32_t id);
+/* The model's own chat template (Jinja), or NULL: as it was found, no part of the fingerprint and of what is saved. */
+const char *kf_tokenizer_chat_template(const kf_tokenizer *t);
 /* Whether encoding puts a space in front of a text ("dummy prefix"). */
 bool kf_tokenizer_dummy_prefix(const kf_tokenizer *t);
 
