@@ -41,6 +41,11 @@
  *   prefix inside a longer source token has no mass of its own: it counts as certain, and the label gets
  *   no addition for it.
  *
+ * Logits without path masses (imported ones, --byte-path no)
+ *   For M(x) stands the sum of the stored candidates that begin with text[u..x), and of t: a lower bound. ce telescopes
+ *   and q sums to at most 1 all the same. Inside a source token ce is too high before and too low after where the
+ *   bound lacks much, and q knows stored candidates only. The aligned set's info says "path": "bound" ("stored" otherwise).
+ *
  * FuseLLM's way (KF_ALIGN_DTW)
  *   Dynamic time warping over the two token strings (as the vocabulary files spell them,
  *   without the space marker), cost = edit distance in code points, ties diagonal, up
@@ -109,8 +114,7 @@ json_t *kf_align_stats_json(const kf_tally *stats);
 /* Align one document. src and tgt are of the same text (KF_EMISMATCH when doc, piece or bytes
  * differ); of tgt only head, bos, tokens and start are read. out and all it points to
  * live in arena, but for tokens, start and head's strings, which are tgt's. stats (rows kf_align_stat) may be NULL.
- * KF_EDATA: a source record whose numbers are not numbers, or ids outside the vocabulary.
- * KF_EMISMATCH: byte without path masses. */
+ * KF_EDATA: a source record whose numbers are not numbers, or ids outside the vocabulary. */
 kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_rec *tgt, kf_arena *arena,
 	kf_dist_rec *out, kf_tally *stats, kf_err *err) KF_MUST_CHECK;
 

@@ -88,9 +88,7 @@ static inline bool begins(const kf_aligner *a, int32_t id, const uint8_t *prefix
 	return align_len(a, id) >= n && memcmp(a->bytes + a->off[id], prefix, n) == 0;
 }
 
-/* The text as the target's tokens spell it, for source tokens that do not spell their own span (a normaliser was at
- * work, or an unknown token). Stream bytes; what the target does not spell either stays 0. */
-static uint8_t *target_text(const kf_aligner *a, const align_path *path, const kf_logits_rec *tgt, kf_arena *arena)
+uint8_t *align_target_text(const kf_aligner *a, const align_path *path, const kf_logits_rec *tgt, kf_arena *arena)
 {
 	uint32_t end = path->d + tgt->head.bytes;
 	uint8_t *text = kf_arena_alloc(arena, (size_t)end + 1, 1);
@@ -167,7 +165,7 @@ kf_status align_byte(kf_aligner *a, const align_path *path, const kf_logits_rec 
 			opaque = align_len(a, src->tokens[i]) != v - u - (uint32_t)virt;
 			pat = a->bytes + a->off[src->tokens[i]];
 			if (opaque && (skip > 0 || e < v)) {
-				if (!text && !(text = target_text(a, path, tgt, arena)))
+				if (!text && !(text = align_target_text(a, path, tgt, arena)))
 					return kf_fail(err, KF_ENOMEM, "no memory to align a document");
 				pat = text + u + virt;
 			}
@@ -187,6 +185,8 @@ kf_status align_byte(kf_aligner *a, const align_path *path, const kf_logits_rec 
 					if (!(opaque && (int)j == c.t) && begins(a, c.id[j], pat, (uint32_t)upto)) stored += c.p[j];
 				/* the space of a dummy prefix has no mass of its own to share out */
 				add = path->d && e <= path->d ? 0 : r - stored * inv;
+				/* of a bound nothing is left but t, when it was not counted */
+				if (!src->has_path && add > 0) add = c.t < 0 || opaque ? t_left : 0;
 			} else if (e == v) {
 				if (c.t < 0 || opaque) add = t_left;
 			} else {

@@ -1,5 +1,6 @@
 /* kf-align: a source's logits told in the target's vocabulary. */
 #include <stdio.h>
+#include <string.h>
 
 #include "align/align.h"
 #include "common/base/opt.h"
@@ -68,6 +69,9 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if ((rc = kf_align_run(&a, pool, &state, &stats, err)) != KF_OK) goto out;
 	if (o.common.quiet) goto out;
 	if (state == KF_SET_CURRENT) fprintf(stderr, "%s: up to date\n", o.out);
+	if (stats && strcmp(json_string_value(json_object_get(stats, "path")), "bound") == 0)
+		fprintf(stderr, "kf-align: warning: %s has no masses inside tokens: their lower bounds, from the candidates stored, are "
+			"used instead\n", o.source);
 	if (stats) {
 		json_object_foreach(json_object_get(stats, "domains"), name, item) print_row(*name ? name : "(no domain)", item);
 		print_row("all", json_object_get(stats, "all"));

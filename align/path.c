@@ -55,16 +55,13 @@ kf_status align_path_init(align_path *p, const kf_aligner *a, const kf_logits_re
 			src->head.bytes, (unsigned long long)tgt->head.doc, tgt->head.piece, tgt->head.bytes);
 	if ((rc = check_starts(src, "source", err)) != KF_OK || (rc = check_starts(tgt, "target", err)) != KF_OK) return rc;
 	if ((rc = check_source(a, src, err)) != KF_OK) return rc;
-	if (a->method == KF_ALIGN_BYTE && !src->has_path && src->n > 0)
-		return kf_fail(err, KF_EMISMATCH, "document %llu of the source logits has no byte path, which --method byte needs: "
-			"run kf-extract again without --byte-path no", (unsigned long long)src->head.doc);
-
 	s = KF_ARENA_NEW(arena, uint32_t, (size_t)src->n + 1);
 	t = KF_ARENA_NEW(arena, uint32_t, (size_t)tgt->n + 1);
 	base = KF_ARENA_NEW(arena, double, (size_t)src->n + 1);
 	if (!s || !t || !base) return kf_fail(err, KF_ENOMEM, "no memory to align a document of %u tokens", src->n);
 	*p = (align_path){ .rec = src, .n = src->n, .tn = tgt->n, .s = s, .t = t, .base = base, .bos = src->bos,
-		.spread = !src->has_path, .d = a->src_dummy || a->tgt_dummy };
+		.nlm = src->path_nlm, .nlm_off = src->path_off, .spread = !src->has_path && a->method != KF_ALIGN_BYTE,
+		.d = a->src_dummy || a->tgt_dummy };
 	for (uint32_t i = 0; i <= src->n; i++) s[i] = src->start[i] + p->d;
 	for (uint32_t i = 0; i <= tgt->n; i++) t[i] = tgt->start[i] + p->d;
 	/* A first token begins with its dummy prefix; a source without one is read as if it had it. The end stays the end. */
@@ -72,5 +69,5 @@ kf_status align_path_init(align_path *p, const kf_aligner *a, const kf_logits_re
 	if (tgt->n && a->tgt_dummy) t[0] = 0;
 	base[0] = 0;
 	for (uint32_t i = 0; i < src->n; i++) base[i + 1] = base[i] + (i == 0 && !src->bos ? 0 : (double)src->ce[i]);
-	return KF_OK;
+	return src->has_path || p->spread ? KF_OK : align_bound(p, a, tgt, arena, err);
 }

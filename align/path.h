@@ -12,12 +12,21 @@ typedef struct {
 	const uint32_t *s, *t;    /* (n + 1), (tn + 1) where they begin */
 	const double *base;       /* (n + 1) -ln of the product of p of the tokens before; what has no ce counts 0 */
 	bool bos;                 /* of the source: whether its first token is covered */
-	bool spread;              /* no path masses: spread a token's ce over its bytes */
+	const float *nlm;         /* masses inside tokens: the record's, or what align_bound makes of its candidates */
+	const uint32_t *nlm_off;  /* (n + 1) as path_off */
+	bool spread;              /* there are none: spread a token's ce over its bytes */
 } align_path;
 
 /* Check the records against each other and lay out the path, in arena. */
 kf_status align_path_init(align_path *p, const kf_aligner *a, const kf_logits_rec *src, const kf_logits_rec *tgt,
 	kf_arena *arena, kf_err *err) KF_MUST_CHECK;
+
+/* For logits without path masses: a lower bound of each, from the candidates. */
+kf_status align_bound(align_path *p, const kf_aligner *a, const kf_logits_rec *tgt, kf_arena *arena, kf_err *err) KF_MUST_CHECK;
+
+/* The text as the target's tokens spell it, for source tokens that do not spell their own span (a normaliser was at
+ * work, or an unknown token). Stream bytes; what the target does not spell either stays 0. NULL on no memory. */
+uint8_t *align_target_text(const kf_aligner *a, const align_path *path, const kf_logits_rec *tgt, kf_arena *arena);
 
 /* The last token that begins at or before x, from token i on (n: x is the end). */
 static inline uint32_t align_path_find(const align_path *p, uint32_t i, uint32_t x)
@@ -40,7 +49,7 @@ static inline double align_path_nlp(const align_path *p, uint32_t i, uint32_t x)
 		part = all * (double)(x - p->s[i]) / (double)len;
 	} else {
 		in = x - p->d - p->rec->start[i] - 1;
-		part = (double)p->rec->path_nlm[p->rec->path_off[i] + in];
+		part = (double)p->nlm[p->nlm_off[i] + in];
 	}
 	/* quantised: never beyond the token's own ce, so that P does not grow */
 	return p->base[i] + (part < all ? part > 0 ? part : 0 : all);

@@ -81,6 +81,15 @@ static kf_status use_map(const kf_align_opts *o, const align_map_from *from, kf_
 	return kf_aligner_use_map(a, *map, err);
 }
 
+/* Where the source's masses inside its tokens come from (align.h). */
+static const char *path_kind(const kf_set *source, kf_align_method method)
+{
+	const json_t *info = kf_set_info(source);
+
+	if (!json_is_false(json_object_get(info, "byte_path"))) return "stored";
+	return method == KF_ALIGN_BYTE ? "bound" : "spread";
+}
+
 kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *state, json_t **stats, kf_err *err)
 {
 	kf_set *set[2] = { NULL };  /* target, source */
@@ -118,7 +127,8 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 	if ((rc = find_map(o, &from, &map, in, &spec.n_inputs, err)) != KF_OK) goto out;
 	if ((rc = kf_aligner_new(st, tt, o->method, o->map, &j.aligner, err)) != KF_OK) goto out;
 
-	if (!(info = json_pack("{s:s,s:s}", "source", from.source_name, "target", from.target_name))) {
+	const char *path = path_kind(set[1], o->method);
+	if (!(info = json_pack("{s:s,s:s,s:s}", "source", from.source_name, "target", from.target_name, "path", path))) {
 		rc = kf_fail(err, KF_ENOMEM, "no memory for the facts about %s (or its name is no UTF-8)", o->out);
 		goto out;
 	}
@@ -133,7 +143,7 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 	pass.out = w;
 	pass.arg = &j;
 	if ((rc = kf_pass_run(&pass, pool, &tally, &whole, err)) != KF_OK) goto out;
-	if (whole && !(*stats = kf_align_stats_json(&tally))) {
+	if (whole && (!(*stats = kf_align_stats_json(&tally)) || json_object_set_new(*stats, "path", json_string(path)) < 0)) {
 		rc = kf_fail(err, KF_ENOMEM, "no memory for statistics");
 		goto out;
 	}

@@ -264,9 +264,8 @@ static void refusals(void **state)
 	kf_err err;
 
 	write_set(f, "no-path", f->src, f->s, 7, false, true);
-	assert_int_equal(run(f, "no-path", "tgt", "x1", KF_ALIGN_BYTE, NULL, NULL, 0, &st, &stats, &err), KF_EMISMATCH);
-	assert_non_null(strstr(err.text, "--byte-path"));
-	assert_non_null(strstr(err.text, "no-path"));
+	ok(run(f, "no-path", "tgt", "x1", KF_ALIGN_BYTE, NULL, NULL, 0, &st, &stats, &err), &err);
+	json_decref(stats);
 	ok(run(f, "no-path", "tgt", "x2", KF_ALIGN_DTW, NULL, NULL, 0, &st, &stats, &err), &err);
 	json_decref(stats);
 
