@@ -45,7 +45,7 @@ LIB_OBJ := $(patsubst %,$B/obj/%.o,$(basename $(LIB_SRC)))
 UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
 UNIT := $(UNIT_SRC:tests/unit/%.c=$B/tests/%)
 
-.PHONY: all programs unit clean help deps test test-long bench bench-peers demo
+.PHONY: all programs unit clean help install deps test test-long bench bench-peers
 all: programs
 programs: $(PROGRAMS)
 unit: $(UNIT)
@@ -92,6 +92,28 @@ FORCE:
 clean:
 	rm -rf $B
 
+define HELP
+make                  the programs, into $B/bin        make DEV=1, ASAN=1   strict; with sanitizers
+make demo             fuse three real models: fetch, prepare, extract, align, fuse, train, evaluate
+make baselines        what fusion is compared with: CLM, distillation, ensemble, merging
+make pairs            FuseChat: the target with each source, the results merged in every way
+make fusechat-demo    the same on conversations
+make continual ADD=M  a source more for the fused model
+make test             the tests        make test-long       what takes minutes
+make bench            speed, memory, sizes        make bench-peers    the same beside other tools
+make deps             install what is missing        make install    into PREFIX (/usr/local)
+make clean            remove $B        make clean-demo      remove $(WORK)
+
+Variables of the demo and the others: TARGET SOURCES DOMAINS DOCS FUNCTION LEVEL WEIGHT LAMBDA LR EPOCHS …: data/pipeline.mk
+endef
+help:
+	@$(info $(HELP)):
+
+PREFIX ?= /usr/local
+install: programs
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+
 # ---- tests, benchmarks, data, demo ----------------------------------------------
 
-include $(wildcard data/demo.mk tests/tests.mk)
+include data/pipeline.mk data/demo.mk tests/tests.mk

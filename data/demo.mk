@@ -1,123 +1,107 @@
-# The pipeline as make sees it, and the demo that runs it on real models and text.
+# What the pipeline (data/pipeline.mk) is for.
 #
-#   make demo                              everything, from nothing
+#   make demo                              everything, from nothing: fuse, train, evaluate
 #   make demo DOCS=50                      more text
 #   make demo SOURCES=gemma3-270m          another choice of sources: what does not depend on it is reused
-#   make -n demo SOURCES=…                 what would run
-#
-# Every set is a target with its true dependencies, in a folder named after what it depends on:
-#
-#   text -> corpus/SPLIT -> logits/SPLIT/MODEL -> aligned/SOURCE -> targets/MIX -> train/… -> report
+#   make baselines                         beside the fused model: CLM, distillation from one source, ensemble, merging
+#   make pairs                             FuseChat: the target with each source, then the results merged in every way
+#   make fusechat-demo                     the same on conversations
+#   make continual ADD=MODEL               one source more for a model that is fused already
+#   make -n TARGET …                       what would run
 
-TARGET  ?= smollm2-135m
-SOURCES ?= gemma3-270m qwen2.5-coder-0.5b
-DOMAINS ?= prose docs python c
-# Where models and text are, and where the pipeline works.
-DATA    ?= data
-WORK    ?= work/demo
+how := $(FUNCTION)-$(LEVEL)-$(WEIGHT)$(align_tag)
+fusion := --function $(FUNCTION) --level $(LEVEL) --weight $(WEIGHT)
+sources := $(sort $(SOURCES))
+fused = fused-$(call plus,$1)-$(how)-$(LAMBDA)-$(schedule)
+start := $(call model,$(TARGET))
 
-# Documents a domain, and their size; the seed of which ones.
-DOCS       ?= 8
-VALID_DOCS ?= 3
-TEST_DOCS  ?= 8
-DOC_BYTES  ?= 2048
-SEED       ?= 1
+# The sources together, each alone (the pairs of FuseChat: the target's own distribution takes part), and with one more.
+mixes := $(sort $(call plus,$(sources)) $(sources) $(if $(ADD),$(call plus,$(sources) $(ADD))))
+parts = $(subst +, ,$1)
+$(foreach m,$(mixes),$(eval $(call fuse_rule,$m-$(how),train,$(call parts,$m),$(fusion))))
+$(foreach m,$(mixes),$(eval $(call train_rule,$(call fused,$(call parts,$m)),$(run)/targets/$m-$(how),$(LAMBDA),$(start),$(start))))
 
-# Fusion and training. Each method keeps the epoch that predicts the validation text best.
-# What these make goes by their names; another choice of text wants another WORK.
-FUNCTION ?= min-ce
-LEVEL    ?= sequence
-WEIGHT   ?= advantage
-LAMBDA   ?= 0.5
-EPOCHS   ?= 3
-LR       ?= 1e-4
-BATCH    ?= 2048
-THREADS  ?= 0
-
-empty :=
-space := $(empty) $(empty)
-mix := $(subst $(space),+,$(sort $(SOURCES)))
-run := $(WORK)/docs$(DOCS)
-bin := $B/bin
-
-# A model is $(DATA)/models/NAME.gguf, fetched when it is one of the demo's, or a folder $(DATA)/models/NAME.
-model = $(if $(wildcard $(DATA)/models/$1/config.json),$(DATA)/models/$1,$(DATA)/models/$1.gguf)
-$(DATA)/models/%.gguf:
-	@bash data/fetch.sh model $* $@
-
-$(DATA)/text/%.jsonl:
-	@bash data/fetch.sh text $* $@
-.PRECIOUS: $(DATA)/models/%.gguf $(DATA)/text/%.jsonl
-
-text := $(DOMAINS:%=$(DATA)/text/%.jsonl)
-
-# ---- corpus: SPLIT in train, valid, test; no file is in two of them ----
-
-split_docs = $(if $(filter train,$1),$(DOCS),$(if $(filter valid,$1),$(VALID_DOCS),$(TEST_DOCS)))
-define corpus_rule
-$(run)/corpus/$1/manifest.json: $(text) | $(bin)/kf-prepare
-	$(bin)/kf-prepare --out $$(@D) --split $1 --docs-per-domain $(call split_docs,$1) \
-	  --doc-bytes $(DOC_BYTES) --seed $(SEED) --shards 2 $(text)
-endef
-$(foreach s,train valid test,$(eval $(call corpus_rule,$s)))
-
-# ---- logits: every model over the training text, and over the test text to be compared ----
-
-define logits_rule
-$(run)/logits/$1/$2/manifest.json: $(call model,$2) $(run)/corpus/$1/manifest.json | $(bin)/kf-extract
-	$(bin)/kf-extract --model $$< --corpus $(run)/corpus/$1 --out $$(@D) --threads $(THREADS)
-endef
-$(foreach s,train test,$(foreach m,$(sort $(TARGET) $(SOURCES)),$(eval $(call logits_rule,$s,$m))))
-
-# ---- aligned: a source's predictions in the target's vocabulary ----
-
-target_logits := $(run)/logits/train/$(TARGET)
-define aligned_rule
-$(run)/aligned/$1/manifest.json: $(run)/logits/train/$1/manifest.json $(target_logits)/manifest.json | $(bin)/kf-align
-	$(bin)/kf-align --source $(run)/logits/train/$1 --target $(target_logits) --out $$(@D) --threads $(THREADS)
-endef
-$(foreach s,$(SOURCES),$(eval $(call aligned_rule,$s)))
-
-# ---- targets: what to train on ----
-
-aligned := $(sort $(SOURCES:%=$(run)/aligned/%))
-fusion := $(mix)-$(FUNCTION)-$(LEVEL)-$(WEIGHT)
-targets := $(run)/targets/$(fusion)
-$(targets)/manifest.json: $(aligned:%=%/manifest.json) $(target_logits)/manifest.json | $(bin)/kf-fuse
-	$(bin)/kf-fuse --target $(target_logits) $(aligned:%=--aligned %) --out $(@D) \
-	  --function $(FUNCTION) --level $(LEVEL) --weight $(WEIGHT) --threads $(THREADS)
-
-# ---- train: on the fused targets, and on the same text alone (CLM) ----
-
-training := --epochs $(EPOCHS) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --threads $(THREADS)
-fused := $(run)/train/fused-$(fusion)-$(LAMBDA)-lr$(LR)x$(EPOCHS)
-clm := $(run)/train/clm-lr$(LR)x$(EPOCHS)
-$(fused)/config.json: $(targets)/manifest.json $(call model,$(TARGET)) $(run)/corpus/valid/manifest.json | $(bin)/kf-train
-	$(bin)/kf-train --model $(call model,$(TARGET)) --targets $(targets) --valid $(run)/corpus/valid \
-	  --out $(@D) --lambda $(LAMBDA) $(training)
 # CLM needs the tokens only, so it does not depend on the sources.
-$(clm)/config.json: $(target_logits)/manifest.json $(call model,$(TARGET)) $(run)/corpus/valid/manifest.json | $(bin)/kf-train
-	$(bin)/kf-train --model $(call model,$(TARGET)) --targets $(target_logits) --valid $(run)/corpus/valid \
-	  --out $(@D) --lambda 1 $(training)
+clm := clm-$(schedule)
+$(eval $(call train_rule,$(clm),$(call logits,train),1,$(start),$(start)))
 
-# ---- evaluation on held-out text ----
+trained = $(run)/train/$1/config.json
+row = --model $1=$(run)/train/$2
 
-test_models := $(sort $(SOURCES)) $(TARGET)
-report := $(run)/report/$(fusion)-$(LAMBDA)-lr$(LR)x$(EPOCHS)
+# What a command ends with: a report, kept as REPORT in WORK as well, and printed. Report, name.
+define finish
+	@cp $(run)/report/$1.json $(WORK)/$2.json && cp $(run)/report/$1.md $(WORK)/$2.md
+	@cat $(run)/report/$1.txt
+	@echo "Saved as $(WORK)/$2.json and $(WORK)/$2.md$(if $3,; the $3)"
+endef
 
-$(report).json: $(test_models:%=$(run)/logits/test/%/manifest.json) $(clm)/config.json $(fused)/config.json | $(bin)/kf-eval
-	@mkdir -p $(@D)
-	$(bin)/kf-eval --corpus $(run)/corpus/test \
-	  $(foreach s,$(sort $(SOURCES)),--logits $s=$(run)/logits/test/$s) --logits target=$(run)/logits/test/$(TARGET) \
-	  --model clm=$(clm) --model fused=$(fused) \
-	  --compare fused,target --compare fused,clm --markdown $(report).md --report $@.tmp --threads $(THREADS) > $(report).txt
-	@mv $@.tmp $@
+# ---- make demo ----
 
-demo: $(report).json
-	@cp $(report).json $(WORK)/report.json && cp $(report).md $(WORK)/report.md
-	@cat $(report).txt
-	@echo "Saved as $(WORK)/report.json and $(WORK)/report.md; the fused model is the folder $(fused)"
+demo_report := $(call plus,$(sources))-$(how)-$(LAMBDA)-$(schedule)
+demo_fused := $(call fused,$(sources))
+$(eval $(call report_rule,$(demo_report),$(sources) $(TARGET),$(call as_they_come,$(sources)) \
+	  $(call row,clm,$(clm)) $(call row,fused,$(demo_fused)) --compare fused$(comma)target --compare fused$(comma)clm,\
+	  $(call trained,$(clm)) $(call trained,$(demo_fused))))
+demo: $(run)/report/$(demo_report).json
+	$(call finish,$(demo_report),report,fused model is the folder $(run)/train/$(demo_fused))
+
+# ---- make pairs: FuseChat's way. The target with each source, and the results merged ----
+
+MERGES ?= linear $(if $(filter 2,$(words $(sources))),slerp) task-arithmetic ties dare varm sce
+merge_tag = $(if $(filter ties dare,$1),$(DENSITY))$(if $(filter sce,$1),$(SELECT))
+merged = $1$(call merge_tag,$1)-$(demo_report)
+pairs := $(foreach s,$(sources),$(call fused,$s))
+$(foreach m,$(MERGES),$(eval $(call merge_rule,$m,$(call merged,$m),$(pairs))))
+
+pairs_report := pairs-$(call plus,$(MERGES))-$(demo_report)
+$(eval $(call report_rule,$(pairs_report),$(sources) $(TARGET),$(call as_they_come,$(sources)) $(call row,clm,$(clm)) \
+	  $(foreach s,$(sources),$(call row,target+$s,$(call fused,$s))) \
+	  $(foreach m,$(MERGES),--model $m=$(run)/merged/$(call merged,$m)) \
+	  $(foreach m,$(MERGES),--compare $m$(comma)target),\
+	  $(call trained,$(clm)) $(foreach p,$(pairs),$(call trained,$p)) $(foreach m,$(MERGES),$(run)/merged/$(call merged,$m)/config.json)))
+pairs: $(run)/report/$(pairs_report).json
+	$(call finish,$(pairs_report),pairs,merged models are in $(run)/merged)
+
+# On conversations: only the replies are learnt and measured.
+fusechat-demo:
+	+@$(MAKE) --no-print-directory pairs WORK=$(or $(CHAT_WORK),work/fusechat) DOMAINS="$(or $(CHAT_DOMAINS),faq chitchat)"
+
+# ---- make baselines: what fusion is compared with in the papers ----
+
+# Distillation from one source, without the target's own distribution and on all text alike.
+KD ?= $(lastword $(sources))
+kd := kd-$(KD)$(align_tag)
+$(eval $(call fuse_rule,$(kd),train,$(KD),--with-target no))
+kd_model := $(kd)-$(LAMBDA)-$(schedule)
+$(eval $(call train_rule,$(kd_model),$(run)/targets/$(kd),$(LAMBDA),$(start),$(start)))
+
+# All models at once, nothing trained: what they say of the test text, mixed.
+ENSEMBLE ?= avg-ce
+ensemble := ensemble-$(call plus,$(sources))-$(ENSEMBLE)$(align_tag)
+$(eval $(call fuse_rule,$(ensemble),test,$(sources),--function $(ENSEMBLE)))
+
+baselines_report := baselines-$(KD)-$(ENSEMBLE)-$(demo_report)
+$(eval $(call report_rule,$(baselines_report),$(sources) $(TARGET),$(call as_they_come,$(sources)) $(call row,clm,$(clm)) \
+	  $(call row,kd,$(kd_model)) --model merged=$(run)/merged/$(call merged,linear) --mixture ensemble=$(run)/targets/$(ensemble) \
+	  $(call row,fused,$(demo_fused)) --compare fused$(comma)clm --compare fused$(comma)kd --compare fused$(comma)merged,\
+	  $(call trained,$(clm)) $(call trained,$(kd_model)) $(call trained,$(demo_fused)) $(run)/merged/$(call merged,linear)/config.json \
+	  $(run)/targets/$(ensemble)/manifest.json))
+baselines: $(run)/report/$(baselines_report).json
+	$(call finish,$(baselines_report),baselines)
+
+# ---- make continual ADD=MODEL: a source more for the fused model. Only ADD is extracted and aligned ----
+
+continual := continual-$(ADD)-on-$(demo_fused)
+all_sources := $(sort $(sources) $(ADD))
+$(if $(ADD),$(eval $(call train_rule,$(continual),$(run)/targets/$(call plus,$(all_sources))-$(how),$(LAMBDA),$(run)/train/$(demo_fused),\
+	$(call trained,$(demo_fused)))))
+$(if $(ADD),$(eval $(call report_rule,$(continual),$(all_sources) $(TARGET),$(call as_they_come,$(all_sources)) \
+	  $(call row,fused,$(demo_fused)) $(call row,continual,$(continual)) --compare continual$(comma)fused,\
+	  $(call trained,$(demo_fused)) $(call trained,$(continual)))))
+continual: $(if $(ADD),$(run)/report/$(continual).json)
+	@$(if $(ADD),:,echo "make continual: which model to add? for example: make continual SOURCES=gemma3-270m ADD=qwen2.5-coder-0.5b" >&2; exit 2)
+	$(call finish,$(continual),continual,model is the folder $(run)/train/$(continual))
 
 clean-demo:
 	rm -rf $(WORK)
-.PHONY: clean-demo
+.PHONY: demo pairs fusechat-demo baselines continual clean-demo

@@ -4,9 +4,11 @@
 . tests/lib.sh
 
 W=$TMP/demo R=$TMP/demo/docs8 D=$TMP/data
-# The programs that make would run, with the folder each writes; "make failed" when it cannot say.
+# The programs that `make demo` (or another: `:pairs`) would run, with the folder each writes; "make failed" when it cannot say.
 programs() {
-	make -n -s demo FUNCTION=avg-ce LEVEL=sequence WEIGHT=none LAMBDA=0.5 LR=3e-5 EPOCHS=3 DOCS=8 WORK="$W" DATA="$D" B="${BIN%/bin}" "$@" >"$TMP/.plan" 2>"$TMP/.make" || { echo "make failed"; cat "$TMP/.make"; return; }
+	local what=demo
+	if [[ "${1:-}" == :* ]]; then what=${1#:}; shift; fi
+	make -n -s "$what" FUNCTION=avg-ce LEVEL=sequence WEIGHT=none LAMBDA=0.5 LR=3e-5 EPOCHS=3 DOCS=8 WORK="$W" DATA="$D" B="${BIN%/bin}" "$@" >"$TMP/.plan" 2>"$TMP/.make" || { echo "make failed"; cat "$TMP/.make"; return; }
 	sed -e ':a' -e '/\\$/N; s/\\\n//; ta' "$TMP/.plan" | grep -oE '/bin/kf-[a-z]+ .*' |
 		sed -E "s,/bin/(kf-eval) .*,\1,; s,/bin/(kf-[a-z]+) .*--out $W/([^ ]*).*,\1 \2,"
 }
@@ -17,7 +19,7 @@ stand_in() { for f; do mkdir -p "$(dirname "$f")"; touch -d "@$((1000000000 + n)
 stand_in "$D"/models/{smollm2-135m,gemma3-270m,qwen2.5-coder-0.5b,other}.gguf "$D"/text/{prose,docs,python,c}.jsonl
 for s in train valid test; do stand_in "$R/corpus/$s/manifest.json"; done
 for s in train test; do for m in smollm2-135m gemma3-270m qwen2.5-coder-0.5b; do stand_in "$R/logits/$s/$m/manifest.json"; done; done
-for m in gemma3-270m qwen2.5-coder-0.5b; do stand_in "$R/aligned/$m/manifest.json"; done
+for m in gemma3-270m qwen2.5-coder-0.5b; do stand_in "$R/aligned/train/$m/manifest.json"; done
 mix=gemma3-270m+qwen2.5-coder-0.5b
 tag=0.5-lr3e-5x3
 stand_in "$R/targets/$mix-avg-ce-sequence-none/manifest.json" "$R/train/clm-lr3e-5x3/config.json" "$R/train/fused-$mix-avg-ce-sequence-none-$tag/config.json"
@@ -36,7 +38,7 @@ check_same "dropping a source runs the fuse, its training and the evaluation onl
 
 cat > "$TMP/want" <<END
 kf-extract docs8/logits/train/other
-kf-align docs8/aligned/other
+kf-align docs8/aligned/train/other
 kf-fuse docs8/targets/gemma3-270m+other-avg-ce-sequence-none
 kf-train docs8/train/fused-gemma3-270m+other-avg-ce-sequence-none-$tag
 kf-extract docs8/logits/test/other
@@ -48,3 +50,35 @@ check_same "replacing a source runs its extract and align, and what follows" "$T
 
 programs SOURCES="qwen2.5-coder-0.5b gemma3-270m" > "$TMP/got"
 check "the order of the sources does not matter" test ! -s "$TMP/got"
+
+# ---- what else is made of the same sets ----
+
+cat > "$TMP/want" <<END
+kf-extract docs8/logits/test/other
+kf-extract docs8/logits/train/other
+kf-align docs8/aligned/train/other
+kf-fuse docs8/targets/gemma3-270m+other+qwen2.5-coder-0.5b-avg-ce-sequence-none
+kf-train docs8/train/continual-other-on-fused-$mix-avg-ce-sequence-none-$tag
+kf-eval
+END
+programs :continual ADD=other > "$TMP/got"
+sort "$TMP/want" > "$TMP/want.sorted"; sort "$TMP/got" > "$TMP/got.sorted"
+check_same "a source more for a fused model: only that source is extracted and aligned" "$TMP/want.sorted" "$TMP/got.sorted"
+
+{ for m in gemma3-270m qwen2.5-coder-0.5b; do
+	echo "kf-fuse docs8/targets/$m-avg-ce-sequence-none"
+	echo "kf-train docs8/train/fused-$m-avg-ce-sequence-none-$tag"
+done
+for m in linear slerp task-arithmetic ties0.5 dare0.5 varm sce0.1; do echo "kf-merge docs8/merged/$m-$mix-avg-ce-sequence-none-$tag"; done
+echo kf-eval; } | sort > "$TMP/want.sorted"
+programs :pairs | sort > "$TMP/got.sorted"
+check_same "pairs and their mergers reuse the sources' predictions" "$TMP/want.sorted" "$TMP/got.sorted"
+
+programs :pairs SOURCES="gemma3-270m qwen2.5-coder-0.5b other" MERGES=sce | grep -E "extract|align|train" | sort > "$TMP/got.sorted"
+{ echo "kf-align docs8/aligned/train/other"; echo "kf-extract docs8/logits/test/other"; echo "kf-extract docs8/logits/train/other"
+for m in gemma3-270m other qwen2.5-coder-0.5b; do echo "kf-train docs8/train/fused-$m-avg-ce-sequence-none-$tag"; done; } | sort > "$TMP/want.sorted"
+check_same "a pair more leaves the others' predictions alone" "$TMP/want.sorted" "$TMP/got.sorted"
+
+programs :baselines | grep -cE "kf-extract" > "$TMP/got"
+echo 0 > "$TMP/want"
+check_same "the baselines run no model again" "$TMP/want" "$TMP/got"

@@ -1,0 +1,127 @@
+# The pipeline as make sees it. Every set, model and report is a target with its true dependencies, in a folder
+# named after what it depends on, so that whatever did not change is reused:
+#
+#   text -> corpus/SPLIT -> logits/SPLIT/MODEL -> aligned/SPLIT/SOURCE -> targets/MIX -> train/MIX -> merged/METHOD
+#                                                                    report/… from logits/test and the models
+#
+# What to make of these is in data/demo.mk.
+
+TARGET  ?= smollm2-135m
+SOURCES ?= gemma3-270m qwen2.5-coder-0.5b
+DOMAINS ?= prose docs python c
+# Where models and text are, and where the pipeline works.
+DATA    ?= data
+WORK    ?= work/demo
+
+# Documents a domain, and their size; the seed of which ones.
+DOCS       ?= 8
+VALID_DOCS ?= 3
+TEST_DOCS  ?= 8
+DOC_BYTES  ?= 2048
+SEED       ?= 1
+
+# Alignment, fusion and training. Each method keeps the epoch that predicts the validation text best.
+# What these make goes by their names; another choice of text wants another WORK.
+ALIGN     ?= byte
+VOCAB_MAP ?= $(if $(filter byte,$(ALIGN)),prefix,exact)
+FUNCTION  ?= min-ce
+LEVEL     ?= sequence
+WEIGHT    ?= advantage
+LAMBDA    ?= 0.5
+EPOCHS    ?= 3
+LR        ?= 1e-4
+BATCH     ?= 2048
+THREADS   ?= 0
+
+comma := ,
+empty :=
+space := $(empty) $(empty)
+plus = $(subst $(space),+,$(sort $1))
+run := $(WORK)/docs$(DOCS)
+bin := $B/bin
+
+# A model is $(DATA)/models/NAME.gguf, fetched when it is one of the demo's, or a folder $(DATA)/models/NAME.
+model = $(if $(wildcard $(DATA)/models/$1/config.json),$(DATA)/models/$1,$(DATA)/models/$1.gguf)
+$(DATA)/models/%.gguf:
+	@bash data/fetch.sh model $* $@
+
+$(DATA)/text/%.jsonl:
+	@bash data/fetch.sh text $* $@
+.PRECIOUS: $(DATA)/models/%.gguf $(DATA)/text/%.jsonl
+
+text := $(DOMAINS:%=$(DATA)/text/%.jsonl)
+
+# Every model that a run may need; ADD is the source of `make continual`.
+models := $(sort $(TARGET) $(SOURCES) $(ADD))
+splits := train valid test
+
+# ---- corpus: no file is in two splits ----
+
+split_docs = $(if $(filter train,$1),$(DOCS),$(if $(filter valid,$1),$(VALID_DOCS),$(TEST_DOCS)))
+define corpus_rule
+$(run)/corpus/$1/manifest.json: $(text) | $(bin)/kf-prepare
+	$(bin)/kf-prepare --out $$(@D) --split $1 --docs-per-domain $(call split_docs,$1) \
+	  --doc-bytes $(DOC_BYTES) --seed $(SEED) --shards 2 $(text)
+endef
+$(foreach s,$(splits),$(eval $(call corpus_rule,$s)))
+
+# ---- logits: every model over the training text, over the test text to be compared, over the validation text
+# where weights are fitted to it ----
+
+define logits_rule
+$(run)/logits/$1/$2/manifest.json: $(call model,$2) $(run)/corpus/$1/manifest.json | $(bin)/kf-extract
+	$(bin)/kf-extract --model $$< --corpus $(run)/corpus/$1 --out $$(@D) --threads $(THREADS)
+endef
+$(foreach s,$(splits),$(foreach m,$(models),$(eval $(call logits_rule,$s,$m))))
+logits = $(run)/logits/$1/$(TARGET)
+
+# ---- aligned: a source's predictions in the target's vocabulary ----
+
+align_tag := $(if $(filter byte-prefix,$(ALIGN)-$(VOCAB_MAP)),,-$(ALIGN)-$(VOCAB_MAP))
+aligned = $(run)/aligned/$1/$2$(align_tag)
+define aligned_rule
+$(call aligned,$1,$2)/manifest.json: $(run)/logits/$1/$2/manifest.json $(call logits,$1)/manifest.json | $(bin)/kf-align
+	$(bin)/kf-align --source $(run)/logits/$1/$2 --target $(call logits,$1) --out $$(@D) \
+	  --method $(ALIGN) --vocab-map $(VOCAB_MAP) --threads $(THREADS)
+endef
+$(foreach s,$(splits),$(foreach m,$(filter-out $(TARGET),$(models)),$(eval $(call aligned_rule,$s,$m))))
+
+# ---- targets: what to train on. NAME, split, sources, options ----
+
+define fuse_rule
+$(run)/targets/$1/manifest.json: $(foreach m,$3,$(call aligned,$2,$m)/manifest.json) $(call logits,$2)/manifest.json | $(bin)/kf-fuse
+	$(bin)/kf-fuse --target $(call logits,$2) $(foreach m,$3,--aligned $(call aligned,$2,$m)) --out $$(@D) \
+	  $4 --threads $(THREADS)
+endef
+
+# ---- training. NAME, set to train on, lambda, model to start from, what that depends on ----
+
+schedule := lr$(LR)x$(EPOCHS)
+training := --epochs $(EPOCHS) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --threads $(THREADS)
+define train_rule
+$(run)/train/$1/config.json: $2/manifest.json $5 $(run)/corpus/valid/manifest.json | $(bin)/kf-train
+	$(bin)/kf-train --model $4 --targets $2 --valid $(run)/corpus/valid --out $$(@D) --lambda $3 $(training)
+endef
+
+# ---- evaluation on held-out text. Report, models, arguments, what these depend on ----
+
+define report_rule
+$(run)/report/$1.json: $(2:%=$(run)/logits/test/%/manifest.json) $4 | $(bin)/kf-eval
+	@mkdir -p $$(@D)
+	$(bin)/kf-eval --corpus $(run)/corpus/test $3 --markdown $$(@:.json=.md) --report $$@.tmp --threads $(THREADS) > $$(@:.json=.txt)
+	@mv $$@.tmp $$@
+endef
+# The rows of models as they come: the sources, and the target as "target".
+as_they_come = $(foreach s,$(sort $1),--logits $s=$(run)/logits/test/$s) --logits target=$(run)/logits/test/$(TARGET)
+
+# ---- merging. METHOD, name of the result, names in train/ of what is merged ----
+
+DENSITY ?= 0.5
+SELECT  ?= 0.1
+merge_options = $(if $(filter ties dare,$1),--density $(DENSITY))$(if $(filter sce,$1),--select $(SELECT)) \
+  $(if $(filter linear slerp,$1),,--pivot $(call model,$(TARGET)))
+define merge_rule
+$(run)/merged/$2/config.json: $(3:%=$(run)/train/%/config.json) $(call model,$(TARGET)) | $(bin)/kf-merge
+	$(bin)/kf-merge --method $1 $(strip $(call merge_options,$1)) $(3:%=--models $(run)/train/%) --out $$(@D) \
+	  --seed $(SEED) --threads $(THREADS)
+endef
