@@ -137,11 +137,13 @@ class Bench:
                                                    "--inspect", self.bin + "kf-inspect", "--docs", "8", check=False)
             print(m, json.dumps(result["extract " + m]), json.dumps(result["agreement " + m]), flush=True)
         path = "data/models/%s.gguf" % MODELS[0]
-        ours, theirs = [], []
+        ours, theirs, bf16 = [], [], []
         for r in range(rounds):
             theirs.append(self.python("tests/bench/hf_train.py", path, "3"))
             ours.append(self.lines("bench_train", path, "3")[-1])
-        result["train " + MODELS[0]] = compare(ours, theirs, [])
+            if has_bf16():
+                bf16.append(self.lines("bench_train", path, "3", "512", "0", "512", "bf16")[-1])
+        result["train " + MODELS[0]] = compare(ours, theirs, bf16)
         self.save("peers", result)
 
 

@@ -1,9 +1,10 @@
 /* Training speed: STEPS optimizer steps of 4 x 512 tokens, random text.
  *
- *     bench_train MODEL [STEPS [MICRO_TOKENS [THREADS [KEEP_MB]]]]
+ *     bench_train MODEL [STEPS [MICRO_TOKENS [THREADS [KEEP_MB [f32|bf16]]]]]
  *
  * Prints one JSON object: tokens a second of each step, seconds by part, peak memory. */
 #include <stdio.h>
+#include <string.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
@@ -15,7 +16,7 @@
 #define SEQ 512
 #define BATCH 4
 
-static kf_status bench(const char *path, int steps, int micro, int threads, long keep_mb, kf_err *err)
+static kf_status bench(const char *path, int steps, int micro, int threads, long keep_mb, kf_compute compute, kf_err *err)
 {
 	kf_model_opts opts = { .train = true, .keep_bytes = (size_t)keep_mb * 1000000 };
 	kf_train_opts o = { .beta1 = 0.9, .beta2 = 0.95, .decay = 0.1 };
@@ -33,7 +34,7 @@ static kf_status bench(const char *path, int steps, int micro, int threads, long
 	kf_status rc;
 
 	if ((rc = kf_pool_new(threads, &pool, err)) != KF_OK ||
-	    (rc = kf_exec_new(&kf_ops_cpu, pool, KF_COMPUTE_F32, &x, err)) != KF_OK ||
+	    (rc = kf_exec_new(&kf_ops_cpu, pool, compute, &x, err)) != KF_OK ||
 	    (rc = kf_weights_open(path, &w, err)) != KF_OK || (rc = kf_model_new(w, x, &opts, &m, err)) != KF_OK ||
 	    (rc = kf_optim_init(&opt, m, x, err)) != KF_OK)
 		return rc;
@@ -79,9 +80,9 @@ static kf_status bench(const char *path, int steps, int micro, int threads, long
 	if (best == 0)
 		best = first;
 	getrusage(RUSAGE_SELF, &use);
-	printf("{\"tool\": \"kfuse\", \"work\": \"train\", \"micro_tokens\": %d, \"tokens_per_second\": %.1f, "
+	printf("{\"tool\": \"kfuse\", \"work\": \"train\", \"compute\": \"%s\", \"micro_tokens\": %d, \"tokens_per_second\": %.1f, "
 		"\"mean_tokens_per_second\": %.1f, \"model_seconds\": %.2f, \"optimizer_seconds\": %.2f, \"peak_mb\": %.0f}\n",
-		micro, BATCH * SEQ / best, BATCH * SEQ * steps / (t_model + t_optim), t_model / steps, t_optim / steps,
+		compute == KF_COMPUTE_BF16 ? "bf16" : "f32", micro, BATCH * SEQ / best, BATCH * SEQ * steps / (t_model + t_optim), t_model / steps, t_optim / steps,
 		(double)use.ru_maxrss / 1e3 * 1.024);
 	kf_optim_release(&opt);
 	kf_model_free(m);
@@ -96,11 +97,11 @@ int main(int argc, char **argv)
 	kf_err err = { 0 };
 
 	if (argc < 2) {
-		fprintf(stderr, "usage: bench_train MODEL [STEPS [MICRO_TOKENS [THREADS [KEEP_MB]]]]\n");
+		fprintf(stderr, "usage: bench_train MODEL [STEPS [MICRO_TOKENS [THREADS [KEEP_MB [f32|bf16]]]]]\n");
 		return 2;
 	}
 	if (bench(argv[1], argc > 2 ? atoi(argv[2]) : 3, argc > 3 ? atoi(argv[3]) : 512, argc > 4 ? atoi(argv[4]) : 0,
-	    argc > 5 ? atol(argv[5]) : 512, &err) != KF_OK) {
+	    argc > 5 ? atol(argv[5]) : 512, argc > 6 && strcmp(argv[6], "bf16") == 0 ? KF_COMPUTE_BF16 : KF_COMPUTE_F32, &err) != KF_OK) {
 		fprintf(stderr, "bench_train: %s\n", err.text);
 		return 1;
 	}
