@@ -10,7 +10,7 @@
 #   make -n TARGET …                       what would run
 
 how := $(FUNCTION)-$(LEVEL)-$(WEIGHT)$(align_tag)
-fusion := --function $(FUNCTION) --level $(LEVEL) --weight $(WEIGHT)
+fusion := --function $(FUNCTION) $(if $(filter min-ce avg-ce,$(FUNCTION)),--level $(LEVEL)) --weight $(WEIGHT)
 sources := $(sort $(SOURCES))
 fused = fused-$(call plus,$1)-$(how)-$(LAMBDA)-$(schedule)
 start := $(call model,$(TARGET))
@@ -18,7 +18,9 @@ start := $(call model,$(TARGET))
 # The sources together, each alone (the pairs of FuseChat: the target's own distribution takes part), and with one more.
 mixes := $(sort $(call plus,$(sources)) $(sources) $(if $(ADD),$(call plus,$(sources) $(ADD))))
 parts = $(subst +, ,$1)
-$(foreach m,$(mixes),$(eval $(call fuse_rule,$m-$(how),train,$(call parts,$m),$(fusion))))
+fitted = $(if $(filter domain advantage-domain,$(FUNCTION) $(WEIGHT)),$(call weights,$1))
+$(foreach m,$(mixes),$(eval $(call weights_rule,$(call parts,$m))))
+$(foreach m,$(mixes),$(eval $(call fuse_rule,$m-$(how),train,$(call parts,$m),$(fusion),$(call fitted,$(call parts,$m)))))
 $(foreach m,$(mixes),$(eval $(call train_rule,$(call fused,$(call parts,$m)),$(run)/targets/$m-$(how),$(LAMBDA),$(start),$(start))))
 
 # CLM needs the tokens only, so it does not depend on the sources.
@@ -75,8 +77,8 @@ $(eval $(call fuse_rule,$(kd),train,$(KD),--with-target no))
 kd_model := $(kd)-$(LAMBDA)-$(schedule)
 $(eval $(call train_rule,$(kd_model),$(run)/targets/$(kd),$(LAMBDA),$(start),$(start)))
 
-# All models at once, nothing trained: what they say of the test text, mixed.
-ENSEMBLE ?= avg-ce
+# All models at once, nothing trained: what they say of the test text, mixed by what each predicted so far.
+ENSEMBLE ?= dynamic
 ensemble := ensemble-$(call plus,$(sources))-$(ENSEMBLE)$(align_tag)
 $(eval $(call fuse_rule,$(ensemble),test,$(sources),--function $(ENSEMBLE)))
 

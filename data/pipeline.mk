@@ -79,19 +79,32 @@ logits = $(run)/logits/$1/$(TARGET)
 
 align_tag := $(if $(filter byte-prefix,$(ALIGN)-$(VOCAB_MAP)),,-$(ALIGN)-$(VOCAB_MAP))
 aligned = $(run)/aligned/$1/$2$(align_tag)
+# A map by edit distance is of two tokenizers, one of counted pairs of a text as well.
+map_file = $(if $(filter mined,$(VOCAB_MAP)),$(WORK)/maps/$2-$(TARGET)-mined.map)\
+$(if $(filter stats,$(VOCAB_MAP)),$(run)/maps/$1-$2-$(TARGET)-stats.map)
 define aligned_rule
 $(call aligned,$1,$2)/manifest.json: $(run)/logits/$1/$2/manifest.json $(call logits,$1)/manifest.json | $(bin)/kf-align
+	$(if $(call map_file,$1,$2),@mkdir -p $(dir $(call map_file,$1,$2)))
 	$(bin)/kf-align --source $(run)/logits/$1/$2 --target $(call logits,$1) --out $$(@D) \
-	  --method $(ALIGN) --vocab-map $(VOCAB_MAP) --threads $(THREADS)
+	  --method $(ALIGN) --vocab-map $(VOCAB_MAP) $(addprefix --map ,$(strip $(call map_file,$1,$2))) --threads $(THREADS)
 endef
 $(foreach s,$(splits),$(foreach m,$(filter-out $(TARGET),$(models)),$(eval $(call aligned_rule,$s,$m))))
 
-# ---- targets: what to train on. NAME, split, sources, options ----
+# ---- weights by domain, fitted to validation text. Sources ----
+
+weights = $(run)/weights/$(call plus,$1)$(align_tag).json
+define weights_rule
+$(call weights,$1): $(foreach m,$1,$(call aligned,valid,$m)/manifest.json) $(call logits,valid)/manifest.json | $(bin)/kf-fuse
+	@mkdir -p $$(@D)
+	$(bin)/kf-fuse --target $(call logits,valid) $(foreach m,$1,--aligned $(call aligned,valid,$m)) --fit $$@ --threads $(THREADS)
+endef
+
+# ---- targets: what to train on. NAME, split, sources, options, a file of weights ----
 
 define fuse_rule
-$(run)/targets/$1/manifest.json: $(foreach m,$3,$(call aligned,$2,$m)/manifest.json) $(call logits,$2)/manifest.json | $(bin)/kf-fuse
+$(run)/targets/$1/manifest.json: $(foreach m,$3,$(call aligned,$2,$m)/manifest.json) $(call logits,$2)/manifest.json $5 | $(bin)/kf-fuse
 	$(bin)/kf-fuse --target $(call logits,$2) $(foreach m,$3,--aligned $(call aligned,$2,$m)) --out $$(@D) \
-	  $4 --threads $(THREADS)
+	  $4 $(addprefix --weights ,$5) --threads $(THREADS)
 endef
 
 # ---- training. NAME, set to train on, lambda, model to start from, what that depends on ----
