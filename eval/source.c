@@ -1,6 +1,7 @@
 #include "eval/source.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "eval/run.h"
 
@@ -64,6 +65,16 @@ out:
 	return rc;
 }
 
+/* What chose among models by the token to be predicted has predicted nothing. */
+static kf_status check_foresight(const kf_set *set, kf_err *err)
+{
+	const char *hindsight = json_string_value(json_object_get(json_object_get(kf_set_manifest(set), "stats"), "hindsight"));
+
+	if (!hindsight || strcmp(hindsight, "label") != 0) return KF_OK;
+	return kf_fail(err, KF_EINVAL, "%s was fused token by token by what each model said of that very token, so it predicts "
+		"nothing: fuse with --level sequence, or --function domain or dynamic", kf_set_dir(set));
+}
+
 kf_status kf_eval_check_sources(const kf_eval_opts *o, kf_err *err)
 {
 	const char *first = o->corpus;
@@ -86,6 +97,7 @@ kf_status kf_eval_check_sources(const kf_eval_opts *o, kf_err *err)
 		}
 		if ((rc = kf_set_open(model->path, kind_of(model), &set, err)) != KF_OK) return rc;
 		rc = kf_set_input_fp(set, "corpus", &fp, err);
+		if (rc == KF_OK && model->kind == KF_EVAL_MIXTURE) rc = check_foresight(set, err);
 		kf_set_close(set);
 		if (rc != KF_OK) return rc;
 		if (!first) {

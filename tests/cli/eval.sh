@@ -59,6 +59,8 @@ for domain, s in m["stats"]["domains"].items():
     assert r["bytes"][domain] == s["bytes"] and abs(got - want) < 1e-5, (domain, got, want)
     assert got < max(r["bits_per_byte"][n][domain] for n in ("qwen2-tiny", "llama-tiny"))
 CODE
+check "eval: fused with hindsight" "$BIN/kf-fuse" --quiet --level token --target "$TMP/llama-tiny" --aligned "$TMP/aligned" --out "$TMP/hindsight"
+check_fails 1 'hindsight.*predicts nothing' "eval: hindsight is no ensemble" "$eval" --mixture "$TMP/hindsight"
 check_fails 2 'nothing to evaluate' "eval: nothing given" "$eval"
 check_fails 1 'needs --corpus' "eval: a model without text" "$eval" --model $models/llama-tiny
 check_fails 1 'another corpus' "eval: another corpus" "$eval" --logits "$TMP/llama-tiny" --corpus "$TMP/other"
