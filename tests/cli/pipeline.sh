@@ -28,6 +28,21 @@ done
 twice "align with dtw" "$BIN/kf-align" --source "$W/gemma3-tiny" --target "$W/smol" --out "$W/dtw" --method dtw --vocab-map exact
 twice "fuse" "$BIN/kf-fuse" --target "$W/smol" --aligned "$W/aligned-gemma3-tiny" --aligned "$W/aligned-qwen2-tiny" --out "$W/targets"
 twice "train" "$BIN/kf-train" --model "$smol" --targets "$W/targets" --out "$W/fused" --lambda 0.5 --epochs 2 --batch-tokens 256 --lr 1e-4
+# A GGUF pivot and a folder: all of one model's change is that model.
+twice "merge" "$BIN/kf-merge" --pivot "$smol" --models "$W/fused" --out "$W/merged" --method task-arithmetic
+check "a pivot from GGUF and a folder go together" python3 - "$W/merged/model.safetensors" "$W/fused/model.safetensors" <<'END'
+import array, json, struct, sys
+def tensors(path):
+    raw = open(path, "rb").read()
+    n = struct.unpack("<Q", raw[:8])[0]
+    return {k: memoryview(raw)[8 + n + t["data_offsets"][0]:8 + n + t["data_offsets"][1]]
+            for k, t in json.loads(raw[8:8 + n]).items() if k != "__metadata__"}
+a, b = map(tensors, sys.argv[1:])
+assert a.keys() == b.keys()
+for name in a:  # 1 in 997 of the values, beside rounding of the change
+    x, y = array.array("f", bytes(a[name])), array.array("f", bytes(b[name]))
+    assert all(abs(p - q) <= 1e-6 * (abs(q) + 1) for p, q in zip(x[::997], y[::997], strict=True)), name
+END
 check "the log has a line a step with its fields" python3 - "$W/fused/log.jsonl" <<'END'
 import json, sys
 steps = [r for r in map(json.loads, open(sys.argv[1])) if "step" in r and "loss" in r and "grad_norm" in r]

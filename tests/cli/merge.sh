@@ -1,0 +1,170 @@
+# kf-merge on tiny models: every method, what it writes, what it refuses.
+. tests/lib.sh
+
+# perturbed FROM TO SEED [STEP]: a copy of a folder whose every float32 tensor has small numbers added.
+cat >"$TMP/perturbed.py" <<'END'
+import array, json, os, random, shutil, struct, sys
+src, dst, seed = sys.argv[1:4]
+step = float(sys.argv[4]) if len(sys.argv) > 4 else 2.0**-12
+random.seed(int(seed))
+shutil.copytree(src, dst)
+path = dst + "/model.safetensors"
+raw = open(path, "rb").read()
+n = struct.unpack("<Q", raw[:8])[0]
+data = bytearray(raw[8 + n:])
+for name, t in sorted(json.loads(raw[8:8 + n]).items()):
+    if name == "__metadata__": continue
+    a, b = t["data_offsets"]
+    v = array.array("f"); v.frombytes(data[a:b])
+    data[a:b] = array.array("f", [x + step * random.randint(-64, 64) for x in v]).tobytes()
+open(path, "wb").write(raw[:8 + n] + data)
+END
+# edit FOLDER CODE: change its safetensors file; CODE sees header (a dictionary) and values(name) -> array, put(name, array).
+cat >"$TMP/edit.py" <<'END'
+import array, json, struct, sys
+path = sys.argv[1] + "/model.safetensors"
+raw = open(path, "rb").read()
+n = struct.unpack("<Q", raw[:8])[0]
+header, data = json.loads(raw[8:8 + n]), bytearray(raw[8 + n:])
+def values(name):
+    a, b = header[name]["data_offsets"]
+    v = array.array("f"); v.frombytes(data[a:b]); return v
+def put(name, v):
+    a, b = header[name]["data_offsets"]; data[a:b] = v.tobytes()
+exec(sys.argv[2])
+text = json.dumps(header).encode(); text += b" " * (-len(text) % 8)
+open(path, "wb").write(struct.pack("<Q", len(text)) + text + data)
+END
+# same FOLDER FOLDER: the same tensors, to the bit, in whatever order their files have them.
+cat >"$TMP/same.py" <<'END'
+import json, struct, sys
+def tensors(folder):
+    raw = open(folder + "/model.safetensors", "rb").read()
+    n = struct.unpack("<Q", raw[:8])[0]
+    return {name: (t["dtype"], t["shape"], raw[8 + n + t["data_offsets"][0]:8 + n + t["data_offsets"][1]])
+            for name, t in json.loads(raw[8:8 + n]).items() if name != "__metadata__"}
+a, b = map(tensors, sys.argv[1:])
+assert a == b, [k for k in a.keys() | b.keys() if a.get(k) != b.get(k)]
+END
+M=tests/models/llama-tiny
+for i in 1 2 3; do python3 "$TMP/perturbed.py" $M "$TMP/m$i" $i || exit; done
+merge() { "$BIN/kf-merge" --out "$@"; }
+same() { python3 "$TMP/same.py" "$@"; }
+three() { local out=$1; shift; merge "$out" --quiet --pivot $M --models "$TMP/m1" --models "$TMP/m2" --models "$TMP/m3" "$@"; }
+
+for method in sce varm linear task-arithmetic ties dare dare-ties; do
+	check "$method" three "$TMP/$method" --method $method --threads 1
+	check "$method, two threads" three "$TMP/$method.2" --method $method --threads 2
+	for f in model.safetensors merge.json kfuse.json; do check_same "$method: $f does not depend on threads" "$TMP/$method/$f" "$TMP/$method.2/$f"; done
+done
+check "slerp" merge "$TMP/slerp" --quiet --method slerp --models "$TMP/m1" --models "$TMP/m2" --t 0.25
+for f in config.json generation_config.json model.safetensors tokenizer.json tokenizer_config.json special_tokens_map.json; do
+	check "sce writes $f" test -s "$TMP/sce/$f"
+done
+differ() { ! cmp -s "$TMP/$1/model.safetensors" "$TMP/$2/model.safetensors"; }
+for p in "sce varm" "varm linear" "ties dare" "dare dare-ties" "linear slerp"; do check "not the same: $p" differ $p; done
+check "what was written is a model" "$BIN/kf-prepare" --quiet --out "$TMP/corpus" $M/tokenizer_config.json
+check "and runs" "$BIN/kf-extract" --quiet --model "$TMP/sce" --corpus "$TMP/corpus" --out "$TMP/logits"
+
+# One model whose change counts in full is that model; the pivot alone stays the pivot.
+check "one model" merge "$TMP/same" --quiet --method task-arithmetic --pivot $M --models "$TMP/m1"
+check "task-arithmetic of one model is the model" same "$TMP/same" "$TMP/m1"
+check "no change" merge "$TMP/still" --quiet --method sce --pivot $M --models $M --models $M
+check "without changes the pivot is left" same "$TMP/still" $M
+check "bf16 stays bf16" merge "$TMP/gemma" --quiet --models tests/models/gemma3-tiny --models tests/models/gemma3-tiny --method linear
+check "norms of Gemma come through" same "$TMP/gemma" tests/models/gemma3-tiny
+check "to f32 and back" merge "$TMP/gemma32" --quiet --models tests/models/gemma3-tiny --method linear --dtype f32
+check "bf16 from f32" merge "$TMP/gemma16" --quiet --models "$TMP/gemma32" --method linear --dtype bf16
+check "is the same" same "$TMP/gemma16" tests/models/gemma3-tiny
+check "several files in, one out" merge "$TMP/qwen" --quiet --models tests/models/qwen2-tiny --method linear
+check "one in, several out" merge "$TMP/sharded" --quiet --models "$TMP/qwen" --method linear --max-shard-bytes 60000
+check "with an index" test -s "$TMP/sharded/model.safetensors.index.json"
+check "read again" merge "$TMP/joined" --quiet --models "$TMP/sharded" --method linear
+check_same "several files hold the same" "$TMP/joined/model.safetensors" "$TMP/qwen/model.safetensors"
+
+# What it is about, and again.
+grep -q "mean weight 0\." < <(merge "$TMP/report" --pivot $M --models "$TMP/m1" --models "$TMP/m2" --method varm) && ok "says the mean weights" || not_ok "says the mean weights"
+check "merge.json has them by tensor" python3 - "$TMP/varm/merge.json" <<'END'
+import json, sys
+r = json.load(open(sys.argv[1]))
+w = [t["weights"] for t in r["tensors"].values()]
+assert len(w) == 20 and all(len(x) == 3 and abs(sum(x) - 1) < 1e-12 for x in w), w
+assert abs(sum(m["mean_weight"] for m in r["models"]) - 1) < 1e-12
+END
+weights() { python3 -c 'import json, sys; print(len({tuple(t["weights"]) for t in json.load(open(sys.argv[1]))["tensors"].values()}))' "$1/merge.json"; }
+for g in model:1 layer:4 module:10 tensor:20; do
+	check "varm by ${g%:*}" three "$TMP/by-${g%:*}" --method varm --granularity "${g%:*}"
+	n=$(weights "$TMP/by-${g%:*}")
+	check "varm by ${g%:*} has ${g#*:} sets of weights, found $n" test "$n" -eq "${g#*:}"
+done
+touch -d '2001-01-01' "$TMP/sce/config.json" "$TMP/stamp"
+again() { merge "$TMP/sce" --pivot $M --models "$TMP/m1" --models "$TMP/m2" --models "$TMP/m3" --method sce | grep -q "up to date" && test "$TMP/sce/config.json" -nt "$TMP/stamp"; }
+check "again: up to date, with a new time stamp" again
+check_fails 1 'sce holds another merge \(--select was 0.1' "other options are refused" three "$TMP/sce" --method sce --select 0.2
+check_fails 1 'another merge \(another model 2, no model 3' "other models are refused" \
+	merge "$TMP/sce" --pivot $M --models "$TMP/m1" --models "$TMP/m3"
+check_fails 1 'is not empty and holds no merged model' "a folder with other things is refused" three "$TMP/m1"
+check "a seed is dare's" three "$TMP/dare7" --method dare --seed 7
+check "another seed, other elements" differ dare dare7
+check "sce has none: up to date" three "$TMP/sce" --method sce --seed 7
+
+# Wrong usage.
+check_fails 2 '2 numbers, but there are 3 --models' "too few weights" three "$TMP/x" --method linear --weights 1,2
+check_fails 2 'numbers with commas' "weights that are none" three "$TMP/x" --method linear --weights 1,two,3
+check_fails 2 'their sum is 0' "weights of no sum" three "$TMP/x" --method linear --weights 1,1,-2
+check_fails 2 'weights has no meaning with --method sce' "weights for sce" three "$TMP/x" --weights 1,1,1
+check_fails 2 'must be from 0 to 1' "density above 1" three "$TMP/x" --method ties --density 1.5
+check_fails 2 'must be more than 0' "density 0" three "$TMP/x" --method dare --density 0
+check_fails 2 'density has no meaning' "density for sce" three "$TMP/x" --density 0.5
+check_fails 2 'must be more than 0' "select 0" three "$TMP/x" --method sce --select 0
+check_fails 2 'select .*must be from 0 to 1' "select above 1" three "$TMP/x" --select 2
+check_fails 2 'must be from 0 to 1' "t above 1" three "$TMP/x" --method slerp --t 1.1
+check_fails 2 'two --models, not 3' "slerp of three" three "$TMP/x" --method slerp
+check_fails 2 'two --models or more' "sce of one" merge "$TMP/x" --pivot $M --models "$TMP/m1"
+check_fails 2 'a --pivot, which is missing' "ties without a pivot" merge "$TMP/x" --method ties --models "$TMP/m1" --models "$TMP/m2"
+check_fails 2 'granularity layer has no meaning' "granularity for sce" three "$TMP/x" --granularity layer
+check_fails 2 'mergekit has not' "varm as mergekit does it" three "$TMP/x" --method varm --compat mergekit
+check_fails 2 'models' "no models" merge "$TMP/x" --method linear
+check_fails 2 'method' "an unknown method" three "$TMP/x" --method mean
+
+# Models that do not belong together, and damaged ones.
+pair() { merge "$TMP/x" --quiet --pivot $M --models "$TMP/m1" --models "$1"; }
+check_fails 1 'qwen2-tiny is a qwen2 model, .*llama-tiny a llama one' "another architecture" pair tests/models/qwen2-tiny
+check_fails 1 'llama-untied: tensor model.embed_tokens.weight is 430 x 32, in .*llama-tiny it is 400 x 40' "other shapes" pair tests/models/llama-untied
+cp -r $M "$TMP/untied"; sed -i 's/"tie_word_embeddings": true/"tie_word_embeddings": false/' "$TMP/untied/config.json"
+python3 "$TMP/edit.py" "$TMP/untied" 'e = header["model.embed_tokens.weight"]; n = len(data); data.extend(bytes(64000)); header["lm_head.weight"] = dict(e, data_offsets=[n, n + 64000])'
+check_fails 1 'untied has tensor lm_head.weight, which .*llama-tiny lacks' "a head of its own" pair "$TMP/untied"
+check_fails 1 'm1 lacks tensor lm_head.weight, which .*untied has' "no head of its own" \
+	merge "$TMP/x" --pivot "$TMP/untied" --models "$TMP/m1" --models "$TMP/m2"
+cp -r $M "$TMP/base"; sed -i 's/"rope_theta": [0-9.]*/"rope_theta": 500.0/' "$TMP/base/config.json"
+check_fails 1 "base computes in another way than .*rotary embedding is 500, not 100000" "another rotary embedding" pair "$TMP/base"
+cp -r $M "$TMP/words"
+python3 - "$TMP/words/tokenizer.json" <<'END'
+import json, sys
+t = json.load(open(sys.argv[1]))
+v = t["model"]["vocab"]; v["x"], v["y"] = v["y"], v["x"]
+json.dump(t, open(sys.argv[1], "w"))
+END
+check_fails 1 'words has another tokenizer than tests/models/llama-tiny' "another tokenizer" pair "$TMP/words"
+cp -r $M "$TMP/lacks"; python3 "$TMP/edit.py" "$TMP/lacks" 'header.pop("model.norm.weight")'
+check_fails 1 'lacks.*tensor model.norm.weight' "a tensor missing" pair "$TMP/lacks"
+cp -r $M "$TMP/extra"; python3 "$TMP/edit.py" "$TMP/extra" 'header["model.layers.7.mlp.up_proj.weight"] = {"dtype": "F32", "shape": [1], "data_offsets": [len(data), len(data) + 4]}; data.extend(bytes(4))'
+check_fails 1 'extra.*tensor model.layers.7.mlp.up_proj.weight' "a tensor too many" pair "$TMP/extra"
+cp -r $M "$TMP/nan"; python3 "$TMP/edit.py" "$TMP/nan" 'v = values("model.layers.1.mlp.up_proj.weight"); v[43] = float("nan"); put("model.layers.1.mlp.up_proj.weight", v)'
+cp -r $M "$TMP/inf"; python3 "$TMP/edit.py" "$TMP/inf" 'v = values("model.norm.weight"); v[3] = float("-inf"); put("model.norm.weight", v)'
+for method in sce varm linear task-arithmetic ties dare; do
+	check_fails 1 'nan: tensor model.layers.1.mlp.up_proj.weight has a NaN at row 1, column 3' "$method: a NaN" pair "$TMP/nan" --method $method
+done
+check_fails 1 'inf: tensor model.norm.weight has an infinite value at row 0, column 3' "an infinity" pair "$TMP/inf"
+check_fails 1 'nan: tensor .* has a NaN' "a NaN in the pivot" merge "$TMP/x" --quiet --pivot "$TMP/nan" --models "$TMP/m1" --models "$TMP/m2"
+check_fails 1 'beyond the range of F16; --dtype bf16' "too large for f16" \
+	merge "$TMP/x" --quiet --method task-arithmetic --pivot $M --models "$TMP/m1" --weights 1e9 --dtype f16
+check_fails 1 'no-such' "no such model" pair "$TMP/no-such"
+check "nothing is left of what failed" test ! -e "$TMP/x" -a ! -e "$TMP/x.partial"
+
+# A limit on file sizes stands for a disk that fills up.
+limited() (trap '' XFSZ; ulimit -f 100; three "$TMP/limited" "$@")
+check_fails 1 '.*limited.*: File too large' "no room" limited
+check "no model looks complete" test ! -e "$TMP/limited"
+check "with room again" three "$TMP/limited"
+check_same "the same" "$TMP/limited/model.safetensors" "$TMP/sce/model.safetensors"
