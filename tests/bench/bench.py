@@ -1,13 +1,14 @@
 """make bench and make bench-peers: speed, memory and size of the stages on the demo's models.
 
-    bench.py BUILD own|peers [--passages N] [--rounds N]
+    bench.py BUILD own|peers|merge [--passages N] [--rounds N]
 
 Runs the programs as a user would, on passages of the demo's text, and writes JSON into BUILD/bench/:
-extract.json, store.json, align.json, train.json, ops.json (own), peers.json (the same
-beside Hugging Face transformers, in turn, on this machine). Times include loading the model.
+extract.json, store.json, align.json, train.json, ops.json (own), peers.json and merge.json (the same
+beside Hugging Face transformers and, for merging, mergekit, in turn, on this machine). Times include loading the model.
 Figures of one noisy machine: compare ratios of one run, not bare times.
 """
 import argparse
+import glob
 import json
 import os
 import resource
@@ -108,20 +109,15 @@ class Bench:
         text = subprocess.run([self.build + "/bench/" + program, *args], stdout=subprocess.PIPE, check=True).stdout.decode()
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
-    def python(self, script, *args, check=True):
-        p = subprocess.run([self.out + "/venv/bin/python", script, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    def python(self, script, *args, check=True, venv=None):
+        p = subprocess.run([(venv or self.out + "/venv") + "/bin/python", script, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if check and p.returncode != 0:
             sys.exit("bench: %s failed:\n%s" % (script, p.stderr.decode()[-2000:]))
         return json.loads(p.stdout.decode().splitlines()[-1])
 
     def peers(self, rounds):
         """Beside transformers in float32, ours and theirs in turn."""
-        venv = self.out + "/venv"
-        if not os.path.exists(venv + "/ready"):
-            print("installing torch and transformers into %s" % venv, flush=True)
-            subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-            subprocess.run([venv + "/bin/pip", "install", "-q", "torch", "transformers==4.57.*", "gguf"], check=True)
-            open(venv + "/ready", "w").close()
+        install(self.out + "/venv")
         result = {}
         for m in MODELS:
             path = "data/models/%s.gguf" % m
@@ -145,6 +141,60 @@ class Bench:
                 bf16.append(self.lines("bench_train", path, "3", "512", "0", "512", "bf16")[-1])
         result["train " + MODELS[0]] = compare(ours, theirs, bf16)
         self.save("peers", result)
+        self.merge(rounds)
+
+    def merge(self, rounds):
+        """kf-merge beside mergekit: a pivot and two models trained from it, 135M values in float32 each."""
+        venv, base = self.out + "/mergekit", self.out + "/venv"
+        if not os.path.exists(venv + "/ready"):  # it wants another transformers than the rest; torch is shared
+            install(base)
+            print("installing mergekit into %s" % venv, flush=True)
+            subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+            for site in glob.glob(venv + "/lib/*/site-packages"):
+                with open(site + "/base.pth", "w") as f:
+                    f.write("\n".join(os.path.abspath(p) for p in glob.glob(base + "/lib/*/site-packages")) + "\n")
+            subprocess.run([venv + "/bin/pip", "install", "-q", "mergekit==0.1.5"], check=True)
+            open(venv + "/ready", "w").close()
+        gguf = "data/models/%s.gguf" % MODELS[0]
+        self.run("extract", "--model", gguf, "--corpus", self.at("corpus"), "--out", self.at("clm"), "--top-k", "1",
+                 "--byte-path", "no")
+        self.run("merge", "--method", "linear", "--models", gguf, "--out", self.at("pivot"))
+        paths = [self.at("pivot")]
+        for i in (1, 2):
+            paths.append(self.at("trained-%d" % i))
+            self.run("train", "--model", gguf, "--targets", self.at("clm"), "--out", paths[-1], "--lambda", "1", "--lr", "1e-4",
+                     "--batch-tokens", "1024", "--max-steps", "1", "--seed", str(i))
+        result = {}
+        for method in ("linear", "ties", "sce"):
+            ours, theirs = [], []
+            for r in range(rounds):
+                theirs.append(self.python("tests/bench/mergekit_merge.py", method, self.at("out"), *paths, venv=venv))
+                shutil.rmtree(self.at("out"))
+                cpu = children_cpu()
+                seconds, mb = self.run("merge", "--method", method, "--compat", "mergekit", "--out", self.at("out"), *(
+                    [] if method == "linear" else ["--pivot", paths[0]]), "--models", paths[1], "--models", paths[2])
+                ours.append({"seconds": seconds, "cpu_seconds": children_cpu() - cpu, "peak_mb": mb})
+                shutil.rmtree(self.at("out"))
+            result[method] = {"%s_%s" % (who, what): [round(x[what], 1) for x in runs]
+                              for who, runs in (("kfuse", ours), ("mergekit", theirs)) for what in runs[0]}
+            result[method]["ratio"] = round(min(x["seconds"] for x in theirs) / min(x["seconds"] for x in ours), 2)
+            print(method, json.dumps(result[method]), flush=True)
+        self.save("merge", result)
+
+
+def install(venv):
+    """The environment of the peers, once."""
+    if os.path.exists(venv + "/ready"):
+        return
+    print("installing torch and transformers into %s" % venv, flush=True)
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    subprocess.run([venv + "/bin/pip", "install", "-q", "torch", "transformers==4.57.*", "gguf"], check=True)
+    open(venv + "/ready", "w").close()
+
+
+def children_cpu():
+    u = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return u.ru_utime + u.ru_stime
 
 
 def compare(ours, theirs, bf16):
@@ -173,12 +223,14 @@ def has_bf16():
 if __name__ == "__main__":
     p = argparse.ArgumentParser()
     p.add_argument("build")
-    p.add_argument("what", choices=["own", "peers"])
+    p.add_argument("what", choices=["own", "peers", "merge"])
     p.add_argument("--passages", type=int, default=8, help="a domain")
     p.add_argument("--rounds", type=int, default=2, help="of ours and theirs in turn")
     a = p.parse_args()
     bench = Bench(a.build, a.passages)
     if a.what == "own":
         bench.own()
+    elif a.what == "merge":
+        bench.merge(a.rounds)
     else:
         bench.peers(a.rounds)
