@@ -30,6 +30,7 @@ twice "fuse" "$BIN/kf-fuse" --target "$W/smol" --aligned "$W/aligned-gemma3-tiny
 twice "train" "$BIN/kf-train" --model "$smol" --targets "$W/targets" --out "$W/fused" --lambda 0.5 --epochs 2 --batch-tokens 256 --lr 1e-4
 # A GGUF pivot and a folder: all of one model's change is that model.
 twice "merge" "$BIN/kf-merge" --pivot "$smol" --models "$W/fused" --out "$W/merged" --method task-arithmetic
+check "the pivot's chat template is there" grep -q '"chat_template"' "$W/merged/tokenizer_config.json"
 check "a pivot from GGUF and a folder go together" python3 - "$W/merged/model.safetensors" "$W/fused/model.safetensors" <<'END'
 import array, json, struct, sys
 def tensors(path):
