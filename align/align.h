@@ -46,7 +46,7 @@
  *   and q sums to at most 1 all the same. Inside a source token ce is too high before and too low after where the
  *   bound lacks much, and q knows stored candidates only. The aligned set's info says "path": "bound" ("stored" otherwise).
  *
- * FuseLLM's way (KF_ALIGN_DTW)
+ * FuseLLM's way (KF_ALIGN_DTW; arXiv 2401.10491, section 3.2)
  *   Dynamic time warping over the two token strings (as the vocabulary files spell them,
  *   without the space marker), cost = edit distance in code points, ties diagonal, up
  *   (an earlier source token), left. Where token p-1 of the target and token j-1 of the source are
@@ -54,10 +54,21 @@
  *   position p takes the source's position j: each candidate through the map (exact: the
  *   target's token of that string; prefix: as above), of several that map to one token the first
  *   is kept, the rest is tail. Position 0 takes position 0 where both add a BOS. Everywhere else, and where no
- *   candidate has an image, it is one-hot on the label (position n: none). The published code
- *   puts its one-hot on the token just read instead, although the row predicts the next.
+ *   candidate has an image, it is one-hot on the label (position n: none).
  *   ce is the byte path's; without path masses (--byte-path no) a source token's ce is
  *   spread evenly over its bytes, which telescopes as well.
+ *
+ * FuseChat's way (KF_ALIGN_DTW_CHAT; arXiv 2408.07990, and the code of its two releases)
+ *   Warping over the tokens' text, without spaces, cost = edit distance, a tenth of it where one
+ *   contains the other (the first release's; the second keeps it for the vocabulary map), ties
+ *   diagonal, left, up. Position p takes the source's position j where token j-1 of the source is a partner of
+ *   token p-1 of the target and either is equal to the other or its end: one to one, several target tokens to
+ *   one of the source (the last one gets it), several of the source to one of the target. Of several partners the
+ *   equal one, else the last such. (The first release mixed the positions of several source tokens that together
+ *   are the target's, with weights; the second takes one, the only that predicts what follows.) Candidates
+ *   that the target spells alike are those tokens, the others go through the map. The rest as above.
+ *
+ * --reference-quirks (kf_aligner_quirks) gives for either what the published code gives, position for position: align/quirks.c.
  *
  * Vocabulary maps: what a candidate of the source, a whole token, is in the target's vocabulary
  *   prefix  the first token of its bytes' own encoding
@@ -83,7 +94,7 @@
 #include "common/store/vocabmap.h"
 #include "common/text/tokenizer.h"
 
-typedef enum { KF_ALIGN_BYTE, KF_ALIGN_DTW } kf_align_method;   /* --method byte|dtw */
+typedef enum { KF_ALIGN_BYTE, KF_ALIGN_DTW, KF_ALIGN_DTW_CHAT } kf_align_method;   /* --method byte|dtw|dtw-chat */
 typedef enum { KF_ALIGN_PREFIX, KF_ALIGN_EXACT, KF_ALIGN_MINED, KF_ALIGN_STATS } kf_align_map; /* --vocab-map prefix|exact|mined|stats */
 
 /* A pair of tokenizers and a method. Immutable but for the prefix map, which fills
@@ -93,6 +104,8 @@ typedef struct kf_aligner kf_aligner;
 /* With mined and stats, kf_aligner_use_map comes before the first document. */
 kf_status kf_aligner_new(const kf_tokenizer *source, const kf_tokenizer *target, kf_align_method method,
 	kf_align_map map, kf_aligner **out, kf_err *err) KF_MUST_CHECK;
+/* From now on as the published code has it (--reference-quirks); before the first document. KF_EINVAL: byte has none. */
+kf_status kf_aligner_quirks(kf_aligner *a, kf_err *err) KF_MUST_CHECK;
 void kf_aligner_free(kf_aligner *a);  /* accepts NULL */
 /* Copies what it needs of the map. KF_EMISMATCH: of other vocabularies. */
 kf_status kf_aligner_use_map(kf_aligner *a, const kf_vocabmap *map, kf_err *err) KF_MUST_CHECK;
@@ -125,6 +138,7 @@ typedef struct {
 	const char *map_file;                /* of mined and stats: read when it is there, else written; NULL: made for this run */
 	bool cooccurrence;                   /* mined: choose among equally near tokens by what they occur with */
 	bool any_corpus;                     /* a map_file that another text was counted for will do */
+	bool quirks;                         /* kf_aligner_quirks */
 	int precision;                       /* 0 as the source set, 1 packed, 2 f32 */
 	const char *shard;                   /* "I/N" or NULL */
 	int progress;                        /* KF_PROGRESS_* */

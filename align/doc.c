@@ -27,7 +27,9 @@ kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_
 		return kf_fail(err, KF_ENOMEM, "no memory to align a document of %u tokens", tgt->n);
 
 	align_ce(&path, &o);
-	rc = a->method == KF_ALIGN_BYTE ? align_byte(a, &path, tgt, arena, &o, err) : align_dtw(a, &path, tgt, arena, &o, err);
+	if (a->method == KF_ALIGN_BYTE) rc = align_byte(a, &path, tgt, arena, &o, err);
+	else if (a->quirks) rc = align_quirks(a, &path, tgt, arena, &o, err);
+	else rc = align_dtw(a, &path, tgt, arena, &o, err);
 	if (rc != KF_OK) return rc;
 	*out = (kf_dist_rec){ .head = tgt->head, .bos = tgt->bos, .n = tgt->n, .tokens = tgt->tokens, .start = tgt->start,
 		.ce = o.ce, .off = o.off, .ids = o.ids, .lp = o.lp, .tail = o.tail,

@@ -1,4 +1,4 @@
-/* FuseLLM's alignment (align.h tells it, and how its rows become our positions). */
+/* The papers' alignments in our positions (align.h tells them). */
 #include "align/method.h"
 #include "common/store/sparse.h"
 #include "align/warp.h"
@@ -6,50 +6,114 @@
 #include <math.h>
 #include <string.h>
 
-/* The one partner of each token, -1 where it has several. */
-static void only_partners(const align_pair *pairs, uint32_t n_pairs, uint32_t n, int32_t *only_a, uint32_t m, int32_t *only_b)
+kf_status align_check_target(const kf_aligner *a, const kf_logits_rec *tgt, kf_err *err)
 {
-	for (uint32_t i = 0; i < n; i++) only_a[i] = -2;
-	for (uint32_t j = 0; j < m; j++) only_b[j] = -2;
-	for (uint32_t k = 0; k < n_pairs; k++) {
-		int32_t *x = &only_a[pairs[k].a], *y = &only_b[pairs[k].b];
-
-		*x = *x == -2 ? (int32_t)pairs[k].b : -1;
-		*y = *y == -2 ? (int32_t)pairs[k].a : -1;
-	}
+	for (uint32_t p = 0; p < tgt->n; p++)
+		if (tgt->tokens[p] < 0 || tgt->tokens[p] >= a->vt)
+			return kf_fail(err, KF_EDATA, "document %llu of the target logits: token %d is not in the vocabulary",
+				(unsigned long long)tgt->head.doc, (int)tgt->tokens[p]);
+	return KF_OK;
 }
 
+kf_status align_partners(const align_lexicon *x, const align_seq *a, const align_seq *b, align_ties ties, kf_arena *arena,
+	align_partner *of_a, align_partner *of_b, kf_err *err)
+{
+	align_pair *pairs;
+	uint32_t n = 0;
+	kf_status rc;
+
+	for (uint32_t i = 0; of_a && i < a->n; i++) of_a[i] = (align_partner){ 1, 0 };
+	for (uint32_t j = 0; j < b->n; j++) of_b[j] = (align_partner){ 1, 0 };
+	if (a->n == 0 || b->n == 0) return KF_OK;
+	if ((rc = align_warp(x, a, b, ties, arena, &pairs, &n, NULL, err)) != KF_OK) return rc;
+	for (uint32_t k = 0; k < n; k++) {
+		align_partner *p = of_a ? &of_a[pairs[k].a] : NULL, *q = &of_b[pairs[k].b];
+
+		if (p && p->first > p->last) p->first = pairs[k].b;
+		if (p) p->last = pairs[k].b;
+		if (q->first > q->last) q->first = pairs[k].a;
+		q->last = pairs[k].a;
+	}
+	return KF_OK;
+}
+
+uint32_t align_take(kf_aligner *a, const kf_logits_rec *src, uint32_t from, align_image_of image, bool last, int32_t *id, float *q)
+{
+	const int32_t *ids = src->top_ids + (size_t)from * src->k;
+	const float *lp = src->top_lp + (size_t)from * src->k;
+	uint32_t kept = 0;
+
+	for (uint32_t j = 0; j < src->k; j++) {
+		int32_t to = ids[j] >= 0 && ids[j] < a->vs && lp[j] > -INFINITY ? image(a, ids[j], last) : -1;
+		uint32_t w = 0;
+
+		while (w < kept && id[w] != to) w++;
+		if (to < 0 || w < kept) continue;
+		id[kept] = to;
+		q[kept++] = lp[j] < 0 ? expf(lp[j]) : 1;
+	}
+	return kept;
+}
+
+/* ---- which position of the source a target token's next position takes ---- */
+
+/* Through the map. */
 static int32_t image(kf_aligner *a, int32_t id, bool last)
 {
-	if (id < 0 || id >= a->vs) return -1;
 	/* what edit distance finds for the end of a text is not what is meant by it */
 	if (last && id == a->src_eos) return a->image && a->exact[id] >= 0 ? a->exact[id] : a->tgt_eos;
 	return align_image(a, id);
+}
+
+/* FuseChat's: a token that the target spells alike is that one, whatever the map. */
+static int32_t image_chat(kf_aligner *a, int32_t id, bool last)
+{
+	return a->exact[id] >= 0 ? a->exact[id] : image(a, id, last);
+}
+
+/* Each other's only partner, and equal: as strings or through the map. */
+static int32_t same(kf_aligner *a, const kf_logits_rec *src, const align_partner *of_a, int32_t token, align_partner p, uint32_t at)
+{
+	int32_t id;
+
+	if (p.first != p.last || of_a[p.first].first != at || of_a[p.first].last != at) return -1;
+	id = src->tokens[p.first];
+	return a->exact[id] == token || image(a, id, false) == token ? (int32_t)p.first : -1;
+}
+
+/* Of the partners the one that is equal, else one of which the one's end is the other; the last such, for after it
+ * both texts have come to the same place. */
+static int32_t ending(const kf_aligner *a, const kf_logits_rec *src, int32_t token, align_partner p)
+{
+	uint32_t nt, ns;
+	const uint32_t *t = align_word(&a->lexicon->b, token, &nt), *s;
+	int32_t found = -1;
+
+	for (uint32_t j = p.last + 1; j-- > p.first && p.first <= p.last;) {
+		s = align_word(&a->lexicon->a, src->tokens[j], &ns);
+		if (ns == 0 || nt == 0 || !(ns < nt ? align_ends(t, nt, s, ns) : align_ends(s, ns, t, nt))) continue;
+		if (ns == nt) return (int32_t)j;
+		if (found < 0) found = (int32_t)j;
+	}
+	return found;
 }
 
 kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *tgt, kf_arena *arena, align_out *out,
 	kf_err *err)
 {
 	const kf_logits_rec *src = path->rec;
+	bool chat = a->method == KF_ALIGN_DTW_CHAT;
 	uint32_t n = src->n, m = tgt->n, at = 0;
-	int32_t *only_a = KF_ARENA_NEW(arena, int32_t, (size_t)n + 1), *only_b = KF_ARENA_NEW(arena, int32_t, (size_t)m + 1);
+	align_partner *of_a = KF_ARENA_NEW(arena, align_partner, (size_t)n + 1);
+	align_partner *of_b = KF_ARENA_NEW(arena, align_partner, (size_t)m + 1);
 	float *q = KF_ARENA_NEW(arena, float, (size_t)src->k + 1);
+	align_seq sa = { .ids = src->tokens, .at = src->start, .n = n }, sb = { .ids = tgt->tokens, .at = tgt->start, .n = m };
 	kf_status rc;
 
-	if (!only_a || !only_b || !q) goto nomem;
-	for (uint32_t p = 0; p < m; p++)
-		if (tgt->tokens[p] < 0 || tgt->tokens[p] >= a->vt)
-			return kf_fail(err, KF_EDATA, "document %llu of the target logits: token %d is not in the vocabulary",
-				(unsigned long long)tgt->head.doc, (int)tgt->tokens[p]);
-	if (n > 0 && m > 0) {
-		align_seq sa = { .ids = src->tokens, .at = src->start, .n = n }, sb = { .ids = tgt->tokens, .at = tgt->start, .n = m };
-		align_pair *pairs;
-		uint32_t n_pairs;
-
-		if ((rc = align_warp(a->lexicon, &sa, &sb, ALIGN_UP_FIRST, arena, &pairs, &n_pairs, NULL, err)) != KF_OK)
-			return kf_context(err, rc, "document %llu", (unsigned long long)tgt->head.doc);
-		only_partners(pairs, n_pairs, n, only_a, m, only_b);
-	}
+	if (!of_a || !of_b || !q) return kf_fail(err, KF_ENOMEM, "no memory to align a document");
+	if ((rc = align_check_target(a, tgt, err)) != KF_OK) return rc;
+	rc = align_partners(a->lexicon, &sa, &sb, chat ? ALIGN_LEFT_FIRST : ALIGN_UP_FIRST, arena, of_a, of_b, err);
+	if (rc != KF_OK) return kf_context(err, rc, "document %llu", (unsigned long long)tgt->head.doc);
 
 	for (uint32_t p = 0; p <= m; p++) {
 		bool last = p == m;
@@ -59,27 +123,13 @@ kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *
 
 		out->off[p] = at;
 		out->tail[p] = NAN;
-		if (p == 0) {
-			if (!tgt->bos) continue;
-			if (src->bos) from = 0;
-		} else if (n > 0 && only_b[p - 1] >= 0 && only_a[only_b[p - 1]] >= 0) {
-			int32_t j = only_b[p - 1], st = src->tokens[j], tt = tgt->tokens[p - 1];
-
-			if (a->exact[st] == tt || image(a, st, false) == tt) from = j + 1;
-		}
-		if (from >= 0) {
-			const int32_t *ids = src->top_ids + (size_t)from * src->k;
-			const float *lp = src->top_lp + (size_t)from * src->k;
-
-			for (uint32_t j = 0; j < src->k; j++) {
-				int32_t to = image(a, ids[j], last);
-				uint32_t w = 0;
-
-				while (w < kept && id[w] != to) w++;
-				if (to < 0 || w < kept) continue;
-				id[kept] = to;
-				q[kept++] = expf(lp[j]);
-			}
+		if (!kf_predicted(tgt, p)) continue;
+		if (p > 0 && n > 0)
+			from = chat ? ending(a, src, tgt->tokens[p - 1], of_b[p - 1])
+				: same(a, src, of_a, tgt->tokens[p - 1], of_b[p - 1], p - 1);
+		if (p == 0 || from >= 0) from++;
+		if (from >= 0 && kf_predicted(src, (uint32_t)from)) {
+			kept = align_take(a, src, (uint32_t)from, chat ? image_chat : image, last, id, q);
 			kept = kf_sparse_settle(kept, id, q, label, out->lp + at, &out->tail[p]);
 		}
 		if (kept > 0) {
@@ -94,6 +144,4 @@ kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *
 	}
 	out->off[m + 1] = at;
 	return KF_OK;
-nomem:
-	return kf_fail(err, KF_ENOMEM, "no memory to align a document");
 }

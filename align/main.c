@@ -9,6 +9,7 @@
 static struct {
 	const char *source, *target, *out, *map_file;
 	int method, map, map_ties, map_corpus, precision;
+	bool quirks;
 	kf_common common;
 } o;
 
@@ -16,13 +17,16 @@ static const kf_opt table[] = {
 	{ "source", KF_OPT_STRING, &o.source, "DIR", "logits of the source model", .flags = KF_OPT_REQUIRED },
 	{ "target", KF_OPT_STRING, &o.target, "DIR", "logits of the target model, for its tokens and tokenizer", .flags = KF_OPT_REQUIRED },
 	{ "out", KF_OPT_STRING, &o.out, "DIR", "where the aligned set goes", .flags = KF_OPT_REQUIRED },
-	{ "method", KF_OPT_CHOICE, &o.method, "byte|dtw", "along the bytes, or FuseLLM's warping of token strings", .flags = KF_OPT_SHAPES },
+	{ "method", KF_OPT_CHOICE, &o.method, "byte|dtw|dtw-chat", "along the bytes, FuseLLM's warping of\n"
+		"token strings, or FuseChat's", .flags = KF_OPT_SHAPES },
 	{ "vocab-map", KF_OPT_CHOICE, &o.map, "prefix|exact|mined|stats", "what a candidate becomes: the first token of its bytes, the token of "
 		"the same string, of the least edit distance, the one it is aligned with in the text", .flags = KF_OPT_SHAPES },
 	{ "map", KF_OPT_STRING, &o.map_file, "FILE", "the map of mined or stats: read from FILE when it is there, else written to it", .flags = 0 },
 	{ "map-ties", KF_OPT_CHOICE, &o.map_ties, "first|co-occurrence", "mined: of equally near tokens the first, or the one that occurs "
 		"with the same tokens", .flags = 0 },
 	{ "map-corpus", KF_OPT_CHOICE, &o.map_corpus, "same|any", "which text a FILE that counts some may be of", .flags = 0 },
+	{ "reference-quirks", KF_OPT_FLAG, &o.quirks, NULL, "dtw, dtw-chat: what the papers' published code gives",
+		.flags = KF_OPT_SHAPES },
 	{ "precision", KF_OPT_CHOICE, &o.precision, "source|packed|f32", "of the numbers stored; source: as the source's set has them",
 		.flags = KF_OPT_SHAPES },
 	KF_OPT_COMMON(&o.common),
@@ -44,16 +48,17 @@ static void print_row(const char *name, const json_t *s)
 	double bytes = json_number_value(json_object_get(s, "bytes"));
 
 	fprintf(stderr, "  %-14s %9.0f tokens %10.0f bytes  coverage %5.1f %%  ce %7.4f nats/token %7.4f /byte  mass kept %5.1f %%"
-		"  -ln q(label) %6.3f\n", name, json_number_value(json_object_get(s, "tokens")), bytes,
+		"  -ln q(label) %6.3f at %5.1f %% of them\n", name, json_number_value(json_object_get(s, "tokens")), bytes,
 		100 * json_number_value(json_object_get(s, "coverage")), json_number_value(json_object_get(s, "ce")),
 		json_number_value(json_object_get(s, "ce_byte")), 100 * json_number_value(json_object_get(s, "mass")),
-		json_number_value(json_object_get(s, "label_nll")));
+		json_number_value(json_object_get(s, "label_nll")),
+		100 * json_number_value(json_object_get(s, "labelled")));
 }
 
 static kf_status run(const kf_list *operands, kf_err *err)
 {
 	kf_align_opts a = { .source = o.source, .target = o.target, .out = o.out, .method = (kf_align_method)o.method,
-		.map = (kf_align_map)o.map, .map_file = o.map_file, .cooccurrence = o.map_ties == 1, .any_corpus = o.map_corpus == 1,
+		.map = (kf_align_map)o.map, .quirks = o.quirks, .map_file = o.map_file, .cooccurrence = o.map_ties == 1, .any_corpus = o.map_corpus == 1,
 		.precision = o.precision, .shard = o.common.shard, .program = program.name,
 		.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress };
 	kf_pool *pool = NULL;

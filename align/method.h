@@ -1,9 +1,10 @@
-/* Inside align/: the two methods. Each fills out's off, ids, lp, tail, which kf_align_doc
+/* Inside align/: the methods. Each fills out's off, ids, lp, tail, which kf_align_doc
  * has allocated with room for every position's candidates and the label. */
 #ifndef KF_ALIGN_METHOD_H
 #define KF_ALIGN_METHOD_H
 
 #include "align/path.h"
+#include "align/warp.h"
 
 typedef struct {
 	uint32_t *off;   /* (tn + 2) */
@@ -17,12 +18,33 @@ typedef struct {
 /* The most candidates any position of r has. */
 uint32_t align_widest(const kf_logits_rec *r);
 
-
-/* Fills out->ce, for either method. */
+/* Fills out->ce, for any method. */
 void align_ce(const align_path *p, align_out *out);
 kf_status align_byte(kf_aligner *a, const align_path *p, const kf_logits_rec *tgt, kf_arena *arena, align_out *out,
 	kf_err *err) KF_MUST_CHECK;
 kf_status align_dtw(kf_aligner *a, const align_path *p, const kf_logits_rec *tgt, kf_arena *arena, align_out *out,
 	kf_err *err) KF_MUST_CHECK;
+/* --reference-quirks: dtw and dtw-chat as the papers' published code has them (quirks.c). */
+kf_status align_quirks(kf_aligner *a, const align_path *p, const kf_logits_rec *tgt, kf_arena *arena, align_out *out,
+	kf_err *err) KF_MUST_CHECK;
+
+/* ---- what warping methods share ---- */
+
+/* Every token of tgt is in the vocabulary. */
+kf_status align_check_target(const kf_aligner *a, const kf_logits_rec *tgt, kf_err *err) KF_MUST_CHECK;
+
+/* The tokens that one token is paired with; first > last: none, as the other sequence is empty. */
+typedef struct { uint32_t first, last; } align_partner;
+
+/* of_a (a->n; may be NULL), of_b (b->n). */
+kf_status align_partners(const align_lexicon *x, const align_seq *a, const align_seq *b, align_ties ties, kf_arena *arena,
+	align_partner *of_a, align_partner *of_b, kf_err *err) KF_MUST_CHECK;
+
+/* What source token id, in [0, vs), is in the target's vocabulary, -1: nothing. last: at the position after the text. */
+typedef int32_t (*align_image_of)(kf_aligner *a, int32_t id, bool last);
+
+/* The candidates of the source's position from, best first, as the target's tokens with their probabilities; of several
+ * that become one token the first. id, q: room for src->k; returns how many. */
+uint32_t align_take(kf_aligner *a, const kf_logits_rec *src, uint32_t from, align_image_of image, bool last, int32_t *id, float *q);
 
 #endif

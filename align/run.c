@@ -126,6 +126,7 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 	from.target_name = model_name(set[0]);
 	if ((rc = find_map(o, &from, &map, in, &spec.n_inputs, err)) != KF_OK) goto out;
 	if ((rc = kf_aligner_new(st, tt, o->method, o->map, &j.aligner, err)) != KF_OK) goto out;
+	if (o->quirks && (rc = kf_aligner_quirks(j.aligner, err)) != KF_OK) goto out;
 
 	const char *path = path_kind(set[1], o->method);
 	if (!(info = json_pack("{s:s,s:s,s:s}", "source", from.source_name, "target", from.target_name, "path", path))) {

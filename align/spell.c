@@ -64,6 +64,45 @@ static bool push_text(points *p, const uint8_t *s, uint32_t n, bool replace)
 	return true;
 }
 
+/* Whether a token that is no byte piece has these bytes (n > 0). */
+static bool spelled(const kf_tokenizer *t, const uint8_t *s, uint32_t n)
+{
+	int32_t lo, hi, all;
+	const int32_t *order = kf_tokenizer_sorted(t, &all);
+	uint32_t len;
+
+	for (kf_tokenizer_range(t, s, n, &lo, &hi); lo < hi; lo++) {
+		const char *piece = kf_tokenizer_piece(t, order[lo]);
+
+		(void)kf_tokenizer_bytes(t, order[lo], &len);
+		if (len != n) return false;
+		if (piece && strncmp(piece, "<0x", 3) != 0) return true;
+	}
+	return false;
+}
+
+/* s (n): the token's bytes. With a dummy prefix, transformers takes the space marker off and lets sentencepiece decode what
+ * is left: a piece, of which it takes another one off, or no piece, which stays as it is, markers and all. */
+static bool push_decoded(points *p, const kf_tokenizer *t, int32_t id, const uint8_t *s, uint32_t n)
+{
+	const char *piece = kf_tokenizer_piece(t, id), *marker = align_marker(t);
+	uint32_t used;
+
+	if (!kf_tokenizer_dummy_prefix(t) || strncmp(piece, marker, strlen(marker)) != 0) return push_text(p, s, n, true);
+	s++, n--;
+	piece += strlen(marker);
+	if (n == 0) return true;
+	if (spelled(t, s, n)) return push_text(p, s + (s[0] == ' '), n - (s[0] == ' '), true);
+	for (bool only = strspn(piece, marker) == strlen(piece); *piece; piece += used) {
+		uint32_t c;
+
+		if (!utf8((const uint8_t *)piece, (uint32_t)strlen(piece), &c, &used)) c = 0xfffd;
+		/* the code takes markers off when it compares, unless nothing else is there */
+		if ((c != ALIGN_MARK || only) && !push(p, c)) return false;
+	}
+	return true;
+}
+
 static bool push_word(points *p, const kf_tokenizer *t, int32_t id, align_spelling how, const char *marker, bool *too_long)
 {
 	char piece[ALIGN_WORD_MAX];
@@ -79,11 +118,7 @@ static bool push_word(points *p, const kf_tokenizer *t, int32_t id, align_spelli
 		*too_long = !align_respell(t, id, marker, piece, sizeof piece);
 		return *too_long || push_text(p, (const uint8_t *)piece, (uint32_t)strlen(piece), false);
 	}
-	if (how == ALIGN_SPELL_DECODED) {
-		bool cut = kf_tokenizer_dummy_prefix(t) && s[0] == ' ';
-
-		return push_text(p, s + cut, n - cut, true);
-	}
+	if (how == ALIGN_SPELL_DECODED) return push_decoded(p, t, id, s, n);
 	if (!push_text(p, s, n, false)) return false;
 	to = from;
 	for (size_t i = from; i < p->len; i++)

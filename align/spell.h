@@ -7,6 +7,7 @@
 #include "common/base/status.h"
 #include "common/text/tokenizer.h"
 
+#define ALIGN_MARK 0x2581    /* SentencePiece's space marker, in a decoded string that is nothing else */
 #define ALIGN_WORD_MAX 4096  /* code points of a token's string */
 #define ALIGN_BYTE 0x110000u /* a byte that is no UTF-8 counts as a code point of its own: this plus the byte */
 #define ALIGN_CODES (ALIGN_BYTE + 256)
@@ -15,7 +16,7 @@ typedef enum {
 	ALIGN_SPELL_VOCAB,   /* as the vocabulary file spells a token, without the space markers: FuseLLM's */
 	ALIGN_SPELL_TEXT,    /* its bytes, without spaces unless it is nothing else: dtw-chat's */
 	ALIGN_SPELL_DECODED  /* what transformers' decode() of the one id gives: FuseChat's code. Bytes that are no UTF-8
-	                      * become U+FFFD; of a tokenizer with a dummy prefix one leading space is gone */
+	                      * become U+FFFD; of a tokenizer with a dummy prefix leading spaces are gone, or markers left */
 } align_spelling;
 
 /* The strings of a whole vocabulary, in code points. Control tokens are their names. String w is text[off[w]] .. text[off[w + 1] - 1]. */

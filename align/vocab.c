@@ -155,8 +155,12 @@ kf_status kf_aligner_new(const kf_tokenizer *source, const kf_tokenizer *target,
 		if (align_len(a, id)) memcpy(a->bytes + a->off[id], kf_tokenizer_bytes(source, id, &n), align_len(a, id));
 	}
 	for (uint64_t i = 0; i < total; i++) atomic_init(&a->inner[i], ALIGN_UNSET);
-	if (method == KF_ALIGN_DTW && (rc = align_lexicon_new(source, target, ALIGN_SPELL_VOCAB, false, &a->lexicon, err)) != KF_OK)
-		goto fail;
+	if (method != KF_ALIGN_BYTE) {
+		bool chat = method == KF_ALIGN_DTW_CHAT;
+
+		rc = align_lexicon_new(source, target, chat ? ALIGN_SPELL_TEXT : ALIGN_SPELL_VOCAB, chat, &a->lexicon, err);
+		if (rc != KF_OK) goto fail;
+	}
 	if (method != KF_ALIGN_BYTE || map != KF_ALIGN_PREFIX) {
 		if (!(a->exact = kf_alloc((size_t)a->vs, sizeof *a->exact))) goto nomem;
 		if ((rc = align_exact(source, target, a->exact, err)) != KF_OK) goto fail;

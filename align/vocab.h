@@ -23,10 +23,12 @@ struct kf_aligner {
 	 * threads that race write the same and relaxed order will do. */
 	_Atomic int32_t *first;    /* (vs) of a whole token; -1: none */
 	_Atomic int32_t *inner;    /* (off[vs]) of a token's bytes from this byte on to its end */
-	align_lexicon *lexicon;    /* KF_ALIGN_DTW: the strings of the two vocabularies */
+	align_lexicon *lexicon;    /* methods that warp: the strings of the two vocabularies */
 	int32_t *exact;            /* (vs) the target's token of the same string, -1: none; NULL for byte with the prefix map */
 	int32_t *image;            /* (vs) what the map makes of a whole token, -1: nothing; NULL for the prefix map */
 	bool ready;                /* image is filled */
+	bool quirks;               /* kf_aligner_quirks */
+	int32_t unknown;           /* with quirks: the target's unknown token as the published code has it; -1: none */
 };
 
 static inline uint32_t align_len(const kf_aligner *a, int32_t id) { return a->off[id + 1] - a->off[id]; }

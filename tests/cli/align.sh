@@ -37,6 +37,11 @@ check "the second time there is nothing to do" says "up to date" align --out "$T
 check "a report by domain" says "hostile .*coverage" align --out "$TMP/again"
 check "FuseLLM's way" align --out "$TMP/dtw" --method dtw --vocab-map exact
 check "warping through the prefix map" align --out "$TMP/dtw-prefix" --method dtw
+check "FuseChat's way" says "hostile .*coverage.*at .* of them" align --out "$TMP/chat" --method dtw-chat
+check "as the published code of FuseLLM" align --out "$TMP/quirks" --method dtw --vocab-map exact --reference-quirks
+check_fails 1 "option" "which is another set" align --out "$TMP/quirks" --method dtw --vocab-map exact
+check "as the published code of FuseChat" align --out "$TMP/chat-quirks" --method dtw-chat --reference-quirks
+check_fails 1 "reference-quirks.*dtw" "byte has no published code" align --out "$TMP/x" --reference-quirks
 check "another number of threads" align --out "$TMP/threads" --threads 1 --quiet
 check "the same shards whatever the threads" same_shards "$TMP/threads" "$TMP/again"
 check "one part" align --out "$TMP/parts" --shard 1/2 --quiet
@@ -45,7 +50,7 @@ check "the other part" align --out "$TMP/parts" --shard 0/2 --quiet
 check "parts give the same shards" same_shards "$TMP/parts" "$TMP/again"
 
 check "another map where tokens begin together" align --out "$TMP/byte-exact" --vocab-map exact
-check_fails 2 "method" "an unknown method" align --out "$TMP/x" --method dtw-chat
+check_fails 2 "method" "an unknown method" align --out "$TMP/x" --method dtw-all
 check_fails 2 "out" "no output" align
 check_fails 1 "2/2" "a part that is none" align --out "$TMP/x" --shard 2/2
 check_fails 1 "$TMP/nothing" "a source that is not there" "$BIN/kf-align" --source "$TMP/nothing" --target "$TMP/gemma3-tiny" --out "$TMP/x"
