@@ -80,6 +80,13 @@
  * Any of them goes with any method. With byte, a map other than prefix decides where both tokens begin at the same byte; inside a
  * source token what is left of a candidate is no token, and only the prefix map says what it is. q stays a partition: a
  * candidate's mass goes to one token. mined and stats are files (common/store/vocabmap.h).
+ *
+ * Conversations
+ *   Source and target may have different chat templates. Each reply is aligned as a text of its own (replies.c): ce
+ *   telescopes over its bytes, its first position has a distribution, a template's space that stands in its first token is
+ *   as a dummy prefix. The position that ends the target's turn takes the one that ends the source's: the
+ *   source's end of turn becomes the target's, with the source's ce of it; other candidates as at position n. What is
+ *   context has neither ce nor a distribution.
  */
 #ifndef KF_ALIGN_ALIGN_H
 #define KF_ALIGN_ALIGN_H

@@ -59,7 +59,7 @@ kf_status align_bound(align_path *p, const kf_aligner *a, const kf_logits_rec *t
 	mass = KF_ARENA_NEW(arena, double, (size_t)widest + 1);
 	if (!nlm || !mass) goto nomem;
 	for (uint32_t i = 0; i < r->n; i++) {
-		uint32_t n = off[i + 1] - off[i], pre = i == 0 && a->src_dummy;
+		uint32_t n = off[i + 1] - off[i], pre = i == 0 && p->src_space;
 		const uint8_t *own = a->bytes + a->off[r->tokens[i]];
 
 		if (!n || (i == 0 && !r->bos)) {

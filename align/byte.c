@@ -51,9 +51,8 @@ uint32_t align_widest(const kf_logits_rec *r)
 	return r->k + most;
 }
 
-static void load(const kf_aligner *a, const align_path *path, uint32_t i, cands *c)
+static void load(const kf_aligner *a, const kf_logits_rec *r, uint32_t i, cands *c)
 {
-	const kf_logits_rec *r = path->rec;
 	const int32_t *id = r->top_ids + (size_t)i * r->k;
 	const float *lp = r->top_lp + (size_t)i * r->k;
 	uint32_t n = 0;
@@ -151,12 +150,12 @@ kf_status align_byte(kf_aligner *a, const align_path *path, const kf_logits_rec 
 		i = align_path_find(path, i, s);
 		if ((i == 0 && !path->bos) || (path->n == 0 && tgt->head.bytes > 0) || (p == 0 && !tgt->bos)) continue;
 		if (i != loaded) {
-			load(a, path, i, &c);
+			load(a, src, i, &c);
 			loaded = i;
 		}
 		u = path->s[i];
 		v = i < path->n ? path->s[i + 1] : u;
-		virt = i == 0 && path->n > 0 && path->d && !a->src_dummy;
+		virt = i == 0 && path->n > 0 && path->d && !path->src_space;
 		skip = (int32_t)(s - u) - virt;
 		upto = (int32_t)(e - u) - virt;
 		inv = s == u ? 1 : exp(align_path_nlp(path, i, s) - path->base[i]);
@@ -220,5 +219,26 @@ kf_status align_byte(kf_aligner *a, const align_path *path, const kf_logits_rec 
 		out->covered += !last && b.n > 0;
 	}
 	out->off[path->tn + 1] = at;
+	return KF_OK;
+}
+
+kf_status align_turn_end(kf_aligner *a, const kf_logits_rec *src, uint32_t i, int32_t label, kf_arena *arena, int32_t *id,
+	float *lp, float *tail, uint32_t *n, kf_err *err)
+{
+	uint32_t widest = align_widest(src);
+	cands c = { .id = KF_ARENA_NEW(arena, int32_t, (size_t)widest + 1), .p = KF_ARENA_NEW(arena, float, (size_t)widest + 1) };
+	bag b = { .id = id, .q = KF_ARENA_NEW(arena, float, (size_t)widest + 2) };
+	int32_t end = i < src->n ? src->tokens[i] : a->src_eos;
+
+	if (!c.id || !c.p || !b.q) return kf_fail(err, KF_ENOMEM, "no memory to align a document");
+	load(a, src, i, &c);
+	for (uint32_t j = 0; j < c.n; j++) {
+		int32_t to = c.id[j] == end ? label : align_len(a, c.id[j]) == 0 ? -1 :
+			a->method == KF_ALIGN_BYTE ? align_first(a, c.id[j]) : align_image(a, c.id[j]);
+
+		if (to >= 0) bag_add(&b, to, c.p[j]);
+	}
+	if (i < src->n && c.t < 0 && c.pt > 0) bag_add(&b, label, c.pt);
+	*n = kf_sparse_settle(b.n, b.id, b.q, label, lp, tail);
 	return KF_OK;
 }

@@ -4,16 +4,25 @@
 #include <assert.h>
 #include <math.h>
 
+kf_status align_along(kf_aligner *a, const align_path *path, const kf_logits_rec *tgt, kf_arena *arena, align_out *out,
+	kf_err *err)
+{
+	align_ce(path, out);
+	if (a->method == KF_ALIGN_BYTE) return align_byte(a, path, tgt, arena, out, err);
+	return a->quirks ? align_quirks(a, path, tgt, arena, out, err) : align_dtw(a, path, tgt, arena, out, err);
+}
+
 kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_rec *tgt, kf_arena *arena,
 	kf_dist_rec *out, kf_tally *stats, kf_err *err)
 {
 	align_path path;
 	align_out o = { 0 };
+	uint32_t predicted = 0;
 	uint64_t room;
 	kf_status rc;
 
 	assert(a->ready);
-	if ((rc = align_path_init(&path, a, src, tgt, arena, err)) != KF_OK) return rc;
+	if ((rc = align_path_check(a, src, tgt, err)) != KF_OK) return rc;
 	room = ((uint64_t)tgt->n + 1) * ((uint64_t)align_widest(src) + 1);
 	if (room > UINT32_MAX)
 		return kf_fail(err, KF_EUNSUPPORTED, "document %llu has too many tokens times candidates (%llu) to align: cut documents "
@@ -26,13 +35,13 @@ kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_
 	if (!o.off || !o.ce || !o.tail || !o.ids || !o.lp)
 		return kf_fail(err, KF_ENOMEM, "no memory to align a document of %u tokens", tgt->n);
 
-	align_ce(&path, &o);
-	if (a->method == KF_ALIGN_BYTE) rc = align_byte(a, &path, tgt, arena, &o, err);
-	else if (a->quirks) rc = align_quirks(a, &path, tgt, arena, &o, err);
-	else rc = align_dtw(a, &path, tgt, arena, &o, err);
+	if (src->context) rc = align_replies(a, src, tgt, arena, &o, err);
+	else if ((rc = align_path_init(&path, a, src, tgt, a->src_dummy, a->tgt_dummy, arena, err)) == KF_OK)
+		rc = align_along(a, &path, tgt, arena, &o, err);
 	if (rc != KF_OK) return rc;
+	for (uint32_t p = 0; p < src->n; p++) predicted += kf_predicted(src, p);
 	*out = (kf_dist_rec){ .head = tgt->head, .bos = tgt->bos, .n = tgt->n, .tokens = tgt->tokens, .start = tgt->start,
 		.ce = o.ce, .off = o.off, .ids = o.ids, .lp = o.lp, .tail = o.tail,
-		.source_tokens = src->n - (src->n > 0 && !src->bos) };
+		.source_tokens = predicted, .context = tgt->context };
 	return stats ? align_stats_doc(stats, out, o.covered, err) : KF_OK;
 }

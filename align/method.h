@@ -47,4 +47,15 @@ typedef int32_t (*align_image_of)(kf_aligner *a, int32_t id, bool last);
  * that become one token the first. id, q: room for src->k; returns how many. */
 uint32_t align_take(kf_aligner *a, const kf_logits_rec *src, uint32_t from, align_image_of image, bool last, int32_t *id, float *q);
 
+/* A text, by the aligner's method: ce and all. */
+kf_status align_along(kf_aligner *a, const align_path *path, const kf_logits_rec *tgt, kf_arena *arena, align_out *out,
+	kf_err *err) KF_MUST_CHECK;
+/* What the source says at the end of a reply (its position i), for the target, whose own end of turn is label: the
+ * source's end of turn maps to that, its other control tokens to nothing. id, lp: room for all its candidates and one more. */
+kf_status align_turn_end(kf_aligner *a, const kf_logits_rec *src, uint32_t i, int32_t label, kf_arena *arena, int32_t *id,
+	float *lp, float *tail, uint32_t *n, kf_err *err) KF_MUST_CHECK;
+/* A conversation, reply by reply. */
+kf_status align_replies(kf_aligner *a, const kf_logits_rec *src, const kf_logits_rec *tgt, kf_arena *arena, align_out *out,
+	kf_err *err) KF_MUST_CHECK;
+
 #endif

@@ -12,14 +12,18 @@ typedef struct {
 	const uint32_t *s, *t;    /* (n + 1), (tn + 1) where they begin */
 	const double *base;       /* (n + 1) -ln of the product of p of the tokens before; what has no ce counts 0 */
 	bool bos;                 /* of the source: whether its first token is covered */
+	bool src_space;           /* the source's first token begins with a space that is not the text's */
 	const float *nlm;         /* masses inside tokens: the record's, or what align_bound makes of its candidates */
 	const uint32_t *nlm_off;  /* (n + 1) as path_off */
 	bool spread;              /* there are none: spread a token's ce over its bytes */
 } align_path;
 
-/* Check the records against each other and lay out the path, in arena. */
+/* Check two records against each other. */
+kf_status align_path_check(const kf_aligner *a, const kf_logits_rec *src, const kf_logits_rec *tgt, kf_err *err) KF_MUST_CHECK;
+/* Lay out the path of records that go together, in arena. src_space, tgt_space: the first token begins with a space in
+ * front of the text, as with a dummy prefix. */
 kf_status align_path_init(align_path *p, const kf_aligner *a, const kf_logits_rec *src, const kf_logits_rec *tgt,
-	kf_arena *arena, kf_err *err) KF_MUST_CHECK;
+	bool src_space, bool tgt_space, kf_arena *arena, kf_err *err) KF_MUST_CHECK;
 
 /* For logits without path masses: a lower bound of each, from the candidates. */
 kf_status align_bound(align_path *p, const kf_aligner *a, const kf_logits_rec *tgt, kf_arena *arena, kf_err *err) KF_MUST_CHECK;

@@ -135,6 +135,7 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 	}
 	spec.info = info;
 	spec.n_shards = kf_set_shards(set[0]);
+	spec.chat = kf_set_chat(set[0]);
 	spec.f32 = o->precision ? o->precision == 2 : kf_set_f32(set[1]);
 	if ((rc = kf_set_tokenizer(set[0], &spec.tokenizer, &spec.tokenizer_size, err)) != KF_OK) goto out;
 	if ((rc = kf_set_begin(&spec, &w, state, err)) != KF_OK) goto out;

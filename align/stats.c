@@ -9,10 +9,11 @@ kf_status align_stats_doc(kf_tally *stats, const kf_dist_rec *r, uint32_t covere
 
 	if (!d) return kf_fail(err, KF_ENOMEM, "no memory for statistics");
 	d->docs++;
-	d->bytes += r->head.bytes;
-	d->tokens += r->n;
 	d->covered += covered;
 	for (uint32_t p = 0; p < r->n; p++) {
+		if (r->context && r->context[p]) continue;
+		d->tokens++;
+		d->bytes += r->start[p + 1] - r->start[p];
 		if (!isnan(r->ce[p])) {
 			d->ce += r->ce[p];
 			d->ce_tokens++;
