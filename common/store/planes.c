@@ -1,6 +1,7 @@
 #include "common/store/planes.h"
 
 #include <stdlib.h>
+#define ZSTD_STATIC_LINKING_ONLY /* for ZSTD_c_literalCompressionMode; where it is not known, fast blocks are larger */
 #include <zstd.h>
 
 #include "common/store/store.h"
@@ -27,7 +28,7 @@ kf_packer *kf_packer_new(int level)
 		return NULL;
 	}
 	/* our headers hold the size, our checksum covers the block */
-	ZSTD_CCtx_setParameter(p->ctx, ZSTD_c_compressionLevel, level);
+	ZSTD_CCtx_setParameter(p->ctx, ZSTD_c_compressionLevel, level == KF_PACK_FAST ? 1 : level);
 	ZSTD_CCtx_setParameter(p->ctx, ZSTD_c_contentSizeFlag, 0);
 	ZSTD_CCtx_setParameter(p->ctx, ZSTD_c_checksumFlag, 0);
 	return p;
@@ -70,6 +71,10 @@ kf_status kf_planes_pack(kf_packer *p, const kf_buf *planes, int n, kf_buf *out,
 		unsigned method = METHOD_RAW;
 
 		if ((rc = kf_buf_check(b, err)) != KF_OK) break;
+		if (p->level == KF_PACK_FAST && i < 2) { /* steps so wide that nothing repeated is found */
+			ZSTD_CCtx_setParameter(p->ctx, ZSTD_c_targetLength, i ? 1000 : 0);
+			ZSTD_CCtx_setParameter(p->ctx, ZSTD_c_literalCompressionMode, i ? ZSTD_ps_enable : ZSTD_ps_auto);
+		}
 		if (b->len > 0) {
 			if (!kf_buf_reserve(&body, bound)) break;
 			got = ZSTD_compress2(p->ctx, body.data + body.len, bound, b->data, b->len);

@@ -11,7 +11,10 @@
 
 typedef struct kf_packer kf_packer;     /* a zstd compression context */
 typedef struct kf_unpacker kf_unpacker;
-kf_packer *kf_packer_new(int level);    /* NULL on no memory */
+/* level: of zstd, or KF_PACK_FAST: entropy coding of bytes only, but of the first plane, which is text: symbols of numbers do
+ * not repeat, so that looking for repetitions costs two thirds of the time and, finding short ones, some size. NULL on no memory */
+#define KF_PACK_FAST 0
+kf_packer *kf_packer_new(int level);
 void kf_packer_free(kf_packer *p);
 kf_unpacker *kf_unpacker_new(void);
 void kf_unpacker_free(kf_unpacker *u);

@@ -3,7 +3,7 @@
 #include "common/store/dist.h"
 #include "common/store/quant.h"
 
-#define LEVEL 1 /* align and fuse write as fast as they compute: 700,000 tokens a second a core, disk to disk */
+#define LEVEL_F32 1 /* and packed KF_PACK_FAST: align and fuse write as fast as they compute */
 
 struct enc {
 	kf_heads_enc heads;
@@ -120,7 +120,7 @@ kf_status kf_shard_put_dist(kf_shard_writer *sw, const kf_dist_rec *r, kf_err *e
 	if (r->context && !sw->chat) return bad(err, &r->head, "it is a conversation, for which the set was not begun");
 	cands = r->off[n + 1];
 	if (!sw->state) {
-		if (!(e = kf_zalloc(1, sizeof *e)) || !(e->packer = kf_packer_new(LEVEL))) {
+		if (!(e = kf_zalloc(1, sizeof *e)) || !(e->packer = kf_packer_new(sw->f32 ? LEVEL_F32 : KF_PACK_FAST))) {
 			kf_free(e);
 			return kf_fail(err, KF_ENOMEM, "no memory to write distributions");
 		}
