@@ -225,7 +225,24 @@ static double prob(const synth_model *m, uint32_t x)
 	return p;
 }
 
-static reference define(const synth_model *m, const kf_tokenizer *tt, const kf_logits_rec *t, uint32_t p)
+/* A random vocabulary map; what is spelled alike is itself. */
+static kf_vocabmap *random_map(const kf_tokenizer *st, const kf_tokenizer *tt, kf_rng *rng)
+{
+	kf_vocabmap_key key = { .method = "mined", .n = kf_tokenizer_size(st), .m = kf_tokenizer_size(tt) };
+	kf_vocabmap *map;
+	kf_err err;
+
+	assert_int_equal(kf_vocabmap_new(&key, "", "", &map, &err), KF_OK);
+	for (int32_t i = 0; i < key.n; i++) {
+		map->to[i] = (int32_t)kf_rng_below(rng, (uint64_t)key.m + 1) - 1;
+		for (int32_t j = key.m - 1; j >= 0; j--)
+			if (strcmp(kf_tokenizer_piece(st, i), kf_tokenizer_piece(tt, j)) == 0) map->to[i] = j;
+	}
+	return map;
+}
+
+/* map: what whole tokens become; NULL: the first token of their bytes. */
+static reference define(const synth_model *m, const kf_tokenizer *tt, const kf_logits_rec *t, uint32_t p, const kf_vocabmap *map)
 {
 	reference r = { .has = false };
 	const kf_logits_rec *s = &m->rec;
@@ -266,7 +283,7 @@ static reference define(const synth_model *m, const kf_tokenizer *tt, const kf_l
 		if (kf_tokenizer_is_control(m->tok, stored[j])) {
 			if (p == t->n && stored[j] == kf_tokenizer_eos(m->tok)) to = kf_tokenizer_eos(tt);
 		} else if (len > at - u && memcmp(b, m->text + u, at - u) == 0) {
-			to = kf_tokenizer_first(tt, b + (at - u), len - (at - u));
+			to = map && at == u ? map->to[stored[j]] : kf_tokenizer_first(tt, b + (at - u), len - (at - u));
 		}
 		if (i < s->n && stored[j] == s->tokens[i]) share = fmax(0, share - back);
 		if (to >= 0) r.q[to] += share;
@@ -330,11 +347,13 @@ static void against_definition(void **state)
 		for (uint32_t i = 0; i < bytes; i++) text[i] = (uint8_t)('a' + kf_rng_below(&rng, 4));
 		synth_model s = synth_run(st, text, bytes, 1 + (uint32_t)kf_rng_below(&rng, 8), sb, &rng, &arena);
 		synth_model t = synth_run(tt, text, bytes, 1, tb, &rng, &arena);
-		assert_int_equal(kf_aligner_new(st, tt, KF_ALIGN_BYTE, KF_ALIGN_PREFIX, &al, &err), KF_OK);
+		kf_vocabmap *map = round % 3 ? NULL : random_map(st, tt, &rng);
+		assert_int_equal(kf_aligner_new(st, tt, KF_ALIGN_BYTE, map ? KF_ALIGN_MINED : KF_ALIGN_PREFIX, &al, &err), KF_OK);
+		if (map) assert_int_equal(kf_aligner_use_map(al, map, &err), KF_OK);
 		if (kf_align_doc(al, &s.rec, &t.rec, &arena, &out, NULL, &err) != KF_OK) fail_msg("%s", err.text);
 
 		for (uint32_t p = 0; p <= t.rec.n; p++) {
-			reference r = define(&s, tt, &t.rec, p);
+			reference r = define(&s, tt, &t.rec, p, map);
 			double q = 0;
 
 			if (!r.has) {
@@ -372,6 +391,7 @@ static void against_definition(void **state)
 		own += log(prob(&s, begin));
 		if (fabs(sum - own) > 1e-4) fail_msg("sum of ce %.6f, the source's own %.6f", sum, own);
 		kf_aligner_free(al);
+		kf_vocabmap_free(map);
 		kf_tokenizer_free(st);
 		kf_tokenizer_free(tt);
 		kf_arena_reset(&arena);
