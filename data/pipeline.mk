@@ -24,7 +24,7 @@ SEED       ?= 1
 # What these make goes by their names; another choice of text wants another WORK.
 ALIGN     ?= byte
 VOCAB_MAP ?= $(if $(filter byte,$(ALIGN)),prefix,exact)
-FUNCTION  ?= min-ce
+FUNCTION  ?= dynamic
 LEVEL     ?= sequence
 WEIGHT    ?= advantage
 LAMBDA    ?= 0.5
