@@ -14,28 +14,36 @@ struct sce {
 	double one[KF_MERGE_MODELS], weight[KF_MERGE_MODELS];
 };
 
-/* Population variance over the models, in float32, as it is compared. */
+/* Population variance over the models of `n` elements from i on, n at most LANES. */
+#define LANES 16
+
+static inline void variance_of(const kf_chunk *c, int models, size_t i, size_t n, uint32_t *keys)
+{
+	double mean[LANES] = { 0 }, sum[LANES] = { 0 };
+
+	for (int j = 0; j < models; j++)
+		for (size_t k = 0; k < n; k++) mean[k] += (double)c->d[j][i + k];
+	for (size_t k = 0; k < n; k++) mean[k] /= models; /* exact where all are equal */
+	for (int j = 0; j < models; j++)
+		for (size_t k = 0; k < n; k++) {
+			double d = (double)c->d[j][i + k] - mean[k];
+			sum[k] += d * d;
+		}
+	for (size_t k = 0; k < n; k++) {
+		union { float f; uint32_t u; } v = { (float)(sum[k] / models) };
+		keys[i + k] = v.u & 0x7fffffffu; /* whatever happens beyond float32's range */
+	}
+}
+
+/* Variances in float32, as they are compared. In registers, a few elements at a time. */
 static void variance(void *arg, const kf_chunk *c, int which, uint32_t *keys)
 {
 	const struct sce *s = arg;
-	double *restrict mean = c->acc[0], *restrict sum = c->acc[1];
+	size_t i = 0;
 	(void)which;
 
-	memset(mean, 0, c->n * sizeof *mean);
-	memset(sum, 0, c->n * sizeof *sum);
-	for (int j = 0; j < s->n; j++) {
-		const float *restrict d = c->d[j];
-		for (size_t i = 0; i < c->n; i++) mean[i] += (double)d[i];
-	}
-	for (size_t i = 0; i < c->n; i++) mean[i] /= s->n;
-	for (int j = 0; j < s->n; j++) {
-		const float *restrict d = c->d[j];
-		for (size_t i = 0; i < c->n; i++) sum[i] += ((double)d[i] - mean[i]) * ((double)d[i] - mean[i]);
-	}
-	for (size_t i = 0; i < c->n; i++) {
-		union { float f; uint32_t u; } v = { (float)(sum[i] / s->n) };
-		keys[i] = v.u & 0x7fffffffu; /* whatever happens beyond float32's range */
-	}
+	for (; i + LANES <= c->n; i += LANES) variance_of(c, s->n, i, LANES, keys);
+	variance_of(c, s->n, i, c->n - i, keys);
 }
 
 static void select_elements(const struct sce *s, const kf_chunk *c)
