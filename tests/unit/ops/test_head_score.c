@@ -69,7 +69,8 @@ static problem make(kf_rng *r, int T, int V, int C, int k, int m, int E, bool gr
 		}
 		p.off[t + 1] = n;
 	}
-	p.q = (kf_score_query){ k, p.labels, p.order, p.off, p.lo, p.hi, m, E };
+	p.q = (kf_score_query){ .k = k, .labels = p.labels, .order = p.order,
+		.range_off = p.off, .range_lo = p.lo, .range_hi = p.hi, .extra_min = m, .extra_max = E };
 	return p;
 }
 
@@ -147,7 +148,8 @@ static void check_hand(const kf_ops *ops)
 	int32_t labels[] = { 1, -1 }, order[] = { 2, 0, 3, 1 }, off[] = { 0, 3, 4 }, ids[4], n[2], xids[4];
 	int32_t lo[] = { 0, 1, 1, 3 }, hi[] = { 3, 2, 1, 4 };
 	kf_mat w = { .rows = 4, .cols = 1, .f32 = log_p };
-	kf_score_query q = { 2, labels, order, off, lo, hi, 2, 2 };
+	kf_score_query q = { .k = 2, .labels = labels, .order = order,
+		.range_off = off, .range_lo = lo, .range_hi = hi, .extra_min = 2, .extra_max = 2 };
 	kf_score out = { ce, ids, lp, nlm, n, xids, xlp };
 	assert_int_equal(score(ops, NULL, hidden, &w, 2, &q, &out, &err), KF_OK);
 	close_to(ce[0], -logf(0.2f), 1e-6f);
@@ -250,8 +252,10 @@ static void bad_queries(void **state)
 		refuses(both[i], (kf_score_query){ .k = 0, .labels = good }, 2, KF_EINVAL);
 		refuses(both[i], (kf_score_query){ .k = 1, .labels = label }, 2, KF_EINVAL);
 		refuses(both[i], (kf_score_query){ .k = 1, .labels = good, .order = order }, 2, KF_EINVAL);
-		refuses(both[i], (kf_score_query){ 1, good, fine, off, lo, hi, 1, 1 }, 2, KF_EINVAL);
-		refuses(both[i], (kf_score_query){ 1, good, fine, off, lo, out_hi, 1, 1 }, 2, KF_EINVAL);
+		refuses(both[i], (kf_score_query){ .k = 1, .labels = good, .order = fine,
+			.range_off = off, .range_lo = lo, .range_hi = hi, .extra_min = 1, .extra_max = 1 }, 2, KF_EINVAL);
+		refuses(both[i], (kf_score_query){ .k = 1, .labels = good, .order = fine,
+			.range_off = off, .range_lo = lo, .range_hi = out_hi, .extra_min = 1, .extra_max = 1 }, 2, KF_EINVAL);
 	}
 }
 
