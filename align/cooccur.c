@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "align/method.h"
 #include "align/mined.h"
 #include "align/pairs.h"
 #include "common/store/pass.h"
@@ -36,6 +37,21 @@ static bool neighbour(text *t, int side, int32_t x, int32_t y, uint64_t count)
 	return t->seen[side][x] != 2 || c < 0 || align_pairs_add(&t->pairs[side], x, c, count);
 }
 
+static bool one_text(text *t, int side, const int32_t *tokens, uint32_t n)
+{
+	bool good = true;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (!t->count) t->seen[side][tokens[i]] = 1;
+		for (uint32_t j = i + 1; t->count && j < n && j <= i + WINDOW; j++) {
+			uint64_t times = j < i + WINDOW ? 2 : 1;
+
+			good = good && neighbour(t, side, tokens[i], tokens[j], times) && neighbour(t, side, tokens[j], tokens[i], times);
+		}
+	}
+	return good;
+}
+
 static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *out, kf_tally *tally, kf_arena *arena,
 	uint64_t *tokens, kf_err *err)
 {
@@ -47,19 +63,12 @@ static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *o
 	(void)tally;
 	for (int side = TARGET; side <= SOURCE; side++) {
 		kf_logits_rec r;
+		align_reply part;
 
 		if ((rc = kf_shard_next_tokens(in[side], arena, &r, err)) != KF_OK) return rc;
 		if ((rc = tokens_ok(&r, t->n[side], err)) != KF_OK) return rc;
 		pthread_mutex_lock(&t->lock);
-		for (uint32_t i = 0; i < r.n; i++) {
-			if (!t->count) t->seen[side][r.tokens[i]] = 1;
-			for (uint32_t j = i + 1; t->count && j < r.n && j <= i + WINDOW; j++) {
-				uint64_t times = j < i + WINDOW ? 2 : 1;
-
-				good = good && neighbour(t, side, r.tokens[i], r.tokens[j], times) &&
-					neighbour(t, side, r.tokens[j], r.tokens[i], times);
-			}
-		}
+		for (uint32_t p = 0; align_next_text(&r, &p, &part);) good = good && one_text(t, side, r.tokens + part.first, part.end - part.first);
 		pthread_mutex_unlock(&t->lock);
 		if (side == TARGET) *tokens = r.n;
 	}

@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <string.h>
 
-#include "align/vocab.h"
+#include "align/method.h"
 #include "align/warp.h"
 #include "common/store/pass.h"
 
@@ -24,27 +24,24 @@ static kf_status tokens_ok(const kf_logits_rec *r, const align_words *words, con
 	return KF_OK;
 }
 
-/* The pairs of a document, ids instead of places; those of one target position stand together, each once. */
-static kf_status doc_pairs(const align_lexicon *x, const kf_logits_rec *s, const kf_logits_rec *t, kf_arena *arena, align_pair **out,
+/* The pairs of a text, ids instead of places; those of one target position stand together, each once. */
+static kf_status text_pairs(const align_lexicon *x, const align_seq *s, const align_seq *t, kf_arena *arena, align_pair **out,
 	uint32_t *n, kf_err *err)
 {
-	align_seq a = { .ids = s->tokens, .at = s->start, .n = s->n }, b = { .ids = t->tokens, .at = t->start, .n = t->n };
+	uint32_t all, kept = 0, from = 0, place = UINT32_MAX;
 	align_pair *p;
-	uint32_t all, kept = 0, from = 0;
 	kf_status rc;
 
 	*n = 0;
-	if ((rc = tokens_ok(s, &x->a, "source", err)) != KF_OK || (rc = tokens_ok(t, &x->b, "target", err)) != KF_OK) return rc;
-	if (a.n == 0 || b.n == 0) return KF_OK;
-	if ((rc = align_warp(x, &a, &b, ALIGN_LEFT_FIRST, arena, &p, &all, NULL, err)) != KF_OK)
-		return kf_context(err, rc, "document %llu", (unsigned long long)t->head.doc);
-	for (uint32_t i = 0, place = UINT32_MAX; i < all; i++) {
-		uint32_t at = p[i].b, id = (uint32_t)s->tokens[p[i].a], k;
+	if (s->n == 0 || t->n == 0) return KF_OK;
+	if ((rc = align_warp(x, s, t, ALIGN_LEFT_FIRST, arena, &p, &all, NULL, err)) != KF_OK) return rc;
+	for (uint32_t i = 0; i < all; i++) {
+		uint32_t at = p[i].b, id = (uint32_t)s->ids[p[i].a], k;
 
 		if (at != place) from = kept;
 		place = at;
 		for (k = from; k < kept && p[k].a != id; k++) {}
-		if (k == kept) p[kept++] = (align_pair){ id, (uint32_t)t->tokens[at] };
+		if (k == kept) p[kept++] = (align_pair){ id, (uint32_t)t->ids[at] };
 	}
 	*out = p;
 	*n = kept;
@@ -59,14 +56,38 @@ static kf_status add_all(align_pairs *to, const align_pair *p, uint32_t n, kf_er
 	return KF_OK;
 }
 
+static align_seq part(const kf_logits_rec *r, const align_reply *x)
+{
+	return (align_seq){ .ids = r->tokens + x->first, .at = r->start + x->first, .n = x->end - x->first };
+}
+
+/* lock (may be NULL) is held while pairs grow. */
+static kf_status count(const align_lexicon *x, const kf_logits_rec *s, const kf_logits_rec *t, kf_arena *arena, align_pairs *pairs,
+	pthread_mutex_t *lock, kf_err *err)
+{
+	uint32_t ps = 0, pt = 0, n;
+	align_reply rs, rt;
+	kf_status rc;
+
+	if ((rc = tokens_ok(s, &x->a, "source", err)) != KF_OK || (rc = tokens_ok(t, &x->b, "target", err)) != KF_OK) return rc;
+	while (align_next_text(s, &ps, &rs) && align_next_text(t, &pt, &rt)) {
+		align_seq a = part(s, &rs), b = part(t, &rt);
+		align_pair *p = NULL;
+
+		if ((rc = text_pairs(x, &a, &b, arena, &p, &n, err)) != KF_OK)
+			return kf_context(err, rc, "document %llu", (unsigned long long)t->head.doc);
+		if (lock) pthread_mutex_lock(lock);
+		rc = add_all(pairs, p, n, err);
+		if (lock) pthread_mutex_unlock(lock);
+		if (rc != KF_OK) return rc;
+	}
+	return KF_OK;
+}
+
 kf_status align_count_doc(const align_lexicon *x, const kf_logits_rec *source, const kf_logits_rec *target, kf_arena *arena,
 	align_pairs *pairs, kf_err *err)
 {
-	align_pair *p = NULL;
-	uint32_t n;
-	kf_status rc = doc_pairs(x, source, target, arena, &p, &n, err);
-
-	return rc == KF_OK ? add_all(pairs, p, n, err) : rc;
+	return count(x, source, target, arena, pairs, NULL, err);
 }
 
 typedef struct {
@@ -80,8 +101,6 @@ static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *o
 {
 	text *x = arg;
 	kf_logits_rec s, t;
-	align_pair *p = NULL;
-	uint32_t n;
 	kf_status rc;
 
 	(void)out;
@@ -89,11 +108,7 @@ static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *o
 	if ((rc = kf_shard_next_tokens(in[0], arena, &t, err)) != KF_OK) return rc;
 	if ((rc = kf_shard_next_tokens(in[1], arena, &s, err)) != KF_OK) return rc;
 	*tokens = t.n;
-	if ((rc = doc_pairs(x->lexicon, &s, &t, arena, &p, &n, err)) != KF_OK) return rc;
-	pthread_mutex_lock(&x->lock);
-	rc = add_all(&x->pairs, p, n, err);
-	pthread_mutex_unlock(&x->lock);
-	return rc;
+	return count(x->lexicon, &s, &t, arena, &x->pairs, &x->lock, err);
 }
 
 /* ---- choosing ---- */
@@ -123,8 +138,8 @@ static void spellings_release(spellings *s)
 	}
 }
 
-/* *part: whether one string stands in the other. */
-static uint32_t distance(const spellings *s, int32_t x, int32_t y, bool *part)
+/* *within: whether one string stands in the other. */
+static uint32_t distance(const spellings *s, int32_t x, int32_t y, bool *within)
 {
 	uint32_t na, nb;
 	const uint32_t *a = align_word(&s->plain[0], x, &na), *b = align_word(&s->plain[1], y, &nb);
@@ -133,7 +148,7 @@ static uint32_t distance(const spellings *s, int32_t x, int32_t y, bool *part)
 		a = align_word(&s->marked[0], x, &na);
 		b = align_word(&s->marked[1], y, &nb);
 	}
-	*part = na < nb ? align_contains(b, nb, a, na) : align_contains(a, na, b, nb);
+	*within = na < nb ? align_contains(b, nb, a, na) : align_contains(a, na, b, nb);
 	return align_edit(a, na, b, nb);
 }
 
@@ -141,11 +156,11 @@ static void put(kf_vocabmap *map, const spellings *s, int32_t x, int32_t y, uint
 {
 	uint32_t na, nb;
 	const uint32_t *a = align_word(&s->marked[0], x, &na), *b = align_word(&s->marked[1], y, &nb);
-	bool part;
+	bool within;
 
 	map->to[x] = y;
 	map->count[x] = count;
-	map->distance[x] = distance(s, x, y, &part);
+	map->distance[x] = distance(s, x, y, &within);
 	map->equal[x] = na == nb && align_ends(b, nb, a, na);
 }
 
@@ -174,9 +189,9 @@ kf_status align_counted_choose(const align_pairs *pairs, const kf_tokenizer *sou
 	if ((rc = spell(&s, source, target, err)) != KF_OK) goto out;
 	for (size_t i = 0; i < pairs->n; i++) {
 		int32_t x = align_pairs_a(pairs, i), y = align_pairs_b(pairs, i);
-		bool part, first = i == 0 || align_pairs_a(pairs, i - 1) != x;
-		uint32_t d = distance(&s, x, y, &part);
-		double weighed = d * (part ? 0.1 : 1) * (1 / (1 + exp(-(double)pairs->count[i])));
+		bool within, first = i == 0 || align_pairs_a(pairs, i - 1) != x;
+		uint32_t d = distance(&s, x, y, &within);
+		double weighed = d * (within ? 0.1 : 1) * (1 / (1 + exp(-(double)pairs->count[i])));
 
 		if (!first && weighed >= best) continue;
 		best = weighed;

@@ -13,7 +13,8 @@ kf_status align_counted_lexicon(const kf_tokenizer *source, const kf_tokenizer *
 
 /* Warp a document's source tokens onto its target tokens, cost the edit distance of what decoding one token gives, ties diagonal, the target's
  * earlier token, the source's; add 1 to the pair (source token, target token) for every position of the target and every
- * different source token it is paired with. Of the records only head, n, tokens and start are read. */
+ * different source token it is paired with. Of a conversation the replies are counted, one by one, so that the map does not depend on
+ * templates. Of the records only what kf_shard_next_tokens gives is read. */
 kf_status align_count_doc(const align_lexicon *x, const kf_logits_rec *source, const kf_logits_rec *target, kf_arena *arena,
 	align_pairs *pairs, kf_err *err) KF_MUST_CHECK;
 

@@ -54,6 +54,12 @@ kf_status align_along(kf_aligner *a, const align_path *path, const kf_logits_rec
  * source's end of turn maps to that, its other control tokens to nothing. id, lp: room for all its candidates and one more. */
 kf_status align_turn_end(kf_aligner *a, const kf_logits_rec *src, uint32_t i, int32_t label, kf_arena *arena, int32_t *id,
 	float *lp, float *tail, uint32_t *n, kf_err *err) KF_MUST_CHECK;
+/* Tokens [first, end) of bytes [from, to); last: the position that ends the turn, n + 1 where there is none. */
+typedef struct { uint32_t first, end, from, to, last; } align_reply;
+/* The next text that is no context from token *p on, which goes on behind it: a reply, or all of a record that is no
+ * conversation. false: there is none. */
+bool align_next_text(const kf_logits_rec *r, uint32_t *p, align_reply *out);
+
 /* A conversation, reply by reply. */
 kf_status align_replies(kf_aligner *a, const kf_logits_rec *src, const kf_logits_rec *tgt, kf_arena *arena, align_out *out,
 	kf_err *err) KF_MUST_CHECK;

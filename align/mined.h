@@ -21,7 +21,7 @@ kf_status align_mined_init(align_mined *m, const kf_tokenizer *source, const kf_
 void align_mined_release(align_mined *m);
 
 /* FuseLLM's choice among equally near tokens by what they occur with ("co_occurrence" in the published code). Counted in the text
- * of two logits sets of one corpus, for either vocabulary: how often token y stands within 5 tokens of token x (pairs that are
+ * of two logits sets of one corpus (of conversations in the replies), for either vocabulary: how often token y stands within 5 tokens of token x (pairs that are
  * exactly 5 apart once, nearer ones twice). A source token x that is not spelled alike in the target and the target tokens
  * nearest to it are compared as vectors over the images C of the map as it was: component c counts the target's c near
  * the candidate, and near x the last source token that maps to c. The candidate of the largest cosine wins, of

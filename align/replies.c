@@ -10,8 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-/* Tokens [first, end) of bytes [from, to); last: the position that ends the turn, n + 1 where there is none. */
-typedef struct { uint32_t first, end, from, to, last; } reply;
+typedef align_reply reply;
 
 /* The next reply from position *p on; false when there is none. */
 static bool next_reply(const kf_logits_rec *r, uint32_t *p, reply *out)
@@ -29,6 +28,15 @@ static bool next_reply(const kf_logits_rec *r, uint32_t *p, reply *out)
 	/* between the reply and what ends it may stand tokens of the template */
 	while (i <= r->n && r->start[i] == out->to && r->context[i]) i++;
 	out->last = i <= r->n && r->start[i] == out->to && kf_ends_turn(r->context, r->start, r->n, i) ? i : r->n + 1;
+	return true;
+}
+
+bool align_next_text(const kf_logits_rec *r, uint32_t *p, align_reply *out)
+{
+	if (r->context) return next_reply(r, p, out);
+	if (*p >= r->n) return false;
+	*out = (reply){ .first = 0, .end = r->n, .from = r->start[0], .to = r->start[r->n], .last = r->n };
+	*p = r->n;
 	return true;
 }
 

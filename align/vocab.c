@@ -103,8 +103,8 @@ kf_status kf_aligner_use_map(kf_aligner *a, const kf_vocabmap *map, kf_err *err)
 	if (map->key.n != a->vs || map->key.m != a->vt)
 		return kf_fail(err, KF_EMISMATCH, "the vocabulary map is of %d to %d tokens, the tokenizers have %d and %d", (int)map->key.n,
 			(int)map->key.m, (int)a->vs, (int)a->vt);
-	/* what is spelled alike is itself, whatever was counted */
-	for (int32_t id = 0; id < a->vs; id++) a->image[id] = a->exact[id] >= 0 ? a->exact[id] : map->to[id];
+	/* what is spelled alike is itself, whatever was counted; the published code looks at that by itself */
+	for (int32_t id = 0; id < a->vs; id++) a->image[id] = a->exact[id] >= 0 && !a->quirks ? a->exact[id] : map->to[id];
 	a->ready = true;
 	return KF_OK;
 }
