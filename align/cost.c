@@ -58,7 +58,8 @@ static uint32_t number_of(numbering *t, uint32_t key)
 	return t->value[h];
 }
 
-static bool side_init(side *s, const align_words *w, const int32_t *ids, uint32_t n, uint32_t *letters, kf_arena *arena)
+static bool side_init(side *s, const align_words *w, const int32_t *ids, uint32_t n, uint32_t *letters,
+	kf_arena *arena)
 {
 	numbering t;
 	uint64_t all = 0;
@@ -122,8 +123,8 @@ static bool find_least(align_costs *c, kf_arena *arena)
 	return true;
 }
 
-align_costs *align_costs_init(const align_lexicon *x, const int32_t *a, uint32_t n, const int32_t *b, uint32_t m,
-	kf_arena *arena)
+align_costs *align_costs_init(const align_lexicon *x, const int32_t *a, uint32_t n, const int32_t *b,
+	uint32_t m, kf_arena *arena)
 {
 	align_costs *c = KF_ARENA_NEW(arena, align_costs, 1);
 	numbering t;
@@ -131,7 +132,8 @@ align_costs *align_costs_init(const align_lexicon *x, const int32_t *a, uint32_t
 
 	if (!c) return NULL;
 	*c = (align_costs){ .x = x, .tokens = n };
-	if (!side_init(&c->a, &x->a, a, n, &letters, arena) || !side_init(&c->b, &x->b, b, m, &letters, arena)) return NULL;
+	if (!side_init(&c->a, &x->a, a, n, &letters, arena) || !side_init(&c->b, &x->b, b, m, &letters, arena))
+		return NULL;
 	if (!numbering_init(&t, letters, arena)) return NULL;
 	symbols(&c->a, &x->a, &t);
 	symbols(&c->b, &x->b, &t);

@@ -15,8 +15,8 @@ kf_status align_check_target(const kf_aligner *a, const kf_logits_rec *tgt, kf_e
 	return KF_OK;
 }
 
-kf_status align_partners(const align_lexicon *x, const align_seq *a, const align_seq *b, align_ties ties, kf_arena *arena,
-	align_partner *of_a, align_partner *of_b, kf_err *err)
+kf_status align_partners(const align_lexicon *x, const align_seq *a, const align_seq *b, align_ties ties,
+	kf_arena *arena, align_partner *of_a, align_partner *of_b, kf_err *err)
 {
 	align_pair *pairs;
 	uint32_t n = 0;
@@ -37,7 +37,8 @@ kf_status align_partners(const align_lexicon *x, const align_seq *a, const align
 	return KF_OK;
 }
 
-uint32_t align_take(kf_aligner *a, const kf_logits_rec *src, uint32_t from, align_image_of image, bool last, int32_t *id, float *q)
+uint32_t align_take(kf_aligner *a, const kf_logits_rec *src, uint32_t from, align_image_of image, bool last,
+	int32_t *id, float *q)
 {
 	const int32_t *ids = src->top_ids + (size_t)from * src->k;
 	const float *lp = src->top_lp + (size_t)from * src->k;
@@ -72,7 +73,8 @@ static int32_t image_chat(kf_aligner *a, int32_t id, bool last)
 }
 
 /* Each other's only partner, and equal: as strings or through the map. */
-static int32_t same(kf_aligner *a, const kf_logits_rec *src, const align_partner *of_a, int32_t token, align_partner p, uint32_t at)
+static int32_t same(kf_aligner *a, const kf_logits_rec *src, const align_partner *of_a, int32_t token,
+	align_partner p, uint32_t at)
 {
 	int32_t id;
 
@@ -81,8 +83,8 @@ static int32_t same(kf_aligner *a, const kf_logits_rec *src, const align_partner
 	return a->exact[id] == token || image(a, id, false) == token ? (int32_t)p.first : -1;
 }
 
-/* Of the partners the one that is equal, else one of which the one's end is the other; the last such, for after it
- * both texts have come to the same place. */
+/* Of the partners the one that is equal, else one of which the one's end is the other; the last such, for
+ * after it both texts have come to the same place. */
 static int32_t ending(const kf_aligner *a, const kf_logits_rec *src, int32_t token, align_partner p)
 {
 	uint32_t nt, ns;
@@ -98,8 +100,8 @@ static int32_t ending(const kf_aligner *a, const kf_logits_rec *src, int32_t tok
 	return found;
 }
 
-kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *tgt, kf_arena *arena, align_out *out,
-	kf_err *err)
+kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *tgt, kf_arena *arena,
+	align_out *out, kf_err *err)
 {
 	const kf_logits_rec *src = path->rec;
 	bool chat = a->method == KF_ALIGN_DTW_CHAT;
@@ -107,7 +109,8 @@ kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *
 	align_partner *of_a = KF_ARENA_NEW(arena, align_partner, (size_t)n + 1);
 	align_partner *of_b = KF_ARENA_NEW(arena, align_partner, (size_t)m + 1);
 	float *q = KF_ARENA_NEW(arena, float, (size_t)src->k + 1);
-	align_seq sa = { .ids = src->tokens, .at = src->start, .n = n }, sb = { .ids = tgt->tokens, .at = tgt->start, .n = m };
+	align_seq sa = { .ids = src->tokens, .at = src->start, .n = n },
+		sb = { .ids = tgt->tokens, .at = tgt->start, .n = m };
 	kf_status rc;
 
 	if (!of_a || !of_b || !q) return kf_fail(err, KF_ENOMEM, "no memory to align a document");

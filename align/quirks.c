@@ -1,21 +1,24 @@
-/* FuseLLM's and FuseChat's alignment as their published code has it, row for row: what --reference-quirks gives.
+/* FuseLLM's and FuseChat's alignment as their published code has it, row for row: --reference-quirks.
  *
- * The code works on whole rows: row i, with what token i was read as, stands at the place whose logits predict token i + 1.
- * Sequences hold what was read: a BOS where the set has one, the tokens, and for FuseLLM an EOS, which its tokenising
- * appends to every text. So the row of the text's token p - 1 is our position p, and the row of BOS our position 0;
- * without BOS position 0 has no row. FuseLLM's row of EOS predicts nothing and is left out, and so is FuseChat's last row,
- * which is a one-hot on the last token: its loss masks it.
+ * The code works on whole rows: row i, where token i was read, has the logits that predict token i + 1.
+ * Sequences hold what was read: a BOS where the set has one, the tokens, and for FuseLLM an EOS, which its
+ * tokenising appends to every text. So the row of the text's token p - 1 is our position p, and the row of BOS
+ * our position 0; without BOS position 0 has no row. FuseLLM's row of EOS predicts nothing and is left out,
+ * and so is FuseChat's last row, which is a one-hot on the last token: its loss masks it.
  *
- * FuseLLM: partner and equality are looked at from the target's token only (a source token may serve several); a byte-level
- * source's first token counts as if it had a space marker where the target's has one. Anything else is a one-hot on the token
- * just read.
- * FuseChat (the code of August 2024, align_type "default" with its mapping matrix; "hard" for --vocab-map exact): strings
- * are what decode() gives, so a Llama tokenizer's have no space and a string may be empty, which every string ends with. No
- * discount in warping, only in the map. One partner: accepted where either string ends with the other; several: the first
- * such. Anything else is a one-hot on the next token. Candidates the target does not spell alike go through the map, and to
- * the unknown token where it has nothing. Gemma's space marker is taken for a byte-level one's.
- * Both: the stored candidates that are kept are a softmax, nothing is left to a tail. No candidate: an empty row, for which
- * the code's collator puts the target's own distribution. */
+ * FuseLLM: partner and equality are looked at from the target's token only (a source token may serve
+ * several); a byte-level source's first token counts as if it had a space marker where the target's has one.
+ * Anything else is a one-hot on the token just read.
+ *
+ * FuseChat (the code of August 2024, align_type "default" with its mapping matrix; "hard" for --vocab-map
+ * exact): strings are what decode() gives, so a Llama tokenizer's have no space and a string may be empty,
+ * which every string ends with. No discount in warping, only in the map. One partner: accepted where either
+ * string ends with the other; several: the first such. Anything else is a one-hot on the next token.
+ * Candidates the target does not spell alike go through the map, and to the unknown token where it has
+ * nothing. Gemma's space marker is taken for a byte-level one's.
+ *
+ * Both: the stored candidates that are kept are a softmax, nothing is left to a tail. No candidate: an empty
+ * row, for which the code's collator puts the target's own distribution. */
 #include "align/method.h"
 #include "common/store/sparse.h"
 
@@ -91,7 +94,8 @@ static int32_t row_llm(kf_aligner *a, const align_seq *s, int32_t token, align_p
 
 	if (p.first != p.last) return -1;
 	id = s->ids[p.first];
-	if (a->exact[id] == token || (a->map != KF_ALIGN_EXACT && image_llm(a, id, false) == token)) return (int32_t)p.first;
+	if (a->exact[id] == token || (a->map != KF_ALIGN_EXACT && image_llm(a, id, false) == token))
+		return (int32_t)p.first;
 	if (!first || kf_tokenizer_kind(a->src) != KF_TOK_BPE || !piece || strncmp(piece, marker, m) != 0) return -1;
 	other = align_respell(a->src, id, marker, text, sizeof text) ? text : "";
 	return strncmp(other, marker, m) != 0 && strcmp(piece + m, other) == 0 ? (int32_t)p.first : -1;
@@ -120,8 +124,8 @@ static int32_t row_chat(const kf_aligner *a, const align_seq *s, int32_t token, 
 	return -1;
 }
 
-kf_status align_quirks(kf_aligner *a, const align_path *path, const kf_logits_rec *tgt, kf_arena *arena, align_out *out,
-	kf_err *err)
+kf_status align_quirks(kf_aligner *a, const align_path *path, const kf_logits_rec *tgt, kf_arena *arena,
+	align_out *out, kf_err *err)
 {
 	const kf_logits_rec *src = path->rec;
 	bool chat = a->method == KF_ALIGN_DTW_CHAT;
@@ -135,7 +139,8 @@ kf_status align_quirks(kf_aligner *a, const align_path *path, const kf_logits_re
 	if (!q || !of_b || !with_ends(src, kf_tokenizer_bos(a->src), chat ? -1 : a->src_eos, &s, arena) ||
 	    !with_ends(tgt, kf_tokenizer_bos(a->tgt), chat ? -1 : a->tgt_eos, &t, arena))
 		return kf_fail(err, KF_ENOMEM, "no memory to align a document");
-	rc = align_partners(a->lexicon, &s.seq, &t.seq, chat ? ALIGN_LEFT_FIRST : ALIGN_UP_FIRST, arena, NULL, of_b, err);
+	rc = align_partners(a->lexicon, &s.seq, &t.seq, chat ? ALIGN_LEFT_FIRST : ALIGN_UP_FIRST, arena, NULL, of_b,
+		err);
 	if (rc != KF_OK) return kf_context(err, rc, "document %llu", (unsigned long long)tgt->head.doc);
 
 	for (uint32_t p = 0; p <= tgt->n; p++) {
@@ -188,7 +193,8 @@ kf_status kf_aligner_quirks(kf_aligner *a, kf_err *err)
 	kf_status rc;
 
 	if (a->method == KF_ALIGN_BYTE)
-		return kf_fail(err, KF_EINVAL, "--reference-quirks goes with --method dtw and dtw-chat: no published code has --method byte");
+		return kf_fail(err, KF_EINVAL,
+			"--reference-quirks goes with --method dtw and dtw-chat: no published code has --method byte");
 	if (a->method == KF_ALIGN_DTW_CHAT) {
 		if ((rc = align_lexicon_new(a->src, a->tgt, ALIGN_SPELL_DECODED, false, &decoded, err)) != KF_OK) return rc;
 		align_lexicon_free(a->lexicon);

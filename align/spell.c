@@ -28,12 +28,13 @@ static bool push(points *p, uint32_t c)
 	return true;
 }
 
-/* The character that s (n > 0 bytes) begins with; *used: its bytes. Where there is none, *used is how many bytes were right
- * until it failed, 1 at least: what decoders that put U+FFFD there replace by one. */
+/* The character that s (n > 0 bytes) begins with; *used: its bytes. Where there is none, *used is how many
+ * bytes were right until it failed, 1 at least: what decoders that put U+FFFD there replace by one. */
 static bool utf8(const uint8_t *s, uint32_t n, uint32_t *c, uint32_t *used)
 {
 	uint32_t need = s[0] >= 0xf0 ? 3 : s[0] >= 0xe0 ? 2 : s[0] >= 0xc2 ? 1 : 0;
-	uint8_t lo = s[0] == 0xe0 ? 0xa0 : s[0] == 0xf0 ? 0x90 : 0x80, hi = s[0] == 0xed ? 0x9f : s[0] == 0xf4 ? 0x8f : 0xbf;
+	uint8_t lo = s[0] == 0xe0 ? 0xa0 : s[0] == 0xf0 ? 0x90 : 0x80,
+		hi = s[0] == 0xed ? 0x9f : s[0] == 0xf4 ? 0x8f : 0xbf;
 
 	*used = 1;
 	*c = s[0];
@@ -81,14 +82,16 @@ static bool spelled(const kf_tokenizer *t, const uint8_t *s, uint32_t n)
 	return false;
 }
 
-/* s (n): the token's bytes. With a dummy prefix, transformers takes the space marker off and lets sentencepiece decode what
- * is left: a piece, of which it takes another one off, or no piece, which stays as it is, markers and all. */
+/* s (n): the token's bytes. With a dummy prefix, transformers takes the space marker off and lets
+ * sentencepiece decode what is left: a piece, of which it takes another one off, or no piece, which stays as
+ * it is, markers and all. */
 static bool push_decoded(points *p, const kf_tokenizer *t, int32_t id, const uint8_t *s, uint32_t n)
 {
 	const char *piece = kf_tokenizer_piece(t, id), *marker = align_marker(t);
 	uint32_t used;
 
-	if (!kf_tokenizer_dummy_prefix(t) || strncmp(piece, marker, strlen(marker)) != 0) return push_text(p, s, n, true);
+	if (!kf_tokenizer_dummy_prefix(t) || strncmp(piece, marker, strlen(marker)) != 0)
+		return push_text(p, s, n, true);
 	s++, n--;
 	piece += strlen(marker);
 	if (n == 0) return true;
@@ -103,11 +106,13 @@ static bool push_decoded(points *p, const kf_tokenizer *t, int32_t id, const uin
 	return true;
 }
 
-static bool push_word(points *p, const kf_tokenizer *t, int32_t id, align_spelling how, const char *marker, bool *too_long)
+static bool push_word(points *p, const kf_tokenizer *t, int32_t id, align_spelling how, const char *marker,
+	bool *too_long)
 {
 	char piece[ALIGN_WORD_MAX];
 	uint32_t n = 0;
-	const uint8_t *s = how == ALIGN_SPELL_VOCAB || kf_tokenizer_is_control(t, id) ? NULL : kf_tokenizer_bytes(t, id, &n);
+	bool name_only = how == ALIGN_SPELL_VOCAB || kf_tokenizer_is_control(t, id);
+	const uint8_t *s = name_only ? NULL : kf_tokenizer_bytes(t, id, &n);
 	size_t from = p->len, to;
 
 	if (!s || n == 0) {
@@ -127,7 +132,8 @@ static bool push_word(points *p, const kf_tokenizer *t, int32_t id, align_spelli
 	return true;
 }
 
-static kf_status words_new(const kf_tokenizer *t, align_spelling how, const char *marker, align_words *out, kf_err *err)
+static kf_status words_new(const kf_tokenizer *t, align_spelling how, const char *marker, align_words *out,
+	kf_err *err)
 {
 	points p = { 0 };
 
@@ -141,7 +147,8 @@ static kf_status words_new(const kf_tokenizer *t, align_spelling how, const char
 		if (too_long || p.len - out->off[id] > ALIGN_WORD_MAX || p.len > UINT32_MAX / 8) {
 			kf_free(p.text);
 			align_words_release(out);
-			return kf_fail(err, KF_EUNSUPPORTED, "token %d is spelled with more than %d characters (or the whole vocabulary with too "
+			return kf_fail(err, KF_EUNSUPPORTED,
+				"token %d is spelled with more than %d characters (or the whole vocabulary with too "
 				"many): it cannot be compared; use --method byte --vocab-map prefix", (int)id, ALIGN_WORD_MAX);
 		}
 	}
@@ -151,7 +158,8 @@ static kf_status words_new(const kf_tokenizer *t, align_spelling how, const char
 nomem:
 	kf_free(p.text);
 	align_words_release(out);
-	return kf_fail(err, KF_ENOMEM, "no memory for the strings of a vocabulary of %d tokens", (int)kf_tokenizer_size(t));
+	return kf_fail(err, KF_ENOMEM, "no memory for the strings of a vocabulary of %d tokens",
+		(int)kf_tokenizer_size(t));
 }
 
 kf_status align_words_new(const kf_tokenizer *t, align_spelling how, align_words *out, kf_err *err)
@@ -204,8 +212,8 @@ uint32_t align_edit(const uint32_t *a, uint32_t na, const uint32_t *b, uint32_t 
 	return row[nb];
 }
 
-kf_status align_lexicon_new(const kf_tokenizer *a, const kf_tokenizer *b, align_spelling how, bool discount, align_lexicon **out,
-	kf_err *err)
+kf_status align_lexicon_new(const kf_tokenizer *a, const kf_tokenizer *b, align_spelling how, bool discount,
+	align_lexicon **out, kf_err *err)
 {
 	align_lexicon *x = kf_zalloc(1, sizeof *x);
 	kf_status rc;
@@ -213,7 +221,8 @@ kf_status align_lexicon_new(const kf_tokenizer *a, const kf_tokenizer *b, align_
 	*out = NULL;
 	if (!x) return kf_fail(err, KF_ENOMEM, "no memory for the strings of two vocabularies");
 	x->discount = discount;
-	if ((rc = align_words_new(a, how, &x->a, err)) != KF_OK || (rc = align_words_new(b, how, &x->b, err)) != KF_OK) {
+	if ((rc = align_words_new(a, how, &x->a, err)) != KF_OK ||
+		(rc = align_words_new(b, how, &x->b, err)) != KF_OK) {
 		align_lexicon_free(x);
 		return rc;
 	}

@@ -7,7 +7,8 @@
 enum { DIAG, UP, LEFT };
 
 #define NEVER (UINT32_MAX / 2)       /* a cost that nothing reaches, with room to add to */
-#define FIRST_BAND(n) ((n) / 6 + 16) /* tokens to either side; with less the bound rarely does */
+/* Tokens to either side; with less the bound rarely does. */
+#define FIRST_BAND(n) ((n) < 6144 ? (n) / 6 + 16 : 1024)
 #define MOST_TOKENS (1u << 28)
 #define BLOCK_BYTES (8u << 20)       /* of directions, while the rows between blocks are few */
 
@@ -77,10 +78,11 @@ static void find_around(const uint32_t *at, uint32_t n, const uint32_t *bt, uint
 
 static inline uint32_t less(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-/* now[j], before[j]: the least cost up to column j of row i and of the row before; index -1 is allowed. Beside the band they
- * hold the bounds: now[lo - 1], before[was_lo - 1], before[was_hi + 1 ...]. Three passes, of which only the second
- * cannot do several columns at once. */
-static void pass(uint32_t *restrict now, const uint32_t *restrict before, const uint32_t *restrict cost, uint32_t lo, uint32_t hi)
+/* now[j], before[j]: the least cost up to column j of row i and of the row before; index -1 is allowed.
+ * Beside the band they hold the bounds: now[lo - 1], before[was_lo - 1], before[was_hi + 1 ...]. Three
+ * passes, of which only the second cannot do several columns at once. */
+static void pass(uint32_t *restrict now, const uint32_t *restrict before, const uint32_t *restrict cost,
+	uint32_t lo, uint32_t hi)
 {
 	uint32_t left = now[(int64_t)lo - 1];
 
@@ -88,8 +90,8 @@ static void pass(uint32_t *restrict now, const uint32_t *restrict before, const 
 	for (int64_t j = lo; j <= hi; j++) now[j] = left = less(now[j], left) + cost[j];
 }
 
-static void directions(uint8_t *restrict dir, const uint32_t *restrict now, const uint32_t *restrict before, uint32_t lo,
-	uint32_t hi, align_ties ties)
+static void directions(uint8_t *restrict dir, const uint32_t *restrict now, const uint32_t *restrict before,
+	uint32_t lo, uint32_t hi, align_ties ties)
 {
 	uint8_t second = ties == ALIGN_UP_FIRST ? UP : LEFT, third = ties == ALIGN_UP_FIRST ? LEFT : UP;
 	const uint32_t *b = before + lo, *a = now + lo;
@@ -148,7 +150,8 @@ static void keep_row(warp *w, uint32_t block)
 {
 	uint32_t i = block * w->block - 1;
 
-	memcpy(w->kept + (size_t)block * w->width, w->row[i & 1] + w->lo[i], (w->hi[i] - w->lo[i] + 1) * sizeof *w->kept);
+	memcpy(w->kept + (size_t)block * w->width, w->row[i & 1] + w->lo[i],
+		(w->hi[i] - w->lo[i] + 1) * sizeof *w->kept);
 }
 
 static void restore_row(warp *w, uint32_t block)
@@ -156,10 +159,12 @@ static void restore_row(warp *w, uint32_t block)
 	uint32_t i = block * w->block - 1;
 
 	if (block > 0)
-		memcpy(w->row[i & 1] + w->lo[i], w->kept + (size_t)block * w->width, (w->hi[i] - w->lo[i] + 1) * sizeof *w->kept);
+		memcpy(w->row[i & 1] + w->lo[i], w->kept + (size_t)block * w->width,
+			(w->hi[i] - w->lo[i] + 1) * sizeof *w->kept);
 }
 
-/* The cheapest path in the band, last pair first; false: it touched the border, so that it may not be the best. */
+/* The cheapest path in the band, last pair first; false: it touched the border, so that it may not be the
+ * best. */
 static bool walk(warp *w, align_pair *pairs, uint32_t *n_pairs, uint64_t *total)
 {
 	uint32_t blocks = (w->n + w->block - 1) / w->block, at = blocks - 1, i = w->n - 1, j = w->m - 1, n = 0;
@@ -190,11 +195,13 @@ static bool walk(warp *w, align_pair *pairs, uint32_t *n_pairs, uint64_t *total)
 
 static kf_status too_long(const warp *w, kf_err *err)
 {
-	return kf_fail(err, KF_EUNSUPPORTED, "warping %u onto %u tokens takes too long: cut documents shorter (kf-prepare "
+	return kf_fail(err, KF_EUNSUPPORTED,
+		"warping %u onto %u tokens takes too long: cut documents shorter (kf-prepare "
 		"--doc-bytes), or use --method byte", w->n, w->m);
 }
 
-static kf_status one_band(warp *w, align_pair *pairs, uint32_t *n_pairs, uint64_t *total, bool *sure, kf_err *err)
+static kf_status one_band(warp *w, align_pair *pairs, uint32_t *n_pairs, uint64_t *total, bool *sure,
+	kf_err *err)
 {
 	uint64_t cells = 0;
 	uint32_t even = (uint32_t)sqrt(4.0 * w->n) + 1, fit = w->block_bytes / w->width, blocks;
@@ -214,8 +221,9 @@ static kf_status one_band(warp *w, align_pair *pairs, uint32_t *n_pairs, uint64_
 	return rc;
 }
 
-kf_status align_warp_sized(const align_lexicon *x, const align_seq *a, const align_seq *b, align_ties ties, uint32_t first_band,
-	uint32_t block_bytes, kf_arena *arena, align_pair **pairs, uint32_t *n_pairs, uint64_t *total, int *tried, kf_err *err)
+kf_status align_warp_sized(const align_lexicon *x, const align_seq *a, const align_seq *b, align_ties ties,
+	uint32_t first_band, uint32_t block_bytes, kf_arena *arena, align_pair **pairs, uint32_t *n_pairs,
+	uint64_t *total, int *tried, kf_err *err)
 {
 	warp w = { .n = a->n, .m = b->n, .ties = ties,
 		.block_bytes = block_bytes ? block_bytes : BLOCK_BYTES };
@@ -241,7 +249,8 @@ kf_status align_warp_sized(const align_lexicon *x, const align_seq *a, const ali
 	w.right = KF_ARENA_NEW(arena, uint32_t, a->n);
 	w.cost = KF_ARENA_NEW(arena, uint32_t, b->n);
 	w.costs = align_costs_init(x, a->ids, a->n, b->ids, b->n, arena);
-	if (!around || !out || !at || !bt || !w.least || !w.lo || !w.hi || !w.row[0] || !w.row[1] || !w.left || !w.right || !w.cost ||
+	if (!around || !out || !at || !bt || !w.least || !w.lo || !w.hi || !w.row[0] || !w.row[1] || !w.left ||
+		!w.right || !w.cost ||
 	    !w.costs)
 		return kf_fail(err, KF_ENOMEM, "no memory to warp %u onto %u tokens", a->n, b->n);
 
@@ -251,9 +260,10 @@ kf_status align_warp_sized(const align_lexicon *x, const align_seq *a, const ali
 	if ((uint64_t)align_costs_most(w.costs) * ((uint64_t)a->n + b->n) >= NEVER) return too_long(&w, err);
 	align_costs_least(w.costs, w.least);
 	find_around(at, a->n, bt, b->n, around);
-	for (uint32_t wide = first_band ? first_band : FIRST_BAND(a->n); !sure; bands++, wide = wide < MOST_TOKENS ? wide * 4 : wide) {
+	for (uint32_t wide = first_band ? first_band : FIRST_BAND(a->n); !sure; bands++) {
 		set_band(&w, around, wide);
 		if ((rc = one_band(&w, out, n_pairs, &sum, &sure, err)) != KF_OK) return rc;
+		if (wide < MOST_TOKENS) wide *= 4;
 	}
 	for (uint32_t i = 0, k = *n_pairs - 1; i < k; i++, k--) {
 		align_pair swap = out[i];
@@ -267,8 +277,8 @@ kf_status align_warp_sized(const align_lexicon *x, const align_seq *a, const ali
 	return KF_OK;
 }
 
-kf_status align_warp(const align_lexicon *x, const align_seq *a, const align_seq *b, align_ties ties, kf_arena *arena,
-	align_pair **pairs, uint32_t *n_pairs, uint64_t *total, kf_err *err)
+kf_status align_warp(const align_lexicon *x, const align_seq *a, const align_seq *b, align_ties ties,
+	kf_arena *arena, align_pair **pairs, uint32_t *n_pairs, uint64_t *total, kf_err *err)
 {
 	return align_warp_sized(x, a, b, ties, 0, 0, arena, pairs, n_pairs, total, NULL, err);
 }

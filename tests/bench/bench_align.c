@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -101,6 +102,84 @@ static kf_status decoded(bench *b, kf_align_method method, kf_align_map map, con
 		"\"peak_scratch_bytes\": %zu}\n", name, b->n, b->tokens, b->tokens / best, b->tokens / cpu, b->tokens / first, arena.peak);
 	kf_arena_release(&arena);
 	kf_aligner_free(a);
+	return KF_OK;
+}
+
+/* ---- documents of one length, for what grows with it ---- */
+
+typedef struct { kf_logits_rec r; int32_t *tokens, *ids; uint32_t *start; float *ce, *lp; } joined;
+
+static bool join_room(joined *j, uint32_t tokens, uint32_t k, bool candidates, kf_arena *arena)
+{
+	*j = (joined){ .r = { .head = { .id = "", .domain = "" }, .k = candidates ? k : 0 } };
+	j->r.tokens = j->tokens = KF_ARENA_NEW(arena, int32_t, tokens);
+	j->r.start = j->start = KF_ARENA_NEW(arena, uint32_t, tokens + 1);
+	if (!candidates) return j->tokens && j->start;
+	j->r.ce = j->ce = KF_ARENA_NEW(arena, float, tokens);
+	j->r.top_ids = j->ids = KF_ARENA_NEW(arena, int32_t, (tokens + 1) * (size_t)k);
+	j->r.top_lp = j->lp = KF_ARENA_NEW(arena, float, (tokens + 1) * (size_t)k);
+	return j->tokens && j->start && j->ce && j->ids && j->lp;
+}
+
+/* r after what there is. Its last position stays until another document's first one takes its place. */
+static void append(joined *j, const kf_logits_rec *r)
+{
+	uint32_t n = j->r.n, k = j->r.k, bytes = j->r.head.bytes;
+
+	if (n == 0) j->r.bos = r->bos;
+	memcpy(j->tokens + n, r->tokens, r->n * sizeof *r->tokens);
+	for (uint32_t i = 0; i <= r->n; i++) j->start[n + i] = bytes + r->start[i];
+	if (k) {
+		memcpy(j->ce + n, r->ce, r->n * sizeof *r->ce);
+		/* a document in the middle has something to say of its first token, too */
+		if (n > 0 && !r->bos) j->ce[n] = 1;
+		memcpy(j->ids + (size_t)n * k, r->top_ids, (r->n + 1) * (size_t)k * sizeof *r->top_ids);
+		memcpy(j->lp + (size_t)n * k, r->top_lp, (r->n + 1) * (size_t)k * sizeof *r->top_lp);
+	}
+	j->r.n += r->n;
+	j->r.head.bytes += r->head.bytes;
+}
+
+/* The set's documents joined to such of tokens (the target's) and some more, without path masses. */
+static kf_status join(const bench *b, uint32_t tokens, bench *out, kf_err *err)
+{
+	size_t i = 0;
+
+	*out = (bench){ .src_tok = b->src_tok, .tgt_tok = b->tgt_tok };
+	kf_arena_init(&out->arena);
+	if (!(out->docs = kf_alloc(b->n + 1, sizeof *out->docs))) return kf_fail(err, KF_ENOMEM, "No memory");
+	for (;;) {
+		uint32_t n = 0, m = 0;
+		size_t end = i;
+		joined s, t;
+
+		for (; end < b->n && m < tokens; end++) {
+			n += b->docs[end].src.n;
+			m += b->docs[end].tgt.n;
+		}
+		if (m < tokens) return KF_OK;
+		if (!join_room(&s, n, b->docs[0].src.k, true, &out->arena) || !join_room(&t, m, 0, false, &out->arena))
+			return kf_fail(err, KF_ENOMEM, "No memory");
+		for (; i < end; i++) {
+			append(&s, &b->docs[i].src);
+			append(&t, &b->docs[i].tgt);
+		}
+		out->tokens += m;
+		out->docs[out->n++] = (pair){ .src = s.r, .tgt = t.r };
+	}
+}
+
+/* dtw and dtw-chat on documents of some 2,048 tokens. */
+static kf_status long_documents(const bench *b, kf_err *err)
+{
+	bench of;
+	kf_status rc;
+
+	if ((rc = join(b, 2048, &of, err)) != KF_OK || of.n == 0) return rc;
+	if ((rc = decoded(&of, KF_ALIGN_DTW, KF_ALIGN_EXACT, "dtw, 2048 tokens a document", err)) != KF_OK) return rc;
+	if ((rc = decoded(&of, KF_ALIGN_DTW_CHAT, KF_ALIGN_PREFIX, "dtw-chat, 2048 tokens a document", err)) != KF_OK) return rc;
+	kf_free(of.docs);
+	kf_arena_release(&of.arena);
 	return KF_OK;
 }
 
@@ -258,7 +337,8 @@ int main(int argc, char **argv)
 	}
 	kf_arena_init(&b.arena);
 	if (load(&b, argv[1], argv[2], &err) != KF_OK || decoded(&b, KF_ALIGN_BYTE, KF_ALIGN_PREFIX, "byte", &err) != KF_OK ||
-	    disk(&b, argv[1], argv[2], &err) != KF_OK || decoded(&b, KF_ALIGN_DTW, KF_ALIGN_EXACT, "dtw", &err) != KF_OK) {
+	    disk(&b, argv[1], argv[2], &err) != KF_OK || decoded(&b, KF_ALIGN_DTW, KF_ALIGN_EXACT, "dtw", &err) != KF_OK ||
+	    decoded(&b, KF_ALIGN_DTW_CHAT, KF_ALIGN_PREFIX, "dtw-chat", &err) != KF_OK || long_documents(&b, &err) != KF_OK) {
 		fprintf(stderr, "%s\n", err.text);
 		return 1;
 	}

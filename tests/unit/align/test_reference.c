@@ -1,5 +1,6 @@
-/* --reference-quirks, row for row, against what the papers' published code returned (tests/parity/reference/alignment.json
- * says how it came about), for small tokenizers that are committed and for the demo's where they are on this machine. */
+/* --reference-quirks, row for row, against what the papers' published code returned
+ * (tests/parity/reference/alignment.json says how it came about), for small tokenizers that are committed and
+ * for the demo's where they are on this machine. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -49,8 +50,15 @@ static kf_tokenizer *tokenizer(const char *name)
 	return opened[i].t;
 }
 
-static const char *string(const json_t *o, const char *key) { return json_string_value(json_object_get(o, key)); }
-static double number(const json_t *rows, size_t i, size_t j) { return json_number_value(json_array_get(json_array_get(rows, i), j)); }
+static const char *string(const json_t *o, const char *key)
+{
+	return json_string_value(json_object_get(o, key));
+}
+
+static double number(const json_t *rows, size_t i, size_t j)
+{
+	return json_number_value(json_array_get(json_array_get(rows, i), j));
+}
 
 /* The map that the fixture was made with, in the prefix map's place. */
 static void make_up_map(kf_aligner *a, const kf_tokenizer *t, bool holes)
@@ -63,16 +71,18 @@ static void make_up_map(kf_aligner *a, const kf_tokenizer *t, bool holes)
 }
 
 /* Rows of one side as a record: what stands around the text's own tokens is left out. */
-static void record(const kf_tokenizer *t, const json_t *c, const char *rows, bool dtw, bool bos, kf_arena *arena, kf_logits_rec *r)
+static void record(const kf_tokenizer *t, const json_t *c, const char *rows, bool dtw, bool bos,
+	kf_arena *arena, kf_logits_rec *r)
 {
 	const char *text = string(c, "text");
 	const json_t *ids = json_object_get(c, rows);
 	kf_encoding enc;
 	kf_err err;
 
-	if (kf_tokenizer_encode(t, (const uint8_t *)text, strlen(text), false, arena, &enc, &err) != KF_OK) fail_msg("%s", err.text);
-	*r = (kf_logits_rec){ .head = { .doc = 1, .id = "", .domain = "", .bytes = (uint32_t)strlen(text) }, .bos = bos,
-		.n = enc.n, .tokens = enc.ids, .start = enc.start };
+	if (kf_tokenizer_encode(t, (const uint8_t *)text, strlen(text), false, arena, &enc, &err) != KF_OK)
+		fail_msg("%s", err.text);
+	*r = (kf_logits_rec){ .head = { .doc = 1, .id = "", .domain = "", .bytes = (uint32_t)strlen(text) },
+		.bos = bos, .n = enc.n, .tokens = enc.ids, .start = enc.start };
 	assert_int_equal(json_array_size(ids), enc.n + r->bos + (dtw && kf_tokenizer_eos(t) >= 0));
 	for (uint32_t i = 0; i < enc.n; i++)
 		assert_int_equal(json_integer_value(json_array_get(ids, i + r->bos)), enc.ids[i]);
@@ -104,11 +114,13 @@ static void candidates(const json_t *c, kf_logits_rec *r, kf_arena *arena)
 /* Row row of what the code returned, its logits as the softmax that its collator makes of them. */
 static void check_row(const json_t *c, const char *name, uint32_t row, const kf_dist_rec *r, uint32_t p)
 {
-	const json_t *ids = json_array_get(json_object_get(c, "out_ids"), row), *logits = json_array_get(json_object_get(c, "out_logits"), row);
+	const json_t *ids = json_array_get(json_object_get(c, "out_ids"), row),
+		*logits = json_array_get(json_object_get(c, "out_logits"), row);
 	size_t n = json_array_size(ids);
 	double sum = 0;
 
-	if (r->off[p + 1] - r->off[p] != n) fail_msg("%s, row %u: %u candidates instead of %zu", name, row, r->off[p + 1] - r->off[p], n);
+	if (r->off[p + 1] - r->off[p] != n)
+		fail_msg("%s, row %u: %u candidates instead of %zu", name, row, r->off[p + 1] - r->off[p], n);
 	for (size_t j = 0; j < n; j++) sum += exp(json_number_value(json_array_get(logits, j)));
 	for (size_t j = 0; j < n; j++) {
 		double q = exp(json_number_value(json_array_get(logits, j))) / sum, have = -1;
@@ -138,7 +150,8 @@ static bool one_case(const json_t *c)
 	record(s, c, "source_rows", !chat, json_is_true(json_array_get(json_object_get(c, "bos"), 0)), &arena, &src);
 	record(t, c, "target_rows", !chat, json_is_true(json_array_get(json_object_get(c, "bos"), 1)), &arena, &tgt);
 	candidates(c, &src, &arena);
-	if (kf_aligner_new(s, t, chat ? KF_ALIGN_DTW_CHAT : KF_ALIGN_DTW, hard ? KF_ALIGN_EXACT : KF_ALIGN_PREFIX, &a, &err) != KF_OK ||
+	if (kf_aligner_new(s, t, chat ? KF_ALIGN_DTW_CHAT : KF_ALIGN_DTW, hard ? KF_ALIGN_EXACT : KF_ALIGN_PREFIX,
+		&a, &err) != KF_OK ||
 	    kf_aligner_quirks(a, &err) != KF_OK) fail_msg("%s", err.text);
 	if (!hard) make_up_map(a, t, chat);
 	if (kf_align_doc(a, &src, &tgt, &arena, &out, NULL, &err) != KF_OK) fail_msg("%s", err.text);

@@ -54,7 +54,8 @@ static void lexicon_init(lexicon *x, kf_rng *rng, uint32_t letters, uint32_t lon
 		uint32_t at = 0;
 
 		for (int w = 0; w < WORDS; w++) {
-			uint32_t len = (uint32_t)kf_rng_below(rng, w % 10 == 0 ? longest : w % 10 == 1 ? 1 : longest < 12 ? longest : 12);
+			uint32_t len = (uint32_t)kf_rng_below(rng,
+				w % 10 == 0 ? longest : w % 10 == 1 ? 1 : longest < 12 ? longest : 12);
 
 			if (longest > 65 && w == 2) len = 64;
 			if (longest > 65 && w == 3) len = 65;
@@ -63,19 +64,22 @@ static void lexicon_init(lexicon *x, kf_rng *rng, uint32_t letters, uint32_t lon
 		}
 		x->off[s][WORDS] = at;
 	}
-	x->in = (align_lexicon){ .a = { WORDS, x->off[0], x->text[0] }, .b = { WORDS, x->off[1], x->text[1] }, .discount = discount };
+	x->in = (align_lexicon){ .a = { WORDS, x->off[0], x->text[0] }, .b = { WORDS, x->off[1], x->text[1] },
+		.discount = discount };
 }
 
 static uint32_t plain_cost(const lexicon *x, int32_t i, int32_t j)
 {
 	const uint32_t *a = x->text[0] + x->off[0][i], *b = x->text[1] + x->off[1][j];
-	uint32_t na = x->off[0][i + 1] - x->off[0][i], nb = x->off[1][j + 1] - x->off[1][j], d = plain_edit(a, na, b, nb);
+	uint32_t na = x->off[0][i + 1] - x->off[0][i], nb = x->off[1][j + 1] - x->off[1][j],
+		d = plain_edit(a, na, b, nb);
 
 	if (!x->in.discount) return d;
 	return plain_contains(b, nb, a, na) || plain_contains(a, na, b, nb) ? d : 10 * d;
 }
 
-/* Lengths up to 200: past the one machine word, and empty words. Twice: the second answer is the remembered one. */
+/* Lengths up to 200: past the one machine word, and empty words. Twice: the second answer is the remembered
+ * one. */
 static void edit_distance(void **state)
 {
 	static lexicon x;
@@ -113,8 +117,8 @@ static void edit_distance(void **state)
 }
 
 /* The recurrence with the ties written out, on a whole table. */
-static uint64_t plain_warp(const lexicon *x, const int32_t *a, uint32_t n, const int32_t *b, uint32_t m, align_ties ties,
-	align_pair *pairs, uint32_t *n_pairs)
+static uint64_t plain_warp(const lexicon *x, const int32_t *a, uint32_t n, const int32_t *b, uint32_t m,
+	align_ties ties, align_pair *pairs, uint32_t *n_pairs)
 {
 	double *d = malloc((size_t)n * m * sizeof *d), total;
 	static uint32_t cost[WORDS][WORDS];
@@ -148,8 +152,8 @@ static uint64_t plain_warp(const lexicon *x, const int32_t *a, uint32_t n, const
 	return (uint64_t)total;
 }
 
-static void same_as_plain(lexicon *x, const int32_t *a, uint32_t n, const int32_t *b, uint32_t m, const uint32_t *at,
-	const uint32_t *bt, uint32_t band, uint32_t block, int *tried)
+static void same_as_plain(lexicon *x, const int32_t *a, uint32_t n, const int32_t *b, uint32_t m,
+	const uint32_t *at, const uint32_t *bt, uint32_t band, uint32_t block, int *tried)
 {
 	align_pair *want = malloc(((size_t)n + m) * sizeof *want), *got;
 	uint32_t n_want, n_got;
@@ -161,7 +165,8 @@ static void same_as_plain(lexicon *x, const int32_t *a, uint32_t n, const int32_
 		uint64_t total, best = plain_warp(x, a, n, b, m, (align_ties)ties, want, &n_want);
 		align_seq sa = { .ids = a, .at = at, .n = n }, sb = { .ids = b, .at = bt, .n = m };
 
-		if (align_warp_sized(&x->in, &sa, &sb, (align_ties)ties, band, block, &arena, &got, &n_got, &total, tried, &err) != KF_OK)
+		if (align_warp_sized(&x->in, &sa, &sb, (align_ties)ties, band, block, &arena, &got, &n_got, &total, tried,
+			&err) != KF_OK)
 			fail_msg("%s", err.text);
 		assert_true(total == best);
 		assert_int_equal(n_got, n_want);
@@ -184,7 +189,8 @@ static void against_plain(void **state)
 	(void)state;
 	kf_rng_seed(&rng, 2);
 	for (int round = 0; round < 400; round++) {
-		uint32_t n = 1 + (uint32_t)kf_rng_below(&rng, MAX), m = 1 + (uint32_t)kf_rng_below(&rng, MAX), few = 2 + (uint32_t)round % 58;
+		uint32_t n = 1 + (uint32_t)kf_rng_below(&rng, MAX), m = 1 + (uint32_t)kf_rng_below(&rng, MAX),
+			few = 2 + (uint32_t)round % 58;
 		int32_t a[MAX], b[MAX];
 
 		lexicon_init(&x, &rng, 1 + (uint32_t)(round % 3), 2 + (uint32_t)round % 7, round % 2);
@@ -194,8 +200,9 @@ static void against_plain(void **state)
 	}
 }
 
-/* Two cuts of one text, as in earnest: words of the second vocabulary are those of the first, and some of the first's are
- * two of the second's, some pairs of it are one. Bands of all widths, blocks of a row and of many. */
+/* Two cuts of one text, as in earnest: words of the second vocabulary are those of the first, and some of the
+ * first's are two of the second's, some pairs of it are one. Bands of all widths, blocks of a row and of
+ * many. */
 static void cuts_of_one_text(void **state)
 {
 	enum { MAX = 700 };
@@ -207,7 +214,8 @@ static void cuts_of_one_text(void **state)
 	(void)state;
 	kf_rng_seed(&rng, 3);
 	for (int round = 0; round < 60; round++) {
-		uint32_t n = 200 + (uint32_t)kf_rng_below(&rng, MAX / 2 - 200), m = 0, at[MAX + 1] = { 0 }, bt[2 * MAX + 1] = { 0 }, pos = 0;
+		uint32_t n = 200 + (uint32_t)kf_rng_below(&rng, MAX / 2 - 200), m = 0, at[MAX + 1] = { 0 },
+			bt[2 * MAX + 1] = { 0 }, pos = 0;
 		int32_t a[MAX], b[2 * MAX];
 		int tried = 0;
 
@@ -233,18 +241,20 @@ static void cuts_of_one_text(void **state)
 			}
 		}
 		at[n] = bt[m] = pos;
-		same_as_plain(&x, a, n, b, m, round % 3 ? at : NULL, bt, widths[round % 6], round % 4 ? 1u << 20 : 3000, &tried);
+		same_as_plain(&x, a, n, b, m, round % 3 ? at : NULL, bt, widths[round % 6], round % 4 ? 1u << 20 : 3000,
+			&tried);
 		/* the bound is worth something: a band of 129 columns at most does where there are 300 and more */
 		if (widths[round % 6] == 64) runs++, narrow += tried == 1;
 	}
 	assert_true(2 * narrow > runs);
 }
 
-/* a = the cat s, b = the ca ts: costs the/the 0, the/ca 3, the/ts 2, cat/the 3, cat/ca 1, cat/ts 2, s/the 3, s/ca 2, s/ts 1.
- * Best: the-the, cat-ca, s-ts, 2 in all. */
+/* a = the cat s, b = the ca ts: costs the/the 0, the/ca 3, the/ts 2, cat/the 3, cat/ca 1, cat/ts 2, s/the 3,
+ * s/ca 2, s/ts 1. Best: the-the, cat-ca, s-ts, 2 in all. */
 static void by_hand(void **state)
 {
-	static const char *const words[2][6] = { { "the", "cat", "s", "x", "zx", "xy" }, { "the", "ca", "ts", "x", "xy", "zx" } };
+	static const char *const words[2][6] = { { "the", "cat", "s", "x", "zx", "xy" },
+		{ "the", "ca", "ts", "x", "xy", "zx" } };
 	static const int32_t seq[] = { 0, 1, 2 }, same[] = { 3, 3, 3 };
 	static lexicon x;
 	align_pair *p;
@@ -286,14 +296,14 @@ static void by_hand(void **state)
 		assert_int_equal(n, 3);
 		assert_true(p[1].a == 0 && p[1].b == 1 && p[2].a == 1 && p[2].b == 2);
 	}
-	/* x cat against ca x: x-ca 2, x-x 0, cat-ca 1, cat-x 3: from the end (1,1): diagonal 2, up 2 (x-ca + x-x), left 3. */
+	/* x cat against ca x: x-ca 2, x-x 0, cat-ca 1, cat-x 3: from the end the diagonal 2 and up 2 are equal. */
 	static const int32_t xc[] = { 3, 1 }, cx[] = { 1, 3 };
 	a = (align_seq){ .ids = xc, .n = 2 };
 	b = (align_seq){ .ids = cx, .n = 2 };
 	assert_int_equal(align_warp(&x.in, &a, &b, ALIGN_UP_FIRST, &arena, &p, &n, &total, &err), KF_OK);
 	assert_int_equal(total, 5);
 	assert_int_equal(n, 2);
-	/* x zx xy against x xy zx: least costs up to (1,1) are 2, up to (1,2) and (2,1) both 1: the rules part at (2,2). */
+	/* x zx xy against x xy zx: least costs to (1,1) are 2, to (1,2) and (2,1) both 1: the rules part at (2,2). */
 	static const int32_t abc[] = { 3, 4, 5 };
 	a = b = (align_seq){ .ids = abc, .n = 3 };
 	for (int ties = 0; ties < 2; ties++) {
@@ -305,8 +315,8 @@ static void by_hand(void **state)
 		assert_true(p[1].a == (up ? 0 : 1) && p[1].b == (up ? 1 : 0));
 		assert_true(p[2].a == (up ? 1 : 2) && p[2].b == (up ? 2 : 1));
 	}
-	assert_int_equal(align_warp(&x.in, &(align_seq){ .n = 1u << 29 }, &b, ALIGN_UP_FIRST, &arena, &p, &n, NULL, &err),
-		KF_EUNSUPPORTED);
+	assert_int_equal(align_warp(&x.in, &(align_seq){ .n = 1u << 29 }, &b, ALIGN_UP_FIRST, &arena, &p, &n, NULL,
+		&err), KF_EUNSUPPORTED);
 	kf_arena_release(&arena);
 }
 
