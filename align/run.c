@@ -103,7 +103,7 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 	kf_tally tally = KF_TALLY(kf_align_stat);
 	align_map_from from = { .map = o->map, .cooccurrence = o->cooccurrence, .progress = o->progress };
 	kf_vocabmap *map = NULL;
-	json_t *info = NULL;
+	json_t *info = NULL, *template;
 	bool whole, complete;
 	kf_status rc;
 
@@ -131,6 +131,11 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 	const char *path = path_kind(set[1], o->method);
 	if (!(info = json_pack("{s:s,s:s,s:s}", "source", from.source_name, "target", from.target_name, "path", path))) {
 		rc = kf_fail(err, KF_ENOMEM, "no memory for the facts about %s (or its name is no UTF-8)", o->out);
+		goto out;
+	}
+	if ((template = json_object_get(kf_set_info(set[0]), "chat_template")) &&
+	    json_object_set(info, "chat_template", template) != 0) {
+		rc = kf_fail(err, KF_ENOMEM, "no memory for the facts about %s", o->out);
 		goto out;
 	}
 	spec.info = info;

@@ -61,7 +61,7 @@ static kf_status add_doc(void *arg, const kf_dochead *head, kf_err *err)
 	d->doc = head->doc;
 	d->domain = domain;
 	d->bytes = head->bytes;
-	d->x0 = 0;
+	d->x0 = d->compared = 0;
 	return KF_OK;
 }
 
@@ -106,14 +106,20 @@ static kf_status score_doc(void *arg, const kf_logits_rec *rec, kf_err *err)
 	walk *w = arg;
 	kf_eval_doc *d = NULL;
 	double nats = 0;
+	uint32_t compared;
 	kf_status rc;
 
 	if ((rc = same_doc(w, &rec->head, &d, err)) != KF_OK) return rc;
+	compared = kf_eval_compared(rec, d->x0);
+	if (w->m > 0 && compared != d->compared)
+		return kf_fail(err, KF_EMISMATCH, "%s: of document %llu it predicts %u bytes, other models %u: their chat templates differ in "
+			"what they leave to the assistant", model_path(w), (unsigned long long)d->doc, compared, d->compared);
+	d->compared = compared;
 	if (d->x0 < d->bytes && (rc = kf_eval_span(rec, d->x0, &nats, err)) != KF_OK)
 		return kf_context(err, rc, "%s", model_path(w));
 	w->r->bits[w->m][w->at - 1] = nats / log(2);
 	for (uint32_t i = 0; i < rec->n; i++) {
-		if (isnan(rec->ce[i])) continue; /* nothing predicted it */
+		if (!kf_eval_counts(rec, i)) continue;
 		w->nats[d->domain] += (double)rec->ce[i];
 		w->tokens[d->domain]++;
 	}
@@ -148,9 +154,9 @@ static kf_status sum_up(kf_eval_result *r, kf_err *err)
 	for (size_t i = 0; i < r->n_docs; i++) {
 		const kf_eval_doc *d = &r->doc[i];
 
-		if (d->x0 >= d->bytes) continue; /* nothing that every model speaks of */
+		if (!d->compared) continue; /* nothing that every model speaks of */
 		r->docs[d->domain]++;
-		r->bytes[d->domain] += d->bytes - d->x0;
+		r->bytes[d->domain] += d->compared;
 		for (int m = 0; m < r->o->n_models; m++) r->bpb[m][d->domain] += r->bits[m][i];
 	}
 	for (int i = 0; i < r->n_domains; i++) {
@@ -200,10 +206,10 @@ static kf_status compare(kf_eval_result *r, int c, kf_err *err)
 		double d;
 
 		for (size_t j = 0; j < r->n_docs; j++) {
-			if (r->doc[j].domain != i || r->doc[j].x0 >= r->doc[j].bytes) continue;
+			if (r->doc[j].domain != i || !r->doc[j].compared) continue;
 			a[docs] = r->bits[r->o->compare[c][0]][j];
 			b[docs] = r->bits[r->o->compare[c][1]][j];
-			bytes[docs++] = r->doc[j].bytes - r->doc[j].x0;
+			bytes[docs++] = r->doc[j].compared;
 		}
 		if (!docs) {
 			r->diff[c][i] = interval(NAN, NULL, false);

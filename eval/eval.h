@@ -5,6 +5,8 @@
  * the first token where a model has no BOS (and so says nothing about that token), and 0 where it
  * has one. What a model says about these bytes is -ln P(end)/P(x0) along its byte path
  * (record.h): where x0 falls inside one of its tokens, P(x0) has the mass M(x0) of all tokens that agree so far.
+ * Of a conversation the assistant's messages are compared, each given all that stands before it; the ends of its turns,
+ * which are no bytes, count neither here nor in perplexity.
  */
 #ifndef KF_EVAL_EVAL_H
 #define KF_EVAL_EVAL_H
@@ -21,6 +23,12 @@
 
 /* First byte a model says something about. */
 uint32_t kf_eval_first_byte(const kf_logits_rec *rec);
+
+/* Bytes of a record that are compared when the comparison begins at x0. */
+uint32_t kf_eval_compared(const kf_logits_rec *rec, uint32_t x0);
+
+/* Whether perplexity counts token i: it was predicted, and is text. */
+bool kf_eval_counts(const kf_logits_rec *rec, uint32_t i);
 
 /* -ln P(end)/P(x0) in nats, x0 >= kf_eval_first_byte. KF_EDATA when x0 falls inside a token of a record without
  * byte path, or when values are not finite. */
@@ -49,6 +57,7 @@ typedef struct {
 	const char *name;
 	const char *path;
 	kf_eval_kind kind;
+	const char *chat_template; /* of a model that is run on conversations, by name; NULL: its own */
 } kf_eval_model;
 
 typedef struct {
@@ -72,6 +81,7 @@ typedef struct {
 	uint64_t doc;
 	int domain;
 	uint32_t bytes, x0;
+	uint32_t compared;         /* bytes that are: from x0 on; of a conversation, the assistant's messages */
 } kf_eval_doc;
 
 typedef struct {

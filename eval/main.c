@@ -8,7 +8,7 @@
 #include "eval/eval.h"
 
 static struct {
-	kf_list models, logits, mixtures, compare;
+	kf_list models, logits, mixtures, compare, templates;
 	const char *corpus, *report, *markdown;
 	bool per_document;
 	int compute;
@@ -23,6 +23,8 @@ static const kf_opt table[] = {
 	{ "mixture", KF_OPT_LIST, &o.mixtures, "[NAME=]DIR", "an ensemble: a fused set over the corpus, from kf-fuse",
 		0, 0, 0 },
 	{ "corpus", KF_OPT_STRING, &o.corpus, "DIR", "the text to predict (needed with --model)", 0, 0, 0 },
+	{ "chat-template", KF_OPT_LIST, &o.templates, "[MODEL=]NAME", "of conversations: the template of a model that is run, or of all, if not "
+		"its own", 0, 0, 0 },
 	{ "compare", KF_OPT_LIST, &o.compare, "A,B",
 		"a paired comparison of two models, A minus B; none: each against the first",
 		0, 0, 0 },
@@ -52,6 +54,7 @@ static kf_status parse_model(const char *text, kf_eval_kind kind, kf_eval_model 
 
 	out->kind = kind;
 	out->path = text;
+	out->chat_template = NULL;
 	if (eq && eq > text && (!slash || eq < slash)) {
 		begin = text;
 		end = eq;
@@ -93,6 +96,19 @@ static kf_status parse_compare(kf_eval_opts *e, kf_err *err)
 	for (int m = 1; !o.compare.n && m < e->n_models; m++) {
 		e->compare[e->n_compare][0] = m;
 		e->compare[e->n_compare++][1] = 0;
+	}
+	return KF_OK;
+}
+
+static kf_status parse_templates(kf_eval_opts *e, kf_err *err)
+{
+	for (int i = 0; i < o.templates.n; i++) {
+		const char *text = o.templates.item[i], *eq = strchr(text, '=');
+		int only = eq ? find_model(e, text, (size_t)(eq - text)) : -1;
+
+		if (eq && only < 0) return kf_fail(err, KF_EUSAGE, "--chat-template %s: there is no model of that name", text);
+		for (int m = 0; m < e->n_models; m++)
+			if (!eq || m == only) e->model[m].chat_template = eq ? eq + 1 : text;
 	}
 	return KF_OK;
 }
@@ -159,7 +175,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 			e.model[e.n_models++] = m;
 		}
 	}
-	if ((rc = parse_compare(&e, err)) != KF_OK) goto out;
+	if ((rc = parse_templates(&e, err)) != KF_OK || (rc = parse_compare(&e, err)) != KF_OK) goto out;
 	if ((rc = kf_eval(&e, &r, err)) == KF_OK) rc = write_reports(&r, err);
 out:
 	kf_eval_release(&r);

@@ -8,7 +8,27 @@
 
 uint32_t kf_eval_first_byte(const kf_logits_rec *rec)
 {
-	return rec->bos || rec->n == 0 ? 0 : rec->start[1];
+	return rec->bos || rec->n == 0 || rec->context ? 0 : rec->start[1];
+}
+
+/* Whether token i of a conversation is of a reply's text. */
+static bool of_reply(const kf_logits_rec *rec, uint32_t i)
+{
+	return !rec->context[i] && !kf_ends_turn(rec->context, rec->start, rec->n, i);
+}
+
+uint32_t kf_eval_compared(const kf_logits_rec *rec, uint32_t x0)
+{
+	uint32_t bytes = 0;
+
+	if (!rec->context) return rec->head.bytes > x0 ? rec->head.bytes - x0 : 0;
+	for (uint32_t i = 0; i < rec->n; i++) bytes += of_reply(rec, i) ? rec->start[i + 1] - rec->start[i] : 0;
+	return bytes;
+}
+
+bool kf_eval_counts(const kf_logits_rec *rec, uint32_t i)
+{
+	return !isnan(rec->ce[i]) && (!rec->context || of_reply(rec, i));
 }
 
 kf_status kf_eval_span(const kf_logits_rec *rec, uint32_t x0, double *nats, kf_err *err)
@@ -16,6 +36,11 @@ kf_status kf_eval_span(const kf_logits_rec *rec, uint32_t x0, double *nats, kf_e
 	uint32_t lo = rec->bos || rec->n == 0 ? 0 : 1, hi = rec->n;
 	double sum = 0;
 
+	if (rec->context) {
+		for (uint32_t i = 0; i < rec->n; i++) sum += of_reply(rec, i) ? (double)rec->ce[i] : 0;
+		lo = rec->n;
+		x0 = rec->start[lo];
+	}
 	/* The first token, of those with a distribution, that begins at x0 or later. */
 	while (lo < hi) {
 		uint32_t mid = lo + (hi - lo) / 2;

@@ -71,7 +71,7 @@ static json_t *per_document(const kf_eval_result *r)
 			json_object_set_new(bits, r->o->model[m].name, number(r->bits[m][i]));
 		json_object_set_new(one, "doc", json_integer((json_int_t)d->doc));
 		json_object_set_new(one, "domain", json_string(r->domain[d->domain]));
-		json_object_set_new(one, "bytes", json_integer(d->bytes > d->x0 ? d->bytes - d->x0 : 0));
+		json_object_set_new(one, "bytes", json_integer(d->compared));
 		json_object_set_new(one, "bits", bits);
 		json_array_append_new(list, one);
 	}

@@ -10,6 +10,7 @@ typedef struct {
 	kf_set *corpus;
 	kf_weights *weights;
 	kf_tokenizer *tokenizer;
+	kf_chat *chat;             /* NULL: no conversations */
 	kf_pool *pool;
 	kf_exec *exec;
 	kf_model *model;
@@ -23,6 +24,7 @@ static void runner_close(runner *x)
 	kf_exec_free(x->exec);
 	kf_pool_free(x->pool);
 	kf_free(x->order);
+	kf_chat_free(x->chat);
 	kf_tokenizer_free(x->tokenizer);
 	kf_weights_close(x->weights);
 	kf_set_close(x->corpus);
@@ -35,7 +37,8 @@ static kf_status runner_open(runner *x, const kf_eval_opts *o, int m, kf_err *er
 	if ((rc = kf_set_open(o->corpus, KF_SET_CORPUS, &x->corpus, err)) != KF_OK) return rc;
 	if ((rc = kf_weights_open(o->model[m].path, &x->weights, err)) != KF_OK) return rc;
 	x->context = kf_weights_arch(x->weights)->context;
-	return kf_weights_tokenizer(x->weights, &x->tokenizer, err);
+	if ((rc = kf_weights_tokenizer(x->weights, &x->tokenizer, err)) != KF_OK || !kf_set_chat(x->corpus)) return rc;
+	return kf_chat_choose(o->model[m].chat_template, x->tokenizer, o->model[m].path, &x->chat, err);
 }
 
 static kf_status score(void *arg, const kf_batch *b, const kf_score_query *q, kf_score *out, kf_err *err)
@@ -64,8 +67,7 @@ static kf_status next_document(runner *x, kf_shard *in, kf_arena *arena, kf_corp
 	kf_status rc = kf_shard_next_corpus(in, arena, rec, err);
 
 	if (rc != KF_OK) return rc;
-	rc = kf_tokenizer_encode(x->tokenizer, rec->text, rec->head.bytes, false, arena, enc, err);
-	return kf_context(err, rc, "document %llu", (unsigned long long)rec->head.doc);
+	return kf_run_encode(x->tokenizer, x->chat, rec, arena, enc, err);
 }
 
 /* Documents until there are enough tokens for a group; KF_END with the last ones of the shard. */
@@ -100,7 +102,9 @@ kf_status kf_eval_run_covers(const kf_eval_opts *o, int m,
 
 		if ((rc = kf_shard_open(x.corpus, s, &in, err)) != KF_OK) goto out;
 		while ((rc = next_document(&x, in, &arena, &rec, &enc, err)) == KF_OK) {
-			const kf_eval_cover c = { .first = kf_tokenizer_bos(x.tokenizer) >= 0 || enc.n == 0 ? 0 : enc.start[1] };
+			const kf_logits_rec r = { .bos = kf_tokenizer_bos(x.tokenizer) >= 0, .n = enc.n, .start = enc.start,
+				.context = enc.context };
+			const kf_eval_cover c = { .first = kf_eval_first_byte(&r) };
 
 			if ((rc = fn(arg, &rec.head, &c, err)) != KF_OK) goto out;
 			kf_arena_reset(&arena);

@@ -8,7 +8,8 @@
 /* A mixture as if a model had said it: where it has no ce at first, nothing is covered. */
 static void as_logits(const kf_dist_rec *d, kf_logits_rec *out)
 {
-	*out = (kf_logits_rec){ .head = d->head, .bos = d->bos, .n = d->n, .tokens = d->tokens, .start = d->start, .ce = d->ce };
+	*out = (kf_logits_rec){ .head = d->head, .bos = d->bos, .n = d->n, .tokens = d->tokens, .start = d->start, .ce = d->ce,
+		.context = d->context };
 }
 
 static kf_set_kind kind_of(const kf_eval_model *m)
@@ -139,6 +140,7 @@ static kf_status relay_cuts(void *arg, const kf_logits_rec *rec, kf_err *err)
 	relay *r = arg;
 	uint32_t p = 0;
 
+	if (rec->context) return relay_cover(arg, rec, err);
 	while (p < rec->n && isnan(rec->ce[p])) p++;
 	const kf_eval_cover c = { .first = rec->start[p], .cuts = rec->start + p, .n_cuts = rec->n + 1 - p };
 

@@ -83,10 +83,11 @@ static kf_status check(const kf_logits_rec *t, const kf_dist_rec *r, kf_err *err
 	return KF_OK;
 }
 
-/* Every model's ce at p, NAN where it has none; whether all have one, the target in any case. */
+/* Every model's ce at p, NAN where it has none; whether all have one, the target in any case. The end of a turn is none of
+ * the bytes that models are compared on: how one ends it is its template's habit. */
 static bool compared(const models *m, const kf_logits_rec *t, uint32_t p, double *here)
 {
-	bool all = p < t->n && isfinite(t->ce[p]);
+	bool all = p < t->n && isfinite(t->ce[p]) && !kf_ends_turn(t->context, t->start, t->n, p);
 
 	for (int i = 0; i < m->n; i++) {
 		here[i] = p < t->n ? (double)ce_of(m, i)[p] : NAN;

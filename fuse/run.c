@@ -80,6 +80,7 @@ kf_status kf_fuse_run(const kf_fuse_opts *opts, kf_pool *pool, kf_set_state *sta
 		.inputs = inputs };
 	kf_pass pass = { .in = in.set, .label = "fuse", .progress = o.progress, .doc = one_document, .arg = &o };
 	kf_tally tally = KF_TALLY(kf_fuse_stat);
+	json_t *template;
 	bool whole, complete;
 	kf_status rc;
 
@@ -102,6 +103,9 @@ kf_status kf_fuse_run(const kf_fuse_opts *opts, kf_pool *pool, kf_set_state *sta
 	}
 
 	if (!(spec.info = json_pack("{s:o}", "models", names_json(&in)))) goto nomem;
+	if ((template = json_object_get(kf_set_info(in.set[0]), "chat_template")) &&
+	    json_object_set(spec.info, "chat_template", template) != 0)
+		goto nomem;
 	spec.n_shards = kf_set_shards(in.set[0]);
 	spec.chat = kf_set_chat(in.set[0]);
 	spec.f32 = o.precision ? o.precision == 2 : kf_set_f32(in.set[in.n > 1 ? 1 : 0]);

@@ -119,12 +119,13 @@ kf_status kf_micro_add(kf_micro *m, const kf_pack *pack, const kf_dist_rec *rec,
 	for (uint32_t r = 0; r < rows; r++) {
 		uint32_t p = r + 1 - bos;
 		int32_t in = bos && r == 0 ? pack->bos : rec->tokens[r - bos];
-		int32_t label = p < rec->n ? rec->tokens[p] : -1;
+		/* context is read, but neither predicted nor trained on */
+		int32_t label = p < rec->n && !(rec->context && rec->context[p]) ? rec->tokens[p] : -1;
 
 		if (in < 0 || in >= pack->V)
 			return bad_id(rec, in, pack->V, err);
-		if (p < rec->n && (label < 0 || label >= pack->V))
-			return bad_id(rec, label, pack->V, err);
+		if (p < rec->n && (rec->tokens[p] < 0 || rec->tokens[p] >= pack->V))
+			return bad_id(rec, rec->tokens[p], pack->V, err);
 		if (r > 0 && r % (uint32_t)pack->context == 0)
 			m->offset[++m->S] = m->T;
 		m->tokens[m->T] = in;

@@ -3,7 +3,8 @@
  *
  * A document's stream is its tokens, with BOS in front when its record says so: m tokens, hence m rows.
  * Row r reads stream token r and predicts position r + 1 - bos; the last row predicts
- * what follows the text: it has no label.
+ * what follows the text: it has no label. Of a conversation the rows that predict context have neither label nor
+ * candidates; the loss is the mean over the rows that have some.
  */
 #ifndef KF_TRAIN_DATA_H
 #define KF_TRAIN_DATA_H

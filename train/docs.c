@@ -34,7 +34,7 @@ static kf_status from_logits(const kf_logits_rec *l, kf_arena *arena, kf_dist_re
 	}
 	off[rows] = n;
 	*out = (kf_dist_rec){ .head = l->head, .bos = l->bos, .n = l->n, .tokens = l->tokens, .start = l->start,
-		.ce = l->ce, .off = off, .ids = ids, .lp = lp };
+		.ce = l->ce, .off = off, .ids = ids, .lp = lp, .context = l->context };
 	return KF_OK;
 }
 

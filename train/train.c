@@ -323,6 +323,7 @@ static kf_status open_inputs(trainer *t, kf_err *err)
 {
 	const kf_train_opts *o = t->o;
 	const kf_arch *arch;
+	const char *template;
 	kf_status rc;
 
 	if ((rc = kf_set_open(o->targets, KF_SET_KINDS, &t->set, err)) != KF_OK)
@@ -339,7 +340,9 @@ static kf_status open_inputs(trainer *t, kf_err *err)
 			arch->context, o->model);
 	t->pack = (kf_pack){ .V = arch->V, .context = o->context ? (int)o->context : arch->context,
 		.bos = kf_tokenizer_bos(t->tokenizer), .fusion = o->lambda < 1 };
-	if (o->valid && (rc = kf_valid_open(o->valid, t->tokenizer, &t->pack, &t->valid, err)) != KF_OK)
+	/* validation conversations are rendered as those of the targets were */
+	template = json_string_value(json_object_get(kf_set_info(t->set), "chat_template"));
+	if (o->valid && (rc = kf_valid_open(o->valid, t->tokenizer, template, &t->pack, &t->valid, err)) != KF_OK)
 		return kf_context(err, rc, "--valid");
 	return make_identity(t, err);
 }

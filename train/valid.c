@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "common/model/run.h"
+
 #define BATCH 2048   /* tokens */
 
 kf_status kf_check_tokenizer(const kf_set *set, const kf_tokenizer *tokenizer, const char *model, kf_err *err)
@@ -22,12 +24,35 @@ kf_status kf_check_tokenizer(const kf_set *set, const kf_tokenizer *tokenizer, c
 	return rc;
 }
 
-static kf_status add(kf_valid *v, const kf_pack *pack, const kf_dist_rec *rec, kf_err *err)
+/* The ends of turns are none of the bytes that are counted: made context. */
+static kf_status replies_only(kf_dist_rec *rec, uint64_t *bytes, kf_arena *arena, kf_err *err)
+{
+	uint8_t *context = kf_arena_alloc(arena, (size_t)rec->n + 1, 1);
+
+	if (!context)
+		return kf_fail(err, KF_ENOMEM, "no memory for the validation text");
+	*bytes = 0;
+	for (uint32_t p = 0; p <= rec->n; p++) {
+		context[p] = rec->context[p] || kf_ends_turn(rec->context, rec->start, rec->n, p);
+		*bytes += context[p] ? 0 : rec->start[p + 1] - rec->start[p];
+	}
+	rec->context = context;
+	return KF_OK;
+}
+
+static kf_status add(kf_valid *v, const kf_pack *pack, const kf_dist_rec *given, kf_arena *arena, kf_err *err)
 {
 	kf_micro *m = v->n ? &v->micro[v->n - 1] : NULL;
+	kf_dist_rec copy = *given, *rec = &copy;
+	uint64_t bytes = rec->head.bytes;
+	kf_status rc;
 
 	if (rec->n + rec->bos < 2)
 		return KF_OK;
+	if (rec->context && (rc = replies_only(rec, &bytes, arena, err)) != KF_OK)
+		return rc;
+	if (!rec->context && !rec->bos)
+		bytes -= rec->start[1];
 	if (!m || m->T + (int64_t)rec->n > BATCH) {
 		/* Doubles at powers of two. */
 		if ((v->n & (v->n - 1)) == 0) {
@@ -42,15 +67,19 @@ static kf_status add(kf_valid *v, const kf_pack *pack, const kf_dist_rec *rec, k
 		}
 		m = &v->micro[v->n++];
 	}
-	v->bytes += rec->head.bytes - (rec->bos ? 0 : rec->start[1]);
+	v->bytes += bytes;
 	return kf_micro_add(m, pack, rec, err);
 }
 
-static kf_status read_corpus(kf_valid *v, const kf_set *set, const kf_tokenizer *tokenizer, const kf_pack *pack, kf_err *err)
+static kf_status read_corpus(kf_valid *v, const kf_set *set, const kf_tokenizer *tokenizer, const char *chat_template,
+	const kf_pack *pack, kf_err *err)
 {
+	kf_chat *chat = NULL;
 	kf_arena arena;
 	kf_status rc = KF_OK;
 
+	if (kf_set_chat(set) && (rc = kf_chat_choose(chat_template, tokenizer, "the model", &chat, err)) != KF_OK)
+		return rc;
 	kf_arena_init(&arena);
 	for (int s = 0; s < kf_set_shards(set) && rc == KF_OK; s++) {
 		kf_shard *shard;
@@ -61,10 +90,10 @@ static kf_status read_corpus(kf_valid *v, const kf_set *set, const kf_tokenizer 
 		while (kf_arena_reset(&arena), (rc = kf_shard_next_corpus(shard, &arena, &c, err)) == KF_OK) {
 			kf_encoding e;
 
-			if ((rc = kf_tokenizer_encode(tokenizer, c.text, c.head.bytes, false, &arena, &e, err)) != KF_OK)
+			if ((rc = kf_run_encode(tokenizer, chat, &c, &arena, &e, err)) != KF_OK)
 				break;
-			rc = add(v, pack, &(kf_dist_rec){ .head = c.head, .bos = pack->bos >= 0, .n = e.n, .tokens = e.ids,
-				.start = e.start }, err);
+			rc = add(v, pack, &(kf_dist_rec){ .head = c.head, .bos = pack->bos >= 0 && !e.no_bos, .n = e.n, .tokens = e.ids,
+				.start = e.start, .context = e.context }, &arena, err);
 			if (rc != KF_OK)
 				break;
 		}
@@ -73,6 +102,7 @@ static kf_status read_corpus(kf_valid *v, const kf_set *set, const kf_tokenizer 
 			rc = KF_OK;
 	}
 	kf_arena_release(&arena);
+	kf_chat_free(chat);
 	return rc;
 }
 
@@ -90,14 +120,15 @@ static kf_status read_docs(kf_valid *v, const kf_set *set, const kf_pack *pack, 
 
 		kf_arena_reset(&arena);
 		if ((rc = docs->get(docs, i, &arena, &rec, err)) == KF_OK)
-			rc = add(v, pack, &rec, err);
+			rc = add(v, pack, &rec, &arena, err);
 	}
 	kf_arena_release(&arena);
 	kf_docs_close(docs);
 	return rc;
 }
 
-kf_status kf_valid_open(const char *dir, const kf_tokenizer *tokenizer, const kf_pack *pack, kf_valid *out, kf_err *err)
+kf_status kf_valid_open(const char *dir, const kf_tokenizer *tokenizer, const char *chat_template, const kf_pack *pack,
+	kf_valid *out, kf_err *err)
 {
 	kf_pack plain = *pack;
 	kf_set *set;
@@ -109,7 +140,7 @@ kf_status kf_valid_open(const char *dir, const kf_tokenizer *tokenizer, const kf
 		return rc;
 	out->fp = kf_set_fp(set);
 	if (kf_set_get_kind(set) == KF_SET_CORPUS)
-		rc = read_corpus(out, set, tokenizer, &plain, err);
+		rc = read_corpus(out, set, tokenizer, chat_template, &plain, err);
 	else if ((rc = kf_check_tokenizer(set, tokenizer, "the model", err)) == KF_OK)
 		rc = read_docs(out, set, &plain, err);
 	if (rc == KF_OK && out->bytes == 0)

@@ -7,12 +7,15 @@
 typedef struct {
 	kf_micro *micro;           /* (n) batches */
 	int n;
-	uint64_t bytes;            /* of text that is predicted: without BOS, all but the first token's */
+	uint64_t bytes;            /* of text that is predicted: without BOS, all but the first token's; of conversations, the
+	                            * assistant's messages */
 	kf_fp fp;                  /* of the set */
 } kf_valid;
 
-/* Read a corpus, or a set of the model's own tokens (logits, aligned, targets). */
-kf_status kf_valid_open(const char *dir, const kf_tokenizer *tokenizer, const kf_pack *pack, kf_valid *out, kf_err *err) KF_MUST_CHECK;
+/* Read a corpus, or a set of the model's own tokens (logits, aligned, targets). chat_template: the name of the one to render a
+ * corpus's conversations with; NULL: the model's own. */
+kf_status kf_valid_open(const char *dir, const kf_tokenizer *tokenizer, const char *chat_template, const kf_pack *pack,
+	kf_valid *out, kf_err *err) KF_MUST_CHECK;
 void kf_valid_release(kf_valid *v);
 
 kf_status kf_valid_run(const kf_valid *v, kf_model *model, double *bits_per_byte, kf_err *err) KF_MUST_CHECK;

@@ -49,10 +49,6 @@ typedef struct {
 
 /* What the head is asked about each row when a model is run over known text. */
 typedef struct {
-	/* Which of the batch's rows are asked, ascending: T below is then n_rows, and labels, ranges and answers are of these.
-	 * kf_model_score sees to that (head_score gets their hidden states only). NULL: all. */
-	const int32_t *rows;         /* (n_rows) */
-	int n_rows;
 	int k;                       /* candidates to keep, <= V */
 	const int32_t *labels;       /* (T) token that followed, -1: none */
 	const int32_t *order;        /* (V) rows in the order to visit (kf_tokenizer_sorted, then rows without a token) */
@@ -66,6 +62,10 @@ typedef struct {
 	 * Better means a larger logit; between equals, the lower id. */
 	int extra_min;               /* m */
 	int extra_max;               /* E */
+	/* Which of the batch's rows are asked, ascending: T above is then n_rows, and labels, ranges and answers are of these.
+	 * kf_model_score sees to that (head_score gets their hidden states only). NULL: all. */
+	const int32_t *rows;         /* (n_rows) */
+	int n_rows;
 } kf_score_query;
 
 /* Answers; all in host memory, allocated by the caller. */
