@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-#define CHUNK 8192 /* elements: what a thread works on stays in its cache. Part of the definition of dare's randomness */
+/* Elements: what a thread works on stays in its cache. dare's randomness depends on it. */
+#define CHUNK 8192
 
 static uint64_t rows_of(uint64_t cols)
 {
@@ -70,7 +71,8 @@ void kf_merge_begin(kf_merger *m, const kf_merge_input *in)
 	m->chunk_rows = rows_of(m->cols);
 	m->chunks = (size_t)((m->rows + m->chunk_rows - 1) / m->chunk_rows);
 	m->checked = false;
-	for (int w = 0; w < kf_pool_size(m->pool); w++) memset(m->lane[w].count, 0, (size_t)m->n * sizeof *m->lane[w].count);
+	for (int w = 0; w < kf_pool_size(m->pool); w++)
+		memset(m->lane[w].count, 0, (size_t)m->n * sizeof *m->lane[w].count);
 }
 
 static bool all_finite(const float *x, size_t n)
@@ -91,9 +93,11 @@ static void task(void *arg, size_t i, int worker)
 	const struct job *job = arg;
 	kf_merger *m = job->m;
 	struct lane *l = &m->lane[worker];
-	uint64_t row = (uint64_t)i * m->chunk_rows, rows = m->rows - row < m->chunk_rows ? m->rows - row : m->chunk_rows;
-	kf_chunk c = { .index = i, .at = row * m->cols, .n = (size_t)(rows * m->cols), .d = l->row, .keys = l->keys,
-		.part = m->part + i * KF_MERGE_PARTS((size_t)m->n), .count = l->count, .worker = worker };
+	uint64_t row = (uint64_t)i * m->chunk_rows, left = m->rows - row;
+	uint64_t rows = left < m->chunk_rows ? left : m->chunk_rows;
+	kf_chunk c = { .index = i, .at = row * m->cols, .n = (size_t)(rows * m->cols), .d = l->row,
+		.keys = l->keys, .part = m->part + i * KF_MERGE_PARTS((size_t)m->n), .count = l->count,
+		.worker = worker };
 
 	for (int k = 0; k < KF_ACCS; k++) c.acc[k] = l->acc + (size_t)k * m->cap;
 	memset(c.part, 0, KF_MERGE_PARTS((size_t)m->n) * sizeof *c.part);
@@ -125,8 +129,8 @@ static kf_status tell_bad(kf_merger *m, kf_merge_facts *facts, kf_err *err)
 				if (isfinite(x[c])) continue;
 				facts->bad = j;
 				facts->bad_at = r * m->cols + c;
-				return kf_fail(err, KF_EDATA, "tensor %s has %s at row %" PRIu64 ", column %" PRIu64, m->in.name,
-					isnan(x[c]) ? "a NaN" : "an infinite value", r, c);
+				return kf_fail(err, KF_EDATA, "tensor %s has %s at row %" PRIu64 ", column %" PRIu64,
+					m->in.name, isnan(x[c]) ? "a NaN" : "an infinite value", r, c);
 			}
 		}
 	}

@@ -13,11 +13,11 @@ typedef struct {
 	uint64_t at;              /* its first element in the tensor */
 	size_t n;                 /* elements */
 	const float *p;           /* (n) pivot; NULL where there is none */
-	float *const *d;          /* [models] (n): Δ, or the model's own value where there is no pivot; may be changed */
+	float *const *d;          /* [models] (n): Δ, or the model's own value without a pivot; may be changed */
 	double *acc[KF_ACCS];     /* (n) scratch */
 	uint32_t *keys;           /* (n) scratch */
 	double *part;             /* (KF_MERGE_PARTS) this chunk's sums, zeroed; kf_merge_sum adds those of all */
-	uint64_t *count;          /* [models] the worker's counters, zeroed by kf_merge_begin; kf_merge_count adds them */
+	uint64_t *count;          /* [models] the worker's counters since kf_merge_begin; kf_merge_count adds them */
 	int worker;
 } kf_chunk;
 
@@ -54,7 +54,8 @@ typedef void (*kf_chunk_fn)(void *arg, const kf_chunk *c);
 /* Begin with a tensor. */
 void kf_merge_begin(kf_merger *m, const kf_merge_input *in);
 /* Call fn for every chunk. The first pass over a tensor checks that its values are finite. */
-kf_status kf_merge_pass(kf_merger *m, kf_chunk_fn fn, void *arg, kf_merge_facts *facts, kf_err *err) KF_MUST_CHECK;
+kf_status kf_merge_pass(
+	kf_merger *m, kf_chunk_fn fn, void *arg, kf_merge_facts *facts, kf_err *err) KF_MUST_CHECK;
 /* What the chunks of the last pass put into part[which], in their order. */
 double kf_merge_sum(const kf_merger *m, int which);
 /* All workers' count[model]. */

@@ -9,12 +9,22 @@
 /* What decides what is computed beside the tensors' shapes; context, bos and eos do not. */
 static const char *difference(const kf_arch *a, const kf_arch *b, char text[128])
 {
-	const struct { const char *what; double a, b; } value[] = {
-		{ "number of layers", a->L, b->L }, { "width", a->C, b->C }, { "number of heads", a->H, b->H },
-		{ "number of key and value heads", a->G, b->G }, { "head size", a->D, b->D }, { "width of the MLP", a->F, b->F },
-		{ "epsilon of the norms", a->norm_eps, b->norm_eps }, { "scale of embeddings", a->embed_scale, b->embed_scale },
-		{ "scale of attention", a->attn_scale, b->attn_scale }, { "base of the rotary embedding", a->rope.base, b->rope.base },
-		{ "kind of rotary scaling", a->rope.kind, b->rope.kind }, { "rotary scaling", a->rope.factor, b->rope.factor },
+	const struct {
+		const char *what;
+		double a, b;
+	} value[] = {
+		{ "number of layers", a->L, b->L },
+		{ "width", a->C, b->C },
+		{ "number of heads", a->H, b->H },
+		{ "number of key and value heads", a->G, b->G },
+		{ "head size", a->D, b->D },
+		{ "width of the MLP", a->F, b->F },
+		{ "epsilon of the norms", a->norm_eps, b->norm_eps },
+		{ "scale of embeddings", a->embed_scale, b->embed_scale },
+		{ "scale of attention", a->attn_scale, b->attn_scale },
+		{ "base of the rotary embedding", a->rope.base, b->rope.base },
+		{ "kind of rotary scaling", a->rope.kind, b->rope.kind },
+		{ "rotary scaling", a->rope.factor, b->rope.factor },
 		{ "rotary scaling's low frequency", a->rope.low_freq, b->rope.low_freq },
 		{ "rotary scaling's high frequency", a->rope.high_freq, b->rope.high_freq },
 		{ "rotary scaling's context", a->rope.original_context, b->rope.original_context },
@@ -42,15 +52,19 @@ static kf_status check_tensors(const kf_weights *a, const kf_weights *b, kf_err 
 	for (int i = 0; i < kf_weights_count(a); i++) {
 		const kf_tensor *s = kf_weights_at(a, i), *t = kf_weights_find(b, s->name);
 		if (!t)
-			return kf_fail(err, KF_EMISMATCH, "%s lacks tensor %s, which %s has; models to merge have the same tensors", path,
-				s->name, first);
+			return kf_fail(err, KF_EMISMATCH,
+				"%s lacks tensor %s, which %s has; models to merge have the same tensors", path, s->name,
+				first);
 		if (s->rows != t->rows || s->cols != t->cols || s->n_dims != t->n_dims)
-			return kf_fail(err, KF_EMISMATCH, "%s: tensor %s is %" PRIu64 " x %" PRIu64 ", in %s it is %" PRIu64 " x %" PRIu64
-				"; models to merge have the same shapes", path, s->name, t->rows, t->cols, first, s->rows, s->cols);
+			return kf_fail(err, KF_EMISMATCH,
+				"%s: tensor %s is %" PRIu64 " x %" PRIu64 ", in %s it is %" PRIu64 " x %" PRIu64
+				"; models to merge have the same shapes",
+				path, s->name, t->rows, t->cols, first, s->rows, s->cols);
 	}
 	for (int i = 0; i < kf_weights_count(b); i++)
 		if (!kf_weights_find(a, kf_weights_at(b, i)->name))
-			return kf_fail(err, KF_EMISMATCH, "%s has tensor %s, which %s lacks; models to merge have the same tensors", path,
+			return kf_fail(err, KF_EMISMATCH,
+				"%s has tensor %s, which %s lacks; models to merge have the same tensors", path,
 				kf_weights_at(b, i)->name, first);
 	return KF_OK;
 }
@@ -64,14 +78,16 @@ static kf_status check_same(const kf_merge_inputs *in, const kf_weights *w, kf_e
 	kf_status rc;
 
 	if (a->family != b->family)
-		return kf_fail(err, KF_EMISMATCH, "%s is a %s model, %s a %s one; models to merge are of one architecture", path,
+		return kf_fail(err, KF_EMISMATCH,
+			"%s is a %s model, %s a %s one; models to merge are of one architecture", path,
 			kf_family_name(b->family), first, kf_family_name(a->family));
 	if ((rc = check_tensors(in->first, w, err)) != KF_OK) return rc;
 	if (difference(a, b, text))
 		return kf_fail(err, KF_EMISMATCH, "%s computes in another way than %s: %s", path, first, text);
 	if ((rc = kf_weights_tokenizer(w, &tokenizer, err)) != KF_OK) return rc;
 	if (!kf_fp_equal(kf_tokenizer_fp(tokenizer), kf_tokenizer_fp(in->tokenizer)))
-		rc = kf_fail(err, KF_EMISMATCH, "%s has another tokenizer than %s; models to merge have the same", path, first);
+		rc = kf_fail(err, KF_EMISMATCH, "%s has another tokenizer than %s; models to merge have the same",
+			path, first);
 	kf_tokenizer_free(tokenizer);
 	return rc;
 }
@@ -114,7 +130,9 @@ static kf_status add_fp(json_t *to, const char *role, kf_weights *w, kf_err *err
 
 	if ((rc = kf_weights_fp(w, &fp, err)) != KF_OK) return rc;
 	kf_fp_hex(fp, hex);
-	return json_object_set_new(to, role, json_string(hex)) == 0 ? KF_OK : kf_fail(err, KF_ENOMEM, "no memory for a fingerprint");
+	return json_object_set_new(to, role, json_string(hex)) == 0
+		? KF_OK
+		: kf_fail(err, KF_ENOMEM, "no memory for a fingerprint");
 }
 
 kf_status kf_merge_fingerprints(const kf_merge_inputs *in, json_t **out, kf_err *err)

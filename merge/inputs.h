@@ -9,13 +9,14 @@ typedef struct {
 	kf_weights *pivot;                    /* NULL: none given */
 	kf_weights *model[KF_MERGE_MODELS];   /* (n) */
 	int n;
-	kf_weights *first;                    /* the pivot, else the first model: whose configuration and tokenizer are taken */
+	kf_weights *first;                    /* pivot or first model: its configuration and tokenizer are taken */
 	kf_tokenizer *tokenizer;              /* first's */
 } kf_merge_inputs;
 
-/* Open all and compare each with the first: architecture, tensors and their shapes, tokenizer. KF_EMISMATCH names both
- * models and what differs. */
-kf_status kf_merge_open(kf_merge_inputs *in, const char *pivot, const kf_list *models, kf_err *err) KF_MUST_CHECK;
+/* Open all and compare each with the first: architecture, tensors and their shapes, tokenizer. KF_EMISMATCH
+ * names both models and what differs. */
+kf_status kf_merge_open(
+	kf_merge_inputs *in, const char *pivot, const kf_list *models, kf_err *err) KF_MUST_CHECK;
 void kf_merge_close(kf_merge_inputs *in);
 
 /* {"pivot": fingerprint, "model 1": …, "tokenizer": …}: a new reference. */

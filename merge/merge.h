@@ -1,16 +1,18 @@
 /* Merging: several models of one architecture, shape and tokenizer become one, tensor by tensor.
  *
- * docs/merge.md defines every method. In short, with pivot P, models j = 0 … n-1, Δ_j = model j - P and weights w_j:
+ * docs/merge.md defines every method. In short, with pivot P, models j = 0 … n-1, Δ_j = model j - P and
+ * weights w_j:
  *
- *     linear           Σ w_j model_j (/ Σ w)                      slerp  the arc from the first model to the second
+ *     linear           Σ w_j model_j (/ Σ w)
+ *     slerp            the arc from the first model to the second
  *     task-arithmetic  P + Σ w_j Δ_j (/ Σ w)
  *     ties             the same of the largest elements of each Δ, where signs agree with their sum's
- *     dare, dare-ties  the same of elements chosen at random and scaled up; without and with the vote on signs
+ *     dare             task-arithmetic of elements chosen at random and scaled up; dare-ties: ties of them
  *     varm             P + Σ w_j Δ_j, w from the size of each Δ
- *     sce              the elements that vary most, weights from the size of what is left of each Δ, a vote on signs
+ *     sce              the elements that vary most, w from the size of what is left of each Δ, a vote on signs
  *
- * Everything is computed in chunks of a fixed size, and sums over chunks are taken in their order: what is written
- * does not depend on the number of threads.
+ * Everything is computed in chunks of a fixed size, and sums over chunks are taken in their order: what is
+ * written does not depend on the number of threads.
  */
 #ifndef KF_MERGE_H
 #define KF_MERGE_H
@@ -65,20 +67,21 @@ typedef struct {
 /* Memory and threads to merge tensors with: scratch of a few chunks a thread, whatever the tensors' sizes. */
 typedef struct kf_merger kf_merger;
 /* For n models and tensors of at most `rows` rows and `cols` columns. */
-kf_status kf_merger_new(kf_pool *pool, int n, uint64_t rows, uint64_t cols, kf_merger **out, kf_err *err) KF_MUST_CHECK;
-void kf_merger_free(kf_merger *m);  /* accepts NULL */
+kf_status kf_merger_new(
+	kf_pool *pool, int n, uint64_t rows, uint64_t cols, kf_merger **out, kf_err *err) KF_MUST_CHECK;
+void kf_merger_free(kf_merger *m); /* accepts NULL */
 
-/* out (rows, cols). KF_EDATA for an input's value that is not finite: facts say whose, the error text speaks of the
- * tensor. The result may leave float32's range. */
+/* out (rows, cols). KF_EDATA for an input's value that is not finite: facts say whose, the error text speaks
+ * of the tensor. The result may leave float32's range. */
 kf_status kf_merge_tensor(kf_merger *m, const kf_merge_how *how, const kf_merge_input *in, float *out,
 	kf_merge_facts *facts, kf_err *err) KF_MUST_CHECK;
 
 /* squares (n) = Σ Δ_j² over the tensor, for varm. */
-kf_status kf_merge_squares(kf_merger *m, const kf_merge_input *in, double *squares, kf_merge_facts *facts, kf_err *err)
-	KF_MUST_CHECK;
+kf_status kf_merge_squares(kf_merger *m, const kf_merge_input *in, double *squares, kf_merge_facts *facts,
+	kf_err *err) KF_MUST_CHECK;
 
-/* The group a tensor belongs to at a granularity: "model.layers.3.self_attn" for model.layers.3.self_attn.q_proj.weight
- * by module. out (128). */
+/* The group a tensor belongs to at a granularity: "model.layers.3.self_attn" for
+ * model.layers.3.self_attn.q_proj.weight by module. out (128). */
 void kf_merge_group(const char *name, kf_merge_grain grain, char out[128]);
 
 /* ---- whole models ---- */
@@ -109,11 +112,12 @@ typedef struct {
 	double seconds;
 } kf_merge_result;
 
-/* Merge into the new folder o->out, which transformers loads as it is: configuration and tokenizer of the pivot, else
- * of the first model; merge.json with the weights by tensor; kfuse.json with what made it. Memory: one tensor in
- * float32, and of each model the pages of one tensor's file. KF_EUSAGE: options that do not belong together;
- * KF_EMISMATCH: models that do not, named with the tensor, or an output made from something else; KF_EDATA: NaN or
- * infinity, named with model and tensor. Nothing that looks complete is left behind on failure. */
+/* Merge into the new folder o->out, which transformers loads as it is: configuration and tokenizer of the
+ * pivot, else of the first model; merge.json with the weights by tensor; kfuse.json with what made it.
+ * Memory: one tensor in float32, and of each model the pages of one tensor's file. KF_EUSAGE: options that do
+ * not belong together; KF_EMISMATCH: models that do not, named with the tensor, or an output made from
+ * something else; KF_EDATA: NaN or infinity, named with model and tensor. Nothing that looks complete is left
+ * behind on failure. */
 kf_status kf_merge(const kf_merge_opts *o, kf_pool *pool, kf_merge_result *out, kf_err *err) KF_MUST_CHECK;
 
 #endif

@@ -77,14 +77,16 @@ static void check_part(void *arg, size_t begin, size_t end, int worker)
 static kf_status check_range(const run *r, const kf_tensor *t, const float *x, kf_err *err)
 {
 	/* the first that rounds to infinity */
-	struct range c = { .x = x, .limit = r->dtype == KF_F16 ? 0x477ff000u : r->dtype == KF_BF16 ? 0x7f7f8000u : 0x7f800000u };
+	uint32_t limit = r->dtype == KF_F16 ? 0x477ff000u : r->dtype == KF_BF16 ? 0x7f7f8000u : 0x7f800000u;
+	struct range c = { .x = x, .limit = limit };
 	bool bad = false;
 
 	kf_pool_split(r->pool, (size_t)(t->rows * t->cols), 65536, check_part, &c);
 	for (int w = 0; w < kf_pool_size(r->pool); w++) bad |= c.bad[w];
 	if (!bad) return KF_OK;
-	return kf_fail(err, KF_EDATA, "%s: tensor %s has merged values beyond the range of %s%s", r->o->out, t->name,
-		kf_dtype_name(r->dtype), r->dtype == KF_F16 ? "; --dtype bf16 or f32 has room for them" : "");
+	return kf_fail(err, KF_EDATA, "%s: tensor %s has merged values beyond the range of %s%s", r->o->out,
+		t->name, kf_dtype_name(r->dtype),
+		r->dtype == KF_F16 ? "; --dtype bf16 or f32 has room for them" : "");
 }
 
 /* What merge.json says of a tensor, and its part in the means. */
@@ -101,7 +103,8 @@ static kf_status note(run *r, const kf_tensor *t, const kf_merge_facts *f, kf_er
 			json_array_append_new(kept, json_real((double)f->kept[j] / values)) == 0;
 	}
 	r->result->values += t->rows * t->cols;
-	ok = ok && json_object_set_new(r->tensors, t->name, json_pack("{s:O, s:O}", "weights", weights, "kept", kept)) == 0;
+	ok = ok && json_object_set_new(r->tensors, t->name,
+		json_pack("{s:O, s:O}", "weights", weights, "kept", kept)) == 0;
 	json_decref(weights);
 	json_decref(kept);
 	return ok ? KF_OK : kf_fail(err, KF_ENOMEM, "no memory for the report");
@@ -118,7 +121,8 @@ static kf_status merge_one(void *arg, int index, float *out, kf_err *err)
 
 	gather(r, index, &t);
 	if (r->varm)
-		for (int j = 0; j < r->in.n; j++) how.weight[j] = r->varm[(size_t)index * (size_t)r->in.n + (size_t)j];
+		for (int j = 0; j < r->in.n; j++)
+			how.weight[j] = r->varm[(size_t)index * (size_t)r->in.n + (size_t)j];
 	rc = named(r, kf_merge_tensor(r->merger, &how, &t.in, out, &facts, err), &facts, err);
 	if (rc == KF_OK) rc = check_range(r, first, out, err);
 	if (rc == KF_OK) rc = note(r, first, &facts, err);
@@ -139,21 +143,25 @@ static kf_status survey(run *r, kf_err *err)
 	kf_status rc = KF_OK;
 
 	r->varm = kf_alloc((size_t)n, models * sizeof *r->varm);
-	if (!group || !squares || !r->varm) rc = kf_fail(err, KF_ENOMEM, "no memory for the weights of %d tensors", n);
+	if (!group || !squares || !r->varm)
+		rc = kf_fail(err, KF_ENOMEM, "no memory for the weights of %d tensors", n);
 	for (int i = 0; i < n && rc == KF_OK; i++) {
 		input t;
 		gather(r, i, &t);
 		kf_merge_group(t.in.name, r->o->grain, group[i]);
-		rc = named(r, kf_merge_squares(r->merger, &t.in, squares + (size_t)i * models, &facts, err), &facts, err);
+		rc = kf_merge_squares(r->merger, &t.in, squares + (size_t)i * models, &facts, err);
+		rc = named(r, rc, &facts, err);
 		drop(&t);
 	}
 	for (int i = 0; i < n && rc == KF_OK; i++) {
 		double all = 0;
 		memset(sum, 0, sizeof sum);
 		for (int k = 0; k < n; k++)
-			for (size_t j = 0; j < models && !strcmp(group[k], group[i]); j++) sum[j] += squares[(size_t)k * models + j];
+			for (size_t j = 0; j < models && !strcmp(group[k], group[i]); j++)
+				sum[j] += squares[(size_t)k * models + j];
 		for (size_t j = 0; j < models; j++) all += sum[j];
-		for (size_t j = 0; j < models; j++) r->varm[(size_t)i * models + j] = all > 0 ? sum[j] / all : 1 / (double)models;
+		for (size_t j = 0; j < models; j++)
+			r->varm[(size_t)i * models + j] = all > 0 ? sum[j] / all : 1 / (double)models;
 	}
 	kf_free(group);
 	kf_free(squares);
@@ -166,20 +174,23 @@ static kf_status write_merge_json(const run *r, const char *dir, kf_err *err)
 {
 	char path[KF_PATH_MAX];
 	json_t *all = json_object(), *models = json_array();
+	json_t *pivot = r->in.pivot ? json_string(kf_weights_path(r->in.pivot)) : json_null();
+	double values = (double)r->result->values;
 	bool ok = all && models;
 	kf_status rc;
 
 	for (int j = 0; ok && j < r->in.n; j++)
-		ok = json_array_append_new(models, json_pack("{s:s, s:f, s:f}", "path", kf_weights_path(r->in.model[j]), "mean_weight",
-			r->result->weight[j] / (double)r->result->values, "mean_kept",
-			r->result->kept[j] / (double)r->result->values)) == 0;
+		ok = json_array_append_new(models, json_pack("{s:s, s:f, s:f}", "path", kf_weights_path(r->in.model[j]),
+			"mean_weight", r->result->weight[j] / values, "mean_kept", r->result->kept[j] / values)) == 0;
 	ok = ok && json_object_set(all, "options", json_object_get(r->identity, "options")) == 0 &&
-		json_object_set_new(all, "pivot", r->in.pivot ? json_string(kf_weights_path(r->in.pivot)) : json_null()) == 0 &&
+		json_object_set(all, "pivot", pivot) == 0 &&
 		json_object_set(all, "models", models) == 0 && json_object_set(all, "tensors", r->tensors) == 0;
-	rc = ok ? kf_path_join(path, dir, "merge.json", err) : kf_fail(err, KF_ENOMEM, "no memory for the report");
+	if (ok) rc = kf_path_join(path, dir, "merge.json", err);
+	else rc = kf_fail(err, KF_ENOMEM, "no memory for the report");
 	if (rc == KF_OK) rc = kf_record_write(path, all, err);
 	json_decref(all);
 	json_decref(models);
+	json_decref(pivot);
 	return rc;
 }
 
@@ -189,7 +200,9 @@ static kf_status write_records(void *arg, const char *dir, kf_err *err)
 	char path[KF_PATH_MAX];
 	kf_status rc;
 
-	if ((rc = write_merge_json(r, dir, err)) != KF_OK || (rc = kf_path_join(path, dir, "kfuse.json", err)) != KF_OK) return rc;
+	if ((rc = write_merge_json(r, dir, err)) != KF_OK ||
+		(rc = kf_path_join(path, dir, "kfuse.json", err)) != KF_OK)
+		return rc;
 	return kf_record_write(path, r->identity, err);
 }
 
@@ -205,9 +218,9 @@ static kf_status write_model(run *r, kf_err *err)
 		t[i] = (kf_out_tensor){ f->name, f->rows, f->cols, f->n_dims, merge_one, r };
 		r->result->bytes += f->rows * f->cols * kf_dtype_row_bytes(r->dtype, 1);
 	}
-	rc = kf_hf_write(r->o->out, &(kf_hf_spec){ .arch = kf_weights_arch(r->in.first), .tensors = t, .n = n, .dtype = r->dtype,
-		.stored = true, .shard_bytes = (uint64_t)r->o->shard_bytes, .tokenizer = r->in.tokenizer, .more = write_records,
-		.arg = r }, err);
+	rc = kf_hf_write(r->o->out, &(kf_hf_spec){ .arch = kf_weights_arch(r->in.first), .tensors = t, .n = n,
+		.dtype = r->dtype, .stored = true, .shard_bytes = (uint64_t)r->o->shard_bytes,
+		.tokenizer = r->in.tokenizer, .more = write_records, .arg = r }, err);
 	kf_free(t);
 	return rc;
 }
@@ -234,7 +247,8 @@ static kf_status look(const run *r, bool *current, kf_err *err)
 	if ((rc = kf_record_read(done, &was, err)) != KF_OK) return rc;
 	program = json_string_value(json_object_get(was, "program"));
 	if (!program || strcmp(program, "kf-merge") != 0)
-		rc = kf_fail(err, KF_EMISMATCH, "%s holds what %s made. %s", r->o->out, program ? program : "another program", advice);
+		rc = kf_fail(err, KF_EMISMATCH, "%s holds what %s made. %s", r->o->out,
+			program ? program : "another program", advice);
 	else rc = kf_record_same(r->o->out, was, r->identity, "another merge", advice, err);
 	json_decref(was);
 	if (rc != KF_OK) return rc;
@@ -276,7 +290,8 @@ kf_status kf_merge(const kf_merge_opts *o, kf_pool *pool, kf_merge_result *out, 
 
 	memset(out, 0, sizeof *out);
 	out->n = o->models.n;
-	if ((rc = kf_merge_plan(o, &r.how, err)) != KF_OK || (rc = kf_merge_open(&r.in, o->pivot, &o->models, err)) != KF_OK)
+	if ((rc = kf_merge_plan(o, &r.how, err)) != KF_OK ||
+		(rc = kf_merge_open(&r.in, o->pivot, &o->models, err)) != KF_OK)
 		goto out;
 	r.dtype = out->dtype = o->dtype ? DTYPES[o->dtype] : kf_merge_common_dtype(&r.in);
 	if ((rc = kf_merge_identity(o, &r.how, r.dtype, &r.in, &r.identity, err)) != KF_OK ||

@@ -1,5 +1,5 @@
-/* SCE (FuseChat, arXiv 2408.07990): select the elements that vary most, calculate a weight a model, erase what goes
- * against the majority. */
+/* SCE (FuseChat, arXiv 2408.07990): select the elements that vary most, calculate a weight a model, erase
+ * what goes against the majority. */
 #include <string.h>
 
 #include "merge/methods.h"
@@ -86,7 +86,8 @@ kf_status kf_merge_sce(kf_merger *m, const kf_merge_how *how, float *out, kf_mer
 	bool equal;
 	kf_status rc;
 
-	if (!s.all && (rc = kf_merge_select(m, variance, &s, 1, how->select, true, &s.cut, facts, err)) != KF_OK) return rc;
+	if (!s.all && (rc = kf_merge_select(m, variance, &s, 1, how->select, true, &s.cut, facts, err)) != KF_OK)
+		return rc;
 	if ((rc = kf_merge_pass(m, squares, &s, facts, err)) != KF_OK) return rc;
 	for (int j = 0; j < s.n; j++) total += s.weight[j] = kf_merge_sum(m, j) / values;
 	equal = total == 0 || (how->mergekit && total < 1e-6);

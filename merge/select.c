@@ -4,9 +4,9 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* Keys have 31 bits. One pass counts them by their upper 15, a second those of the bin where the wanted one is by
- * their lower 16; a third, only where equal keys are to be told apart, finds how many come before each chunk.
- * Counts are integers, so the order in which threads count does not matter. */
+/* Keys have 31 bits. One pass counts them by their upper 15, a second those of the bin where the wanted one
+ * is by their lower 16; a third, only where equal keys are to be told apart, finds how many come before each
+ * chunk. Counts are integers, so the order in which threads count does not matter. */
 
 #define UPPER (1u << 15)
 #define LOWER (1u << 16)
@@ -66,7 +66,8 @@ static void count_ties(void *arg, const kf_chunk *c)
 static void clear_bins(struct search *s, size_t n)
 {
 	for (int w = 0; w < kf_pool_size(s->m->pool); w++)
-		for (int k = 0; k < s->n; k++) memset(s->m->lane[w].bins + (size_t)k * KF_BINS, 0, n * sizeof(uint32_t));
+		for (int k = 0; k < s->n; k++)
+			memset(s->m->lane[w].bins + (size_t)k * KF_BINS, 0, n * sizeof(uint32_t));
 }
 
 static uint64_t bin_count(const struct search *s, int k, uint32_t bin)
@@ -90,8 +91,8 @@ static uint32_t walk(struct search *s, int k, uint32_t bins, uint64_t *in_bin)
 	return 0;
 }
 
-kf_status kf_merge_select(kf_merger *m, kf_key_fn key, void *arg, int n_keys, double share, bool nonzero, kf_cut *cuts,
-	kf_merge_facts *facts, kf_err *err)
+kf_status kf_merge_select(kf_merger *m, kf_key_fn key, void *arg, int n_keys, double share, bool nonzero,
+	kf_cut *cuts, kf_merge_facts *facts, kf_err *err)
 {
 	struct search s = { .m = m, .key = key, .arg = arg, .n = n_keys };
 	uint64_t all = m->rows * m->cols, equal = 0;
@@ -100,7 +101,8 @@ kf_status kf_merge_select(kf_merger *m, kf_key_fn key, void *arg, int n_keys, do
 
 	assert(n_keys <= m->n);
 	if (all > UINT32_MAX)
-		return kf_fail(err, KF_EUNSUPPORTED, "tensor %s has %" PRIu64 " elements, more than can be ranked", m->in.name, all);
+		return kf_fail(err, KF_EUNSUPPORTED, "tensor %s has %" PRIu64 " elements, more than can be ranked",
+			m->in.name, all);
 	clear_bins(&s, UPPER);
 	if ((rc = kf_merge_pass(m, count_upper, &s, facts, err)) != KF_OK) return rc;
 	for (int k = 0; k < n_keys; k++) {

@@ -28,7 +28,8 @@ static void put(void *arg, const kf_chunk *c)
 	c->count[1] += c->n;
 }
 
-kf_status kf_merge_slerp(kf_merger *m, const kf_merge_how *how, float *out, kf_merge_facts *facts, kf_err *err)
+kf_status kf_merge_slerp(
+	kf_merger *m, const kf_merge_how *how, float *out, kf_merge_facts *facts, kf_err *err)
 {
 	struct slerp s = { .out = out, .a = 1 - how->t, .b = how->t };
 	double a, b, cosine;

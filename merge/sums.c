@@ -177,7 +177,8 @@ kf_status kf_merge_sums(kf_merger *m, const kf_merge_how *how, float *out, kf_me
 	for (int j = 0; j < s.n; j++) s.total += how->weight[j];
 	s.trim = how->method == KF_MERGE_TIES && how->density < 1;
 	s.thin = dare && how->density < 1;
-	if (s.trim && (rc = kf_merge_select(m, magnitude, NULL, s.n, how->density, false, s.cut, facts, err)) != KF_OK)
+	if (s.trim &&
+		(rc = kf_merge_select(m, magnitude, NULL, s.n, how->density, false, s.cut, facts, err)) != KF_OK)
 		return rc;
 	if (s.thin && (rc = find_scales(&s, facts, err)) != KF_OK) return rc;
 	if ((rc = kf_merge_pass(m, put, &s, facts, err)) != KF_OK) return rc;

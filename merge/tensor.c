@@ -25,7 +25,8 @@ static void add_squares(void *arg, const kf_chunk *c)
 	for (int j = 0; j < n; j++) c->part[j] = kf_merge_dot(c->d[j], c->d[j], c->n);
 }
 
-kf_status kf_merge_squares(kf_merger *m, const kf_merge_input *in, double *squares, kf_merge_facts *facts, kf_err *err)
+kf_status kf_merge_squares(
+	kf_merger *m, const kf_merge_input *in, double *squares, kf_merge_facts *facts, kf_err *err)
 {
 	int n = in->n;
 	kf_status rc;

@@ -168,15 +168,17 @@ class Bench:
         for method in ("linear", "ties", "sce"):
             ours, theirs = [], []
             for r in range(rounds):
-                theirs.append(self.python("tests/bench/mergekit_merge.py", method, self.at("out"), *paths, venv=venv))
-                shutil.rmtree(self.at("out"))
+                shutil.rmtree(self.at("theirs"), ignore_errors=True)
+                theirs.append(self.python("tests/bench/mergekit_merge.py", method, self.at("theirs"), *paths, venv=venv))
                 cpu = children_cpu()
                 seconds, mb = self.run("merge", "--method", method, "--compat", "mergekit", "--out", self.at("out"), *(
                     [] if method == "linear" else ["--pivot", paths[0]]), "--models", paths[1], "--models", paths[2])
                 ours.append({"seconds": seconds, "cpu_seconds": children_cpu() - cpu, "peak_mb": mb})
+                agreement = self.python("tests/parity/compare_merge.py", self.at("theirs"), self.at("out"), venv=venv)
                 shutil.rmtree(self.at("out"))
             result[method] = {"%s_%s" % (who, what): [round(x[what], 1) for x in runs]
                               for who, runs in (("kfuse", ours), ("mergekit", theirs)) for what in runs[0]}
+            result[method]["agreement"] = agreement
             result[method]["ratio"] = round(min(x["seconds"] for x in theirs) / min(x["seconds"] for x in ours), 2)
             print(method, json.dumps(result[method]), flush=True)
         self.save("merge", result)

@@ -20,8 +20,9 @@ static inline kf_tensor tensor_of(const float *values, uint64_t rows, uint64_t c
 }
 
 /* Merge n models of (rows, cols) float32 values; pivot may be NULL. */
-static inline kf_status merge_values(const kf_merge_how *how, const char *name, int threads, const float *pivot,
-	const float *const *model, int n, uint64_t rows, uint64_t cols, float *out, kf_merge_facts *facts, kf_err *err)
+static inline kf_status merge_values(const kf_merge_how *how, const char *name, int threads,
+	const float *pivot, const float *const *model, int n, uint64_t rows, uint64_t cols, float *out,
+	kf_merge_facts *facts, kf_err *err)
 {
 	kf_tensor p, m[KF_MERGE_MODELS];
 	kf_merge_input in = { .name = name, .model = m, .n = n };

@@ -7,15 +7,18 @@
 
 static kf_merge_facts facts;
 
-static void expect(const kf_merge_how *how, const float *pivot, const float *a, const float *b, int n, const float *want)
+static void expect(
+	const kf_merge_how *how, const float *pivot, const float *a, const float *b, int n, const float *want)
 {
 	const float *model[2] = { a, b };
 	float out[8];
 	kf_err err;
 
-	if (merge_values(how, "t", 1, pivot, model, b ? 2 : 1, 1, (uint64_t)n, out, &facts, &err) != KF_OK) fail_msg("%s", err.text);
+	if (merge_values(how, "t", 1, pivot, model, b ? 2 : 1, 1, (uint64_t)n, out, &facts, &err) != KF_OK)
+		fail_msg("%s", err.text);
 	for (int i = 0; i < n; i++)
-		if (!(fabsf(out[i] - want[i]) < 1e-6f)) fail_msg("element %d is %g, not %g", i, (double)out[i], (double)want[i]);
+		if (!(fabsf(out[i] - want[i]) < 1e-6f))
+			fail_msg("element %d is %g, not %g", i, (double)out[i], (double)want[i]);
 }
 #define V(...) (const float[]){ __VA_ARGS__ }
 
@@ -156,7 +159,8 @@ static void fill_big(void)
 	kf_rng_seed(&r, 9);
 	for (int j = 0; j < 4; j++)
 		for (int i = 0; i < N; i++)
-			big[j][i] = j ? big[0][i] + (float)((int)kf_rng_below(&r, 41) - 20) / 64 : (float)kf_rng_below(&r, 128) / 64;
+			big[j][i] = j ? big[0][i] + (float)((int)kf_rng_below(&r, 41) - 20) / 64
+						  : (float)kf_rng_below(&r, 128) / 64;
 }
 
 static kf_status merge_big(const kf_merge_how *how, const char *name, int threads, float *out)
@@ -165,7 +169,8 @@ static kf_status merge_big(const kf_merge_how *how, const char *name, int thread
 	bool two = how->method == KF_MERGE_SLERP, none = two || how->method == KF_MERGE_LINEAR;
 	kf_err err;
 
-	return merge_values(how, name, threads, none ? NULL : big[0], model, two ? 2 : 3, ROWS, COLS, out, &facts, &err);
+	return merge_values(
+		how, name, threads, none ? NULL : big[0], model, two ? 2 : 3, ROWS, COLS, out, &facts, &err);
 }
 
 static const double *key_of;
@@ -200,8 +205,8 @@ static void test_against_sorting(void **state)
 
 	fill_big();
 	for (int sce = 0; sce < 2; sce++) {
-		kf_merge_how how = { .method = sce ? KF_MERGE_SCE : KF_MERGE_TIES, .weight = { 1, 0.5, 2 }, .density = 0.37,
-			.select = 0.23, .normalize = true };
+		kf_merge_how how = { .method = sce ? KF_MERGE_SCE : KF_MERGE_TIES, .weight = { 1, 0.5, 2 },
+			.density = 0.37, .select = 0.23, .normalize = true };
 		double square[3] = { 0 };
 		for (int j = 0; j < 3; j++)
 			for (int i = 0; i < N; i++) delta[j][i] = (double)big[j + 1][i] - (double)big[0][i];
@@ -251,8 +256,8 @@ static void test_threads(void **state)
 	fill_big();
 	for (int m = 0; m <= KF_MERGE_DARE_TIES; m++)
 		for (int compat = 0; compat < 2; compat++) {
-			kf_merge_how how = { .method = (kf_merge_method)m, .weight = { 1, 0.5, 2 }, .density = 0.3, .select = 0.3, .t = 0.4,
-				.normalize = true, .mergekit = compat, .seed = 5 };
+			kf_merge_how how = { .method = (kf_merge_method)m, .weight = { 1, 0.5, 2 }, .density = 0.3,
+				.select = 0.3, .t = 0.4, .normalize = true, .mergekit = compat, .seed = 5 };
 			assert_int_equal(merge_big(&how, "t", 1, one), KF_OK);
 			for (int threads = 2; threads <= 5; threads += 3) {
 				memset(many, 0, sizeof many);
@@ -300,7 +305,8 @@ static void test_not_finite(void **state)
 
 	for (int m = 0; m <= KF_MERGE_DARE_TIES; m++)
 		for (int j = 1; j < 3; j++) {
-			kf_merge_how how = { .method = (kf_merge_method)m, .weight = { 1, 0.5, 2 }, .density = 0.3, .select = 0.3, .t = 0.4 };
+			kf_merge_how how = { .method = (kf_merge_method)m, .weight = { 1, 0.5, 2 }, .density = 0.3,
+				.select = 0.3, .t = 0.4 };
 			fill_big();
 			big[j][20 * COLS + 7] = j == 1 ? NAN : -INFINITY;
 			big[3][0] = m == KF_MERGE_SLERP ? big[3][0] : NAN; /* a later model's comes later */

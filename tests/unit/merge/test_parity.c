@@ -8,9 +8,21 @@
 #define TENSORS 11
 #define LARGEST 1024
 
-static const struct { const char *name; uint64_t rows, cols; } TENSOR[TENSORS] = {
-	{ "model.embed_tokens.weight", 64, 16 }, { "q", 16, 16 }, { "k", 8, 16 }, { "v", 8, 16 }, { "o", 16, 16 },
-	{ "gate", 24, 16 }, { "up", 24, 16 }, { "down", 16, 24 }, { "norm 1", 1, 16 }, { "norm 2", 1, 16 }, { "norm", 1, 16 },
+static const struct {
+	const char *name;
+	uint64_t rows, cols;
+} TENSOR[TENSORS] = {
+	{ "model.embed_tokens.weight", 64, 16 },
+	{ "q", 16, 16 },
+	{ "k", 8, 16 },
+	{ "v", 8, 16 },
+	{ "o", 16, 16 },
+	{ "gate", 24, 16 },
+	{ "up", 24, 16 },
+	{ "down", 16, 24 },
+	{ "norm 1", 1, 16 },
+	{ "norm 2", 1, 16 },
+	{ "norm", 1, 16 },
 };
 
 /* ---- the inputs, as the script makes them ---- */
@@ -50,8 +62,8 @@ static uint64_t merge(const kf_merge_how *how, const int *models, int n, int t, 
 
 	fill(t, -1, pivot);
 	for (int j = 0; j < n; j++) fill(t, models[j], value[j]);
-	if (merge_values(how, TENSOR[t].name, 1, wants_pivot ? pivot : NULL, model, n, TENSOR[t].rows, TENSOR[t].cols, out,
-	    &facts, &err) != KF_OK)
+	if (merge_values(how, TENSOR[t].name, 1, wants_pivot ? pivot : NULL, model, n, TENSOR[t].rows,
+			TENSOR[t].cols, out, &facts, &err) != KF_OK)
 		fail_msg("%s", err.text);
 	return TENSOR[t].rows * TENSOR[t].cols;
 }
@@ -65,9 +77,11 @@ static const struct { const char *name; kf_merge_how how; int models[3], n; } RU
 	{ "slerp-near", { .method = KF_MERGE_SLERP, .t = 0.7 }, { 4, 5 }, 2 },
 	{ "task", { .method = KF_MERGE_TASK, .weight = { 0.4, -0.3, 0.7 } }, { 0, 1, 2 }, 3 },
 	{ "task-yes", { .method = KF_MERGE_TASK, .weight = { 0.4, 0.9 }, .normalize = true }, { 0, 1 }, 2 },
-	{ "ties", { .method = KF_MERGE_TIES, .weight = { 1, 1, 1 }, .density = 0.3, .normalize = true }, { 0, 1, 2 }, 3 },
+	{ "ties", { .method = KF_MERGE_TIES, .weight = { 1, 1, 1 }, .density = 0.3, .normalize = true },
+		{ 0, 1, 2 }, 3 },
 	{ "ties-no", { .method = KF_MERGE_TIES, .weight = { 0.5, 0.8, 0.3 }, .density = 0.55 }, { 0, 1, 2 }, 3 },
-	{ "ties-against", { .method = KF_MERGE_TIES, .weight = { 1, 1 }, .density = 1, .normalize = true, .mergekit = true },
+	{ "ties-against",
+		{ .method = KF_MERGE_TIES, .weight = { 1, 1 }, .density = 1, .normalize = true, .mergekit = true },
 		{ 0, 3 }, 2 },
 	{ "sce", { .method = KF_MERGE_SCE, .select = 0.2 }, { 0, 1, 2 }, 3 },
 	{ "sce-all", { .method = KF_MERGE_SCE, .select = 1 }, { 0, 1, 2 }, 3 },
@@ -171,7 +185,8 @@ static void test_random(void **state)
 			memset(square, 0, sizeof square);
 			fill(t, -1, pivot);
 			for (uint64_t seed = 1; seed <= SEEDS; seed++) {
-				kf_merge_how how = { .method = method[m].method, .weight = { 1, 0.5 }, .density = 0.4, .mergekit = true, .seed = seed };
+				kf_merge_how how = { .method = method[m].method, .weight = { 1, 0.5 }, .density = 0.4,
+					.mergekit = true, .seed = seed };
 				n = merge(&how, models, 2, t, out);
 				for (uint64_t i = 0; i < n; i++) {
 					double d = (double)out[i] - (double)pivot[i];
@@ -194,7 +209,8 @@ static void test_random(void **state)
 		p += used;
 		/* standard errors over 100 seeds and 3,000 elements are about 0.2 and 0.3 % */
 		if (fabs(slope / want_slope - 1) > 0.015 || fabs(variance / want_variance - 1) > 0.02)
-			fail_msg("%s: slope %g, variance %g; mergekit %g, %g", name, slope, variance, want_slope, want_variance);
+			fail_msg("%s: slope %g, variance %g; mergekit %g, %g", name, slope, variance, want_slope,
+				want_variance);
 	}
 	kf_buf_release(&text);
 }
