@@ -52,6 +52,28 @@ static void test_same_bytes(void **state)
 	assert_true(fabs(span(&a, 10)) < 1e-9);
 }
 
+/* Of a conversation the replies' text counts: not what the user says, not the template's tokens, not the ends of turns. */
+static void test_replies(void **state)
+{
+	/* <user> "abc" </user> <assistant> "de" "f" </s> <user> "g" </user> <assistant> "hi" and the end */
+	static const uint32_t start[] = { 0, 0, 3, 3, 3, 5, 6, 6, 6, 7, 7, 7, 9 };
+	static const uint8_t context[] = { 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 0, 0 };
+	static const float ce[] = { NAN, NAN, NAN, NAN, 1, 2, 50, NAN, NAN, NAN, NAN, 4 };
+	const kf_logits_rec r = { .head = { 0, "", "", 0, 9 }, .n = 12, .start = start, .ce = ce, .context = context };
+	int counted = 0;
+
+	(void)state;
+	assert_int_equal(kf_eval_first_byte(&r), 0);
+	assert_int_equal(kf_eval_compared(&r, 0), 5);
+	assert_true(fabs(span(&r, 0) - 7) < 1e-9);
+	for (uint32_t i = 0; i < r.n; i++) counted += kf_eval_counts(&r, i);
+	assert_int_equal(counted, 3);
+	assert_int_equal(kf_eval_compared(&a, 4), 6);
+	assert_int_equal(kf_eval_compared(&a, 12), 0);
+	assert_false(kf_eval_counts(&a, 0));
+	assert_true(kf_eval_counts(&a, 1));
+}
+
 static void test_edges(void **state)
 {
 	static const uint32_t one[] = { 0, 10 }, dummy[] = { 0, 0, 10 }, none[] = { 0 };
@@ -137,7 +159,8 @@ static void test_bootstrap(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_edges),
+		cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_replies),
+		cmocka_unit_test(test_edges),
 		cmocka_unit_test(test_quantile), cmocka_unit_test(test_bootstrap),
 	};
 

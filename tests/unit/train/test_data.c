@@ -96,6 +96,34 @@ static void test_candidates(void **state)
 	kf_micro_release(&m);
 }
 
+/* Context is read and predicts what comes after it, but is itself no label. */
+static void test_context(void **state)
+{
+	const float lp[] = { 0, logf(0.25f), logf(0.5f), logf(0.125f) };
+	static const uint8_t context[] = { 1, 1, 0, 1 };
+	static const uint32_t off[] = { 0, 0, 0, 2, 2 };
+	const kf_pack pack = { .V = 10, .context = 100, .bos = 1, .fusion = true };
+	kf_dist_rec rec = record(true, lp);
+	kf_micro m = { 0 };
+
+	(void)state;
+	rec.context = context;
+	rec.off = off;
+	OK(kf_micro_add(&m, &pack, &rec, &e_));
+	rec.bos = false;
+	OK(kf_micro_add(&m, &pack, &rec, &e_));
+	kf_micro_finish(&m);
+	assert_int_equal(m.batch.T, 7);
+	static const int32_t in[] = { 1, 5, 6, 7, 5, 6, 7 }, label[] = { -1, -1, 7, -1, -1, 7, -1 };
+	static const uint32_t n[] = { 0, 0, 2, 0, 0, 2, 0 };
+	for (int r = 0; r < 7; r++) {
+		assert_int_equal(m.batch.tokens[r], in[r]);
+		assert_int_equal(m.query.labels[r], label[r]);
+		assert_int_equal(m.query.off[r + 1] - m.query.off[r], n[r]);
+	}
+	kf_micro_release(&m);
+}
+
 static void test_refuses(void **state)
 {
 	const float lp[] = { -1, -1, -1, -1 };
@@ -178,6 +206,7 @@ int main(void)
 		cmocka_unit_test(test_rows_with_bos),
 		cmocka_unit_test(test_rows_without_bos),
 		cmocka_unit_test(test_candidates),
+		cmocka_unit_test(test_context),
 		cmocka_unit_test(test_refuses),
 		cmocka_unit_test(test_plan),
 	};
