@@ -163,7 +163,7 @@ class Bench:
         for i in (1, 2):
             paths.append(self.at("trained-%d" % i))
             self.run("train", "--model", gguf, "--targets", self.at("clm"), "--out", paths[-1], "--lambda", "1", "--lr", "1e-4",
-                     "--batch-tokens", "1024", "--max-steps", "1", "--seed", str(i))
+                     "--batch-tokens", "512", "--max-steps", "4", "--seed", str(i))
         result = {}
         for method in ("linear", "ties", "sce"):
             ours, theirs = [], []

@@ -71,13 +71,16 @@ check "one model" merge "$TMP/same" --quiet --method task-arithmetic --pivot $M 
 check "task-arithmetic of one model is the model" same "$TMP/same" "$TMP/m1"
 check "no change" merge "$TMP/still" --quiet --method sce --pivot $M --models $M --models $M
 check "without changes the pivot is left" same "$TMP/still" $M
-check "bf16 stays bf16" merge "$TMP/gemma" --quiet --models tests/models/gemma3-tiny --models tests/models/gemma3-tiny --method linear
+check "bf16 stays bf16" \
+	merge "$TMP/gemma" --quiet --models tests/models/gemma3-tiny --models tests/models/gemma3-tiny --method linear
 check "norms of Gemma come through" same "$TMP/gemma" tests/models/gemma3-tiny
-check "to f32 and back" merge "$TMP/gemma32" --quiet --models tests/models/gemma3-tiny --method linear --dtype f32
+check "to f32 and back" \
+	merge "$TMP/gemma32" --quiet --models tests/models/gemma3-tiny --method linear --dtype f32
 check "bf16 from f32" merge "$TMP/gemma16" --quiet --models "$TMP/gemma32" --method linear --dtype bf16
 check "is the same" same "$TMP/gemma16" tests/models/gemma3-tiny
 check "several files in, one out" merge "$TMP/qwen" --quiet --models tests/models/qwen2-tiny --method linear
-check "one in, several out" merge "$TMP/sharded" --quiet --models "$TMP/qwen" --method linear --max-shard-bytes 60000
+check "one in, several out" \
+	merge "$TMP/sharded" --quiet --models "$TMP/qwen" --method linear --max-shard-bytes 60000
 check "with an index" test -s "$TMP/sharded/model.safetensors.index.json"
 check "read again" merge "$TMP/joined" --quiet --models "$TMP/sharded" --method linear
 check_same "several files hold the same" "$TMP/joined/model.safetensors" "$TMP/qwen/model.safetensors"
@@ -100,7 +103,8 @@ done
 touch -d '2001-01-01' "$TMP/sce/config.json" "$TMP/stamp"
 again() { merge "$TMP/sce" --pivot $M --models "$TMP/m1" --models "$TMP/m2" --models "$TMP/m3" --method sce | grep -q "up to date" && test "$TMP/sce/config.json" -nt "$TMP/stamp"; }
 check "again: up to date, with a new time stamp" again
-check_fails 1 'sce holds another merge \(--select was 0.1' "other options are refused" three "$TMP/sce" --method sce --select 0.2
+check_fails 1 'sce holds another merge \(--select was 0.1' "other options are refused" \
+	three "$TMP/sce" --method sce --select 0.2
 check_fails 1 'another merge \(another model 2, no model 3' "other models are refused" \
 	merge "$TMP/sce" --pivot $M --models "$TMP/m1" --models "$TMP/m3"
 check_fails 1 'is not empty and holds no merged model' "a folder with other things is refused" three "$TMP/m1"
@@ -109,7 +113,8 @@ check "another seed, other elements" differ dare dare7
 check "sce has none: up to date" three "$TMP/sce" --method sce --seed 7
 
 # Wrong usage.
-check_fails 2 '2 numbers, but there are 3 --models' "too few weights" three "$TMP/x" --method linear --weights 1,2
+check_fails 2 '2 numbers, but there are 3 --models' "too few weights" \
+	three "$TMP/x" --method linear --weights 1,2
 check_fails 2 'numbers with commas' "weights that are none" three "$TMP/x" --method linear --weights 1,two,3
 check_fails 2 'their sum is 0' "weights of no sum" three "$TMP/x" --method linear --weights 1,1,-2
 check_fails 2 'weights has no meaning with --method sce' "weights for sce" three "$TMP/x" --weights 1,1,1
@@ -121,7 +126,8 @@ check_fails 2 'select .*must be from 0 to 1' "select above 1" three "$TMP/x" --s
 check_fails 2 'must be from 0 to 1' "t above 1" three "$TMP/x" --method slerp --t 1.1
 check_fails 2 'two --models, not 3' "slerp of three" three "$TMP/x" --method slerp
 check_fails 2 'two --models or more' "sce of one" merge "$TMP/x" --pivot $M --models "$TMP/m1"
-check_fails 2 'a --pivot, which is missing' "ties without a pivot" merge "$TMP/x" --method ties --models "$TMP/m1" --models "$TMP/m2"
+check_fails 2 'a --pivot, which is missing' "ties without a pivot" \
+	merge "$TMP/x" --method ties --models "$TMP/m1" --models "$TMP/m2"
 check_fails 2 'granularity layer has no meaning' "granularity for sce" three "$TMP/x" --granularity layer
 check_fails 2 'mergekit has not' "varm as mergekit does it" three "$TMP/x" --method varm --compat mergekit
 check_fails 2 'models' "no models" merge "$TMP/x" --method linear
@@ -129,15 +135,19 @@ check_fails 2 'method' "an unknown method" three "$TMP/x" --method mean
 
 # Models that do not belong together, and damaged ones.
 pair() { merge "$TMP/x" --quiet --pivot $M --models "$TMP/m1" --models "$1"; }
-check_fails 1 'qwen2-tiny is a qwen2 model, .*llama-tiny a llama one' "another architecture" pair tests/models/qwen2-tiny
-check_fails 1 'llama-untied: tensor model.embed_tokens.weight is 430 x 32, in .*llama-tiny it is 400 x 40' "other shapes" pair tests/models/llama-untied
+check_fails 1 'qwen2-tiny is a qwen2 model, .*llama-tiny a llama one' "another architecture" \
+	pair tests/models/qwen2-tiny
+check_fails 1 'llama-untied: tensor model.embed_tokens.weight is 430 x 32, in .*llama-tiny it is 400 x 40' "other shapes" \
+	pair tests/models/llama-untied
 cp -r $M "$TMP/untied"; sed -i 's/"tie_word_embeddings": true/"tie_word_embeddings": false/' "$TMP/untied/config.json"
 python3 "$TMP/edit.py" "$TMP/untied" 'e = header["model.embed_tokens.weight"]; n = len(data); data.extend(bytes(64000)); header["lm_head.weight"] = dict(e, data_offsets=[n, n + 64000])'
-check_fails 1 'untied has tensor lm_head.weight, which .*llama-tiny lacks' "a head of its own" pair "$TMP/untied"
+check_fails 1 'untied has tensor lm_head.weight, which .*llama-tiny lacks' "a head of its own" \
+	pair "$TMP/untied"
 check_fails 1 'm1 lacks tensor lm_head.weight, which .*untied has' "no head of its own" \
 	merge "$TMP/x" --pivot "$TMP/untied" --models "$TMP/m1" --models "$TMP/m2"
 cp -r $M "$TMP/base"; sed -i 's/"rope_theta": [0-9.]*/"rope_theta": 500.0/' "$TMP/base/config.json"
-check_fails 1 "base computes in another way than .*rotary embedding is 500, not 100000" "another rotary embedding" pair "$TMP/base"
+check_fails 1 "base computes in another way than .*rotary embedding is 500, not 100000" "another rotary embedding" \
+	pair "$TMP/base"
 cp -r $M "$TMP/words"
 python3 - "$TMP/words/tokenizer.json" <<'END'
 import json, sys
@@ -155,8 +165,10 @@ cp -r $M "$TMP/inf"; python3 "$TMP/edit.py" "$TMP/inf" 'v = values("model.norm.w
 for method in sce varm linear task-arithmetic ties dare; do
 	check_fails 1 'nan: tensor model.layers.1.mlp.up_proj.weight has a NaN at row 1, column 3' "$method: a NaN" pair "$TMP/nan" --method $method
 done
-check_fails 1 'inf: tensor model.norm.weight has an infinite value at row 0, column 3' "an infinity" pair "$TMP/inf"
-check_fails 1 'nan: tensor .* has a NaN' "a NaN in the pivot" merge "$TMP/x" --quiet --pivot "$TMP/nan" --models "$TMP/m1" --models "$TMP/m2"
+check_fails 1 'inf: tensor model.norm.weight has an infinite value at row 0, column 3' "an infinity" \
+	pair "$TMP/inf"
+check_fails 1 'nan: tensor .* has a NaN' "a NaN in the pivot" \
+	merge "$TMP/x" --quiet --pivot "$TMP/nan" --models "$TMP/m1" --models "$TMP/m2"
 check_fails 1 'beyond the range of F16; --dtype bf16' "too large for f16" \
 	merge "$TMP/x" --quiet --method task-arithmetic --pivot $M --models "$TMP/m1" --weights 1e9 --dtype f16
 check_fails 1 'no-such' "no such model" pair "$TMP/no-such"
