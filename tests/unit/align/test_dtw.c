@@ -270,6 +270,41 @@ static void anything(void **state)
 	kf_arena_release(&arena);
 }
 
+/* Ids that no vocabulary has are refused by name, whatever the method. */
+static void hostile_ids(void **state)
+{
+	static const char *const m[] = { "a b" };
+	static const uint32_t start[] = { 0, 1, 2 };
+	static const int32_t good[] = { 0, 1 };
+	int32_t bad[] = { 0, 1 }, top[] = { 0, -1, 1000000 };
+	const float ce[] = { 1, 1 }, lp[] = { L(.5), L(.5), L(.5) };
+	const kf_dochead head = { .doc = 3, .id = "", .domain = "", .bytes = 2 };
+	kf_tokenizer *t = synth_bpe("ab", m, 1, true);
+	kf_logits_rec src = { .head = head, .bos = true, .n = 2, .k = 1, .tokens = good, .start = start, .ce = ce,
+		.top_ids = top, .top_lp = lp };
+	kf_logits_rec tgt = { .head = head, .bos = true, .n = 2, .tokens = bad, .start = start };
+	kf_arena arena;
+
+	(void)state;
+	kf_arena_init(&arena);
+	for (int k = 0; k < 12; k++) {
+		kf_aligner *a;
+		kf_dist_rec r;
+		kf_err err = { 0 };
+		kf_status rc;
+
+		bad[1] = k % 3 == 0 ? 1 : k % 3 == 1 ? -7 : 1 << 30;
+		assert_int_equal(kf_aligner_new(t, t, k & 1 ? KF_ALIGN_DTW : KF_ALIGN_DTW_CHAT, KF_ALIGN_EXACT, &a, &err), KF_OK);
+		if (k >= 6) assert_int_equal(kf_aligner_quirks(a, &err), KF_OK);
+		rc = kf_align_doc(a, &src, &tgt, &arena, &r, NULL, &err);
+		assert_int_equal(rc, k % 3 == 0 ? KF_OK : KF_EDATA);
+		if (rc != KF_OK) assert_non_null(strstr(err.text, "document 3 of the target logits"));
+		kf_aligner_free(a);
+	}
+	kf_tokenizer_free(t);
+	kf_arena_release(&arena);
+}
+
 /* Some 20,000 tokens onto as many: a table would be 400 MB. */
 static void long_document(void **state)
 {
@@ -322,6 +357,7 @@ int main(void)
 		cmocka_unit_test(chat_by_hand),
 		cmocka_unit_test(identity),
 		cmocka_unit_test(anything),
+		cmocka_unit_test(hostile_ids),
 		cmocka_unit_test(long_document),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
