@@ -36,7 +36,7 @@ include deps.mk
 # ---- sources ----------------------------------------------------------------
 
 # A stage's library may stand before its program does.
-FOLDERS := extract align fuse train merge eval data inspect
+FOLDERS := extract align fuse train merge eval import export data inspect
 STAGES := $(patsubst %/main.c,%,$(wildcard */main.c))
 PROGRAMS := $(patsubst %/kf-data,%/kf-prepare,$(STAGES:%=$B/bin/kf-%))
 

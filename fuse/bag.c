@@ -42,6 +42,7 @@ static void add_top(kf_bag *b, const int32_t *id, const float *lp, uint32_t k, f
 	float sum = 0;
 
 	for (uint32_t j = 0; j < k; j++) sum += id[j] >= 0 ? expf(lp[j]) : 0;
+	if (!(sum > 0)) return;    /* imported: nothing is known of this position */
 	for (uint32_t j = 0; j < k; j++)
 		if (id[j] >= 0) add(b, id[j], expf(lp[j]) / sum * weight);
 }

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/store/json.h"
 #include "common/store/store.h"
 #include "common/text/tokenizer.h"
-#include "inspect/json.h"
 #include "inspect/map.h"
 
 struct job {
@@ -294,12 +294,12 @@ static kf_status one(struct job *j, kf_shard *s)
 		return rc;
 	case KF_SET_LOGITS:
 		if ((rc = kf_shard_next_logits(s, &j->arena, &l, j->err)) != KF_OK || !print) return rc;
-		if (json) kf_json_logits(j->out, &l, j->o->path);
+		if (json) kf_json_logits(j->out, &l, j->o->path ? KF_JSON_PATH : 0);
 		else show_logits(j, &l);
 		return rc;
 	default:
 		if ((rc = kf_shard_next_dist(s, &j->arena, &d, j->err)) != KF_OK || !print) return rc;
-		if (json) kf_json_dist(j->out, &d);
+		if (json) kf_json_dist(j->out, &d, 0);
 		else show_dist(j, &d);
 		return rc;
 	}

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
+#include "common/store/json.h"
 #include "common/store/vocabmap.h"
-#include "inspect/json.h"
 
 #define NEAR 10      /* distances told one by one */
 #define EXAMPLES 3   /* of each */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -166,6 +167,61 @@ kf_status kf_file_write_atomic(const char *path, const void *data, size_t n, kf_
 	if (rc == KF_OK) return kf_sync_dir(dir, err);
 	unlink(tmp);
 	return rc;
+}
+
+kf_status kf_outfile_open(kf_outfile *o, const char *path, kf_err *err)
+{
+	struct stat st;
+	kf_status rc;
+	int fd, n = snprintf(o->path, sizeof o->path, "%s", path), m = snprintf(o->part, sizeof o->part, "%s.part", path);
+
+	o->f = NULL;
+	if (n < 0 || m < 0 || m >= KF_PATH_MAX) return kf_fail(err, KF_EINVAL, "path too long: %s", path);
+	o->in_place = lstat(path, &st) == 0 && !S_ISREG(st.st_mode);
+	if (o->in_place && S_ISDIR(st.st_mode)) return kf_fail(err, KF_EINVAL, "%s is a folder, not a file", path);
+	fd = o->in_place ? open(path, O_WRONLY | O_TRUNC | O_CLOEXEC) : open(o->part, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+	if (fd < 0) return kf_fail_errno(err, "cannot %s %s", o->in_place ? "open" : "create", o->in_place ? path : o->part);
+	if (!o->in_place && flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		rc = errno == EWOULDBLOCK ? kf_fail(err, KF_EIO, "%s is being written by another program", o->part) :
+			kf_fail_errno(err, "cannot lock %s", o->part);
+		close(fd);
+		return rc;
+	}
+	if ((!o->in_place && ftruncate(fd, 0) < 0) || !(o->f = fdopen(fd, "w"))) {
+		rc = kf_fail_errno(err, "cannot write %s", o->part);
+		close(fd);
+		return rc;
+	}
+	return KF_OK;
+}
+
+kf_status kf_outfile_commit(kf_outfile *o, kf_err *err)
+{
+	char dir[KF_PATH_MAX];
+	const char *name = o->in_place ? o->path : o->part;
+	kf_status rc = KF_OK;
+
+	if (fflush(o->f) || ferror(o->f)) rc = kf_fail_errno(err, "cannot write %s", name);
+	else if (!o->in_place && fsync(fileno(o->f)) < 0) rc = kf_fail_errno(err, "cannot sync %s", name);
+	/* renamed while the lock is held: nobody takes it for what a killed program left */
+	else if (!o->in_place && rename(o->part, o->path) < 0) rc = kf_fail_errno(err, "cannot rename %s to %s", o->part, o->path);
+	if (rc != KF_OK) {
+		kf_outfile_abandon(o);
+		return rc;
+	}
+	if (fclose(o->f)) rc = kf_fail_errno(err, "cannot close %s", o->path);
+	o->f = NULL;
+	if (rc != KF_OK || o->in_place) return rc;
+	parent_of(o->path, dir);
+	return kf_sync_dir(dir, err);
+}
+
+void kf_outfile_abandon(kf_outfile *o)
+{
+	if (!o->f) return;
+	if (!o->in_place) unlink(o->part);
+	fclose(o->f);
+	o->f = NULL;
 }
 
 kf_status kf_mkdirs(const char *path, kf_err *err)

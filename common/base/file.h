@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "common/base/mem.h"
 #include "common/base/status.h"
@@ -28,6 +29,18 @@ kf_status kf_file_read(const char *path, size_t max, kf_buf *buf, kf_err *err) K
  * a part: temporary name beside it, fsync, rename, fsync of the folder. What is no regular
  * file (a link, /dev/stdout, a pipe) is written in place. */
 kf_status kf_file_write_atomic(const char *path, const void *data, size_t n, kf_err *err) KF_MUST_CHECK;
+
+/* The same for what is written bit by bit: to f, under the temporary name path.part, which is locked, so that two
+ * programs do not write one file and the next run takes over what a killed one left. */
+typedef struct {
+	FILE *f;
+	char path[KF_PATH_MAX], part[KF_PATH_MAX];
+	bool in_place;
+} kf_outfile;
+
+kf_status kf_outfile_open(kf_outfile *o, const char *path, kf_err *err) KF_MUST_CHECK;
+kf_status kf_outfile_commit(kf_outfile *o, kf_err *err) KF_MUST_CHECK; /* also when it fails nothing is left to do */
+void kf_outfile_abandon(kf_outfile *o);   /* removes the part; does nothing when f is NULL */
 
 kf_status kf_mkdirs(const char *path, kf_err *err) KF_MUST_CHECK;   /* like mkdir -p */
 kf_status kf_sync_dir(const char *path, kf_err *err) KF_MUST_CHECK; /* makes renames in it durable */

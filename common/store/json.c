@@ -1,4 +1,4 @@
-#include "inspect/json.h"
+#include "common/store/json.h"
 
 #include <math.h>
 #include <string.h>
@@ -49,11 +49,14 @@ static void text(FILE *out, const char *s)
 	kf_json_string(out, (const uint8_t *)s, strlen(s));
 }
 
+#define STR2(x) #x
+#define STR(x) STR2(x)
+
 /* Nine digits bring a float back exactly. JSON has no infinities: 1e999 reads as one nearly everywhere. */
-static void number(FILE *out, float x)
+static void number(FILE *out, float x, unsigned flags)
 {
 	if (x != x) fputs("null", out);
-	else if (isinf(x)) fputs(x < 0 ? "-1e999" : "1e999", out);
+	else if (isinf(x)) fprintf(out, "%s%s", x < 0 ? "-" : "", flags & KF_JSON_FINITE ? STR(KF_JSON_INFINITE) : "1e999");
 	else fprintf(out, "%.9g", x);
 }
 
@@ -80,47 +83,75 @@ static void offsets(FILE *out, const char *name, const uint32_t *v, size_t n)
 	putc(']', out);
 }
 
-static void numbers(FILE *out, const float *v, size_t n)
+static void numbers(FILE *out, const float *v, size_t n, unsigned flags)
 {
 	putc('[', out);
 	for (size_t i = 0; i < n; i++) {
 		if (i) putc(',', out);
-		number(out, v[i]);
+		number(out, v[i], flags);
 	}
 	putc(']', out);
 }
 
-/* Lists of a number of values a position; off NULL: k a position, [] where the record predicts nothing. */
-static void ragged_ints(FILE *out, const char *name, const int32_t *v, const uint32_t *off, size_t rows, const kf_logits_rec *r)
+/* How many candidates of position p are told: none where the record predicts nothing. */
+static size_t told(const kf_logits_rec *r, size_t p, unsigned flags)
 {
-	fprintf(out, ",\"%s\":[", name);
-	for (size_t p = 0; p < rows; p++) {
+	const float *lp = r->top_lp + p * r->k;
+	size_t n = kf_predicted(r, (uint32_t)p) ? r->k : 0;
+
+	while (flags & KF_JSON_FINITE && n > 0 && isinf(lp[n - 1])) n--;
+	return n;
+}
+
+static void top_ids(FILE *out, const kf_logits_rec *r, unsigned flags)
+{
+	fputs(",\"top_ids\":[", out);
+	for (size_t p = 0; p <= r->n; p++) {
 		if (p) putc(',', out);
-		if (off) ints(out, v + off[p], off[p + 1] - off[p]);
-		else ints(out, v + p * r->k, kf_predicted(r, (uint32_t)p) ? r->k : 0);
+		ints(out, r->top_ids + p * r->k, told(r, p, flags));
 	}
 	putc(']', out);
 }
 
-static void ragged_numbers(FILE *out, const char *name, const float *v, const uint32_t *off, size_t rows, const kf_logits_rec *r)
+static void top_logprobs(FILE *out, const kf_logits_rec *r, unsigned flags)
+{
+	fputs(",\"top_logprobs\":[", out);
+	for (size_t p = 0; p <= r->n; p++) {
+		if (p) putc(',', out);
+		numbers(out, r->top_lp + p * r->k, told(r, p, flags), flags);
+	}
+	putc(']', out);
+}
+
+/* Lists of a number of values a position. */
+static void ragged_ints(FILE *out, const char *name, const int32_t *v, const uint32_t *off, size_t rows)
 {
 	fprintf(out, ",\"%s\":[", name);
 	for (size_t p = 0; p < rows; p++) {
 		if (p) putc(',', out);
-		if (off) numbers(out, v + off[p], off[p + 1] - off[p]);
-		else numbers(out, v + p * r->k, kf_predicted(r, (uint32_t)p) ? r->k : 0);
+		ints(out, v + off[p], off[p + 1] - off[p]);
+	}
+	putc(']', out);
+}
+
+static void ragged_numbers(FILE *out, const char *name, const float *v, const uint32_t *off, size_t rows, unsigned flags)
+{
+	fprintf(out, ",\"%s\":[", name);
+	for (size_t p = 0; p < rows; p++) {
+		if (p) putc(',', out);
+		numbers(out, v + off[p], off[p + 1] - off[p], flags);
 	}
 	putc(']', out);
 }
 
 static void stream(FILE *out, bool bos, const int32_t *tokens, const uint32_t *start, const float *ce, const uint8_t *context,
-	size_t n)
+	size_t n, unsigned flags)
 {
 	fprintf(out, ",\"bos\":%s,\"tokens\":", bos ? "true" : "false");
 	ints(out, tokens, n);
 	offsets(out, "start", start, n + 1);
 	fputs(",\"ce\":", out);
-	numbers(out, ce, n);
+	numbers(out, ce, n, flags);
 	if (!context) return;
 	fputs(",\"context\":[", out);
 	for (size_t p = 0; p <= n; p++) fprintf(out, p ? ",%d" : "%d", context[p]);
@@ -144,35 +175,35 @@ void kf_json_corpus(FILE *out, const kf_corpus_rec *r)
 	fputs("}\n", out);
 }
 
-void kf_json_logits(FILE *out, const kf_logits_rec *r, bool path)
+void kf_json_logits(FILE *out, const kf_logits_rec *r, unsigned flags)
 {
 	size_t n = r->n;
 
 	head(out, &r->head);
-	stream(out, r->bos, r->tokens, r->start, r->ce, r->context, n);
-	ragged_ints(out, "top_ids", r->top_ids, NULL, n + 1, r);
-	ragged_numbers(out, "top_logprobs", r->top_lp, NULL, n + 1, r);
-	if (path && r->has_path) {
-		ragged_numbers(out, "path_nlm", r->path_nlm, r->path_off, n, NULL);
-		ragged_ints(out, "extra_ids", r->extra_ids, r->extra_off, n + 1, NULL);
-		ragged_numbers(out, "extra_logprobs", r->extra_lp, r->extra_off, n + 1, NULL);
+	stream(out, r->bos, r->tokens, r->start, r->ce, r->context, n, flags);
+	top_ids(out, r, flags);
+	top_logprobs(out, r, flags);
+	if (flags & KF_JSON_PATH && r->has_path) {
+		ragged_numbers(out, "path_nlm", r->path_nlm, r->path_off, n, flags);
+		ragged_ints(out, "extra_ids", r->extra_ids, r->extra_off, n + 1);
+		ragged_numbers(out, "extra_logprobs", r->extra_lp, r->extra_off, n + 1, flags);
 	}
 	fputs("}\n", out);
 }
 
-void kf_json_dist(FILE *out, const kf_dist_rec *r)
+void kf_json_dist(FILE *out, const kf_dist_rec *r, unsigned flags)
 {
 	size_t n = r->n;
 
 	head(out, &r->head);
-	stream(out, r->bos, r->tokens, r->start, r->ce, r->context, n);
-	ragged_ints(out, "top_ids", r->ids, r->off, n + 1, NULL);
-	ragged_numbers(out, "top_logprobs", r->lp, r->off, n + 1, NULL);
+	stream(out, r->bos, r->tokens, r->start, r->ce, r->context, n, flags);
+	ragged_ints(out, "top_ids", r->ids, r->off, n + 1);
+	ragged_numbers(out, "top_logprobs", r->lp, r->off, n + 1, flags);
 	fputs(",\"tail\":", out);
-	numbers(out, r->tail, n + 1);
+	numbers(out, r->tail, n + 1, flags);
 	if (r->weight) {
 		fputs(",\"weight\":", out);
-		numbers(out, r->weight, n + 1);
+		numbers(out, r->weight, n + 1, flags);
 	}
 	fputs("}\n", out);
 }

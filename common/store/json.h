@@ -1,0 +1,22 @@
+/* Records as JSON Lines. */
+#ifndef KF_STORE_JSON_H
+#define KF_STORE_JSON_H
+
+#include <stdio.h>
+
+#include "common/store/record.h"
+
+enum {
+	KF_JSON_PATH = 1,    /* logits: the byte path's masses and extra candidates as well */
+	KF_JSON_FINITE = 2   /* for any reader of JSON: candidates without probability are left out, and other infinite numbers
+	                      * are KF_JSON_INFINITE instead of 1e999 */
+};
+#define KF_JSON_INFINITE 9999 /* nats: what vLLM writes for the logarithm of 0, negated */
+
+void kf_json_corpus(FILE *out, const kf_corpus_rec *r);
+void kf_json_logits(FILE *out, const kf_logits_rec *r, unsigned flags);
+void kf_json_dist(FILE *out, const kf_dist_rec *r, unsigned flags);
+/* A string with quotes; bytes that are not UTF-8 become U+FFFD, one for every byte. */
+void kf_json_string(FILE *out, const uint8_t *s, size_t n);
+
+#endif

@@ -1,0 +1,318 @@
+#include "import/lines.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "import/answer.h"
+
+#define LINE_MAX_BYTES ((size_t)1 << 30)
+
+/* ---- files ---- */
+
+static kf_status add_file(import_lines *l, const char *path, kf_err *err)
+{
+	import_file *grown = realloc(l->file, ((size_t)l->n_files + 1) * sizeof *grown);
+
+	if (!grown) return kf_fail(err, KF_ENOMEM, "no memory for the names of %d files", l->n_files);
+	l->file = grown;
+	grown += l->n_files;
+	*grown = (import_file){ .path = kf_strdup(path) };
+	if (!grown->path) return kf_fail(err, KF_ENOMEM, "no memory for a file's name");
+	l->n_files++;
+	return kf_map_open(&grown->map, path, err);
+}
+
+static int is_jsonl(const struct dirent *e)
+{
+	size_t n = strlen(e->d_name);
+
+	return e->d_name[0] != '.' && n > 6 && strcmp(e->d_name + n - 6, ".jsonl") == 0;
+}
+
+static kf_status add_folder(import_lines *l, const char *path, kf_err *err)
+{
+	struct dirent **e;
+	char name[KF_PATH_MAX];
+	int n = scandir(path, &e, is_jsonl, alphasort);
+	kf_status rc = n == 0 ? kf_fail(err, KF_ENOTFOUND, "%s has no file *.jsonl", path) : KF_OK;
+
+	if (n < 0) return kf_fail_errno(err, "cannot read folder %s", path);
+	for (int i = 0; i < n; i++) {
+		if (rc == KF_OK && (rc = kf_path_join(name, path, e[i]->d_name, err)) == KF_OK) rc = add_file(l, name, err);
+		free(e[i]);
+	}
+	free(e);
+	return rc;
+}
+
+kf_status import_lines_open(import_lines *l, const char *const *paths, int n, kf_err *err)
+{
+	kf_status rc = KF_OK;
+
+	for (int i = 0; i < n && rc == KF_OK; i++) rc = kf_is_dir(paths[i]) ? add_folder(l, paths[i], err) : add_file(l, paths[i], err);
+	return rc;
+}
+
+kf_fp import_lines_fp(const import_lines *l)
+{
+	kf_fp all[2] = { { 0, 0 }, { 0, 0 } };
+
+	for (int i = 0; i < l->n_files; i++) {
+		all[1] = kf_fp_of(l->file[i].map.data, l->file[i].map.size);
+		all[0] = kf_fp_of(all, sizeof all);
+	}
+	return all[0];
+}
+
+void import_lines_close(import_lines *l)
+{
+	for (int i = 0; i < l->n_files; i++) {
+		kf_map_close(&l->file[i].map);
+		kf_free(l->file[i].path);
+	}
+	free(l->file);
+	free(l->doc);
+	free(l->by_id);
+	free(l->by_text);
+	*l = (import_lines){ .file = NULL };
+}
+
+void import_lines_where(const import_lines *l, int file, uint64_t line, char out[KF_PATH_MAX + 32])
+{
+	snprintf(out, KF_PATH_MAX + 32, "%s, line %llu", l->file[file].path, (unsigned long long)line);
+}
+
+/* ---- the corpus ---- */
+
+static int by_doc(const void *x, const void *y)
+{
+	const import_doc *a = x, *b = y;
+
+	return a->doc < b->doc ? -1 : a->doc > b->doc;
+}
+
+static int hash_order(uint64_t a, uint64_t b, uint32_t i, uint32_t j)
+{
+	if (a != b) return a < b ? -1 : 1;
+	return i < j ? -1 : i > j;
+}
+
+static int id_order(const void *x, const void *y, void *arg)
+{
+	const import_doc *d = arg;
+	uint32_t i = *(const uint32_t *)x, j = *(const uint32_t *)y;
+
+	return hash_order(d[i].id, d[j].id, i, j);
+}
+
+static int text_order(const void *x, const void *y, void *arg)
+{
+	const import_doc *d = arg;
+	uint32_t i = *(const uint32_t *)x, j = *(const uint32_t *)y;
+
+	return hash_order(d[i].text, d[j].text, i, j);
+}
+
+static kf_status read_corpus(import_lines *l, kf_set *corpus, kf_err *err)
+{
+	uint64_t docs = kf_set_docs(corpus);
+	kf_shard *s = NULL;
+	kf_arena arena;
+	kf_corpus_rec rec;
+	kf_status rc = KF_OK;
+
+	if (docs > UINT32_MAX) return kf_fail(err, KF_EUNSUPPORTED, "%s has more documents than can be imported at once", kf_set_dir(corpus));
+	l->doc = calloc((size_t)docs + 1, sizeof *l->doc);
+	l->by_id = malloc(((size_t)docs + 1) * sizeof *l->by_id);
+	l->by_text = malloc(((size_t)docs + 1) * sizeof *l->by_text);
+	if (!l->doc || !l->by_id || !l->by_text) return kf_fail(err, KF_ENOMEM, "no memory for an index of %llu documents", (unsigned long long)docs);
+	kf_arena_init(&arena);
+	for (int i = 0; i < kf_set_shards(corpus) && rc == KF_OK; i++) {
+		if ((rc = kf_shard_open(corpus, i, &s, err)) != KF_OK) break;
+		while (l->n < docs && (rc = kf_shard_next_corpus(s, &arena, &rec, err)) == KF_OK) {
+			l->doc[l->n++] = (import_doc){ .doc = rec.head.doc, .piece = rec.head.piece, .id = kf_hash64(rec.head.id, strlen(rec.head.id)),
+				.text = kf_hash64(rec.text, rec.head.bytes) };
+			kf_arena_reset(&arena);
+		}
+		if (rc == KF_END) rc = KF_OK;
+		kf_shard_close(s);
+	}
+	kf_arena_release(&arena);
+	if (rc != KF_OK) return rc;
+	qsort(l->doc, l->n, sizeof *l->doc, by_doc);
+	for (size_t i = 0; i < l->n; i++) l->by_id[i] = l->by_text[i] = (uint32_t)i;
+	qsort_r(l->by_id, l->n, sizeof *l->by_id, id_order, l->doc);
+	qsort_r(l->by_text, l->n, sizeof *l->by_text, text_order, l->doc);
+	return KF_OK;
+}
+
+static import_doc *find_doc(const import_lines *l, uint64_t doc)
+{
+	import_doc key = { .doc = doc };
+
+	return l->n ? bsearch(&key, l->doc, l->n, sizeof key, by_doc) : NULL;
+}
+
+const import_doc *import_lines_of(const import_lines *l, uint64_t doc) { return find_doc(l, doc); }
+
+/* The first place in by_id or by_text of a hash; l->n: none. */
+static size_t first_of(const import_lines *l, bool text, uint64_t hash)
+{
+	size_t lo = 0, hi = l->n;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		const import_doc *d = &l->doc[text ? l->by_text[mid] : l->by_id[mid]];
+
+		if ((text ? d->text : d->id) < hash) lo = mid + 1;
+		else hi = mid;
+	}
+	return lo < l->n && (text ? l->doc[l->by_text[lo]].text : l->doc[l->by_id[lo]].id) == hash ? lo : l->n;
+}
+
+/* ---- lines ---- */
+
+typedef struct {
+	import_lines *l;
+	int file;
+	uint64_t at, size, line;
+	const char *where;
+} place;
+
+static kf_status assign(const place *p, import_doc *d, bool by_text, kf_err *err)
+{
+	char other[KF_PATH_MAX + 32];
+
+	if (d->line) {
+		if (by_text && d->by_text) return KF_OK;   /* the same text again */
+		import_lines_where(p->l, d->file, d->line, other);
+		return kf_fail(err, KF_EDATA, "%s: document %llu has a record already, in %s", p->where, (unsigned long long)d->doc, other);
+	}
+	d->file = p->file;
+	d->at = p->at;
+	d->size = p->size;
+	d->line = p->line;
+	d->by_text = by_text;
+	return KF_OK;
+}
+
+/* The document of an id; *found false when the corpus has none. */
+static kf_status assign_id(const place *p, const char *id, size_t n, const json_t *piece, bool *found, kf_err *err)
+{
+	import_lines *l = p->l;
+	uint64_t hash = kf_hash64(id, n);
+	size_t first = first_of(l, false, hash), i;
+
+	*found = first < l->n;
+	if (!*found) return KF_OK;
+	if (!piece && first + 1 < l->n && l->doc[l->by_id[first + 1]].id == hash)
+		return kf_fail(err, KF_EDATA, "%s: the corpus has several documents with id \"%.100s\": say which with \"piece\" or \"doc\"", p->where, id);
+	for (i = first; i < l->n && l->doc[l->by_id[i]].id == hash; i++)
+		if (!piece || (json_int_t)l->doc[l->by_id[i]].piece == json_integer_value(piece)) return assign(p, &l->doc[l->by_id[i]], false, err);
+	return kf_fail(err, KF_EDATA, "%s: the corpus has no piece %lld of document \"%.100s\"", p->where, (long long)json_integer_value(piece), id);
+}
+
+static kf_status assign_text(const place *p, const char *text, size_t n, kf_err *err)
+{
+	import_lines *l = p->l;
+	uint64_t hash = kf_hash64(text, n);
+	size_t i = first_of(l, true, hash);
+	kf_status rc = KF_OK;
+
+	if (i == l->n) return kf_fail(err, KF_EDATA, "%s: the corpus has no document with this text", p->where);
+	for (; i < l->n && rc == KF_OK && l->doc[l->by_text[i]].text == hash; i++) rc = assign(p, &l->doc[l->by_text[i]], true, err);
+	return rc;
+}
+
+static kf_status reference(const place *p, const json_t *o, kf_err *err)
+{
+	const json_t *doc = json_object_get(o, "doc"), *custom = json_object_get(o, "custom_id"), *id = json_object_get(o, "id");
+	const json_t *text = json_object_get(o, "text"), *piece = json_object_get(o, "piece"), *body, *choice;
+	import_doc *d;
+	unsigned long long n;
+	char more;
+	bool found;
+	kf_status rc;
+
+	if (json_is_null(piece)) piece = NULL;
+	if (piece && !json_is_integer(piece)) return kf_fail(err, KF_EDATA, "%s: \"piece\" is not a whole number", p->where);
+	if (doc && !json_is_null(doc)) {
+		if (!json_is_integer(doc) || json_integer_value(doc) < 0) return kf_fail(err, KF_EDATA, "%s: \"doc\" is not a document's number", p->where);
+		if (!(d = find_doc(p->l, (uint64_t)json_integer_value(doc))))
+			return kf_fail(err, KF_EDATA, "%s: the corpus has no document %lld", p->where, (long long)json_integer_value(doc));
+		/* what kf-export wrote says both: another corpus is found out here */
+		if (json_is_string(id) && !json_object_get(o, "choices") && !custom && d->id != kf_hash64(json_string_value(id), json_string_length(id)))
+			return kf_fail(err, KF_EDATA, "%s: document %llu of the corpus has another id than \"%.100s\": is it of another corpus?", p->where,
+				(unsigned long long)d->doc, json_string_value(id));
+		return assign(p, d, false, err);
+	}
+	if (json_is_string(custom)) {
+		if ((rc = assign_id(p, json_string_value(custom), json_string_length(custom), piece, &found, err)) != KF_OK || found) return rc;
+		if (sscanf(json_string_value(custom), "doc-%llu%c", &n, &more) == 1 && (d = find_doc(p->l, n))) return assign(p, d, false, err);
+		return kf_fail(err, KF_EDATA, "%s: the corpus has no document \"%.100s\"", p->where, json_string_value(custom));
+	}
+	/* a response has an id of its own */
+	if (json_is_string(id) && json_string_length(id) && !json_object_get(o, "choices")) {
+		if ((rc = assign_id(p, json_string_value(id), json_string_length(id), piece, &found, err)) != KF_OK || found) return rc;
+		return kf_fail(err, KF_EDATA, "%s: the corpus has no document \"%.100s\"", p->where, json_string_value(id));
+	}
+	if (json_is_string(text)) return assign_text(p, json_string_value(text), json_string_length(text), err);
+	if ((rc = import_body(o, p->where, &body, &choice, err)) != KF_OK) return rc;
+	text = json_object_get(choice, "text");
+	if (json_is_string(text) && json_string_length(text)) return assign_text(p, json_string_value(text), json_string_length(text), err);
+	return kf_fail(err, KF_EDATA, "%s: the record does not say which document it is of: \"doc\", \"custom_id\", \"id\" or \"text\"", p->where);
+}
+
+static kf_status one_line(const place *p, kf_err *err)
+{
+	json_t *o;
+	kf_status rc;
+
+	if (p->size > LINE_MAX_BYTES) return kf_fail(err, KF_EDATA, "%s: the line is longer than %zu bytes", p->where, LINE_MAX_BYTES);
+	if ((rc = import_parse(p->l->file[p->file].map.data + p->at, p->size, p->where, &o, err)) != KF_OK) return rc;
+	rc = json_is_object(o) ? reference(p, o, err) : kf_fail(err, KF_EDATA, "%s: the record is not a JSON object", p->where);
+	json_decref(o);
+	return rc;
+}
+
+static kf_status index_file(import_lines *l, int file, kf_err *err)
+{
+	const kf_map *map = &l->file[file].map;
+	char where[KF_PATH_MAX + 32];
+	place p = { .l = l, .file = file, .line = 1, .where = where };
+	kf_status rc = KF_OK;
+
+	if (map->size >= 3 && memcmp(map->data, "\xef\xbb\xbf", 3) == 0) p.at = 3; /* a byte order mark */
+	for (; p.at < map->size && rc == KF_OK; p.at += p.size + 1, p.line++) {
+		const uint8_t *s = map->data + p.at, *eol = memchr(s, '\n', map->size - p.at);
+		size_t blank = 0;
+
+		p.size = (eol ? (size_t)(eol - map->data) : map->size) - p.at;
+		while (blank < p.size && (s[blank] == ' ' || s[blank] == '\t' || s[blank] == '\r')) blank++;
+		if (blank == p.size) continue;
+		import_lines_where(l, file, p.line, where);
+		rc = one_line(&p, err);
+	}
+	return rc;
+}
+
+kf_status import_lines_index(import_lines *l, kf_set *corpus, kf_err *err)
+{
+	const import_doc *first = NULL;
+	uint64_t missing = 0;
+	kf_status rc;
+
+	if ((rc = read_corpus(l, corpus, err)) != KF_OK) return rc;
+	for (int i = 0; i < l->n_files; i++)
+		if ((rc = index_file(l, i, err)) != KF_OK) return rc;
+	for (size_t i = 0; i < l->n; i++) {
+		if (l->doc[i].line) continue;
+		if (!missing++) first = &l->doc[i];
+	}
+	if (missing)
+		return kf_fail(err, KF_EDATA, "%llu of the %zu documents of %s have no record, the first of them document %llu", (unsigned long long)missing,
+			l->n, kf_set_dir(corpus), (unsigned long long)first->doc);
+	return KF_OK;
+}

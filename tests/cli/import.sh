@@ -1,0 +1,106 @@
+# kf-import: what kf-export wrote, responses of servers, records with less in them, and everything that can be wrong with them.
+. tests/lib.sh
+
+I=$BIN/kf-import P=tests/parity/import M=tests/models
+"$BIN/kf-prepare" --quiet --out "$TMP/corpus" --shards 2 $P/text.jsonl
+content() { grep -o '"content": *"[0-9a-f]*"' "$1/manifest.json" | tail -n 1; }
+same_content() { [ "$(content "$1")" = "$(content "$2")" ]; }
+extract() { "$BIN/kf-extract" --quiet --corpus "$TMP/corpus" "$@"; }
+import() { "$I" --corpus "$TMP/corpus" "$@"; }
+says() { # REGEX CMD...: succeeds, and standard error matches
+	local regex=$1; shift
+	"$@" >"$TMP/.said" 2>&1 && grep -Eq -- "$regex" "$TMP/.said"
+}
+
+# ---- round trips ----
+for m in gemma3-tiny qwen2-tiny llama-tiny; do
+	for precision in packed f32; do
+		[ $m$precision = llama-tinyf32 ] && continue
+		s=$TMP/$m-$precision
+		extract --model $M/$m --out "$s" --precision $precision --top-k 6
+		"$BIN/kf-export" --quiet --set "$s" --out "$s.jsonl"
+		check "$m, $precision: imported again" import --quiet --input "$s.jsonl" --tokenizer $M/$m --out "$s-again" --precision $precision --top-k 6
+		check "$m, $precision: the same content" same_content "$s" "$s-again"
+	done
+done
+extract --model $M/qwen2-tiny --out "$TMP/nopath" --byte-path no
+"$BIN/kf-export" --quiet --set "$TMP/nopath" --out "$TMP/nopath-dir"
+tac "$TMP"/nopath-dir/part-*.jsonl >"$TMP/backwards.jsonl"
+check "no masses inside tokens, documents in another order" says "no masses inside tokens" import --input "$TMP/backwards.jsonl" --tokenizer $M/qwen2-tiny/tokenizer.json --out "$TMP/nopath-again"
+check "the same content" same_content "$TMP/nopath" "$TMP/nopath-again"
+check "a folder of files, one part" import --quiet --input "$TMP/nopath-dir" --tokenizer $M/qwen2-tiny --out "$TMP/parts" --shard 1/2
+check_fails 1 "not complete" "a part is no set" "$BIN/kf-inspect" "$TMP/parts"
+check "the other part" import --quiet --input "$TMP/nopath-dir" --tokenizer $M/qwen2-tiny --out "$TMP/parts" --shard 0/2 --threads 1
+check "parts are the whole" same_content "$TMP/nopath" "$TMP/parts"
+check "again: nothing to do" says "up to date" import --input "$TMP/nopath-dir" --tokenizer $M/qwen2-tiny --out "$TMP/parts"
+check_fails 1 "top-k" "another top-k into the same set" import --input "$TMP/nopath-dir" --tokenizer $M/qwen2-tiny --out "$TMP/parts" --top-k 4
+cat >"$TMP/chat.jsonl" <<'TEXT'
+{"id": "x", "messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "The miller."}, {"role": "user", "content": "And?"}, {"role": "assistant", "content": "One cat."}]}
+TEXT
+"$BIN/kf-prepare" --quiet --out "$TMP/corpus-chat" "$TMP/chat.jsonl"
+"$BIN/kf-extract" --quiet --model $M/gemma3-tiny --corpus "$TMP/corpus-chat" --out "$TMP/chat" --chat-template mistral
+"$BIN/kf-export" --quiet --set "$TMP/chat" --out "$TMP/chat.jsonl"
+check "a conversation" "$I" --quiet --corpus "$TMP/corpus-chat" --input "$TMP/chat.jsonl" --tokenizer $M/gemma3-tiny --out "$TMP/chat-again"
+check "the same content" same_content "$TMP/chat" "$TMP/chat-again"
+
+# ---- servers: within float32 of what kf-extract computes ----
+import --input $P/vllm-batch.jsonl --tokenizer $M/gemma3-tiny --out "$TMP/vllm-batch" --precision f32 --top-k 6 --name teacher >"$TMP/out" 2>&1
+check "vLLM's batch output" test -e "$TMP/vllm-batch/manifest.json"
+check "the model's name" grep -q '"model": *"teacher"' "$TMP/vllm-batch/manifest.json"
+check "vLLM's own form" says "2 of|positions" import --input $P/vllm-bare.jsonl --tokenizer $M/qwen2-tiny --out "$TMP/vllm-bare" --precision f32 --top-k 6 --format vllm
+check "completions with echo" says "name no token" import --input $P/openai.jsonl --tokenizer $M/llama-untied --out "$TMP/openai" --precision f32 --top-k 6
+extract --model $M/llama-untied --out "$TMP/llama-untied-f32" --precision f32 --top-k 6
+check "the same numbers as kf-extract" python3 - "$BIN/kf-inspect" "$TMP" <<'END'
+import json, subprocess, sys
+def show(d):
+    out = subprocess.run([sys.argv[1], sys.argv[2] + "/" + d, "--json"], capture_output=True, check=True).stdout
+    return [json.loads(l) for l in out.splitlines()]
+for got, want in (("vllm-batch", "gemma3-tiny-f32"), ("vllm-bare", "qwen2-tiny-f32"), ("openai", "llama-untied-f32")):
+    some = 0
+    for a, b in zip(show(got), show(want), strict=True):
+        for k in ("doc", "id", "piece", "domain", "bytes", "bos", "tokens", "start"):
+            assert a[k] == b[k], (got, k, a[k], b[k])
+        for x, y in zip(a["ce"], b["ce"], strict=True):
+            assert (x is None) == (y is None) and (x is None or abs(x - y) < 1e-4), (got, x, y)
+        n = len(a["tokens"])
+        for p in range(n + 1):
+            mine = [(i, l) for i, l in zip(a["top_ids"][p], a["top_logprobs"][p]) if l > -1e300]
+            assert mine or not b["top_ids"][p] or (p == n and got != "vllm-batch"), (got, p)
+            theirs = dict(zip(b["top_ids"][p], b["top_logprobs"][p]))
+            for i, l in mine[:5]:
+                # the sixth may be the token itself, and names of half characters say nothing
+                if i in theirs: assert abs(theirs[i] - l) < 1e-4, (got, p, i)
+                else: assert got == "openai" or p < n and i == a["tokens"][p], (got, p, i)
+                some += i in theirs
+    assert some > 100
+END
+check "what the server generated next is told of the end" python3 -c '
+import json, subprocess, sys
+d = json.loads(subprocess.run([sys.argv[1], sys.argv[2], "--json"], capture_output=True).stdout.splitlines()[2])
+assert len([x for x in d["top_logprobs"][-1] if x > -1e300]) == 5' "$BIN/kf-inspect" "$TMP/vllm-batch"
+check "which kf-align can use" says "warning: .*has no masses inside tokens" "$BIN/kf-align" --source "$TMP/vllm-batch" --target "$TMP/qwen2-tiny-f32" --out "$TMP/aligned"
+check "and kf-fuse" "$BIN/kf-fuse" --quiet --target "$TMP/qwen2-tiny-f32" --aligned "$TMP/aligned" --out "$TMP/targets" --tail renormalize
+check "as a target, too" "$BIN/kf-align" --quiet --source "$TMP/gemma3-tiny-f32" --target "$TMP/vllm-bare" --out "$TMP/onto"
+check "fused with itself" "$BIN/kf-fuse" --quiet --target "$TMP/vllm-bare" --aligned "$TMP/onto" --out "$TMP/kd" --tail renormalize
+
+# ---- what is wrong with a record ----
+python3 tests/cli/bad_records.py "$TMP" $P >"$TMP/cases"
+while IFS=$'\t' read -r name model regex; do
+	check_fails 1 "$regex" "bad record: $name" import --input "$TMP/case-$name.jsonl" --tokenizer "$M/$model" --out "$TMP/no" --top-k 6
+done <"$TMP/cases"
+check "ids, log-probabilities and an object a position are enough" import --quiet --input "$TMP/short.jsonl" --tokenizer $M/qwen2-tiny --out "$TMP/short" --top-k 6
+check "and give the same" python3 - "$BIN/kf-inspect" "$TMP/short" "$TMP/qwen2-tiny-packed" <<'END'
+import subprocess, sys
+a, b = (subprocess.run([sys.argv[1], d, "--json"], capture_output=True).stdout for d in sys.argv[2:])
+assert a and a == b
+END
+check_fails 1 "vllm|prompt_logprobs" "the wrong --format" import --input "$TMP/short.jsonl" --tokenizer $M/qwen2-tiny --out "$TMP/no" --format vllm
+check_fails 1 "another tokenizer" "another model's tokenizer" import --input "$TMP/short.jsonl" --tokenizer $M/llama-tiny --out "$TMP/no"
+sed 's/"context":\[[0-9,]*\],//' "$TMP/chat.jsonl" >"$TMP/chat-bare.jsonl"
+check_fails 1 "conversation, for which" "a conversation without its context" "$I" --corpus "$TMP/corpus-chat" --input "$TMP/chat-bare.jsonl" --tokenizer $M/gemma3-tiny --out "$TMP/no"
+check_fails 1 "neither a Hugging Face folder" "a tokenizer that is none" import --input "$TMP/short.jsonl" --tokenizer README.md --out "$TMP/no"
+check_fails 1 "no such tokenizer" "a tokenizer that is not there" import --input "$TMP/short.jsonl" --tokenizer "$TMP/nowhere" --out "$TMP/no"
+check_fails 1 "nowhere" "input that is not there" import --input "$TMP/nowhere" --tokenizer $M/qwen2-tiny --out "$TMP/no"
+check_fails 1 "no file \*.jsonl" "a folder without records" import --input "$TMP/corpus" --tokenizer $M/qwen2-tiny --out "$TMP/no"
+check_fails 2 "input" "no input" import --tokenizer $M/qwen2-tiny --out "$TMP/no"
+check "nothing is left of failures" test ! -e "$TMP/no"
