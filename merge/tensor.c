@@ -53,10 +53,13 @@ void kf_merge_group(const char *name, kf_merge_grain grain, char out[128])
 {
 	size_t n = strlen(name);
 	int layer, end = 0;
+	bool inside = (sscanf(name, "model.layers.%d%n", &layer, &end) == 1 ||
+		sscanf(name, "gpt_neox.layers.%d%n", &layer, &end) == 1 ||
+		sscanf(name, "transformer.blocks.%d%n", &layer, &end) == 1) && end && name[end] == '.';
 
 	if (grain == KF_GRAIN_MODEL) n = 0;
 	if (grain == KF_GRAIN_LAYER || grain == KF_GRAIN_MODULE) {
-		if (sscanf(name, "model.layers.%d%n", &layer, &end) == 1 && end && name[end] == '.') {
+		if (inside) {
 			n = (size_t)end;
 			if (grain == KF_GRAIN_MODULE) n += 1 + strcspn(name + end + 1, ".");
 		} else {

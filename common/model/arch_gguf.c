@@ -265,7 +265,7 @@ static kf_status read_arch(struct reader *r, kf_arch *a, kf_arena *arena)
 		return kf_fail(r->err, KF_EDATA, "%s: the width %d is no multiple of the %d heads",
 			kf_gguf_path(r->g), a->C, a->H);
 	if ((rc = get_int(r, "attention.key_length", a->C / a->H, &a->D)) != KF_OK ||
-		(rc = check_values(r, a)) != KF_OK ||
+		(a->R = a->D, rc = check_values(r, a)) != KF_OK ||
 		(rc = get_real(r, "attention.layer_norm_rms_epsilon", 1e-6, &a->norm_eps)) != KF_OK ||
 		(rc = get_rope(r, a, arena)) != KF_OK || (rc = get_windows(r, a)) != KF_OK ||
 		(rc = get_special(r, "tokenizer.ggml.bos_token_id", &a->bos)) != KF_OK ||

@@ -50,104 +50,62 @@ out:
 	return rc;
 }
 
-static kf_slot *find(kf_model *m, const char *name)
-{
-	for (int i = 0; i < m->n; i++)
-		if (strcmp(m->slots[i].file->name, name) == 0)
-			return &m->slots[i];
-	return NULL;
-}
-
-/* The slot of a layer's tensor. need: its absence is an error of the descriptor. */
-static kf_status layer_slot(kf_model *m, int layer, const char *part, bool need, kf_slot **out, kf_err *err)
-{
-	char name[128];
-
-	snprintf(name, sizeof name, "model.layers.%d.%s", layer, part);
-	*out = need ? find(m, name) : NULL;
-	if (need && !*out)
-		return kf_fail(err, KF_EDATA, "%s: there is no tensor %s", kf_weights_path(m->weights), name);
-	return KF_OK;
-}
-
-static kf_status bind_layers(kf_model *m, kf_err *err)
+static void bind(kf_model *m)
 {
 	const kf_arch *a = m->arch;
-	kf_status rc = KF_OK;
 
-	for (int l = 0; l < a->L && rc == KF_OK; l++) {
-		kf_layer *y = &m->layers[l];
-		const struct { const char *part; bool need; kf_slot **slot; } want[] = {
-			{ "input_layernorm.weight", true, &y->norm1 },
-			{ "post_attention_layernorm.weight", true, a->post_norms ? &y->post1 : &y->norm2 },
-			{ "pre_feedforward_layernorm.weight", a->post_norms, a->post_norms ? &y->norm2 : &y->post2 },
-			{ "post_feedforward_layernorm.weight", a->post_norms, &y->post2 },
-			{ "self_attn.q_proj.weight", true, &y->q },
-			{ "self_attn.k_proj.weight", true, &y->k },
-			{ "self_attn.v_proj.weight", true, &y->v },
-			{ "self_attn.o_proj.weight", true, &y->o },
-			{ "self_attn.q_proj.bias", a->qkv_bias, &y->qb },
-			{ "self_attn.k_proj.bias", a->qkv_bias, &y->kb },
-			{ "self_attn.v_proj.bias", a->qkv_bias, &y->vb },
-			{ "self_attn.o_proj.bias", a->o_bias, &y->ob },
-			{ "self_attn.q_norm.weight", a->qk_norm, &y->q_norm },
-			{ "self_attn.k_norm.weight", a->qk_norm, &y->k_norm },
-			{ "mlp.gate_proj.weight", true, &y->gate },
-			{ "mlp.up_proj.weight", true, &y->up },
-			{ "mlp.down_proj.weight", true, &y->down },
-			{ "mlp.gate_proj.bias", a->mlp_bias, &y->gateb },
-			{ "mlp.up_proj.bias", a->mlp_bias, &y->upb },
-			{ "mlp.down_proj.bias", a->mlp_bias, &y->downb },
-		};
+	for (int i = 0; i < m->n; i++) {
+		kf_place at = kf_arch_place(a, i);
+		kf_slot *s = &m->slots[i];
 
-		for (size_t i = 0; i < sizeof want / sizeof want[0] && rc == KF_OK; i++)
-			rc = layer_slot(m, l, want[i].part, want[i].need, want[i].slot, err);
+		if (at.expert >= 0)
+			m->layers[at.layer].expert[at.expert * KF_EXPERT_PARTS + (int)(at.part - KF_P_E_GATE)] = s;
+		else if (at.layer >= 0)
+			m->layers[at.layer].p[at.part] = s;
+		else if (at.part == KF_P_EMBED)
+			m->embed = s;
+		else if (at.part == KF_P_NORM)
+			m->norm = s;
+		else if (at.part == KF_P_NORM_B)
+			m->norm_b = s;
+		else
+			m->head = s;
 	}
-	if (rc != KF_OK)
-		return rc;
-	m->embed = find(m, "model.embed_tokens.weight");
-	m->norm = find(m, "model.norm.weight");
-	m->head = a->tied ? m->embed : find(m, "lm_head.weight");
-	if (!m->embed || !m->norm || !m->head)
-		return kf_fail(err, KF_EDATA, "%s: the embedding, the last norm or the output matrix is missing",
-			kf_weights_path(m->weights));
-	return KF_OK;
+	if (a->tied)
+		m->head = m->embed;
 }
 
-/* Frequencies of the rotary embedding, in float32 as Hugging Face computes them: positions
- * multiply them, so a more exact value would only move us away from the model as trained. */
-static kf_status make_freq(kf_model *m, const kf_rope *r, float **out, kf_err *err)
+/* Host numbers into the backend's memory. */
+static kf_status put_floats(kf_model *m, const float *host, size_t n, float **out, kf_err *err)
 {
-	int D = m->arch->D;
-	float *f = kf_alloc((size_t)D / 2, sizeof *f);
-	kf_status rc;
+	*out = m->x->ops->alloc(m->x, n, sizeof **out);
+	if (!*out)
+		return kf_fail(err, KF_ENOMEM, "no memory for the tables of positions");
+	return m->x->ops->put(m->x, *out, host, n * sizeof *host, err);
+}
 
-	*out = m->x->ops->alloc(m->x, (size_t)D / 2, sizeof **out);
-	if (!f || !*out) {
-		kf_free(f);
-		return kf_fail(err, KF_ENOMEM, "no memory for the rotary frequencies");
+/* Frequencies of rotary positions, or ALiBi's slopes. */
+static kf_status make_positions(kf_model *m, kf_err *err)
+{
+	const kf_arch *a = m->arch;
+	size_t half = (size_t)a->R / 2;
+	float *f = m->own_host = kf_alloc(half + (size_t)a->H, sizeof *f);
+	kf_status rc = KF_OK;
+
+	if (!f)
+		return kf_fail(err, KF_ENOMEM, "no memory for the tables of positions");
+	if (a->alibi > 0) {
+		kf_alibi_slopes(a->alibi, a->H, f);
+		return put_floats(m, f, (size_t)a->H, &m->slopes, err);
 	}
-	for (int i = 0; i < D / 2; i++) {
-		float v = 1.0f / powf(r->base, (float)(2 * i) / (float)D);
-
-		if (r->kind == KF_ROPE_LINEAR) {
-			v /= r->factor;
-		} else if (r->kind == KF_ROPE_LLAMA3) {
-			/* Long waves are stretched by factor, short ones kept, those between interpolated. */
-			float wave = 2 * (float)M_PI / v;
-
-			if (wave > r->original_context / r->low_freq) {
-				v /= r->factor;
-			} else if (wave >= r->original_context / r->high_freq) {
-				float s = (r->original_context / wave - r->low_freq) / (r->high_freq - r->low_freq);
-				v = (1 - s) * v / r->factor + s * v;
-			}
-		}
-		f[i] = v;
-	}
-	rc = m->x->ops->put(m->x, *out, f, (size_t)(D / 2) * sizeof *f, err);
-	kf_free(f);
-	return rc;
+	if (!half)
+		return KF_OK;
+	kf_rope_freq(&a->rope, a->R, 0, f);
+	if ((rc = put_floats(m, f, half, &m->inv_freq, err)) != KF_OK ||
+	    (rc = put_floats(m, f, half, &m->own_freq, err)) != KF_OK)
+		return rc;
+	kf_rope_freq(&a->rope_local, a->R, 0, f);
+	return put_floats(m, f, half, &m->inv_freq_local, err);
 }
 
 static void make_params(kf_model *m)
@@ -169,6 +127,7 @@ static void make_params(kf_model *m)
 kf_status kf_model_new(const kf_weights *weights, kf_exec *x, const kf_model_opts *opts, kf_model **out, kf_err *err)
 {
 	kf_model *m = kf_zalloc(1, sizeof *m);
+	size_t experts;
 	kf_status rc;
 
 	*out = NULL;
@@ -183,19 +142,21 @@ kf_status kf_model_new(const kf_weights *weights, kf_exec *x, const kf_model_opt
 	m->params = kf_zalloc((size_t)m->n, sizeof *m->params);
 	m->layers = kf_zalloc((size_t)m->arch->L, sizeof *m->layers);
 	m->acts = kf_zalloc((size_t)m->arch->L, sizeof *m->acts);
-	if (!m->slots || !m->params || !m->layers || !m->acts) {
+	experts = (size_t)m->arch->experts * KF_EXPERT_PARTS;
+	m->experts = kf_zalloc((size_t)m->arch->L * experts, sizeof *m->experts);
+	if (!m->slots || !m->params || !m->layers || !m->acts || !m->experts) {
 		rc = kf_fail(err, KF_ENOMEM, "no memory for a model of %d tensors", m->n);
 		goto fail;
 	}
 	for (int i = 0; i < m->n; i++)
 		m->slots[i].file = kf_weights_at(weights, i);
-	if ((rc = bind_layers(m, err)) != KF_OK)
-		goto fail;
+	for (int l = 0; l < m->arch->L; l++)
+		m->layers[l].expert = m->experts + (size_t)l * experts;
+	bind(m);
 	for (int i = 0; i < m->n; i++)
 		if ((rc = make_slot(m, &m->slots[i], err)) != KF_OK)
 			goto fail;
-	if ((rc = make_freq(m, &m->arch->rope, &m->inv_freq, err)) != KF_OK ||
-	    (rc = make_freq(m, &m->arch->rope_local, &m->inv_freq_local, err)) != KF_OK)
+	if ((rc = make_positions(m, err)) != KF_OK)
 		goto fail;
 	if (opts->train)
 		make_params(m);
@@ -217,14 +178,13 @@ void kf_model_free(kf_model *m)
 			if (m->slots[i].grad)
 				m->x->ops->free(m->x, m->slots[i].grad);
 		}
-	if (m->inv_freq)
-		m->x->ops->free(m->x, m->inv_freq);
-	if (m->inv_freq_local)
-		m->x->ops->free(m->x, m->inv_freq_local);
-	if (m->slab)
-		m->x->ops->free(m->x, m->slab);
-	if (m->work)
-		m->x->ops->free(m->x, m->work);
+	float *const own[] = { m->inv_freq, m->inv_freq_local, m->own_freq, m->slopes, m->slab, m->work };
+	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+		if (own[i])
+			m->x->ops->free(m->x, own[i]);
+	kf_free(m->own_host);
+	kf_free(m->ints);
+	kf_free(m->experts);
 	kf_free(m->slots);
 	kf_free(m->params);
 	kf_free(m->layers);
@@ -265,13 +225,25 @@ static float *carve(carver *c, size_t n)
 	return p;
 }
 
+/* Rows of the MLP: one a token, or one for each expert it goes to. */
+static size_t mlp_rows(const kf_arch *a, size_t T)
+{
+	return a->experts ? T * (size_t)a->experts_used : T;
+}
+
+static size_t stat_size(const kf_arch *a, size_t T)
+{
+	return a->layer_norm ? 2 * T : T;
+}
+
 static void carve_acts(carver *c, const kf_arch *a, size_t T, kf_acts *s)
 {
-	size_t qn = T * (size_t)a->H * (size_t)a->D, kn = T * (size_t)a->G * (size_t)a->D;
+	size_t qn = T * (size_t)a->H * (size_t)a->D, kn = T * (size_t)a->G * (size_t)a->D, rows = mlp_rows(a, T);
+	int32_t *index = s->index;
 
-	*s = (kf_acts){ 0 };
-	s->rstd1 = carve(c, T);
-	s->rstd2 = carve(c, T);
+	*s = (kf_acts){ .index = index };
+	s->rstd1 = carve(c, stat_size(a, T));
+	s->rstd2 = carve(c, stat_size(a, T));
 	s->q = carve(c, qn);
 	s->k = carve(c, kn);
 	s->v = carve(c, kn);
@@ -284,14 +256,46 @@ static void carve_acts(carver *c, const kf_arch *a, size_t T, kf_acts *s)
 	s->att = carve(c, qn);
 	s->lse = carve(c, T * (size_t)a->H);
 	s->mid = carve(c, T * (size_t)a->C);
-	s->gate = carve(c, T * (size_t)a->F);
-	s->up = carve(c, T * (size_t)a->F);
+	s->gate = a->plain_mlp ? NULL : carve(c, rows * (size_t)a->F);
+	s->up = carve(c, rows * (size_t)a->F);
+	if (a->experts) {
+		s->route = carve(c, rows);
+		s->expert_out = carve(c, rows * (size_t)a->C);
+	}
 	if (a->post_norms) {
 		s->post1_in = carve(c, T * (size_t)a->C);
 		s->post2_in = carve(c, T * (size_t)a->C);
 		s->rstd_p1 = carve(c, T);
 		s->rstd_p2 = carve(c, T);
 	}
+}
+
+/* Index arrays of the experts: what was chosen in each kept layer and in the one at work, and the order of one. */
+static kf_status carve_ints(kf_model *m, size_t T, bool train, kf_err *err)
+{
+	const kf_arch *a = m->arch;
+	size_t rows = mlp_rows(a, T), kept = train ? (size_t)(a->L - m->first_kept) : 0,
+		need = rows * (kept + 3) + (size_t)a->experts + 1;
+	int32_t *p;
+
+	if (!a->experts)
+		return KF_OK;
+	if (need > m->n_ints) {
+		kf_free(m->ints);
+		m->n_ints = 0;
+		if (!(m->ints = kf_alloc(need, sizeof *m->ints)))
+			return kf_fail(err, KF_ENOMEM, "no memory for the experts of a batch of %zu tokens", T);
+		m->n_ints = need;
+	}
+	p = m->ints;
+	m->spare.index = p;
+	m->row_token = p + rows;
+	m->row_slot = p + 2 * rows;
+	m->start = p + 3 * rows;
+	p += 3 * rows + (size_t)a->experts + 1;
+	for (int l = m->first_kept; train && l < a->L; l++, p += rows)
+		m->acts[l].index = p;
+	return KF_OK;
 }
 
 /* Activations: of the kept layers, and of the one at work among the others. */
@@ -316,18 +320,29 @@ static void carve_slab(kf_model *m, carver *c, size_t T, bool train)
 static void carve_work(kf_model *m, carver *c, size_t T, bool train)
 {
 	const kf_arch *a = m->arch;
-	size_t C = (size_t)a->C, F = (size_t)a->F, qn = (size_t)a->H * (size_t)a->D, kn = (size_t)a->G * (size_t)a->D;
+	size_t C = (size_t)a->C, F = (size_t)a->F, qn = (size_t)a->H * (size_t)a->D, kn = (size_t)a->G * (size_t)a->D,
+		rows = mlp_rows(a, T);
 
 	m->h = carve(c, T * C);
 	m->tmp = carve(c, T * C);
-	m->act = carve(c, T * F);
-	m->final_rstd = carve(c, T);
+	m->act = carve(c, rows * F);
+	m->final_rstd = carve(c, stat_size(a, T));
+	m->fused = a->qkv == KF_QKV_SEPARATE ? NULL : carve(c, T * (qn + 2 * kn));
+	if (a->experts) {
+		m->router = carve(c, T * (size_t)a->experts);
+		m->sorted = carve(c, rows);
+		m->ex = carve(c, rows * C);
+	}
 	if (!train)
 		return;
+	if (a->experts) {
+		m->dex = carve(c, rows * C);
+		m->dsorted = carve(c, 2 * rows);
+	}
 	m->dx = carve(c, T * C);
 	m->dh = carve(c, T * C);
 	m->dt = carve(c, T * C);
-	m->dact = carve(c, T * F);
+	m->dact = carve(c, rows * F);
 	m->dq = carve(c, T * qn);
 	m->dk = carve(c, T * kn);
 	m->dv = carve(c, T * kn);
@@ -354,7 +369,7 @@ kf_status kf_model_room(kf_model *m, const kf_batch *b, bool train, kf_err *err)
 {
 	carver count = { NULL, 0 }, c;
 	size_t T = (size_t)b->T;
-	kf_acts one;
+	kf_acts one = { 0 };
 	kf_status rc;
 
 	if (train) {
@@ -379,7 +394,7 @@ kf_status kf_model_room(kf_model *m, const kf_batch *b, bool train, kf_err *err)
 		return rc;
 	c = (carver){ m->work, 0 };
 	carve_work(m, &c, T, train);
-	return KF_OK;
+	return carve_ints(m, T, train, err);
 }
 
 /* ---- the calls ------------------------------------------------------------------ */
@@ -406,7 +421,7 @@ static kf_status hidden(kf_model *m, const kf_batch *b, bool train, kf_err *err)
 	if ((rc = check_batch(m, b, err)) != KF_OK || (rc = kf_model_room(m, b, train, err)) != KF_OK ||
 	    (rc = kf_model_forward(m, b, train, &last, err)) != KF_OK)
 		return rc;
-	m->x->ops->rmsnorm(m->x, m->h, m->final_rstd, last, m->norm->value, m->arch->norm_eps, b->T, m->arch->C);
+	kf_model_norm(m, m->h, m->final_rstd, last, m->norm, m->norm_b, b->T);
 	return KF_OK;
 }
 
@@ -421,29 +436,33 @@ kf_status kf_model_hidden(kf_model *m, const kf_batch *b, float *out, kf_err *er
 
 kf_status kf_model_score(kf_model *m, const kf_batch *b, const kf_score_query *q, kf_score *out, kf_err *err)
 {
+	kf_score_query own = *q;
 	kf_status rc = hidden(m, b, false, err);
 
+	own.cap = m->arch->logit_cap;
 	if (rc != KF_OK)
 		return rc;
 	if (!q->rows)
-		return m->x->ops->head_score(m->x, m->h, &m->head->mat, b->T, q, out, err);
+		return m->x->ops->head_score(m->x, m->h, &m->head->mat, b->T, &own, out, err);
 	for (int i = 0; i < q->n_rows; i++)
 		if (q->rows[i] < (i ? q->rows[i - 1] + 1 : 0) || q->rows[i] >= b->T)
 			return kf_fail(err, KF_EINVAL, "the rows that are asked do not ascend within the batch");
 	m->x->ops->keep_rows(m->x, m->h, m->arch->C, q->rows, q->n_rows);
-	return q->n_rows ? m->x->ops->head_score(m->x, m->h, &m->head->mat, q->n_rows, q, out, err) : KF_OK;
+	return q->n_rows ? m->x->ops->head_score(m->x, m->h, &m->head->mat, q->n_rows, &own, out, err) : KF_OK;
 }
 
 kf_status kf_model_loss(kf_model *m, const kf_batch *b, const kf_loss_query *q, bool backward, kf_loss *out,
 	kf_err *err)
 {
+	kf_loss_query own = *q;
 	kf_status rc;
 
+	own.cap = m->arch->logit_cap;
 	if (backward && !m->opts.train)
 		return kf_fail(err, KF_EINVAL, "a model that was not made for training has no gradients");
 	if ((rc = hidden(m, b, backward, err)) != KF_OK)
 		return rc;
-	if ((rc = m->x->ops->head_loss(m->x, m->h, &m->head->mat, b->T, q, backward ? m->dh : NULL,
+	if ((rc = m->x->ops->head_loss(m->x, m->h, &m->head->mat, b->T, &own, backward ? m->dh : NULL,
 	     backward ? m->head->grad : NULL, out, err)) != KF_OK)
 		return rc;
 	return backward ? kf_model_backward(m, b, err) : KF_OK;

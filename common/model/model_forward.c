@@ -1,9 +1,50 @@
 /* Forward: the residual stream through the layers. */
 #include "common/model/model_impl.h"
 
-static const float *vec(const kf_slot *s)
+void kf_model_norm(kf_model *m, float *y, float *stat, const float *in, const kf_slot *w, const kf_slot *b, int T)
 {
-	return s ? s->value : NULL;
+	const kf_arch *a = m->arch;
+
+	if (a->layer_norm)
+		m->x->ops->layernorm(m->x, y, stat, in, w->value, kf_vec(b), a->norm_eps, T, a->C);
+	else
+		m->x->ops->rmsnorm(m->x, y, stat, in, w->value, a->norm_eps, T, a->C);
+}
+
+kf_attn kf_model_attn(const kf_model *m, int layer)
+{
+	const kf_arch *a = m->arch;
+
+	return (kf_attn){ .H = a->H, .G = a->G, .D = a->D, .scale = a->attn_scale,
+		.window = a->windowed[layer] ? a->window : 0, .cap = a->attn_cap, .slopes = m->slopes };
+}
+
+kf_status kf_model_rope(kf_model *m, int layer, float *v, const kf_batch *b, int heads, bool inverse, kf_err *err)
+{
+	const kf_arch *a = m->arch;
+	bool local = a->windowed[layer], beyond = false;
+	const kf_rope *rope = local ? &a->rope_local : &a->rope;
+	kf_rotary r = { local ? m->inv_freq_local : m->inv_freq, a->R, rope->scale != 0 ? rope->scale : 1 };
+	kf_status rc;
+
+	if (!a->R)
+		return KF_OK;
+	for (int s = 0; s < b->S && kf_rope_varies(rope); s++)
+		beyond = beyond || (float)(b->offset[s + 1] - b->offset[s]) > rope->original_context;
+	if (!beyond) {
+		m->x->ops->rope(m->x, v, &r, b->offset, b->S, heads, a->D, inverse);
+		return KF_OK;
+	}
+	r.inv_freq = m->own_freq;
+	for (int s = 0; s < b->S; s++) {
+		const int32_t one[2] = { 0, b->offset[s + 1] - b->offset[s] };
+
+		kf_rope_freq(rope, a->R, one[1], m->own_host);
+		if ((rc = m->x->ops->put(m->x, m->own_freq, m->own_host, (size_t)a->R / 2 * sizeof(float), err)) != KF_OK)
+			return rc;
+		m->x->ops->rope(m->x, v + (size_t)b->offset[s] * (size_t)heads * (size_t)a->D, &r, one, 1, heads, a->D, inverse);
+	}
+	return KF_OK;
 }
 
 /* out = in + norm?(branch), where branch = x w^T + bias; pre keeps the branch before its norm.
@@ -18,13 +59,13 @@ static kf_status residual(kf_model *m, float *out, const float *in, const float 
 	if (!out && !post)
 		return KF_OK;
 	if (!post && out == in)
-		return ops->linear(m->x, out, x, &w->mat, vec(bias), T, true, err);
-	if ((rc = ops->linear(m->x, post ? pre : out, x, &w->mat, vec(bias), T, false, err)) != KF_OK)
+		return ops->linear(m->x, out, x, &w->mat, kf_vec(bias), T, true, err);
+	if ((rc = ops->linear(m->x, post ? pre : out, x, &w->mat, kf_vec(bias), T, false, err)) != KF_OK)
 		return rc;
 	if (post) {
 		float *y = !out || out == in ? m->tmp : out;
 
-		ops->rmsnorm(m->x, y, rstd, pre, post->value, m->arch->norm_eps, T, m->arch->C);
+		kf_model_norm(m, y, rstd, pre, post, NULL, T);
 		if (out == in)
 			ops->add(m->x, out, y, n);
 	}
@@ -33,42 +74,85 @@ static kf_status residual(kf_model *m, float *out, const float *in, const float 
 	return KF_OK;
 }
 
+/* q, k and v of h, before norms and rotary. */
+static kf_status project(kf_model *m, const kf_layer *y, const float *h, float *q, float *k, float *v, const kf_attn *at,
+	int T, kf_err *err)
+{
+	const kf_ops *ops = m->x->ops;
+	kf_exec *x = m->x;
+	kf_status rc;
+
+	if (m->arch->qkv != KF_QKV_SEPARATE) {
+		if ((rc = ops->linear(x, m->fused, h, &y->p[KF_P_QKV]->mat, kf_vec(y->p[KF_P_QKVB]), T, false, err)) != KF_OK)
+			return rc;
+		ops->split_qkv(x, m->fused, q, k, v, T, at, m->arch->qkv == KF_QKV_GROUPED, false);
+		return KF_OK;
+	}
+	if ((rc = ops->linear(x, q, h, &y->p[KF_P_Q]->mat, kf_vec(y->p[KF_P_QB]), T, false, err)) != KF_OK ||
+	    (rc = ops->linear(x, k, h, &y->p[KF_P_K]->mat, kf_vec(y->p[KF_P_KB]), T, false, err)) != KF_OK)
+		return rc;
+	return ops->linear(x, v, h, &y->p[KF_P_V]->mat, kf_vec(y->p[KF_P_VB]), T, false, err);
+}
+
+/* out = mid + MLP(h) */
+static kf_status mlp(kf_model *m, const kf_layer *y, const float *h, kf_acts *a, float *out, int T, kf_err *err)
+{
+	const kf_arch *arch = m->arch;
+	const kf_ops *ops = m->x->ops;
+	kf_exec *x = m->x;
+	size_t n = (size_t)T * (size_t)arch->F;
+	kf_status rc;
+
+	if (arch->experts) {
+		if (out && out != a->mid) {
+			ops->zero(x, out, (size_t)T * (size_t)arch->C * sizeof *out);
+			ops->add(x, out, a->mid, (size_t)T * (size_t)arch->C);
+		}
+		return kf_experts_forward(m, y, h, a, out, T, err);
+	}
+	if ((rc = ops->linear(x, a->up, h, &y->p[KF_P_UP]->mat, kf_vec(y->p[KF_P_UPB]), T, false, err)) != KF_OK)
+		return rc;
+	if (!a->gate)
+		ops->glu(x, m->act, a->up, NULL, arch->act, n);
+	else if ((rc = ops->linear(x, a->gate, h, &y->p[KF_P_GATE]->mat, kf_vec(y->p[KF_P_GATEB]), T, false, err)) != KF_OK)
+		return rc;
+	else
+		ops->glu(x, m->act, a->gate, a->up, arch->act, n);
+	return residual(m, out, a->mid, m->act, y->p[KF_P_DOWN], y->p[KF_P_DOWNB], y->p[KF_P_POST2], a->post2_in, a->rstd_p2,
+		T, err);
+}
+
 kf_status kf_model_layer(kf_model *m, int layer, const kf_batch *b, const float *in, float *out, kf_acts *a,
 	kf_err *err)
 {
 	const kf_arch *arch = m->arch;
 	const kf_layer *y = &m->layers[layer];
 	const kf_ops *ops = m->x->ops;
+	const kf_attn at = kf_model_attn(m, layer);
 	kf_exec *x = m->x;
 	int T = b->T, H = arch->H, G = arch->G, D = arch->D;
-	bool windowed = arch->windowed[layer];
-	const float *freq = windowed ? m->inv_freq_local : m->inv_freq;
 	float *q = a->q_pre ? a->q_pre : a->q, *k = a->k_pre ? a->k_pre : a->k;
 	kf_status rc;
 
-	ops->rmsnorm(x, m->h, a->rstd1, in, y->norm1->value, arch->norm_eps, T, arch->C);
-	if ((rc = ops->linear(x, q, m->h, &y->q->mat, vec(y->qb), T, false, err)) != KF_OK ||
-	    (rc = ops->linear(x, k, m->h, &y->k->mat, vec(y->kb), T, false, err)) != KF_OK ||
-	    (rc = ops->linear(x, a->v, m->h, &y->v->mat, vec(y->vb), T, false, err)) != KF_OK)
+	kf_model_norm(m, m->h, a->rstd1, in, y->p[KF_P_NORM1], y->p[KF_P_NORM1B], T);
+	if ((rc = project(m, y, m->h, q, k, a->v, &at, T, err)) != KF_OK)
 		return rc;
 	if (arch->qk_norm) {
-		ops->rmsnorm(x, a->q, a->rstd_q, q, y->q_norm->value, arch->norm_eps, (int64_t)T * H, D);
-		ops->rmsnorm(x, a->k, a->rstd_k, k, y->k_norm->value, arch->norm_eps, (int64_t)T * G, D);
+		ops->rmsnorm(x, a->q, a->rstd_q, q, y->p[KF_P_Q_NORM]->value, arch->norm_eps, (int64_t)T * H, D);
+		ops->rmsnorm(x, a->k, a->rstd_k, k, y->p[KF_P_K_NORM]->value, arch->norm_eps, (int64_t)T * G, D);
 	}
-	ops->rope(x, a->q, freq, b->offset, b->S, H, D, false);
-	ops->rope(x, a->k, freq, b->offset, b->S, G, D, false);
-	if ((rc = ops->attention(x, a->att, a->lse, a->q, a->k, a->v, b->offset, b->S, H, G, D, arch->attn_scale,
-	     windowed ? arch->window : 0, err)) != KF_OK)
+	if ((rc = kf_model_rope(m, layer, a->q, b, H, false, err)) != KF_OK ||
+	    (rc = kf_model_rope(m, layer, a->k, b, G, false, err)) != KF_OK ||
+	    (rc = ops->attention(x, a->att, a->lse, a->q, a->k, a->v, b->offset, b->S, &at, err)) != KF_OK)
 		return rc;
-	if ((rc = residual(m, a->mid, in, a->att, y->o, y->ob, y->post1, a->post1_in, a->rstd_p1, T, err)) != KF_OK)
+	if (arch->parallel)   /* of the same input, which may be overwritten next */
+		kf_model_norm(m, m->h, a->rstd2, in, y->p[KF_P_NORM2], y->p[KF_P_NORM2B], T);
+	if ((rc = residual(m, a->mid, in, a->att, y->p[KF_P_O], y->p[KF_P_OB], y->p[KF_P_POST1], a->post1_in, a->rstd_p1, T,
+	     err)) != KF_OK)
 		return rc;
-
-	ops->rmsnorm(x, m->h, a->rstd2, a->mid, y->norm2->value, arch->norm_eps, T, arch->C);
-	if ((rc = ops->linear(x, a->gate, m->h, &y->gate->mat, vec(y->gateb), T, false, err)) != KF_OK ||
-	    (rc = ops->linear(x, a->up, m->h, &y->up->mat, vec(y->upb), T, false, err)) != KF_OK)
-		return rc;
-	ops->glu(x, m->act, a->gate, a->up, arch->act == KF_ACT_GELU_TANH, (size_t)T * (size_t)arch->F);
-	return residual(m, out, a->mid, m->act, y->down, y->downb, y->post2, a->post2_in, a->rstd_p2, T, err);
+	if (!arch->parallel)
+		kf_model_norm(m, m->h, a->rstd2, a->mid, y->p[KF_P_NORM2], y->p[KF_P_NORM2B], T);
+	return mlp(m, y, m->h, a, out, T, err);
 }
 
 kf_status kf_model_forward(kf_model *m, const kf_batch *b, bool train, float **last, kf_err *err)

@@ -1,4 +1,4 @@
-/* What model.c, model_forward.c and model_backward.c share. Letters as in arch.h and ops.h. */
+/* What the model*.c files share. Letters as in arch.h and ops.h. */
 #ifndef KF_MODEL_MODEL_IMPL_H
 #define KF_MODEL_MODEL_IMPL_H
 
@@ -11,25 +11,26 @@ typedef struct {
 	float *value, *grad;     /* NULL: not resident; not trained */
 } kf_slot;
 
-/* Slots of a layer; NULL where the architecture has none. */
+/* Slots of a layer, by part; NULL where the architecture has none. */
 typedef struct {
-	kf_slot *norm1, *norm2;              /* before attention, before the MLP */
-	kf_slot *post1, *post2;              /* after them (Gemma) */
-	kf_slot *q, *k, *v, *o, *qb, *kb, *vb, *ob;
-	kf_slot *q_norm, *k_norm;
-	kf_slot *gate, *up, *down, *gateb, *upb, *downb;
+	kf_slot *p[KF_PARTS];
+	kf_slot **expert;                    /* (experts, 3): gate, down, up */
 } kf_layer;
+
+enum { KF_EXPERT_GATE, KF_EXPERT_DOWN, KF_EXPERT_UP, KF_EXPERT_PARTS };
 
 /* What a layer's forward leaves for its backward. Scoring reuses one of these for
  * all layers, with mid = the layer's input and output, updated in place. */
 typedef struct {
-	float *rstd1, *rstd2;                /* (T) */
+	float *rstd1, *rstd2;                /* (T); of LayerNorm means and rstd, (2, T) */
 	float *q, *k, *v;                    /* (T, H, D), (T, G, D) twice; after rotary */
 	float *q_pre, *k_pre;                /* before the norms of q and k; NULL where it has none */
 	float *rstd_q, *rstd_k;              /* (T, H), (T, G) */
 	float *att, *lse;                    /* (T, H, D), (T, H) */
 	float *mid;                          /* (T, C) after attention's residual */
-	float *gate, *up;                    /* (T, F) */
+	float *gate, *up;                    /* (T, F); of experts (T k, F), token by token within each; gate NULL: plain MLP */
+	float *route, *expert_out;           /* (T, k) weights of the experts; (T k, C) what they gave */
+	int32_t *index;                      /* (T, k) which, in host memory */
 	float *post1_in, *post2_in;          /* (T, C) before the norms after attention and MLP */
 	float *rstd_p1, *rstd_p2;            /* (T) */
 } kf_acts;
@@ -44,17 +45,24 @@ struct kf_model {
 	kf_slot *slots;                      /* (n) in the order of the architecture */
 	kf_param *params;                    /* (n) when training */
 	kf_layer *layers;                    /* (L) */
-	kf_slot *embed, *norm, *head;        /* head = embed when tied */
-	float *inv_freq, *inv_freq_local;    /* (D / 2) of full layers, of windowed ones */
+	kf_slot **experts;                   /* (L, experts, 3), which the layers point into */
+	kf_slot *embed, *norm, *norm_b, *head; /* head = embed when tied */
+	float *inv_freq, *inv_freq_local;    /* (R / 2) of full layers, of windowed ones */
+	float *own_freq, *own_host;          /* (R / 2) of one sequence, where they depend on its length */
+	float *slopes;                       /* (H) ALiBi's; NULL: none */
 
 	/* Memory for a batch: made for the largest so far. */
-	int cap;                             /* tokens it is for */
 	float *slab, *work;
 	size_t slab_floats, work_floats;     /* allocated */
-	float *h, *act, *tmp;                /* (T, C), (T, F), (T, C) scratch */
+	float *h, *act, *tmp;                /* (T, C), (T k, F), (T, C) scratch */
+	float *fused;                        /* (T, (H + 2 G) D) q, k and v together */
 	float *dx, *dh, *dt;                 /* (T, C) */
 	float *dact, *dq, *dk, *dv, *dpre, *datt;
-	float *final_rstd;                   /* (T) */
+	float *router, *sorted, *ex, *dex, *dsorted; /* of experts: (T, E), (T k), (T k, C) twice, (T k) */
+	int32_t *ints;                       /* host memory of the index arrays: */
+	size_t n_ints;
+	int32_t *row_token, *row_slot, *start; /* (T k) in the experts' order: token; place in (T, k). (E + 1) where an expert's begin */
+	float *final_rstd;                   /* (T) or (2, T) */
 	float *inputs;                       /* (L + 1, T, C) inputs of each layer, and the last output */
 	kf_acts *acts;                       /* (L) of kept layers; the others share spare */
 	kf_acts spare;
@@ -74,5 +82,23 @@ kf_status kf_model_forward(kf_model *m, const kf_batch *b, bool train, float **l
 
 /* From dhidden in m->dh (gradient of the final norm's output) to every parameter. */
 kf_status kf_model_backward(kf_model *m, const kf_batch *b, kf_err *err) KF_MUST_CHECK;
+
+/* Shared by the two directions. */
+static inline const float *kf_vec(const kf_slot *s) { return s ? s->value : NULL; }
+kf_attn kf_model_attn(const kf_model *m, int layer);
+void kf_model_norm(kf_model *m, float *y, float *stat, const float *in, const kf_slot *w, const kf_slot *b, int T);
+void kf_model_norm_dx(kf_model *m, float *dx, const kf_slot *w, const kf_slot *b, const float *dy, const float *in,
+	const float *stat, int T);
+kf_status kf_model_rope(kf_model *m, int layer, float *v, const kf_batch *b, int heads, bool inverse, kf_err *err)
+	KF_MUST_CHECK;
+
+/* The experts' part of an MLP (Shazeer et al. 2017; as Mixtral has it): every token goes to the k experts its router
+ * likes best, and gets the sum of what they give, weighted. h (T, C): normalised input.
+ * Forward adds to out (T, C), or with out NULL only makes what the backward needs. */
+kf_status kf_experts_forward(kf_model *m, const kf_layer *y, const float *h, kf_acts *a, float *out, int T,
+	kf_err *err) KF_MUST_CHECK;
+/* d (T, C): gradient of the sum. h as in the forward, in m->h; writes m->dh (T, C). */
+kf_status kf_experts_backward(kf_model *m, const kf_layer *y, const kf_acts *a, const float *d, int T, kf_err *err)
+	KF_MUST_CHECK;
 
 #endif

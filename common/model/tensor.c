@@ -103,12 +103,20 @@ uint16_t kf_f32_to_f16(float f)
 	return (uint16_t)(sign | ((a + 0xfff + (a >> 13 & 1) - 0x38000000u) >> 13));
 }
 
+static bool moved(const kf_tensor *t) { return t->rope_heads > 0 || t->qkv_heads > 0; }
+
 /* The row of the file that holds row r of Hugging Face's order. GGUF stores the two
- * halves of a llama head that rotate together as neighbours: (2, D/2) became (D/2, 2). */
+ * halves of a llama head that rotate together as neighbours: (2, D/2) became (D/2, 2);
+ * and of a fused projection (H, 3, D) as (3, H, D). */
 static uint64_t file_row(const kf_tensor *t, uint64_t rows, uint64_t r)
 {
 	uint64_t D, i;
 
+	if (t->qkv_heads > 0) {
+		uint64_t H = (uint64_t)t->qkv_heads;
+		D = rows / (3 * H);
+		return (r / D % 3 * H + r / (3 * D)) * D + r % D;
+	}
 	if (t->rope_heads <= 0) return r;
 	D = rows / (uint64_t)t->rope_heads;
 	i = r % D;
@@ -127,8 +135,8 @@ static void one_row(const kf_tensor *t, uint64_t row, float *out)
 		t->cols / types[t->dtype].block, out);
 }
 
-/* A vector whose elements are interleaved per head (the bias of a llama's q and k). */
-static void interleaved_vector(const kf_tensor *t, float *out)
+/* A vector whose elements are moved about as the rows of a matrix are (biases). */
+static void moved_vector(const kf_tensor *t, float *out)
 {
 	int block = types[t->dtype].block;
 	size_t bytes = types[t->dtype].bytes;
@@ -142,9 +150,9 @@ static void interleaved_vector(const kf_tensor *t, float *out)
 void kf_tensor_rows(const kf_tensor *t, uint64_t row, uint64_t n, float *out)
 {
 	assert(row <= t->rows && n <= t->rows - row);
-	if (t->rope_heads > 0 && t->n_dims == 1) {
-		if (n) interleaved_vector(t, out);
-	} else if (t->rope_heads > 0) {
+	if (moved(t) && t->n_dims == 1) {
+		if (n) moved_vector(t, out);
+	} else if (moved(t)) {
 		for (uint64_t i = 0; i < n; i++) one_row(t, row + i, out + i * t->cols);
 	} else {
 		kf_unpack_blocks(t->dtype, t->data + row * kf_dtype_row_bytes(t->dtype, t->cols),

@@ -30,6 +30,7 @@ typedef struct {
 	const uint8_t *data;   /* borrowed from the map */
 	/* How what is in the file differs from what Hugging Face's float32 model computes with: */
 	int rope_heads;        /* > 0: rows are interleaved per head (GGUF llama q, k): undo on reading */
+	int qkv_heads;         /* > 0: all queries, keys, values in turn (GGUF); read as each head's three together */
 	float add;             /* added to every element on reading (-1 turns GGUF Gemma norms into HF's; see weights.h) */
 } kf_tensor;
 

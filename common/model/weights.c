@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,93 +68,71 @@ const kf_tensor *kf_weights_find(const kf_weights *w, const char *name)
 	return i < 0 ? NULL : &w->tensor[i];
 }
 
-/* ---- GGUF's names ---- */
-
-static const struct { const char *hf, *gguf; } plain_names[] = {
-	{ "self_attn.q_proj", "attn_q" }, { "self_attn.k_proj", "attn_k" }, { "self_attn.v_proj", "attn_v" },
-	{ "self_attn.o_proj", "attn_output" }, { "self_attn.q_norm", "attn_q_norm" }, { "self_attn.k_norm", "attn_k_norm" },
-	{ "mlp.gate_proj", "ffn_gate" }, { "mlp.up_proj", "ffn_up" }, { "mlp.down_proj", "ffn_down" },
-	{ "input_layernorm", "attn_norm" },
-	{ "pre_feedforward_layernorm", "ffn_norm" }, { "post_feedforward_layernorm", "post_ffw_norm" },
-}, top_names[] = {
-	{ "model.embed_tokens", "token_embd" }, { "model.norm", "output_norm" }, { "lm_head", "output" },
-};
-
-/* "model.layers.3.mlp.up_proj.weight" -> "blk.3.ffn_up.weight". Hugging Face's post_attention_layernorm
- * is the norm before the MLP, except where there are norms after attention and MLP too. */
-static void gguf_name(const kf_arch *a, const char *hf, char out[128])
-{
-	const char *dot = strrchr(hf, '.'), *rest;
-	int l = 0, at = 0;
-
-	if (sscanf(hf, "model.layers.%d.%n", &l, &at) == 1 && at) {
-		rest = hf + at;
-		if (!strncmp(rest, "post_attention_layernorm.", 25)) {
-			snprintf(out, 128, "blk.%d.%s%s", l, a->post_norms ? "post_attention_norm" : "ffn_norm", dot);
-			return;
-		}
-		for (size_t i = 0; i < sizeof plain_names / sizeof *plain_names; i++)
-			if (strlen(plain_names[i].hf) == (size_t)(dot - rest) &&
-				!strncmp(rest, plain_names[i].hf, (size_t)(dot - rest)))
-				snprintf(out, 128, "blk.%d.%s%s", l, plain_names[i].gguf, dot);
-		return;
-	}
-	for (size_t i = 0; i < sizeof top_names / sizeof *top_names; i++)
-		if (strlen(top_names[i].hf) == (size_t)(dot - hf) &&
-			!strncmp(hf, top_names[i].hf, (size_t)(dot - hf)))
-			snprintf(out, 128, "%s%s", top_names[i].gguf, dot);
-}
-
 /* ---- the tables ---- */
 
-/* Find the tensor that the file calls `name`; sets *out (name and transforms aside) and *file. */
-static kf_status source_find(
-	const kf_weights *w, const char *name, kf_tensor *out, const char **file, kf_err *err)
-{
-	kf_status rc;
+/* What is wrong with the tensors, all of it: one error names the first few of each kind. */
+struct complaint { kf_buf text; int n; };
 
-	if (w->gguf) {
-		const kf_gguf_tensor *g = kf_gguf_tensor_find(w->gguf, name);
-		*file = w->path;
-		if (!g) return kf_fail(err, KF_EDATA, "%s: lacks tensor %s", w->path, name);
-		*out = (kf_tensor){ .dtype = g->dtype, .rows = g->rows, .cols = g->cols, .n_dims = g->n_dims, .data = g->data };
-	} else {
-		const kf_st_tensor *s = kf_safetensors_find(w->st, name);
-		*file = w->path;
-		if (!s) return kf_fail(err, KF_EDATA, "%s: lacks tensor %s", w->path, name);
-		if ((rc = kf_safetensors_check(w->st, s, err)) != KF_OK) return rc;
-		*file = kf_safetensors_path(w->st, s->file);
-		*out = s->t;
-	}
-	return KF_OK;
+enum { LISTED = 8 };
+
+static void complain(struct complaint *c, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	if (c->n++ >= LISTED) return;
+	if (c->text.len) kf_buf_put(&c->text, ", ", 2);
+	kf_buf_put(&c->text, text, strlen(text));
 }
 
-static kf_status check_shape(
-	const char *file, const char *name, const kf_tensor *t, uint64_t rows, uint64_t cols, kf_err *err)
+/* The tensor that the file calls `name` (name and transforms aside); false: complained of. */
+static bool source_find(const kf_weights *w, const char *name, kf_tensor *out, struct complaint *missing, struct complaint *wrong)
 {
-	int n_dims = rows == 1 ? 1 : 2;
+	const kf_gguf_tensor *g = w->gguf ? kf_gguf_tensor_find(w->gguf, name) : NULL;
+	const kf_st_tensor *s = w->gguf ? NULL : kf_safetensors_find(w->st, name);
+	kf_err e;
 
-	if (t->rows == rows && t->cols == cols && t->n_dims == n_dims) return KF_OK;
-	return kf_fail(err, KF_EDATA,
-		"%s: tensor %s is %" PRIu64 " x %" PRIu64 ", where the model's configuration needs %" PRIu64
-		" x %" PRIu64,
-		file, name, t->rows, t->cols, rows, cols);
+	if (!g && !s) {
+		complain(missing, "%s", name);
+		return false;
+	}
+	if (s && kf_safetensors_check(w->st, s, &e) != KF_OK) {
+		complain(wrong, "%s", e.text);
+		return false;
+	}
+	*out = g ? (kf_tensor){ .dtype = g->dtype, .rows = g->rows, .cols = g->cols, .n_dims = g->n_dims, .data = g->data } : s->t;
+	return true;
 }
 
 /* GGUF's llama rotates neighbours, Hugging Face halves: its q and k rows are stored in another order. */
-static int rope_heads(const kf_weights *w, const char *name)
+static int rope_heads(const kf_weights *w, kf_part part)
 {
 	if (!w->gguf || w->arch.family != KF_FAMILY_LLAMA) return 0;
-	if (strstr(name, ".q_proj.")) return w->arch.H;
-	return strstr(name, ".k_proj.") ? w->arch.G : 0;
+	if (part == KF_P_Q || part == KF_P_QB) return w->arch.H;
+	return part == KF_P_K || part == KF_P_KB ? w->arch.G : 0;
 }
 
-static kf_status collect(kf_weights *w, kf_err *err)
+/* A folder's order of the rows of a fused projection is kept; GGUF has queries, keys and values apart. */
+static int qkv_heads(const kf_weights *w, kf_part part)
 {
-	char name[128], source[128] = "";
+	return w->gguf && w->arch.qkv == KF_QKV_GROUPED && (part == KF_P_QKV || part == KF_P_QKVB) ? w->arch.H : 0;
+}
+
+static void source_name(const kf_weights *w, int i, char name[128])
+{
 	uint64_t rows, cols;
-	const char *file;
-	kf_status rc;
+
+	if (w->gguf) kf_arch_gguf_name(&w->arch, i, name);
+	else kf_arch_tensor(&w->arch, i, name, &rows, &cols);
+}
+
+static kf_status collect(kf_weights *w, struct complaint *missing, struct complaint *wrong, kf_err *err)
+{
+	char name[128], source[128];
+	uint64_t rows, cols;
 	int n = kf_arch_tensor(&w->arch, -1, name, &rows, &cols);
 
 	w->tensor = KF_ARENA_NEW(&w->arena, kf_tensor, (size_t)n);
@@ -162,17 +141,20 @@ static kf_status collect(kf_weights *w, kf_err *err)
 		return kf_fail(err, KF_ENOMEM, "%s: no memory for its table of tensors", w->path);
 	for (int i = 0; i < n; i++) {
 		kf_tensor *t = &w->tensor[i];
+		kf_part part = kf_arch_place(&w->arch, i).part;
 		char *copy;
 
+		*t = (kf_tensor){ 0 };
 		kf_arch_tensor(&w->arch, i, name, &rows, &cols);
-		if (w->gguf) gguf_name(&w->arch, name, source);
-		else snprintf(source, sizeof source, "%s", name);
-		if ((rc = source_find(w, source, t, &file, err)) != KF_OK) return rc;
-		if ((rc = check_shape(file, source, t, rows, cols, err)) != KF_OK) return rc;
+		source_name(w, i, source);
+		if (source_find(w, source, t, missing, wrong) &&
+			(t->rows != rows || t->cols != cols || t->n_dims != (rows == 1 ? 1 : 2)))
+			complain(wrong, "%s (%" PRIu64 " x %" PRIu64 ", not %" PRIu64 " x %" PRIu64 ")", source, t->rows, t->cols, rows, cols);
 		if (!(copy = kf_arena_strdup(&w->arena, name, strlen(name))))
 			return kf_fail(err, KF_ENOMEM, "%s: no memory for its table of tensors", w->path);
 		t->name = copy;
-		t->rope_heads = rope_heads(w, name);
+		t->rope_heads = rope_heads(w, part);
+		t->qkv_heads = qkv_heads(w, part);
 		/* Hugging Face keeps Gemma's norm weights minus 1; GGUF as they are used. */
 		t->add = !w->gguf && w->arch.norm_plus_one && ends_with(name, "norm.weight") ? 1 : 0;
 		w->by_name[i] = (struct named){ copy, i };
@@ -182,22 +164,26 @@ static kf_status collect(kf_weights *w, kf_err *err)
 	return KF_OK;
 }
 
-/* ---- tensors nobody asked for ---- */
-
 /* A tensor that the architecture as we understand it does not use: harmless, or a sign that the model
  * is not what its configuration says. */
 static bool harmless(const kf_weights *w, const char *name)
 {
+	static const char *const stems[] = { "model.", "lm_head.", "gpt_neox.", "embed_out.", "transformer.", "output." };
+
 	if (w->gguf) return !strcmp(name, "rope_freqs.weight"); /* read by kf_arch_from_gguf */
 	if (ends_with(name, ".rotary_emb.inv_freq")) return true; /* old checkpoints; always recomputed */
-	if (!strcmp(name, "lm_head.weight")) return w->arch.tied;
-	return strncmp(name, "model.", 6) != 0 &&
-		strncmp(name, "lm_head.", 8) != 0; /* other heads, on top of the model */
+	if (w->arch.family == KF_FAMILY_GPT_NEOX && /* the causal mask, as a table */
+		(ends_with(name, ".attention.bias") || ends_with(name, ".attention.masked_bias")))
+		return true;
+	if (!strcmp(name, "lm_head.weight") || !strcmp(name, "embed_out.weight")) return w->arch.tied;
+	for (size_t i = 0; i < sizeof stems / sizeof *stems; i++)
+		if (!strncmp(name, stems[i], strlen(stems[i]))) return false;
+	return true; /* other heads, on top of the model */
 }
 
-static kf_status check_extra(const kf_weights *w, kf_err *err)
+static kf_status find_extra(const kf_weights *w, struct complaint *extra, kf_err *err)
 {
-	int n = w->gguf ? kf_gguf_tensors(w->gguf) : kf_safetensors_count(w->st), used = 0;
+	int n = w->gguf ? kf_gguf_tensors(w->gguf) : kf_safetensors_count(w->st);
 	char (*names)[128] = kf_alloc((size_t)w->n, sizeof *names);
 	struct named *sorted = kf_alloc((size_t)w->n, sizeof *sorted);
 	kf_status rc = KF_OK;
@@ -207,8 +193,7 @@ static kf_status check_extra(const kf_weights *w, kf_err *err)
 		goto out;
 	}
 	for (int i = 0; i < w->n; i++) {
-		if (w->gguf) gguf_name(&w->arch, w->tensor[i].name, names[i]);
-		else snprintf(names[i], sizeof names[i], "%s", w->tensor[i].name);
+		source_name(w, i, names[i]);
 		sorted[i] = (struct named){ names[i], i };
 	}
 	qsort(sorted, (size_t)w->n, sizeof *sorted, by_name);
@@ -216,19 +201,52 @@ static kf_status check_extra(const kf_weights *w, kf_err *err)
 		const char *name =
 			w->gguf ? kf_gguf_tensor_at(w->gguf, i)->name : kf_safetensors_at(w->st, i)->t.name;
 		struct named key = { name, 0 };
-		if (bsearch(&key, sorted, (size_t)w->n, sizeof key, by_name)) {
-			used++;
-		} else if (!harmless(w, name)) {
-			rc = kf_fail(err, KF_EUNSUPPORTED,
-				"%s: has tensor %s, which a %s model as configured does not use; the model is "
-				"of a kind that is not supported, or its files do not belong together",
-				w->path, name, kf_family_name(w->arch.family));
-			goto out;
-		}
+		if (!bsearch(&key, sorted, (size_t)w->n, sizeof key, by_name) && !harmless(w, name)) complain(extra, "%s", name);
 	}
 out:
 	kf_free(names);
 	kf_free(sorted);
+	return rc;
+}
+
+static void add_complaint(kf_buf *b, const struct complaint *c, const char *what)
+{
+	char more[64] = "", head[64];
+
+	if (!c->n) return;
+	if (c->n > LISTED) snprintf(more, sizeof more, " and %d more", c->n - LISTED);
+	snprintf(head, sizeof head, "%s%s tensor%s ", b->len ? "; " : "", what, c->n > 1 ? "s" : "");
+	kf_buf_put(b, head, strlen(head));
+	kf_buf_put(b, c->text.data, c->text.len);
+	kf_buf_put(b, more, strlen(more));
+}
+
+/* The architecture's tensors are there, of their shapes, and no others. */
+static kf_status find_tensors(kf_weights *w, kf_err *err)
+{
+	struct complaint missing = { 0 }, wrong = { 0 }, extra = { 0 };
+	kf_buf b = { 0 };
+	kf_status rc;
+
+	if ((rc = collect(w, &missing, &wrong, err)) != KF_OK || (rc = find_extra(w, &extra, err)) != KF_OK) goto out;
+	if (!missing.n && !wrong.n && !extra.n) goto out;
+	add_complaint(&b, &missing, "it lacks");
+	add_complaint(&b, &wrong, "it cannot use");
+	add_complaint(&b, &extra, "it has no use for");
+	kf_buf_put(&b, "", 1);
+	if (kf_buf_check(&b, err) != KF_OK || kf_buf_check(&missing.text, err) != KF_OK ||
+		kf_buf_check(&wrong.text, err) != KF_OK || kf_buf_check(&extra.text, err) != KF_OK)
+		rc = KF_ENOMEM;
+	else
+		rc = kf_fail(err, missing.n || wrong.n ? KF_EDATA : KF_EUNSUPPORTED,
+			"%s: its tensors are not those of a %s model as configured: %s; either the model is of a kind that is not "
+			"supported, or its files do not belong together",
+			w->path, kf_family_name(w->arch.family), (const char *)b.data);
+out:
+	kf_buf_release(&missing.text);
+	kf_buf_release(&wrong.text);
+	kf_buf_release(&extra.text);
+	kf_buf_release(&b);
 	return rc;
 }
 
@@ -328,8 +346,7 @@ kf_status kf_weights_open(const char *path, kf_weights **out, kf_err *err)
 	}
 	kf_arena_init(&w->arena);
 	if ((rc = kf_is_dir(path) ? open_folder(w, err) : open_file(w, err)) != KF_OK) goto fail;
-	if ((rc = collect(w, err)) != KF_OK || (rc = check_extra(w, err)) != KF_OK ||
-		(rc = check_vocab(w, err)) != KF_OK)
+	if ((rc = find_tensors(w, err)) != KF_OK || (rc = check_vocab(w, err)) != KF_OK)
 		goto fail;
 	*out = w;
 	return KF_OK;
@@ -374,6 +391,21 @@ static void put_arch(kf_buf *b, const kf_arch *a)
 	put_rope(b, &a->rope);
 	put_rope(b, &a->rope_local);
 	kf_buf_put(b, a->windowed, (size_t)a->L);
+	/* What came later is put only where it says something, so that older models keep their fingerprints. */
+	if (a->family > KF_FAMILY_GEMMA3 || a->rope.kind > KF_ROPE_LLAMA3) {
+		const int32_t more[] = { a->R, a->layer_norm, a->norm_bias, a->parallel, a->plain_mlp, (int32_t)a->qkv, a->experts,
+			a->experts_used };
+		for (size_t i = 0; i < sizeof more / sizeof *more; i++) kf_buf_u32(b, (uint32_t)more[i]);
+		kf_buf_f32(b, a->attn_cap);
+		kf_buf_f32(b, a->logit_cap);
+		kf_buf_f32(b, a->alibi);
+		kf_buf_f32(b, a->rope.scale);
+		kf_buf_u32(b, a->rope.truncate);
+		for (int i = 0; i < a->R / 2 && a->rope.kind == KF_ROPE_LONGROPE; i++) {
+			kf_buf_f32(b, a->rope.shorter[i]);
+			kf_buf_f32(b, a->rope.longer[i]);
+		}
+	}
 }
 
 kf_status kf_weights_fp(kf_weights *w, kf_fp *out, kf_err *err)
@@ -395,6 +427,7 @@ kf_status kf_weights_fp(kf_weights *w, kf_fp *out, kf_err *err)
 		kf_buf_u64(&b, t->cols);
 		kf_buf_u32(&b, (uint32_t)t->rope_heads);
 		kf_buf_f32(&b, t->add);
+		if (t->qkv_heads) kf_buf_u32(&b, (uint32_t)t->qkv_heads);
 		if ((rc = kf_buf_check(&b, err)) != KF_OK) goto out;
 		kf_hasher_add(h, b.data, b.len);
 		kf_hasher_add(h, t->data, kf_dtype_row_bytes(t->dtype, t->cols) * t->rows);

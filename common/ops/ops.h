@@ -62,6 +62,7 @@ typedef struct {
 	 * Better means a larger logit; between equals, the lower id. */
 	int extra_min;               /* m */
 	int extra_max;               /* E */
+	float cap;                   /* logits are cap * tanh(z / cap); 0: z itself */
 	/* Which of the batch's rows are asked, ascending: T above is then n_rows, and labels, ranges and answers are of these.
 	 * kf_model_score sees to that (head_score gets their hidden states only). NULL: all. */
 	const int32_t *rows;         /* (n_rows) */
@@ -104,12 +105,32 @@ typedef struct {
 	kf_loss_kind kind;
 	kf_tail_kind tail;           /* REST: the mass outside the candidates is one more outcome */
 	float scale;                 /* the gradient is of scale * sum over rows of the loss */
+	float cap;                   /* logits are cap * tanh(z / cap); 0: z itself */
 } kf_loss_query;
 
 typedef struct {
 	double loss, clm, fusion;    /* sums over rows, nats, unscaled; fusion over rows with candidates */
 	int64_t rows, clm_rows, fusion_rows; /* rows with a loss; with a label; with candidates */
 } kf_loss;
+
+/* Rotary positions: the first R of a head's D floats turn, in halves (i with i + R/2: Hugging Face's convention). */
+typedef struct {
+	const float *inv_freq;       /* (R / 2) */
+	int R;                       /* even, <= D */
+	float scale;                 /* of what turned (cosines and sines are multiplied by it): 1 but for YaRN and LongRoPE */
+} kf_rotary;
+
+/* What causal attention computes of q (T, H, D), k, v (T, G, D). Scores are s = scale q.k, then cap * tanh(s / cap)
+ * where cap > 0, then + slopes[h] * (key's position - row's) where there are slopes (ALiBi; not with a cap). */
+typedef struct {
+	int H, G, D;
+	float scale;
+	int window;                  /* position i sees (i - window, i]; 0: all before it */
+	float cap;                   /* 0: none */
+	const float *slopes;         /* (H), or NULL */
+} kf_attn;
+
+typedef enum { KF_ACT_SILU, KF_ACT_GELU_TANH, KF_ACT_GELU } kf_act; /* GELU: with the error function */
 
 struct kf_ops {
 	const char *name;
@@ -138,22 +159,45 @@ struct kf_ops {
 	void (*rmsnorm)(kf_exec *x, float *y, float *rstd, const float *in, const float *w, float eps, int64_t rows, int C);
 	void (*rmsnorm_dx)(kf_exec *x, float *dx, float *dw, const float *dy, const float *in, const float *w, const float *rstd, int64_t rows, int C);
 
-	/* Rotary, in place on v (T, heads, D), halves convention (Hugging Face). inv_freq (D/2). position
-	 * of row t is t - its sequence's offset. inverse: the backward. */
-	void (*rope)(kf_exec *x, float *v, const float *inv_freq, const int32_t *offset, int S, int heads, int D, bool inverse);
+	/* LayerNorm over rows of C: y = (x - mean) rstd w + b; w, b (C), b may be NULL. stat (2, rows): means, then
+	 * rstd, kept for backward; may be NULL. Backward adds to dx, dw, db (db may be NULL, all may). */
+	void (*layernorm)(kf_exec *x, float *y, float *stat, const float *in, const float *w, const float *b, float eps,
+		int64_t rows, int C);
+	void (*layernorm_dx)(kf_exec *x, float *dx, float *dw, float *db, const float *dy, const float *in, const float *w,
+		const float *stat, int64_t rows, int C);
 
-	/* Causal attention of packed sequences: q (T, H, D), k, v (T, G, D), out (T, H, D); position i sees
-	 * (i - window, i], all before it when window = 0. lse (T, H): log-sum-exp of the scaled scores, kept for backward, or NULL. */
+	/* Rotary, in place on v (T, heads, D). position of row t is t - its sequence's offset. inverse: the backward. */
+	void (*rope)(kf_exec *x, float *v, const kf_rotary *r, const int32_t *offset, int S, int heads, int D, bool inverse);
+
+	/* Between a fused projection, in (T, (H + 2 G) D), and q (T, H, D), k, v (T, G, D). grouped: for each of the G
+	 * groups its H / G queries, its key, its value; else all queries, all keys, all values. join: the other way. */
+	void (*split_qkv)(kf_exec *x, float *fused, float *q, float *k, float *v, int T, const kf_attn *a, bool grouped,
+		bool join);
+
+	/* Causal attention of packed sequences: out (T, H, D). lse (T, H): log-sum-exp of the scores, kept for backward,
+	 * or NULL. */
 	kf_status (*attention)(kf_exec *x, float *out, float *lse, const float *q, const float *k, const float *v,
-		const int32_t *offset, int S, int H, int G, int D, float scale, int window, kf_err *err);
+		const int32_t *offset, int S, const kf_attn *a, kf_err *err);
 	/* dq, dk, dv are written, not added to. */
 	kf_status (*attention_dx)(kf_exec *x, float *dq, float *dk, float *dv, const float *dout, const float *out, const float *lse,
-		const float *q, const float *k, const float *v, const int32_t *offset, int S, int H, int G, int D, float scale, int window, kf_err *err);
+		const float *q, const float *k, const float *v, const int32_t *offset, int S, const kf_attn *a, kf_err *err);
 
-	/* y = act(gate) * up, elementwise over n; act: 0 SiLU, 1 GELU (tanh form).
-	 * Backward writes dgate and dup (may be in place of gate and up). */
-	void (*glu)(kf_exec *x, float *y, const float *gate, const float *up, int act, size_t n);
-	void (*glu_dx)(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up, int act, size_t n);
+	/* y = act(gate) * up, elementwise over n; up NULL: act(gate) alone.
+	 * Backward writes dgate and dup (may be in place of gate and up; dup NULL where up is). */
+	void (*glu)(kf_exec *x, float *y, const float *gate, const float *up, kf_act act, size_t n);
+	void (*glu_dx)(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up, kf_act act, size_t n);
+
+	/* Routing among E experts: index (T, k), in host memory, the k largest logits (T, E) of each row, best first,
+	 * between equals the lower; weight (T, k) the softmax over those k. Logits that are not finite: KF_EDATA.
+	 * Backward: dlogits (T, E) is written. */
+	kf_status (*route)(kf_exec *x, float *weight, int32_t *index, const float *logits, int T, int E, int k, kf_err *err);
+	void (*route_dx)(kf_exec *x, float *dlogits, const float *dweight, const float *weight, const int32_t *index,
+		int T, int E, int k);
+	/* y (n, C) = weight[i] * in[index[i]];  y[index[i]] += weight[i] * in (n, C);  weight (n), NULL: 1.
+	 * out (n): the dot product of row i of a (n, C) and row index[i] of b. */
+	void (*gather)(kf_exec *x, float *y, const float *in, const int32_t *index, const float *weight, int n, int C);
+	void (*scatter)(kf_exec *x, float *y, const float *in, const int32_t *index, const float *weight, int n, int C);
+	void (*dots)(kf_exec *x, float *out, const float *a, const float *b, const int32_t *index, int n, int C);
 
 	void (*add)(kf_exec *x, float *y, const float *in, size_t n);             /* y += in */
 	void (*keep_rows)(kf_exec *x, float *y, int C, const int32_t *rows, int n); /* row i of y (.., C) becomes rows[i]; rows (n) ascend */

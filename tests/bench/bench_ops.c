@@ -137,9 +137,8 @@ static kf_status attention(bench *b, const void *arg)
 	const shape *s = arg;
 	const model *m = s->m;
 
-	return b->x->ops->attention(b->x, b->p[0], b->p[1], b->p[2], b->p[3], b->p[4], s->offset, s->S, m->H,
-		m->G, m->D,
-		(float)(1 / sqrt(m->D)), m->window, NULL);
+	return b->x->ops->attention(b->x, b->p[0], b->p[1], b->p[2], b->p[3], b->p[4], s->offset, s->S,
+		&(kf_attn){ .H = m->H, .G = m->G, .D = m->D, .scale = (float)(1 / sqrt(m->D)), .window = m->window }, NULL);
 }
 
 static kf_status attention_dx(bench *b, const void *arg)
@@ -149,14 +148,15 @@ static kf_status attention_dx(bench *b, const void *arg)
 
 	return b->x->ops->attention_dx(b->x, b->p[5], b->p[6], b->p[7], b->p[0], b->p[0], b->p[1], b->p[2],
 		b->p[3], b->p[4],
-		s->offset, s->S, m->H, m->G, m->D, (float)(1 / sqrt(m->D)), m->window, NULL);
+		s->offset, s->S,
+		&(kf_attn){ .H = m->H, .G = m->G, .D = m->D, .scale = (float)(1 / sqrt(m->D)), .window = m->window }, NULL);
 }
 
 static kf_status rope(bench *b, const void *arg)
 {
 	const shape *s = arg;
 
-	b->x->ops->rope(b->x, b->p[2], b->p[1], s->offset, s->S, s->m->H, s->m->D, false);
+	b->x->ops->rope(b->x, b->p[2], &(kf_rotary){ b->p[1], s->m->D, 1 }, s->offset, s->S, s->m->H, s->m->D, false);
 	return KF_OK;
 }
 

@@ -207,10 +207,12 @@ def fixture(name, folder):
     from transformers import AutoTokenizer
     tok = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-    V = model.config.vocab_size
+    write_fixture(name, model, model.config.vocab_size, [tok(s)["input_ids"] for s in SENTENCES])
+
+
+def write_fixture(name, model, V, sequences):
     tokens, labels, offset, logp, losses = [], [], [0], [], []
-    for s in SENTENCES:
-        ids = tok(s)["input_ids"]
+    for ids in sequences:
         logits = model(torch.tensor([ids])).logits[0]
         lp = torch.log_softmax(logits, -1)
         y = ids[1:] + [-1]
@@ -222,17 +224,20 @@ def fixture(name, folder):
     loss = torch.stack(losses).mean()
     loss.backward()
     params = sorted(dict(model.named_parameters()).items())
-    out = b"KFPAR001" + struct.pack("<4i", len(SENTENCES), len(tokens), V, len(params))
+    out = b"KFPAR001" + struct.pack("<4i", len(sequences), len(tokens), V, len(params))
     for a in (offset, tokens, labels):
         out += np.array(a, "<i4").tobytes()
     out += struct.pack("<d", loss.item()) + np.concatenate(logp).astype("<f4").tobytes()
     for n, p in params:
-        g = p.grad.numpy().reshape(-1)
+        # an expert that no token was sent to has no gradient
+        g = (torch.zeros_like(p) if p.grad is None else p.grad).numpy().reshape(-1)
         k = min(48, g.size)
         at = np.arange(k) * g.size // k
         out += struct.pack("<B", len(n)) + n.encode() + struct.pack("<QdI", g.size, np.linalg.norm(g.astype("f8")), k)
         out += g[at].astype("<f4").tobytes()
-    with open(os.path.join(PARITY, name + ".bin"), "wb") as f:
+    path = os.path.join(PARITY, name + ".bin")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as f:
         f.write(out)
     lp = np.concatenate(logp)
     print(f"{name}: {len(tokens)} tokens, loss {loss.item():.4f}, best token {np.exp(lp.max(1)).mean():.3f} on average, "

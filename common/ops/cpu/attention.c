@@ -20,7 +20,8 @@ typedef struct {
 	float *o, *lse, *dq, *dk, *dv;
 	int H, G, D, window;
 	size_t kh;           /* heads in a row of dk, dv: G, or H when they are added up afterwards */
-	float scale;
+	float scale, cap;
+	const float *slopes;
 	const piece *pieces;
 	atomic_int status;   /* oneDNN's, or NO_MEMORY */
 } attn_job;
@@ -47,6 +48,20 @@ static void clear_hidden(float *row, int32_t a, int32_t b, int32_t n)
 {
 	memset(row, 0, (size_t)a * sizeof *row);
 	memset(row + b, 0, (size_t)(n - b) * sizeof *row);
+}
+
+/* Scores s of keys [0, n), the first of which lies `ahead` after the row: capped, or biased by distance. */
+static void adjust(const attn_job *j, float *restrict s, int32_t n, int32_t ahead, int32_t head)
+{
+	if (j->cap > 0) {
+		const float cap = j->cap, per = 1 / cap;
+
+		for (int32_t c = 0; c < n; c++) s[c] = cap * kf_vtanh(s[c] * per);
+	} else if (j->slopes) {
+		const float slope = j->slopes[head];
+
+		for (int32_t c = 0; c < n; c++) s[c] += slope * (float)(ahead + c);
+	}
 }
 
 static void forward_task(void *arg, size_t index, int worker)
@@ -78,6 +93,7 @@ static void forward_task(void *arg, size_t index, int worker)
 			visible(j, p.t0 + i, p.begin, j0, n, &a, &b);
 			clear_hidden(row, a, b, n);
 			if (a == b) continue;
+			adjust(j, row + a, b - a, j0 + a - (p.t0 + i), p.head);
 			m = kf_vmax(row + a, (size_t)(b - a));
 			if (!(m < max[i])) {   /* also where a score is NaN, which must be seen in the result */
 				fix = kf_vexp(max[i] - m);
@@ -125,12 +141,12 @@ static piece *cut(const int32_t *offset, int S, int H, int64_t rows, size_t *n)
 }
 
 kf_status kf_cpu_attention(kf_exec *x, float *out, float *lse, const float *q, const float *k, const float *v,
-	const int32_t *offset, int S, int H, int G, int D, float scale, int window, kf_err *err)
+	const int32_t *offset, int S, const kf_attn *a, kf_err *err)
 {
-	attn_job j = { .x = x, .q = q, .k = k, .v = v, .o = out, .lse = lse, .H = H, .G = G, .D = D,
-		.window = window, .scale = scale };
+	attn_job j = { .x = x, .q = q, .k = k, .v = v, .o = out, .lse = lse, .H = a->H, .G = a->G, .D = a->D,
+		.window = a->window, .scale = a->scale, .cap = a->cap, .slopes = a->slopes };
 	size_t n;
-	piece *pieces = cut(offset, S, H, QB, &n);
+	piece *pieces = cut(offset, S, a->H, QB, &n);
 
 	if (!pieces) return kf_fail(err, KF_ENOMEM, "attention: out of memory for the list of blocks");
 	j.pieces = pieces;
@@ -179,6 +195,18 @@ static void backward_task(void *arg, size_t index, int worker)
 				visible(j, t0 + i, p.begin, j0, n, &a, &b);
 				clear_hidden(pr, a, b, n);
 				clear_hidden(dr, a, b, n);
+				adjust(j, pr + a, b - a, j0 + a - (t0 + i), p.head);
+				if (j->cap > 0) {
+					const float per = 1 / j->cap;
+
+					for (int32_t c = a; c < b; c++) {
+						const float u = pr[c] * per;
+
+						pr[c] = kf_vexp(pr[c] - lse);
+						dr[c] = pr[c] * (dr[c] - off) * (1 - u * u);
+					}
+					continue;
+				}
 				for (int32_t c = a; c < b; c++) {
 					pr[c] = kf_vexp(pr[c] - lse);
 					dr[c] = pr[c] * (dr[c] - off);
@@ -217,11 +245,12 @@ static void group_task(void *arg, size_t begin, size_t end, int worker)
 
 kf_status kf_cpu_attention_dx(kf_exec *x, float *dq, float *dk, float *dv, const float *dout,
 	const float *out, const float *lse, const float *q, const float *k, const float *v, const int32_t *offset,
-	int S, int H, int G, int D, float scale, int window, kf_err *err)
+	int S, const kf_attn *a, kf_err *err)
 {
+	const int H = a->H, G = a->G, D = a->D;
 	attn_job j = { .x = x, .q = q, .k = k, .v = v, .dout = dout, .out = out, .saved = lse,
-		.dq = dq, .dk = dk, .dv = dv, .H = H, .G = G, .D = D, .kh = (size_t)G, .window = window,
-			.scale = scale };
+		.dq = dq, .dk = dk, .dv = dv, .H = H, .G = G, .D = D, .kh = (size_t)G, .window = a->window,
+		.scale = a->scale, .cap = a->cap, .slopes = a->slopes };
 	const size_t T = (size_t)(S > 0 ? offset[S] : 0), apart = T * (size_t)H * (size_t)D;
 	piece *pieces;
 	size_t n;

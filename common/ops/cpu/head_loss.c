@@ -42,6 +42,7 @@ typedef struct {
 	head_lse *sum, *sum2;         /* (parts, rows) of z, of z / temperature */
 	float *label;                 /* (rows) logits of labels, 0 where none */
 	float *cand;                  /* logits of the block's candidates, then their dlogits */
+	float *capped;                /* their logits still, where logits are capped */
 	float *c1, *m1, *c2, *m2;     /* (rows) dlogit = c1 exp(z - m1) + c2 exp(z / temperature - m2) off the candidates */
 	float *dlabel;                /* (rows) what the label's dlogit has besides */
 	atomic_int failed;            /* oneDNN's status when a product failed */
@@ -89,6 +90,7 @@ static void multiply(loss *s, int worker, rows_of_w w, float *z)
 	int st = s->bf16 ? kf_cpu_bf16_gemm(s->bf16, worker, false, true, s->n, w.n, s->C, s->hidden16 + at, s->C, w.w16, s->C, false, z, w.n)
 		: kf_cpu_sgemm(false, true, s->n, w.n, s->C, 1, s->hidden + at, s->C, w.w, s->C, 0, z, w.n);
 	if (st) s->failed = st;
+	else if (s->q->cap > 0) head_cap(z, (size_t)s->n * (size_t)w.n, s->q->cap);
 }
 
 static void fold(void *arg, size_t part, int worker)
@@ -208,6 +210,7 @@ static bool settle_row(loss *s, int i, kf_loss *out)
 	row_loss r = { .q = q->q + first(s, t), .z = s->cand + (first(s, t) - base), .n = (int)n };
 	double sum = 0;
 	for (int j = 0; j < r.n; j++) sum += r.q[j];
+	if (q->cap > 0 && r.n) memcpy(s->capped + (first(s, t) - base), r.z, (size_t)r.n * sizeof *r.z);
 	bool fused = n > 0 && (q->tail == KF_TAIL_REST || sum > 0);
 
 	r.lse_off = combine(s->sum + i, s->parts, s->rows);
@@ -266,9 +269,21 @@ static void products(loss *s, size_t part, int worker, rows_of_w w, const float 
 	if (st) s->failed = st;
 }
 
+/* The logits of row t in a tile, before its dlogits take their place. */
+static void remember(const loss *s, int t, int v0, int n, const float *z, float *own)
+{
+	uint32_t base = first(s, s->r0);
+	memcpy(own, z, (size_t)n * sizeof *own);
+	for (uint32_t j = first(s, t); j < last(s, t); j++) {
+		unsigned at = (unsigned)(s->q->ids[j] - v0);
+		if (at < (unsigned)n) own[at] = s->capped[j - base]; /* z is -infinity there by now */
+	}
+}
+
 static void back(void *arg, size_t part, int worker)
 {
 	loss *s = arg;
+	float own[TILE], per_cap = s->q->cap > 0 ? 1 / s->q->cap : 0;
 	float per_t = (float)(1 / s->q->temperature);
 	uint32_t base = first(s, s->r0);
 	int from, to;
@@ -282,6 +297,7 @@ static void back(void *arg, size_t part, int worker)
 		for (int i = 0; i < s->n; i++) {
 			int t = s->r0 + i;
 			float *z = tz + (size_t)i * (size_t)n;
+			if (per_cap > 0) remember(s, t, v0, n, z, own);
 			if (s->c1[i] != 0 || s->c2[i] != 0) head_exp_mul(z, n, s->c1[i], s->m1[i], s->c2[i], per_t, s->m2[i]);
 			else memset(z, 0, sizeof(float) * (size_t)n);
 			for (uint32_t j = first(s, t); j < last(s, t); j++) {
@@ -290,6 +306,10 @@ static void back(void *arg, size_t part, int worker)
 			}
 			unsigned at = (unsigned)(label_of(s, t) - v0);
 			if (at < (unsigned)n) z[at] += s->dlabel[i];
+			for (int c = 0; c < n && per_cap > 0; c++) {
+				float u = own[c] * per_cap;
+				z[c] *= 1 - u * u;
+			}
 		}
 		products(s, part, worker, w, tz, v0, tile == from);
 	}
@@ -345,7 +365,8 @@ kf_status kf_cpu_head_loss(kf_exec *x, const float *hidden, const kf_mat *w, int
 	s.sum = kf_alloc(2 * parts * rows, sizeof(head_lse));
 	s.sum2 = s.sum ? s.sum + parts * rows : NULL;
 	s.label = kf_zalloc(6 * rows, sizeof(float));
-	s.cand = kf_alloc(most, sizeof(float));
+	s.cand = kf_alloc(2 * (size_t)most, sizeof(float));
+	s.capped = s.cand ? s.cand + most : NULL;
 	if ((s.bf16 && (!s.hidden16 || !s.w16)) || !s.logits || (!w->f32 && !s.unpacked) || (dhidden && !s.dh) || !s.sum || !s.label || !s.cand) {
 		rc = kf_fail(err, KF_ENOMEM, "no memory for the loss of blocks of %d rows of %d logits", s.rows, s.V);
 		goto out;

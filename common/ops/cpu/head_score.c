@@ -158,6 +158,7 @@ static void fold(void *arg, size_t begin, size_t end, int worker)
 			s->failed = st;
 			return;
 		}
+		if (s->q->cap > 0) head_cap(z, (size_t)rows * (size_t)s->n, s->q->cap);
 		for (int i = 0; i < rows; i++) fold_row(s, (int)t + i, z + (size_t)i * (size_t)s->n, ids);
 	}
 }

@@ -112,6 +112,13 @@ static inline void head_exp_mul(float *z, int n, float c1, float m1, float c2, f
 
 #endif
 
+/* z = cap tanh(z / cap) */
+static inline void head_cap(float *z, size_t n, float cap)
+{
+	const float per = 1 / cap;
+	for (size_t i = 0; i < n; i++) z[i] = cap * kf_vtanh(z[i] * per);
+}
+
 /* To bfloat16, nearest even, NaN kept a NaN; no branch, so that gcc vectorises it. */
 static inline void head_bf16(const float *restrict src, uint16_t *restrict dst, size_t n)
 {

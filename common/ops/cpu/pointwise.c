@@ -28,12 +28,44 @@ void kf_cpu_zero(kf_exec *x, void *p, size_t bytes)
 typedef struct {
 	float *y, *y2;
 	const float *dy, *gate, *up;
-	int act;
+	kf_act act;
 } glu_job;
 
 /* GELU's tanh form is a sigmoid: 0.5 (1 + tanh u) = 1 / (1 + e^-2u), u = sqrt(2 / pi) (g + 0.044715 g^3). */
 #define GELU_A 1.59576912160573071f   /* 2 sqrt(2 / pi) */
 #define GELU_B 0.044715f
+
+/* act(g); *slope: its derivative. */
+static inline float silu(float g, float *slope)
+{
+	const float s = kf_vsigmoid(g);
+
+	*slope = s * (1 + g * (1 - s));
+	return g * s;
+}
+
+static inline float gelu_tanh(float g, float *slope)
+{
+	const float s = kf_vsigmoid(GELU_A * (g + GELU_B * g * g * g));
+
+	*slope = s + g * s * (1 - s) * (GELU_A * (1 + 3 * GELU_B * g * g));
+	return g * s;
+}
+
+static inline float gelu(float g, float *slope)
+{
+	float density, phi = kf_vphi(g, &density);
+
+	*slope = phi + g * density;
+	return g * phi;
+}
+
+/* One loop an activation, with and without the factor. */
+#define FORWARD(act) do { if (up) EACH { float d; y[i] = act(gate[i], &d) * up[i]; } \
+	else EACH { float d; y[i] = act(gate[i], &d); } } while (0)
+#define BACKWARD(act) do { if (up) EACH { float u = up[i], t = dy[i], d, a = act(gate[i], &d); \
+		dgate[i] = t * u * d; dup[i] = t * a; } \
+	else EACH { float t = dy[i], d; act(gate[i], &d); dgate[i] = t * d; } } while (0)
 
 static void glu_task(void *arg, size_t begin, size_t end, int worker)
 {
@@ -42,18 +74,14 @@ static void glu_task(void *arg, size_t begin, size_t end, int worker)
 	float *y = j->y;
 
 	(void)worker;
-	if (j->act == 0) {
-		EACH y[i] = gate[i] * kf_vsigmoid(gate[i]) * up[i];
-	} else {
-		EACH {
-			float g = gate[i];
-
-			y[i] = g * kf_vsigmoid(GELU_A * (g + GELU_B * g * g * g)) * up[i];
-		}
+	switch (j->act) {
+	case KF_ACT_SILU: FORWARD(silu); break;
+	case KF_ACT_GELU_TANH: FORWARD(gelu_tanh); break;
+	case KF_ACT_GELU: FORWARD(gelu); break;
 	}
 }
 
-void kf_cpu_glu(kf_exec *x, float *y, const float *gate, const float *up, int act, size_t n)
+void kf_cpu_glu(kf_exec *x, float *y, const float *gate, const float *up, kf_act act, size_t n)
 {
 	glu_job j = { .y = y, .gate = gate, .up = up, .act = act };
 
@@ -67,25 +95,15 @@ static void glu_dx_task(void *arg, size_t begin, size_t end, int worker)
 	float *dgate = j->y, *dup = j->y2;
 
 	(void)worker;
-	if (j->act == 0) {
-		EACH {
-			float g = gate[i], u = up[i], d = dy[i], s = kf_vsigmoid(g);
-
-			dgate[i] = d * u * (s * (1 + g * (1 - s)));
-			dup[i] = d * (g * s);
-		}
-	} else {
-		EACH {
-			float g = gate[i], u = up[i], d = dy[i], s = kf_vsigmoid(GELU_A * (g + GELU_B * g * g * g));
-
-			dgate[i] = d * u * (s + g * s * (1 - s) * (GELU_A * (1 + 3 * GELU_B * g * g)));
-			dup[i] = d * (g * s);
-		}
+	switch (j->act) {
+	case KF_ACT_SILU: BACKWARD(silu); break;
+	case KF_ACT_GELU_TANH: BACKWARD(gelu_tanh); break;
+	case KF_ACT_GELU: BACKWARD(gelu); break;
 	}
 }
 
 void kf_cpu_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up,
-	int act, size_t n)
+	kf_act act, size_t n)
 {
 	glu_job j = { dgate, dup, dy, gate, up, act };
 

@@ -6,11 +6,12 @@
 
 enum { KF_CPU_ROPES = 4 };
 
-/* Cosines and sines of rotary positions, for one set of frequencies (norm.c). */
+/* Cosines and sines of rotary positions, for one set of frequencies (rope.c). */
 typedef struct {
-	float *inv_freq;   /* (D/2) */
-	float *table;      /* (n, D): D/2 cosines, D/2 sines */
-	int D;             /* 0: unused */
+	float *inv_freq;   /* (R/2) */
+	float *table;      /* (n, R): R/2 cosines, R/2 sines, times scale */
+	int R;             /* 0: unused */
+	float scale;
 	size_t n;          /* positions */
 } kf_cpu_rope_table;
 

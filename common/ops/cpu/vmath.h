@@ -65,6 +65,27 @@ static inline float kf_vfold(kf_v16 v)
 	return s;
 }
 
+/* tanh: its series where 1 - 2 / (e^2u + 1) would cancel; relative error under 3e-7 */
+static inline float kf_vtanh(float u)
+{
+	const float v = u * u, e = 1 - 2 / (kf_vexp(2 * u) + 1);
+	const float s = u + u * v * (-1.f / 3 + v * (2.f / 15 + v * (-17.f / 315 + v * (62.f / 2835))));
+
+	return v < 0.09f ? s : e;
+}
+
+/* The normal distribution function, from Abramowitz and Stegun 7.1.26 for its tail: absolute error under 2e-7;
+ * *density: its derivative. */
+static inline float kf_vphi(float u, float *density)
+{
+	const float x = fabsf(u) * 0.70710678f, t = 1 / (1 + 0.3275911f * x), e = kf_vexp(-x * x);
+	const float tail = 0.5f * e * t *
+		(0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+
+	*density = 0.39894228f * e;
+	return u < 0 ? tail : 1 - tail;
+}
+
 /* sum of a b */
 static inline float kf_vdot(const float *a, const float *b, size_t n)
 {

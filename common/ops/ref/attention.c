@@ -26,10 +26,25 @@ static int32_t first_key(int32_t t, int32_t begin, int window)
 	return window > 0 && t - window + 1 > begin ? t - window + 1 : begin;
 }
 
-kf_status kf_ref_attention(kf_exec *x, float *out, float *lse, const float *q, const float *k, const float *v,
-	const int32_t *offset, int S, int H, int G, int D, float scale, int window, kf_err *err)
+/* The score of row t and key j of head h, and its derivative by scale q.k. */
+static double score(const kf_attn *a, const float *q, const float *k, int h, int32_t t, int32_t j, double *slope)
 {
-	double *p = kf_alloc((size_t)longest(offset, S), sizeof *p);
+	double s = a->scale * dot(q, k, a->D), u;
+
+	*slope = 1;
+	if (a->cap > 0) {
+		u = tanh(s / a->cap);
+		s = a->cap * u;
+		*slope = 1 - u * u;
+	}
+	return a->slopes ? s + a->slopes[h] * (double)(j - t) : s;
+}
+
+kf_status kf_ref_attention(kf_exec *x, float *out, float *lse, const float *q, const float *k, const float *v,
+	const int32_t *offset, int S, const kf_attn *a, kf_err *err)
+{
+	const int H = a->H, G = a->G, D = a->D;
+	double *p = kf_alloc((size_t)longest(offset, S), sizeof *p), slope;
 	const size_t d_ = (size_t)D, qs = (size_t)H * d_, ks = (size_t)G * d_;
 
 	(void)x;
@@ -37,12 +52,12 @@ kf_status kf_ref_attention(kf_exec *x, float *out, float *lse, const float *q, c
 	for (int s = 0; s < S; s++)
 		for (int32_t t = offset[s]; t < offset[s + 1]; t++)
 			for (int h = 0; h < H; h++) {
-				const int32_t j0 = first_key(t, offset[s], window);
+				const int32_t j0 = first_key(t, offset[s], a->window);
 				const size_t head = (size_t)(h / (H / G)) * d_, row = (size_t)t * qs + (size_t)h * d_;
 				double max = -INFINITY, sum = 0;
 
 				for (int32_t j = j0; j <= t; j++) {
-					p[j - j0] = scale * dot(q + row, k + (size_t)j * ks + head, D);
+					p[j - j0] = score(a, q + row, k + (size_t)j * ks + head, h, t, j, &slope);
 					max = fmax(max, p[j - j0]);
 				}
 				for (int32_t j = j0; j <= t; j++) sum += p[j - j0] = exp(p[j - j0] - max);
@@ -61,8 +76,9 @@ kf_status kf_ref_attention(kf_exec *x, float *out, float *lse, const float *q, c
 /* p = exp(s - lse); dv += p dout; ds = p (dout . v - dout . out); dq += scale ds k; dk += scale ds q. */
 kf_status kf_ref_attention_dx(kf_exec *x, float *dq, float *dk, float *dv, const float *dout,
 	const float *out, const float *lse, const float *q, const float *k, const float *v, const int32_t *offset,
-	int S, int H, int G, int D, float scale, int window, kf_err *err)
+	int S, const kf_attn *a, kf_err *err)
 {
+	const int H = a->H, G = a->G, D = a->D;
 	const size_t d_ = (size_t)D, qs = (size_t)H * d_, ks = (size_t)G * d_;
 	const size_t n = (size_t)(S ? offset[S] : 0);
 	double *aq = kf_zalloc(n * qs, sizeof *aq), *ak = kf_zalloc(n * ks, sizeof *ak),
@@ -80,10 +96,11 @@ kf_status kf_ref_attention_dx(kf_exec *x, float *dq, float *dk, float *dv, const
 				const size_t head = (size_t)(h / (H / G)) * d_, row = (size_t)t * qs + (size_t)h * d_;
 				const double delta = dot(dout + row, out + row, D);
 
-				for (int32_t j = first_key(t, offset[s], window); j <= t; j++) {
+				for (int32_t j = first_key(t, offset[s], a->window); j <= t; j++) {
 					const size_t key = (size_t)j * ks + head;
-					double p = exp(scale * dot(q + row, k + key, D) - lse[(size_t)t * (size_t)H + (size_t)h]);
-					double ds = scale * p * (dot(dout + row, v + key, D) - delta);
+					double slope, z = score(a, q + row, k + key, h, t, j, &slope);
+					double p = exp(z - lse[(size_t)t * (size_t)H + (size_t)h]);
+					double ds = a->scale * slope * p * (dot(dout + row, v + key, D) - delta);
 
 					for (size_t d = 0; d < d_; d++) {
 						av[key + d] += p * dout[row + d];

@@ -15,12 +15,12 @@ static const float *matrix(const kf_mat *w, float **own)
 	return *own;
 }
 
-static void logits(double *z, const float *h, const float *w, int V, int C)
+static void logits(double *z, const float *h, const float *w, int V, int C, float cap)
 {
 	for (int v = 0; v < V; v++) {
 		double s = 0;
 		for (int c = 0; c < C; c++) s += (double)h[c] * w[(size_t)v * C + c];
-		z[v] = s;
+		z[v] = cap > 0 ? cap * tanh(s / cap) : s;
 	}
 }
 
@@ -101,7 +101,7 @@ kf_status kf_ref_head_score(kf_exec *x, const float *hidden, const kf_mat *w, in
 	bool *taken = kf_alloc((size_t)V, sizeof(bool));
 	rc = wf && z && part && taken ? KF_OK : kf_fail(err, KF_ENOMEM, "no memory to score %d rows", T);
 	for (int t = 0; t < T && rc == KF_OK; t++) {
-		logits(z, hidden + (size_t)t * C, wf, V, C);
+		logits(z, hidden + (size_t)t * C, wf, V, C, q->cap);
 		score_row(z, V, t, q, out, taken, part);
 	}
 	kf_free(own);
@@ -224,11 +224,12 @@ kf_status kf_ref_head_loss(kf_exec *x, const float *hidden, const kf_mat *w, int
 	*out = (kf_loss){ 0 };
 	for (int t = 0; t < T && rc == KF_OK; t++) {
 		const float *h = hidden + (size_t)t * C;
-		logits(z, h, wf, V, C);
+		logits(z, h, wf, V, C, q->cap);
 		loss_row(z, V, t, q, out, g, work, in);
 		for (int c = 0; c < C; c++) dh[c] = 0;
 		for (int v = 0; v < V; v++) {
-			double gv = g[v] * q->scale;
+			double gv = g[v] * q->scale, u = q->cap > 0 ? z[v] / q->cap : 0;
+			gv *= 1 - u * u;
 			for (int c = 0; c < C; c++) dh[c] += gv * wf[(size_t)v * C + c];
 			if (dw) for (int c = 0; c < C; c++) dw[(size_t)v * C + c] += (float)(gv * h[c]);
 		}

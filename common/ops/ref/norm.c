@@ -1,4 +1,4 @@
-/* RMSNorm (Zhang and Sennrich 2019) and rotary positions (Su et al. 2021). */
+/* RMSNorm (Zhang and Sennrich 2019) and LayerNorm (Ba, Kiros and Hinton 2016). */
 #include "common/ops/ref/ref.h"
 
 #include <math.h>
@@ -39,26 +39,50 @@ void kf_ref_rmsnorm_dx(kf_exec *x, float *dx, float *dw, const float *dy, const 
 	}
 }
 
-/* The angle is a float product, as where models are trained: at large positions
- * its rounding is part of what they learned. */
-void kf_ref_rope(kf_exec *x, float *v, const float *inv_freq, const int32_t *offset, int S, int heads, int D,
-	bool inverse)
+void kf_ref_layernorm(kf_exec *x, float *y, float *stat, const float *in, const float *w, const float *b,
+	float eps, int64_t rows, int C)
 {
-	const int half = D / 2;
-
 	(void)x;
-	for (int s = 0; s < S; s++)
-		for (int32_t t = offset[s]; t < offset[s + 1]; t++)
-			for (int h = 0; h < heads; h++) {
-				float *p = v + ((size_t)t * (size_t)heads + (size_t)h) * (size_t)D;
+	for (int64_t r = 0; r < rows; r++) {
+		const float *a = in + r * C;
+		double mean = 0, s = 0, rs;
 
-				for (int i = 0; i < half; i++) {
-					float angle = (float)(t - offset[s]) * inv_freq[i];
-					float c = (float)cos(angle), n = (float)(inverse ? -sin(angle) : sin(angle));
-					float a = p[i], b = p[i + half];
+		for (int c = 0; c < C; c++) mean += a[c];
+		mean /= C;
+		for (int c = 0; c < C; c++) s += (a[c] - mean) * (a[c] - mean);
+		rs = 1 / sqrt(s / C + eps);
+		for (int c = 0; c < C; c++) y[r * C + c] = (float)((a[c] - mean) * rs * w[c] + (b ? b[c] : 0));
+		if (stat) {
+			stat[r] = (float)mean;
+			stat[rows + r] = (float)rs;
+		}
+	}
+}
 
-					p[i] = a * c - b * n;
-					p[i + half] = b * c + a * n;
-				}
-			}
+/* With n = (x - mean) rstd and g = dy * w:  dx = rstd * (g - mean(g) - n * mean(g n)). */
+void kf_ref_layernorm_dx(kf_exec *x, float *dx, float *dw, float *db, const float *dy, const float *in,
+	const float *w, const float *stat, int64_t rows, int C)
+{
+	(void)x;
+	for (int64_t r = 0; dx && r < rows; r++) {
+		const float *a = in + r * C, *d = dy + r * C;
+		double g = 0, gn = 0, mean = stat[r], rs = stat[rows + r];
+
+		for (int c = 0; c < C; c++) {
+			g += (double)d[c] * w[c];
+			gn += (double)d[c] * w[c] * (a[c] - mean) * rs;
+		}
+		for (int c = 0; c < C; c++)
+			dx[r * C + c] += (float)(rs * ((double)d[c] * w[c] - g / C - (a[c] - mean) * rs * gn / C));
+	}
+	for (int c = 0; c < C; c++) {
+		double s = 0, t = 0;
+
+		for (int64_t r = 0; r < rows; r++) {
+			s += (double)dy[r * C + c] * (in[r * C + c] - (double)stat[r]) * stat[rows + r];
+			t += dy[r * C + c];
+		}
+		if (dw) dw[c] = (float)(dw[c] + s);
+		if (db) db[c] = (float)(db[c] + t);
+	}
 }

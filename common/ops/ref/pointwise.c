@@ -4,10 +4,16 @@
 #include <math.h>
 #include <string.h>
 
-/* act(g) and its derivative. GELU: 0.5 g (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))). */
-static double activate(int act, double g, double *slope)
+/* act(g) and its derivative. GELU: g times the normal distribution's Phi(g) = 0.5 (1 + erf(g / sqrt(2)));
+ * tanh form: 0.5 g (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))). */
+static double activate(kf_act act, double g, double *slope)
 {
-	if (act == 0) {
+	if (act == KF_ACT_GELU) {
+		double phi = 0.5 * erfc(-g * M_SQRT1_2);
+
+		*slope = phi + g * exp(-g * g / 2) * 0.39894228040143267794; /* 1 / sqrt(2 pi) */
+		return g * phi;
+	} else if (act == KF_ACT_SILU) {
 		double s = 1 / (1 + exp(-g));
 
 		*slope = s * (1 + g * (1 - s));
@@ -21,25 +27,25 @@ static double activate(int act, double g, double *slope)
 	}
 }
 
-void kf_ref_glu(kf_exec *x, float *y, const float *gate, const float *up, int act, size_t n)
+void kf_ref_glu(kf_exec *x, float *y, const float *gate, const float *up, kf_act act, size_t n)
 {
 	(void)x;
 	for (size_t i = 0; i < n; i++) {
 		double slope;
 
-		y[i] = (float)(activate(act, gate[i], &slope) * up[i]);
+		y[i] = (float)(activate(act, gate[i], &slope) * (up ? up[i] : 1));
 	}
 }
 
 void kf_ref_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up,
-	int act, size_t n)
+	kf_act act, size_t n)
 {
 	(void)x;
 	for (size_t i = 0; i < n; i++) {
-		double slope, a = activate(act, gate[i], &slope), d = dy[i], u = up[i];
+		double slope, a = activate(act, gate[i], &slope), d = dy[i], u = up ? up[i] : 1;
 
 		dgate[i] = (float)(d * u * slope);
-		dup[i] = (float)(d * a);
+		if (dup) dup[i] = (float)(d * a);
 	}
 }
 

@@ -30,25 +30,42 @@ kf_status kf_ref_embed(kf_exec *x, float *y, const kf_mat *table, const int32_t 
 kf_status kf_ref_embed_dw(kf_exec *x, float *dtable, const float *dy, const int32_t *tokens, float scale,
 	int T, int V, int C, kf_err *err);
 
-/* norm.c: RMSNorm, rotary positions */
+/* norm.c, layernorm.c, rope.c */
 void kf_ref_rmsnorm(kf_exec *x, float *y, float *rstd, const float *in, const float *w, float eps,
 	int64_t rows, int C);
 void kf_ref_rmsnorm_dx(kf_exec *x, float *dx, float *dw, const float *dy, const float *in, const float *w,
 	const float *rstd, int64_t rows, int C);
-void kf_ref_rope(kf_exec *x, float *v, const float *inv_freq, const int32_t *offset, int S, int heads, int D,
+void kf_ref_layernorm(kf_exec *x, float *y, float *stat, const float *in, const float *w, const float *b,
+	float eps, int64_t rows, int C);
+void kf_ref_layernorm_dx(kf_exec *x, float *dx, float *dw, float *db, const float *dy, const float *in,
+	const float *w, const float *stat, int64_t rows, int C);
+void kf_ref_rope(kf_exec *x, float *v, const kf_rotary *r, const int32_t *offset, int S, int heads, int D,
 	bool inverse);
 
 /* attention.c */
 kf_status kf_ref_attention(kf_exec *x, float *out, float *lse, const float *q, const float *k, const float *v,
-	const int32_t *offset, int S, int H, int G, int D, float scale, int window, kf_err *err);
+	const int32_t *offset, int S, const kf_attn *a, kf_err *err);
 kf_status kf_ref_attention_dx(kf_exec *x, float *dq, float *dk, float *dv, const float *dout,
 	const float *out, const float *lse, const float *q, const float *k, const float *v, const int32_t *offset,
-	int S, int H, int G, int D, float scale, int window, kf_err *err);
+	int S, const kf_attn *a, kf_err *err);
+
+/* rows.c: rows moved about: fused projections, experts */
+void kf_ref_split_qkv(kf_exec *x, float *fused, float *q, float *k, float *v, int T, const kf_attn *a,
+	bool grouped, bool join);
+kf_status kf_ref_route(kf_exec *x, float *weight, int32_t *index, const float *logits, int T, int E, int k,
+	kf_err *err);
+void kf_ref_route_dx(kf_exec *x, float *dlogits, const float *dweight, const float *weight,
+	const int32_t *index, int T, int E, int k);
+void kf_ref_gather(kf_exec *x, float *y, const float *in, const int32_t *index, const float *weight, int n,
+	int C);
+void kf_ref_scatter(kf_exec *x, float *y, const float *in, const int32_t *index, const float *weight, int n,
+	int C);
+void kf_ref_dots(kf_exec *x, float *out, const float *a, const float *b, const int32_t *index, int n, int C);
 
 /* pointwise.c */
-void kf_ref_glu(kf_exec *x, float *y, const float *gate, const float *up, int act, size_t n);
+void kf_ref_glu(kf_exec *x, float *y, const float *gate, const float *up, kf_act act, size_t n);
 void kf_ref_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up,
-	int act, size_t n);
+	kf_act act, size_t n);
 void kf_ref_add(kf_exec *x, float *y, const float *in, size_t n);
 void kf_ref_keep_rows(kf_exec *x, float *y, int C, const int32_t *rows, int n);
 double kf_ref_sumsq(kf_exec *x, const float *v, size_t n);

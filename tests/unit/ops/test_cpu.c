@@ -241,6 +241,99 @@ static void test_rmsnorm(void **state)
 	norm_case(5, 16411);
 }
 
+static void layernorm_case(int64_t rows, int C, bool bias)
+{
+	const size_t c = (size_t)C, n = (size_t)rows * c;
+	float *in = random_floats(&f.rng, n, 3), *w = random_floats(&f.rng, c, 1), *b = random_floats(&f.rng, c, 1),
+		*dy = random_floats(&f.rng, n, 1);
+	float *want = random_floats(&f.rng, n, 1), *stat = random_floats(&f.rng, 2 * (size_t)rows, 1);
+	float *dx0 = random_floats(&f.rng, n, 1), *dw0 = random_floats(&f.rng, c, 1), *db0 = random_floats(&f.rng, c, 1);
+	float *dx = copy_floats(dx0, n), *dw = copy_floats(dw0, c), *db = copy_floats(db0, c);
+
+	for (size_t i = 0; i < n; i++) in[i] += 2;   /* a mean that is not small */
+	kf_ops_ref.layernorm(f.ref, want, stat, in, w, bias ? b : NULL, 1e-5f, rows, C);
+	kf_ops_ref.layernorm_dx(f.ref, dx, dw, bias ? db : NULL, dy, in, w, stat, rows, C);
+	for (int i = 0; i < BACKENDS; i++) {
+		float *y = copy_floats(in, n), *s = random_floats(&f.rng, 2 * (size_t)rows, 1);
+		float *gx = copy_floats(dx0, n), *gw = copy_floats(dw0, c), *gb = copy_floats(db0, c);
+
+		kf_ops_cpu.layernorm(f.cpu[i], y, s, y, w, bias ? b : NULL, 1e-5f, rows, C);
+		close_floats("layernorm", y, want, n, TOL);
+		close_floats("layernorm: mean, rstd", s, stat, 2 * (size_t)rows, TOL);
+		kf_ops_cpu.layernorm_dx(f.cpu[i], gx, gw, bias ? gb : NULL, dy, in, w, stat, rows, C);
+		close_floats("layernorm_dx", gx, dx, n, TOL);
+		close_floats("layernorm_dx: dw", gw, dw, c, TOL);
+		close_floats("layernorm_dx: db", gb, db, c, TOL);
+		kf_free(gb);
+		kf_free(gw);
+		kf_free(gx);
+		kf_free(s);
+		kf_free(y);
+	}
+	kf_free(db);
+	kf_free(dw);
+	kf_free(dx);
+	kf_free(db0);
+	kf_free(dw0);
+	kf_free(dx0);
+	kf_free(stat);
+	kf_free(want);
+	kf_free(dy);
+	kf_free(b);
+	kf_free(w);
+	kf_free(in);
+}
+
+static void test_layernorm(void **state)
+{
+	(void)state;
+	layernorm_case(1, 1, true);
+	layernorm_case(7, 33, false);
+	layernorm_case(300, 257, true);
+	layernorm_case(5, 5001, false);
+}
+
+static void test_rows(void **state)
+{
+	const kf_attn a = { .H = 6, .G = 2, .D = 20 };
+	const size_t T = 700, nq = T * 120, nk = T * 40, nf = nq + 2 * nk;
+	float *fused = random_floats(&f.rng, nf, 1), *weight = random_floats(&f.rng, T, 1), *part[2][3], *y[2], *dot[2];
+	int32_t *index = kf_alloc(T, sizeof *index);
+
+	(void)state;
+	for (size_t i = 0; i < T; i++) index[i] = (int32_t)kf_rng_below(&f.rng, T);
+	for (int i = 0; i < 2; i++) {
+		for (int k = 0; k < 3; k++) part[i][k] = kf_zalloc(k ? nk : nq, sizeof(float));
+		y[i] = kf_zalloc(nf, sizeof(float));
+		dot[i] = kf_zalloc(T, sizeof(float));
+	}
+	for (int g = 0; g < 2; g++)
+		for (int b = 0; b < BACKENDS; b++) {
+			kf_ops_ref.split_qkv(f.ref, fused, part[0][0], part[0][1], part[0][2], (int)T, &a, g, false);
+			kf_ops_cpu.split_qkv(f.cpu[b], fused, part[1][0], part[1][1], part[1][2], (int)T, &a, g, false);
+			for (int k = 0; k < 3; k++) assert_memory_equal(part[0][k], part[1][k], (k ? nk : nq) * sizeof(float));
+			kf_ops_cpu.split_qkv(f.cpu[b], y[1], part[1][0], part[1][1], part[1][2], (int)T, &a, g, true);
+			assert_memory_equal(y[1], fused, nf * sizeof(float));
+			kf_ops_ref.gather(f.ref, y[0], fused, index, g ? weight : NULL, (int)T, 120);
+			kf_ops_cpu.gather(f.cpu[b], y[1], fused, index, g ? weight : NULL, (int)T, 120);
+			assert_memory_equal(y[1], y[0], nq * sizeof(float));
+			kf_ops_ref.scatter(f.ref, y[0], fused, index, g ? weight : NULL, (int)T, 120);
+			kf_ops_cpu.scatter(f.cpu[b], y[1], fused, index, g ? weight : NULL, (int)T, 120);
+			close_floats("scatter", y[1], y[0], nq, TOL);
+			kf_ops_ref.dots(f.ref, dot[0], fused, fused + 1, index, (int)T, 120);
+			kf_ops_cpu.dots(f.cpu[b], dot[1], fused, fused + 1, index, (int)T, 120);
+			close_floats("dots", dot[1], dot[0], T, TOL);
+		}
+	for (int i = 0; i < 2; i++) {
+		for (int k = 0; k < 3; k++) kf_free(part[i][k]);
+		kf_free(y[i]);
+		kf_free(dot[i]);
+	}
+	kf_free(index);
+	kf_free(weight);
+	kf_free(fused);
+}
+
 static const int32_t packs[][6] = { { 0, 1 }, { 0, 7 }, { 0, 129 }, { 0, 1, 1, 8, 137, 138 },
 	{ 0, 64, 600, 601 } };
 static const int pack_n[] = { 1, 1, 1, 5, 3 };   /* sequences; the fourth has an empty one */
@@ -257,15 +350,16 @@ static void test_rope(void **state)
 					float *v0 = random_floats(&f.rng, n, 1), *want = copy_floats(v0, n), freq[128];
 
 					for (int i = 0; i < D / 2; i++) freq[i] = (float)pow(base, -2.0 * i / D);
+					const kf_rotary r = { freq, heads == 3 ? D / 4 * 2 : D, 1 };
 					for (int inverse = 0; inverse < 2; inverse++) {
 						memcpy(want, v0, n * sizeof *want);
-						kf_ops_ref.rope(f.ref, want, freq, packs[c], pack_n[c], heads, D, inverse);
+						kf_ops_ref.rope(f.ref, want, &r, packs[c], pack_n[c], heads, D, inverse);
 						for (int i = 0; i < BACKENDS; i++) {
 							float *v = copy_floats(v0, n);
 
-							kf_ops_cpu.rope(f.cpu[i], v, freq, packs[c], pack_n[c], heads, D, inverse);
+							kf_ops_cpu.rope(f.cpu[i], v, &r, packs[c], pack_n[c], heads, D, inverse);
 							close_floats("rope", v, want, n, 1e-6);
-							kf_ops_cpu.rope(f.cpu[i], v, freq, packs[c], pack_n[c], heads, D, !inverse);
+							kf_ops_cpu.rope(f.cpu[i], v, &r, packs[c], pack_n[c], heads, D, !inverse);
 							close_floats("rope and back", v, v0, n, 1e-6);
 							kf_free(v);
 						}
@@ -275,21 +369,21 @@ static void test_rope(void **state)
 				}
 }
 
-static void attention_case(const int32_t *offset, int S, int H, int G, int D, int window)
+static void attention_case(const int32_t *offset, int S, int H, int G, int D, int window, float cap, const float *slopes)
 {
 	const size_t T = (size_t)offset[S], nq = T * (size_t)H * (size_t)D, nk = T * (size_t)G * (size_t)D,
 		nl = T * (size_t)H;
-	const float scale = (float)(1.5 / sqrt(D));
+	const kf_attn a = { .H = H, .G = G, .D = D, .scale = (float)(1.5 / sqrt(D)), .window = window,
+		.cap = cap, .slopes = slopes };
 	float *q = random_floats(&f.rng, nq, 1.5), *k = random_floats(&f.rng, nk, 1.5),
 		*v = random_floats(&f.rng, nk, 1), *dout = random_floats(&f.rng, nq, 1);
 	float *out = random_floats(&f.rng, nq, 1), *lse = random_floats(&f.rng, nl, 1);
 	float *dq = random_floats(&f.rng, nq, 1), *dk = random_floats(&f.rng, nk, 1),
 		*dv = random_floats(&f.rng, nk, 1);
 
-	assert_int_equal(kf_ops_ref.attention(f.ref, out, lse, q, k, v, offset, S, H, G, D, scale, window, NULL),
+	assert_int_equal(kf_ops_ref.attention(f.ref, out, lse, q, k, v, offset, S, &a, NULL),
 		KF_OK);
-	assert_int_equal(kf_ops_ref.attention_dx(f.ref, dq, dk, dv, dout, out, lse, q, k, v, offset, S, H, G, D,
-		scale, window, NULL), KF_OK);
+	assert_int_equal(kf_ops_ref.attention_dx(f.ref, dq, dk, dv, dout, out, lse, q, k, v, offset, S, &a, NULL), KF_OK);
 	for (int i = 0; i < BACKENDS; i++) {
 		float *o = random_floats(&f.rng, nq, 1), *l = random_floats(&f.rng, nl, 1);
 		float *gq = random_floats(&f.rng, nq, 1), *gk = random_floats(&f.rng, nk, 1),
@@ -298,18 +392,15 @@ static void attention_case(const int32_t *offset, int S, int H, int G, int D, in
 		memset(o, 0xff, nq * sizeof *o);   /* NaN: what is written must not depend on what was there */
 		memset(gq, 0xff, nq * sizeof *gq);
 		memset(gk, 0xff, nk * sizeof *gk);
-		assert_int_equal(kf_ops_cpu.attention(f.cpu[i], o, l, q, k, v, offset, S, H, G, D, scale, window,
-			NULL), KF_OK);
+		assert_int_equal(kf_ops_cpu.attention(f.cpu[i], o, l, q, k, v, offset, S, &a, NULL), KF_OK);
 		close_floats("attention", o, out, nq, TOL);
 		close_floats("attention: lse", l, lse, nl, TOL);
 		memset(o, 0xff, nq * sizeof *o);
-		assert_int_equal(kf_ops_cpu.attention(f.cpu[i], o, NULL, q, k, v, offset, S, H, G, D, scale, window,
-			NULL), KF_OK);
+		assert_int_equal(kf_ops_cpu.attention(f.cpu[i], o, NULL, q, k, v, offset, S, &a, NULL), KF_OK);
 		close_floats("attention without lse", o, out, nq, TOL);
-		assert_int_equal(kf_ops_cpu.attention_dx(f.cpu[i], gq, gk, gv, dout, out, lse, q, k, v, offset, S, H,
-			G, D, scale, window, NULL), KF_OK);
+		assert_int_equal(kf_ops_cpu.attention_dx(f.cpu[i], gq, gk, gv, dout, out, lse, q, k, v, offset, S, &a, NULL), KF_OK);
 		close_floats("attention_dx: dq", gq, dq, nq, 2 * TOL);
-		close_floats("attention_dx: dk", gk, dk, nk, 2 * TOL);
+		close_floats("attention_dx: dk", gk, dk, nk, 4 * TOL);
 		close_floats("attention_dx: dv", gv, dv, nk, 2 * TOL);
 		kf_free(gv);
 		kf_free(gk);
@@ -338,13 +429,18 @@ static void test_attention(void **state)
 		for (size_t h = 0; h < COUNT(heads); h++) {
 			const size_t d = (c + h) % COUNT(sizes), w = (c + 2 * h) % COUNT(windows);
 
-			attention_case(packs[c], pack_n[c], heads[h][0], heads[h][1], sizes[d], windows[w]);
-			attention_case(packs[c], pack_n[c], heads[h][0], heads[h][1], 64, 0);
+			attention_case(packs[c], pack_n[c], heads[h][0], heads[h][1], sizes[d], windows[w], 0, NULL);
+			attention_case(packs[c], pack_n[c], heads[h][0], heads[h][1], 64, 0, 0, NULL);
 		}
 	/* Longer than a block of keys, with and without a window that ends inside one. */
-	attention_case((const int32_t[]){ 0, 1300 }, 1, 2, 1, 64, 0);
-	attention_case((const int32_t[]){ 0, 3, 1203 }, 2, 1, 1, 80, 512);
-	attention_case((const int32_t[]){ 0, 5 }, 1, 2, 2, 4, 2);
+	attention_case((const int32_t[]){ 0, 1300 }, 1, 2, 1, 64, 0, 0, NULL);
+	attention_case((const int32_t[]){ 0, 3, 1203 }, 2, 1, 1, 80, 512, 0, NULL);
+	attention_case((const int32_t[]){ 0, 5 }, 1, 2, 2, 4, 2, 0, NULL);
+	/* Capped scores, scores with a slope. */
+	attention_case(packs[3], pack_n[3], 4, 2, 64, 5, 0.7f, NULL);
+	attention_case((const int32_t[]){ 0, 3, 703 }, 2, 2, 1, 64, 0, 2, NULL);
+	attention_case(packs[3], pack_n[3], 3, 3, 64, 0, 0, (const float[]){ 0.5f, 0.01f, 0.125f });
+	attention_case((const int32_t[]){ 0, 3, 703 }, 2, 2, 1, 64, 0, 0, (const float[]){ 0.001f, 0.3f });
 }
 
 static void test_glu(void **state)
@@ -353,11 +449,11 @@ static void test_glu(void **state)
 
 	(void)state;
 	for (size_t c = 0; c < COUNT(sizes); c++)
-		for (int act = 0; act < 2; act++) {
+		for (kf_act act = 0; act <= KF_ACT_GELU; act++) {
 			const size_t n = sizes[c];
 			float *gate = random_floats(&f.rng, n, 4), *up = random_floats(&f.rng, n, 1),
 				*dy = random_floats(&f.rng, n, 1);
-			float *want = copy_floats(up, n), *dg = copy_floats(up, n), *du = copy_floats(up, n);
+			float *want = copy_floats(up, n), *dg = copy_floats(up, n), *du = copy_floats(up, n), *plain = copy_floats(up, n);
 
 			gate[0] = n % 2 ? -150 : 150;   /* both ends of exp */
 			kf_ops_ref.glu(f.ref, want, gate, up, act, n);
@@ -367,17 +463,25 @@ static void test_glu(void **state)
 					*d = copy_floats(dy, n);
 
 				kf_ops_cpu.glu(f.cpu[i], y, y, up, act, n);
-				close_floats("glu", y, want, n, 1e-6);
+				close_floats("glu", y, want, n, 2e-6);
 				kf_ops_cpu.glu_dx(f.cpu[i], g, u, dy, g, u, act, n);
-				close_floats("glu_dx: dgate", g, dg, n, 1e-6);
-				close_floats("glu_dx: dup", u, du, n, 1e-6);
+				close_floats("glu_dx: dgate", g, dg, n, 2e-6);
+				close_floats("glu_dx: dup", u, du, n, 2e-6);
 				kf_ops_cpu.glu_dx(f.cpu[i], y, d, dy, gate, up, act, n);
-				close_floats("glu_dx: dgate, apart", y, dg, n, 1e-6);
+				close_floats("glu_dx: dgate, apart", y, dg, n, 2e-6);
+				kf_ops_ref.glu(f.ref, plain, gate, NULL, act, n);
+				kf_ops_cpu.glu(f.cpu[i], y, gate, NULL, act, n);
+				close_floats("glu without a factor", y, plain, n, 2e-6);
+				kf_ops_ref.glu_dx(f.ref, plain, NULL, dy, gate, NULL, act, n);
+				memcpy(y, gate, n * sizeof *y);
+				kf_ops_cpu.glu_dx(f.cpu[i], y, NULL, dy, y, NULL, act, n);
+				close_floats("glu_dx without a factor", y, plain, n, 2e-6);
 				kf_free(d);
 				kf_free(u);
 				kf_free(g);
 				kf_free(y);
 			}
+			kf_free(plain);
 			kf_free(du);
 			kf_free(dg);
 			kf_free(want);
@@ -479,6 +583,7 @@ static void test_repeatable(void **state)
 	float *q = random_floats(&f.rng, nq, 1), *k = random_floats(&f.rng, nk, 1),
 		*v = random_floats(&f.rng, nk, 1), *d = random_floats(&f.rng, nq, 1);
 	float *out[BACKENDS], *dk[BACKENDS], *dw[BACKENDS];
+	const kf_attn a = { .H = H, .G = G, .D = D, .scale = 0.1f };
 
 	(void)state;
 	for (int i = 0; i < BACKENDS; i++) {
@@ -488,10 +593,9 @@ static void test_repeatable(void **state)
 		out[i] = copy_floats(q, nq);
 		dk[i] = copy_floats(k, nk);
 		dw[i] = kf_zalloc(H * D, sizeof *dw[i]);
-		assert_int_equal(kf_ops_cpu.attention(f.cpu[i], out[i], lse, q, k, v, offset, 2, H, G, D, 0.1f, 0,
-			NULL), KF_OK);
+		assert_int_equal(kf_ops_cpu.attention(f.cpu[i], out[i], lse, q, k, v, offset, 2, &a, NULL), KF_OK);
 		assert_int_equal(kf_ops_cpu.attention_dx(f.cpu[i], dq, dk[i], dv, d, out[i], lse, q, k, v, offset, 2,
-			H, G, D, 0.1f, 0, NULL), KF_OK);
+			&a, NULL), KF_OK);
 		kf_ops_cpu.rmsnorm(f.cpu[i], dq, rs, in, q, 1e-5f, T, H * D);
 		kf_ops_cpu.rmsnorm_dx(f.cpu[i], dq, dw[i], d, in, q, rs, T, H * D);
 		assert_memory_equal(out[i], out[0], nq * sizeof(float));
@@ -519,7 +623,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_vmath), cmocka_unit_test(test_linear), cmocka_unit_test(test_bf16),
 			cmocka_unit_test(test_embed),
-		cmocka_unit_test(test_rmsnorm), cmocka_unit_test(test_rope), cmocka_unit_test(test_attention),
+		cmocka_unit_test(test_rmsnorm), cmocka_unit_test(test_layernorm), cmocka_unit_test(test_rows), cmocka_unit_test(test_rope), cmocka_unit_test(test_attention),
 		cmocka_unit_test(test_glu), cmocka_unit_test(test_sums), cmocka_unit_test(test_adamw),
 		cmocka_unit_test(test_memory), cmocka_unit_test(test_repeatable),
 	};

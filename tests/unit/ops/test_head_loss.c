@@ -64,7 +64,7 @@ static problem make(kf_rng *r, int T, int V, int C, float sharp)
 		n += k;
 		p.off[t + 1] = n;
 	}
-	p.query = (kf_loss_query){ p.labels, p.off, p.ids, p.q, p.weight, 0.3, 1, KF_LOSS_CE, KF_TAIL_REST, 1 };
+	p.query = (kf_loss_query){ .labels = p.labels, .off = p.off, .ids = p.ids, .q = p.q, .weight = p.weight, .lambda = 0.3, .temperature = 1, .kind = KF_LOSS_CE, .tail = KF_TAIL_REST, .scale = 1 };
 	return p;
 }
 
@@ -119,7 +119,7 @@ static void hand(void **state)
 		float hidden[] = { 1, 1, 1, 1 }, q[] = { 0.5f, 0.25f, 0.5f }, dh[4], dw[4] = { 0 };
 		int32_t labels[] = { 1, 2, -1, -1 }, ids[] = { 3, 0, 2 };
 		uint32_t off[] = { 0, 2, 2, 3, 3 };
-		kf_loss_query query = { labels, off, ids, q, NULL, 0.5, 1, KF_LOSS_CE, KF_TAIL_REST, 1 };
+		kf_loss_query query = { .labels = labels, .off = off, .ids = ids, .q = q, .lambda = 0.5, .temperature = 1, .kind = KF_LOSS_CE, .tail = KF_TAIL_REST, .scale = 1 };
 		kf_loss out;
 		/* Row 0: label 1; q .5 on 3, .25 on 0, rest .25 against the student's .5. Row 1: its label alone.
 		 * Row 2: no label; q .5 on 2, rest .5 against .7. Row 3: nothing. */
@@ -164,7 +164,7 @@ static void own_distribution(void **state)
 			float hidden = 1, q[] = { 0.4f, 0.1f }, dh, dw[4] = { 0 };
 			int32_t label = -1, ids[] = { 3, 0 };
 			uint32_t off[] = { 0, 2 };
-			kf_loss_query query = { &label, off, ids, q, NULL, 0, hot ? 3 : 1, KF_LOSS_KL, KF_TAIL_REST, 1 };
+			kf_loss_query query = { .labels = &label, .off = off, .ids = ids, .q = q, .lambda = 0, .temperature = hot ? 3 : 1, .kind = KF_LOSS_KL, .tail = KF_TAIL_REST, .scale = 1 };
 			kf_loss out;
 			assert_int_equal(run(both[f], NULL, &hidden, &w, 1, &query, &dh, dw, &out, &err), KF_OK);
 			close_to(out.fusion, 0, 1e-6);
@@ -216,6 +216,10 @@ static void finite_differences(void **state)
 	all_kinds(&p, check_slopes, NULL);
 	release(&p);
 	p = make(&r, 4, 3, 2, 0.7f); /* candidates that are the whole vocabulary */
+	all_kinds(&p, check_slopes, NULL);
+	release(&p);
+	p = make(&r, 6, 7, 2, 0.7f);
+	p.query.cap = 0.9f;          /* capped logits */
 	all_kinds(&p, check_slopes, NULL);
 	release(&p);
 }
@@ -280,13 +284,21 @@ static void against_ref(void **state)
 		all_kinds(&p, check_cpu, pool);
 		release(&p);
 	}
-	problem p = make(&r, 1100, 30, 3, 1); /* several blocks of rows */
+	problem p = make(&r, 20, 1025, 4, 3);
+	p.query.cap = 2;
+	all_kinds(&p, check_cpu, pool);
+	release(&p);
+	p = make(&r, 1100, 30, 3, 1); /* several blocks of rows */
 	all_kinds(&p, check_cpu, NULL);
 	release(&p);
 	p = make(&r, 3, 180001, 2, 1);        /* a vocabulary whose logits are not kept */
 	check_cpu(&p, pool);
 	p.query.tail = KF_TAIL_RENORMALIZE;
 	p.query.temperature = 2;
+	check_cpu(&p, pool);
+	p.query.cap = 1.5f;
+	check_cpu(&p, pool);
+	p.query.tail = KF_TAIL_REST;
 	check_cpu(&p, pool);
 	release(&p);
 	kf_pool_free(pool);
@@ -300,7 +312,7 @@ static void nearly_all_mass(void **state)
 	int32_t label = 0, ids[] = { 0, 1 };
 	uint32_t off[] = { 0, 2 };
 	kf_mat m = { .rows = 8, .cols = 1, .f32 = w };
-	kf_loss_query query = { &label, off, ids, q, NULL, 0.5, 1, KF_LOSS_CE, KF_TAIL_REST, 1 };
+	kf_loss_query query = { .labels = &label, .off = off, .ids = ids, .q = q, .lambda = 0.5, .temperature = 1, .kind = KF_LOSS_CE, .tail = KF_TAIL_REST, .scale = 1 };
 	kf_loss a, b;
 	kf_err err;
 	float dw[8] = { 0 }, dw2[8] = { 0 };
@@ -360,7 +372,7 @@ static void bad_queries(void **state)
 	int32_t label = 0, bad_label = 4, ids[] = { 1, 2 }, bad_ids[] = { 1, 4 }, twice[] = { 2, 2 };
 	uint32_t off[] = { 0, 2 };
 	kf_loss out;
-	const kf_loss_query good = { &label, off, ids, q, NULL, 0.5, 1, KF_LOSS_CE, KF_TAIL_REST, 1 };
+	const kf_loss_query good = { .labels = &label, .off = off, .ids = ids, .q = q, .lambda = 0.5, .temperature = 1, .kind = KF_LOSS_CE, .tail = KF_TAIL_REST, .scale = 1 };
 	for (int i = 0; i < 9; i++) {
 		kf_loss_query bad = good;
 		if (i == 1) bad.labels = &bad_label;

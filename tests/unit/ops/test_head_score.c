@@ -195,6 +195,8 @@ static void against_ref(void **state)
 			problem p = make(&r, shape[i].T, shape[i].V, shape[i].C, shape[i].k, shape[i].m, shape[i].E, grid);
 			compare(&p, pool, false, grid);
 			compare(&p, NULL, true, grid);
+			p.q.cap = 25;
+			if (!grid) compare(&p, pool, false, false);
 			release(&p);
 		}
 	kf_pool_free(pool);

@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""Make a tiny random-weight checkpoint of every family and option in tests/models/families, and what transformers
+computes from each (float32, eager) in tests/parity/forward/families. Formats and needs as make_models.py's.
+
+    python tests/models/make_families.py [NAME...]
+
+Shapes are odd on purpose: heads whose size is not width / heads, one key-value head, windows and original contexts
+shorter than the sequences, tied and untied, biases on and off. The tokens are random.
+
+transformers has no InternLM2 of its own; the class below is written from the description of the model (its
+technical report, and the names and shapes of the published checkpoints): Llama with one projection for q, k and v,
+whose rows are, for each key-value head, that group's queries, then its key, then its value.
+"""
+import json
+import math
+import os
+import random
+import shutil
+import sys
+from types import SimpleNamespace
+
+import torch
+from safetensors.torch import save_file
+from transformers import (AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, GPTNeoXConfig, LlamaConfig, MistralConfig,
+                          MixtralConfig, MptConfig, Qwen2Config, Qwen3Config)
+
+from make_models import randomise, write_fixture
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+V = 53
+SMALL = dict(vocab_size=V, hidden_size=20, intermediate_size=28, num_hidden_layers=2, num_attention_heads=4,
+             num_key_value_heads=2, max_position_embeddings=64, bos_token_id=1, eos_token_id=2)
+
+
+def small(**more):
+    return {**SMALL, **more}
+
+
+def llama(rope, **more):
+    return LlamaConfig(**small(head_dim=12, rope_scaling=rope, **more))
+
+
+def mpt(heads, **attn):
+    return MptConfig(vocab_size=V, d_model=24, n_heads=heads, n_layers=2, max_seq_len=64, attn_config=attn)
+
+
+def neox(**more):
+    return GPTNeoXConfig(**{**dict(vocab_size=V, hidden_size=32, intermediate_size=44, num_hidden_layers=2,
+                                   num_attention_heads=2, max_position_embeddings=64, rotary_pct=0.25, eos_token_id=0), **more})
+
+
+LONG = dict(rope_type="longrope", short_factor=[1.0, 1.1, 1.2, 1.4, 1.5, 1.7], long_factor=[1.0, 1.3, 2.0, 3.0, 4.0, 4.5])
+CONFIGS = {
+    "llama-solar": lambda: LlamaConfig(**small(hidden_size=24, rms_norm_eps=1e-5)),
+    "llama-linear": lambda: llama(dict(rope_type="linear", factor=2.5), num_key_value_heads=4, tie_word_embeddings=True),
+    "llama-dynamic": lambda: llama(dict(rope_type="dynamic", factor=2.0), max_position_embeddings=16, num_key_value_heads=1),
+    "llama-yarn": lambda: llama(dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16)),
+    "llama-yarn-all": lambda: llama(dict(rope_type="yarn", factor=8.0, original_max_position_embeddings=16, beta_fast=20.0,
+                                         beta_slow=0.5, mscale=0.7, mscale_all_dim=0.4, truncate=False)),
+    "llama-longrope": lambda: llama(LONG, original_max_position_embeddings=16),
+    "llama-longrope-factor": lambda: llama(dict(LONG, factor=3.0, attention_factor=1.25), max_position_embeddings=16),
+    "mistral": lambda: MistralConfig(**small(head_dim=6, sliding_window=7, num_key_value_heads=1)),
+    "mistral-full": lambda: MistralConfig(**small(sliding_window=None, tie_word_embeddings=True, hidden_size=24)),
+    "mixtral-2-of-4": lambda: MixtralConfig(**small(num_local_experts=4, num_experts_per_tok=2, head_dim=6, hidden_size=16,
+                                                    intermediate_size=12)),
+    "mixtral-1-of-3": lambda: MixtralConfig(**small(num_local_experts=3, num_experts_per_tok=1, sliding_window=5,
+                                                    num_key_value_heads=1, hidden_size=16, intermediate_size=14)),
+    "mixtral-all": lambda: MixtralConfig(**small(num_local_experts=3, num_experts_per_tok=3, tie_word_embeddings=True,
+                                                 hidden_size=16, intermediate_size=12)),
+    "qwen1.5": lambda: Qwen2Config(**small(hidden_size=24, num_key_value_heads=4, tie_word_embeddings=True)),
+    "qwen2-window": lambda: Qwen2Config(**small(hidden_size=24, use_sliding_window=True, sliding_window=6, max_window_layers=1)),
+    "qwen3": lambda: Qwen3Config(**small(head_dim=14, num_key_value_heads=1, tie_word_embeddings=True)),
+    "qwen3-bias": lambda: Qwen3Config(**small(head_dim=8, attention_bias=True, use_sliding_window=True, sliding_window=5,
+                                              max_window_layers=1)),
+    "gemma2": lambda: Gemma2Config(**small(num_hidden_layers=3, head_dim=14, query_pre_attn_scalar=30, sliding_window=6,
+                                           attn_logit_softcapping=1.5, final_logit_softcapping=4.0)),
+    "gemma2-uncapped": lambda: Gemma2Config(**small(head_dim=8, num_key_value_heads=1, sliding_window=6, attention_bias=True,
+                                                    attn_logit_softcapping=None, final_logit_softcapping=None,
+                                                    tie_word_embeddings=False)),
+    "gpt-neox": lambda: neox(),
+    "gpt-neox-serial": lambda: neox(use_parallel_residual=False, tie_word_embeddings=True, attention_bias=False,
+                                    hidden_act="gelu_new", rotary_pct=1.0, rotary_emb_base=500,
+                                    rope_scaling=dict(rope_type="linear", factor=2.0)),
+    "mpt": lambda: mpt(4),
+    "mpt-6-heads": lambda: mpt(6, softmax_scale=0.4),
+}
+HALF = {"llama-solar", "mixtral-2-of-4", "qwen3", "gemma2", "gpt-neox", "mpt", "internlm2"}   # stored as bfloat16
+
+
+class Norm(torch.nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(size))
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
+class Attention(torch.nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.c, size = c, c.hidden_size // c.num_attention_heads
+        self.wqkv = torch.nn.Linear(c.hidden_size, (c.num_attention_heads + 2 * c.num_key_value_heads) * size, bias=c.bias)
+        self.wo = torch.nn.Linear(c.num_attention_heads * size, c.hidden_size, bias=c.bias)
+
+    def forward(self, x):
+        c, T = self.c, x.shape[1]
+        D, G, per = c.hidden_size // c.num_attention_heads, c.num_key_value_heads, c.num_attention_heads // c.num_key_value_heads
+        parts = self.wqkv(x).view(1, T, G, per + 2, D)
+        q = parts[:, :, :, :per].reshape(1, T, G * per, D)
+        k = parts[:, :, :, per].repeat_interleave(per, 2)
+        v = parts[:, :, :, per + 1].repeat_interleave(per, 2)
+        base = c.rope_theta
+        if c.rope_scaling and T > c.max_position_embeddings:   # dynamic
+            f = c.rope_scaling["factor"]
+            base = base * (f * T / c.max_position_embeddings - (f - 1)) ** (D / (D - 2))
+        angle = torch.outer(torch.arange(T).float(), 1 / base ** (torch.arange(0, D, 2).float() / D))
+        cos, sin = [torch.cat((f(angle), f(angle)), -1)[None, :, None] for f in (torch.cos, torch.sin)]
+
+        def turn(u):
+            return u * cos + torch.cat((-u[..., D // 2:], u[..., :D // 2]), -1) * sin
+        s = torch.einsum("bthd,bjhd->bhtj", turn(q), turn(k)) / math.sqrt(D)
+        s = s.masked_fill(torch.ones(T, T).triu(1).bool(), float("-inf")).softmax(-1)
+        return self.wo(torch.einsum("bhtj,bjhd->bthd", s, v).reshape(1, T, -1))
+
+
+class Mlp(torch.nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.w1 = torch.nn.Linear(c.hidden_size, c.intermediate_size, bias=False)
+        self.w3 = torch.nn.Linear(c.hidden_size, c.intermediate_size, bias=False)
+        self.w2 = torch.nn.Linear(c.intermediate_size, c.hidden_size, bias=False)
+
+    def forward(self, x):
+        return self.w2(torch.nn.functional.silu(self.w1(x)) * self.w3(x))
+
+
+class Layer(torch.nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.attention, self.feed_forward = Attention(c), Mlp(c)
+        self.attention_norm, self.ffn_norm = Norm(c.hidden_size), Norm(c.hidden_size)
+
+    def forward(self, x):
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.feed_forward(self.ffn_norm(x))
+
+
+class InternLM2(torch.nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.config = c
+        self.model = torch.nn.Module()
+        self.model.tok_embeddings = torch.nn.Embedding(c.vocab_size, c.hidden_size)
+        self.model.layers = torch.nn.ModuleList(Layer(c) for _ in range(c.num_hidden_layers))
+        self.model.norm = Norm(c.hidden_size)
+        self.output = torch.nn.Linear(c.hidden_size, c.vocab_size, bias=False)
+
+    def forward(self, ids):
+        x = self.model.tok_embeddings(ids)
+        for layer in self.model.layers:
+            x = layer(x)
+        return SimpleNamespace(logits=self.output(self.model.norm(x)))
+
+
+INTERN = {
+    "internlm2": dict(hidden_size=32, bias=False, rope_theta=1e6, rope_scaling=None),
+    "internlm2-bias": dict(hidden_size=24, num_key_value_heads=4, bias=True, rope_theta=1e4, max_position_embeddings=16,
+                           rope_scaling={"type": "dynamic", "factor": 2.0}),
+}
+
+
+def internlm2(name, out, seed):
+    c = dict(small(**INTERN[name]), model_type="internlm2", hidden_act="silu", rms_norm_eps=1e-6, tie_word_embeddings=False)
+    model = randomise(InternLM2(SimpleNamespace(**c)), seed, 0.35)
+    dtype = torch.bfloat16 if name in HALF else torch.float32
+    save_file({k: v.to(dtype).contiguous() for k, v in model.state_dict().items()}, os.path.join(out, "model.safetensors"),
+              {"format": "pt"})
+    with open(os.path.join(out, "config.json"), "w") as f:
+        json.dump(c, f, indent=2)
+        f.write("\n")
+    return model.to(dtype).float().eval()
+
+
+def build(name, seed):
+    out = os.path.join(HERE, "families", name)
+    shutil.rmtree(out, ignore_errors=True)
+    os.makedirs(out)
+    if name in INTERN:
+        return internlm2(name, out, seed)
+    config = CONFIGS[name]()
+    model = randomise(AutoModelForCausalLM.from_config(config, attn_implementation="eager"), seed, 0.35)
+    model.to(torch.bfloat16 if name in HALF else torch.float32).save_pretrained(out)
+    generation = os.path.join(out, "generation_config.json")
+    if os.path.exists(generation):
+        os.remove(generation)
+    return AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for i, n in enumerate([*CONFIGS, *INTERN]):
+        r = random.Random(i)
+        # Ascending: transformers' dynamic frequencies remember a longer sequence. Token 0 pads: it would get no gradient.
+        texts = [[r.randrange(1, V) for _ in range(k)] for k in (1, 9, 19, 24)]
+        if len(sys.argv) < 2 or n in sys.argv[1:]:
+            write_fixture("families/" + n, build(n, 100 + i), V, texts)
