@@ -64,9 +64,10 @@ $(eval $(call report_rule,$(pairs_report),$(sources) $(TARGET),$(call as_they_co
 pairs: $(run)/report/$(pairs_report).json
 	$(call finish,$(pairs_report),pairs,merged models are in $(run)/merged)
 
-# On conversations: only the replies are learnt and measured.
+# On conversations: only the replies are learnt and measured. Gemma as it comes is no chat model and has no template of its own.
 fusechat-demo:
-	+@$(MAKE) --no-print-directory pairs WORK=$(or $(CHAT_WORK),work/fusechat) DOMAINS="$(or $(CHAT_DOMAINS),faq chitchat)"
+	+@$(MAKE) --no-print-directory pairs WORK=$(or $(CHAT_WORK),work/fusechat) DOMAINS="$(or $(CHAT_DOMAINS),faq chitchat)" \
+		CHAT_TEMPLATE_gemma3-270m=$(or $(CHAT_TEMPLATE_gemma3-270m),gemma3)
 
 # ---- make baselines: what fusion is compared with in the papers ----
 

