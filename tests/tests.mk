@@ -1,6 +1,7 @@
 # make test: everything fast, offline after the first download. make test-long: what takes minutes.
 # make bench: speed, memory and size, as JSON in build/bench. make bench-peers: the same
 # beside the other tools, which it installs into build/bench/venv. make bench-fusion: fusion functions compared.
+# make bench-align: alignments and vocabulary maps compared.
 
 # The end-to-end test wants a real model; without a network it is skipped, and says so.
 test: programs unit
@@ -24,6 +25,11 @@ bench-fusion: programs $(foreach s,train test,$(foreach m,$(TARGET) $(SOURCES),$
   $(run)/corpus/valid/manifest.json
 	@mkdir -p $B/bench
 	@python3 tests/bench/fusion.py $B $(run) $(TARGET) $(SOURCES)
+
+# Every alignment with every vocabulary map, into docs/alignment.md.
+bench-align: programs $(foreach m,$(TARGET) $(SOURCES),$(run)/logits/train/$m/manifest.json)
+	@mkdir -p $B/bench
+	@python3 tests/bench/alignments.py $B $(run)/logits/train --into docs/alignment.md
 
 bench-peers: programs $(BENCH) $(bench_models) $(text)
 	@python3 tests/bench/bench.py $B peers

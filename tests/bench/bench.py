@@ -3,7 +3,7 @@
     bench.py BUILD own|peers|merge [--passages N] [--rounds N]
 
 Runs the programs as a user would, on passages of the demo's text, and writes JSON into BUILD/bench/:
-extract.json, store.json, align.json, train.json, ops.json (own), peers.json and merge.json (the same
+extract.json, store.json, align.json, map.json, train.json, ops.json (own), peers.json and merge.json (the same
 beside Hugging Face transformers and, for merging, mergekit, in turn, on this machine). Times include loading the model.
 Figures of one noisy machine: compare ratios of one run, not bare times.
 """
@@ -95,6 +95,9 @@ class Bench:
         store["targets"] = {"bytes_per_token": round(self.disk("targets") / self.tokens("targets"), 2)}
         self.save("store", store)
         self.save("align", align)
+        # Qwen to SmolLM2 is the pair that the reference's time is known of
+        self.save("map", {"%s to %s" % (a, b): self.lines("bench_map", *["data/models/%s.gguf" % m for m in (a, b)])
+                          for a, b in ((MODELS[2], MODELS[0]), (MODELS[1], MODELS[0]), (MODELS[0], MODELS[2]))})
         seconds, mb = self.run("train", "--model", "data/models/%s.gguf" % target, "--targets", self.at("targets"), "--out", self.at("fused"),
                                "--epochs", "1", "--batch-tokens", "2048", "--max-steps", "4")
         with open(self.at("fused") + "/log.jsonl") as f:
