@@ -233,8 +233,7 @@ kf_status align_turn_end(kf_aligner *a, const kf_logits_rec *src, uint32_t i, in
 	if (!c.id || !c.p || !b.q) return kf_fail(err, KF_ENOMEM, "no memory to align a document");
 	load(a, src, i, &c);
 	for (uint32_t j = 0; j < c.n; j++) {
-		int32_t to = c.id[j] == end ? label : align_len(a, c.id[j]) == 0 ? -1 :
-			a->method == KF_ALIGN_BYTE ? align_first(a, c.id[j]) : align_image(a, c.id[j]);
+		int32_t to = c.id[j] == end ? label : align_len(a, c.id[j]) == 0 ? -1 : align_image(a, c.id[j]);
 
 		if (to >= 0) bag_add(&b, to, c.p[j]);
 	}

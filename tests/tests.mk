@@ -27,7 +27,7 @@ bench-fusion: programs $(foreach s,train test,$(foreach m,$(TARGET) $(SOURCES),$
 	@python3 tests/bench/fusion.py $B $(run) $(TARGET) $(SOURCES)
 
 # Every alignment with every vocabulary map, into docs/alignment.md.
-bench-align: programs $(foreach m,$(TARGET) $(SOURCES),$(run)/logits/train/$m/manifest.json)
+bench-align: programs $B/bench/bench_align $(foreach m,$(TARGET) $(SOURCES),$(run)/logits/train/$m/manifest.json)
 	@mkdir -p $B/bench
 	@python3 tests/bench/alignments.py $B $(run)/logits/train --into docs/alignment.md
 

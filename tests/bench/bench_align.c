@@ -1,6 +1,7 @@
 /* Alignment's speed on a pair of logits sets, one thread: on decoded records, and from disk to disk.
  *
  *   bench_align SOURCE-SET TARGET-SET      prints a JSON object a line; without sets there is nothing to measure
+ *   bench_align SOURCE-SET TARGET-SET METHOD MAP [FILE]   this method with this vocabulary map only, on decoded records
  */
 #include <math.h>
 #include <stdio.h>
@@ -69,16 +70,21 @@ static kf_status load(bench *b, const char *source, const char *target, kf_err *
 	return KF_OK;
 }
 
-/* method over all documents, again and again; the first round, which fills the prefix map, is told apart */
-static kf_status decoded(bench *b, kf_align_method method, kf_align_map map, const char *name, kf_err *err)
+/* method over all documents, again and again; the first round, which fills the prefix map, is told apart. file: of the map */
+static kf_status decoded(bench *b, kf_align_method method, kf_align_map map, const char *file, const char *name, kf_err *err)
 {
 	kf_aligner *a;
+	kf_vocabmap *v;
 	kf_arena arena;
 	double first = 0, best = 1e30, cpu = 1e30, begin = kf_now();
 	int rounds = 0;
 	kf_status rc;
 
 	if ((rc = kf_aligner_new(b->src_tok, b->tgt_tok, method, map, &a, err)) != KF_OK) return rc;
+	if (file) {
+		if ((rc = kf_vocabmap_read(file, &v, err)) != KF_OK || (rc = kf_aligner_use_map(a, v, err)) != KF_OK) return rc;
+		kf_vocabmap_free(v);
+	}
 	kf_arena_init(&arena);
 	do {
 		double t = kf_now(), c = cpu_now();
@@ -176,8 +182,8 @@ static kf_status long_documents(const bench *b, kf_err *err)
 	kf_status rc;
 
 	if ((rc = join(b, 2048, &of, err)) != KF_OK || of.n == 0) return rc;
-	if ((rc = decoded(&of, KF_ALIGN_DTW, KF_ALIGN_EXACT, "dtw, 2048 tokens a document", err)) != KF_OK) return rc;
-	if ((rc = decoded(&of, KF_ALIGN_DTW_CHAT, KF_ALIGN_PREFIX, "dtw-chat, 2048 tokens a document", err)) != KF_OK) return rc;
+	if ((rc = decoded(&of, KF_ALIGN_DTW, KF_ALIGN_EXACT, NULL, "dtw, 2048 tokens a document", err)) != KF_OK) return rc;
+	if ((rc = decoded(&of, KF_ALIGN_DTW_CHAT, KF_ALIGN_PREFIX, NULL, "dtw-chat, 2048 tokens a document", err)) != KF_OK) return rc;
 	kf_free(of.docs);
 	kf_arena_release(&of.arena);
 	return KF_OK;
@@ -326,19 +332,46 @@ out:
 	return rc;
 }
 
+static int place(const char *word, const char *const *words, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (strcmp(word, words[i]) == 0) return i;
+	fprintf(stderr, "%s: not known\n", word);
+	exit(2);
+}
+
+static kf_status one(bench *b, char **word, const char *file, kf_err *err)
+{
+	static const char *const methods[] = { "byte", "dtw", "dtw-chat" }, *const maps[] = { "prefix", "exact", "mined", "stats" };
+
+	return decoded(b, (kf_align_method)place(word[0], methods, 3), (kf_align_map)place(word[1], maps, 4), file, word[0], err);
+}
+
+static kf_status everything(bench *b, char **set, kf_err *err)
+{
+	kf_status rc;
+
+	if ((rc = decoded(b, KF_ALIGN_BYTE, KF_ALIGN_PREFIX, NULL, "byte", err)) != KF_OK) return rc;
+	if ((rc = disk(b, set[0], set[1], err)) != KF_OK) return rc;
+	if ((rc = decoded(b, KF_ALIGN_DTW, KF_ALIGN_EXACT, NULL, "dtw", err)) != KF_OK) return rc;
+	if ((rc = decoded(b, KF_ALIGN_DTW_CHAT, KF_ALIGN_PREFIX, NULL, "dtw-chat", err)) != KF_OK) return rc;
+	return long_documents(b, err);
+}
+
 int main(int argc, char **argv)
 {
 	bench b = { .n = 0 };
 	kf_err err;
+	kf_status rc;
 
-	if (argc != 3) {
-		fprintf(stderr, "usage: %s SOURCE-SET TARGET-SET\n", argv[0]);
+	if (argc != 3 && argc != 5 && argc != 6) {
+		fprintf(stderr, "usage: %s SOURCE-SET TARGET-SET [METHOD MAP [FILE]]\n", argv[0]);
 		return argc == 1 ? 0 : 2;
 	}
 	kf_arena_init(&b.arena);
-	if (load(&b, argv[1], argv[2], &err) != KF_OK || decoded(&b, KF_ALIGN_BYTE, KF_ALIGN_PREFIX, "byte", &err) != KF_OK ||
-	    disk(&b, argv[1], argv[2], &err) != KF_OK || decoded(&b, KF_ALIGN_DTW, KF_ALIGN_EXACT, "dtw", &err) != KF_OK ||
-	    decoded(&b, KF_ALIGN_DTW_CHAT, KF_ALIGN_PREFIX, "dtw-chat", &err) != KF_OK || long_documents(&b, &err) != KF_OK) {
+	if ((rc = load(&b, argv[1], argv[2], &err)) == KF_OK)
+		rc = argc == 3 ? everything(&b, argv + 1, &err) : one(&b, argv + 3, argc == 6 ? argv[5] : NULL, &err);
+	if (rc != KF_OK) {
 		fprintf(stderr, "%s\n", err.text);
 		return 1;
 	}
