@@ -81,13 +81,13 @@ logits = $(run)/logits/$1/$(TARGET)
 align_tag := $(if $(filter byte-prefix,$(ALIGN)-$(VOCAB_MAP)),,-$(ALIGN)-$(VOCAB_MAP))
 aligned = $(run)/aligned/$1/$2$(align_tag)
 # A map by edit distance is of two tokenizers, one of counted pairs of a text as well.
-map_file = $(if $(filter mined,$(VOCAB_MAP)),$(WORK)/maps/$2-$(TARGET)-mined.map)\
-$(if $(filter stats,$(VOCAB_MAP)),$(run)/maps/$1-$2-$(TARGET)-stats.map)
+map_file = $(strip $(if $(filter mined,$(VOCAB_MAP)),$(WORK)/maps/$2-$(TARGET)-mined.map) \
+  $(if $(filter stats,$(VOCAB_MAP)),$(run)/maps/$1-$2-$(TARGET)-stats.map))
 define aligned_rule
 $(call aligned,$1,$2)/manifest.json: $(run)/logits/$1/$2/manifest.json $(call logits,$1)/manifest.json | $(bin)/kf-align
 	$(if $(call map_file,$1,$2),@mkdir -p $(dir $(call map_file,$1,$2)))
 	$(bin)/kf-align --source $(run)/logits/$1/$2 --target $(call logits,$1) --out $$(@D) \
-	  --method $(ALIGN) --vocab-map $(VOCAB_MAP) $(addprefix --map ,$(strip $(call map_file,$1,$2))) --threads $(THREADS)
+	  --method $(ALIGN) --vocab-map $(VOCAB_MAP) $(addprefix --map ,$(call map_file,$1,$2)) --threads $(THREADS)
 endef
 $(foreach s,$(splits),$(foreach m,$(filter-out $(TARGET),$(models)),$(eval $(call aligned_rule,$s,$m))))
 

@@ -1,0 +1,40 @@
+# What data/demo.mk promises, run for real on tiny models and a few lines of text: every command ends with its
+# table, and a second time there is nothing to do.
+. tests/lib.sh
+
+D=$TMP/data W=$TMP/work
+mkdir -p "$D/models" "$D/text"
+for m in qwen2-tiny llama-tiny gemma3-tiny; do cp -r tests/models/$m "$D/models/"; done
+for d in a b; do
+	for i in $(seq 40); do
+		printf '{"id": "%s%d", "domain": "%s", "text": "Text number %d of %s: the quick brown fox jumps over %d lazy dogs.\\n"}\n' $d $i $d $i $d $((i * 7))
+	done > "$D/text/$d.jsonl"
+done
+run() { make -s "$@" DATA="$D" WORK="$W" B="${BIN%/bin}" TARGET=qwen2-tiny DOMAINS="a b" DOCS=4 VALID_DOCS=2 TEST_DOCS=3 EPOCHS=1 LR=1e-3 THREADS=1; }
+rows() { # REPORT MODEL...: the report has these rows, every value a number
+	python3 - "$W/$1.json" "${@:2}" <<'END'
+import json, math, sys
+bpb = json.load(open(sys.argv[1]))["bits_per_byte"]
+assert list(bpb) == sys.argv[2:], list(bpb)
+assert all(math.isfinite(v) and 0 < v < 20 for row in bpb.values() for v in row.values()), bpb
+END
+}
+
+both=(SOURCES="gemma3-tiny llama-tiny")
+check "make demo" run demo SOURCES=llama-tiny
+check "make demo with two sources" run demo "${both[@]}"
+check "its report" rows report gemma3-tiny llama-tiny target clm fused
+check "make pairs" run pairs "${both[@]}"
+check "its report" rows pairs gemma3-tiny llama-tiny target clm target+gemma3-tiny target+llama-tiny linear slerp task-arithmetic ties dare varm sce
+check "make baselines" run baselines "${both[@]}"
+check "its report" rows baselines gemma3-tiny llama-tiny target clm kd merged fused ensemble
+check "make continual" run continual SOURCES=llama-tiny ADD=gemma3-tiny
+check "its report" rows continual gemma3-tiny llama-tiny target fused continual
+check "weights fitted to validation text" run demo "${both[@]}" FUNCTION=domain
+check "the papers' alignment, with a map of its own" run demo "${both[@]}" FUNCTION=min-ce ALIGN=dtw VOCAB_MAP=mined
+check "the map is kept" test -s "$W/maps/llama-tiny-qwen2-tiny-mined.map"
+for what in demo pairs baselines; do
+	run $what "${both[@]}" --trace 2>/dev/null | grep -oE 'bin/kf-[a-z]+ --.*' > "$TMP/ran"
+	check "make $what a second time runs no program" test ! -s "$TMP/ran"
+done
+check_fails 2 "which model to add" "continual wants a model" run continual SOURCES=llama-tiny
