@@ -42,10 +42,10 @@ bin := $B/bin
 
 # A model is $(DATA)/models/NAME.gguf, fetched when it is one of the demo's, or a folder $(DATA)/models/NAME.
 model = $(if $(wildcard $(DATA)/models/$1/config.json),$(DATA)/models/$1,$(DATA)/models/$1.gguf)
-$(DATA)/models/%.gguf:
+$(DATA)/models/%.gguf: | $(DEPS_STAMP)
 	@bash data/fetch.sh model $* $@
 
-$(DATA)/text/%.jsonl:
+$(DATA)/text/%.jsonl: | $(DEPS_STAMP)
 	@bash data/fetch.sh text $* $@
 .PRECIOUS: $(DATA)/models/%.gguf $(DATA)/text/%.jsonl
 

@@ -63,7 +63,7 @@ uint64_t kf_logits_packed_token_planes(void);
 
 /* One more with context: the last, which record_logits.c writes and reads. */
 #define KF_LOGITS_F32_PLANES 10
-#define KF_LOGITS_PACKED_PLANES 57
+#define KF_LOGITS_PACKED_PLANES 63
 extern const char *const kf_logits_f32_planes[], *const kf_logits_packed_planes[];
 
 #endif

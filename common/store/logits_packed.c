@@ -10,8 +10,8 @@
 enum {
 	HEADS, GAPS, CLASSES,
 	LP0, LP1, LPR = LP1 + 8,           /* ranks: first; second by the first; 2, 3, 4, 5, 6-7, 8-9, 10- */
-	ROWS = LPR + 7,                    /* places, by whether the same two tokens came before, and rank */
-	MISS = ROWS + 14, MISS_BITS,
+	ROWS = LPR + 7,                    /* places, by how many slots are open at first, and by the place before */
+	MISS = ROWS + 20, MISS_BITS,
 	LABEL,                             /* rank of the label among the candidates, by the best one's probability */
 	LABEL_AT = LABEL + 4, LENGTH,
 	CE = LENGTH + 1,                   /* difference to the label's candidate, by whether that is certain */
@@ -27,8 +27,9 @@ const char *const kf_logits_packed_planes[] = {
 	"heads", "ids: table", "ids: classes",
 	"lp 0", "lp 1", "lp 1", "lp 1", "lp 1", "lp 1", "lp 1", "lp 1", "lp 1",
 	"lp 2", "lp 3", "lp 4", "lp 5", "lp 6-7", "lp 8-9", "lp 10-",
-	"ids 0", "ids 1", "ids 2", "ids 3", "ids 4-5", "ids 6-7", "ids 8-",
-	"ids 0", "ids 1", "ids 2", "ids 3", "ids 4-5", "ids 6-7", "ids 8-",
+	"ids: first", "ids: after a miss", "ids: after 0, 1", "ids: after more", "ids: first", "ids: after a miss", "ids: after 0, 1",
+	"ids: after more", "ids: first", "ids: after a miss", "ids: after 0, 1", "ids: after more", "ids: first", "ids: after a miss",
+	"ids: after 0, 1", "ids: after more", "ids: first", "ids: after a miss", "ids: after 0, 1", "ids: after more",
 	"ids: missed", "ids: missed, bits",
 	"labels", "labels", "labels", "labels", "labels: others", "lengths",
 	"ce", "ce", "ce: others", "ce: others, bits", "escapes",
@@ -42,6 +43,7 @@ const char *const kf_logits_packed_planes[] = {
 /* labels, lengths, counts */
 #define OTHER 255
 #define LABEL_MOST 250
+#define ROW_SHORT 32 /* candidates that may be read past a plane's end, where 64 bytes are readable, before that is looked at */
 /* ce */
 #define CE_OTHER 255
 #define CE_INF 253
@@ -63,9 +65,17 @@ static inline int lp_plane(uint32_t rank)
 	return LPR + (rank < 6 ? (int)rank - 2 : rank < 8 ? 4 : rank < 10 ? 5 : 6);
 }
 
-static inline int row_plane(bool known, uint32_t rank)
+/* The plane of a position's first place, and after place the distance from there to that of the next. */
+static inline int row_planes(const kf_rows *rows)
 {
-	return ROWS + (known ? 7 : 0) + (rank < 4 ? (int)rank : rank < 6 ? 4 : rank < 8 ? 5 : 6);
+	unsigned n = (unsigned)__builtin_popcountll(rows->open);
+
+	return ROWS + 4 * (rows->known ? n >= 20 : n < 4 ? 2 : n < 20 ? 3 : 4);
+}
+
+static inline int row_after(unsigned place)
+{
+	return place == KF_ROW_MISS ? 1 : place < 2 ? 2 : 3;
 }
 
 static inline int label_context(uint32_t q0)
@@ -250,16 +260,19 @@ static void encode_rows(struct encoder *e)
 			const uint32_t *ids = (const uint32_t *)b->ids + p * b->k;
 			uint32_t label = i < b->n[d] ? (uint32_t)b->tok[t] : KF_NO_TOKEN, where = NOWHERE, end = b->start[p];
 			bool absent = kf_logits_absent(b, p, i);
+			int plane;
 
 			if (i < b->n[d]) end = b->start[p + 1];
 			rows->open = 0;
 			if (!absent) {
 				kf_row_begin(rows, one, two);
 				kf_row_prefetch(rows, label, one);
-				for (uint32_t r = 0; r < b->k; r++) {
+				plane = row_planes(rows);
+				for (uint32_t r = 0, after = 0; r < b->k; r++) {
 					unsigned place = kf_row_put(rows, ids[r]);
 
-					kf_buf_u8(&e->planes[row_plane(rows->known, r)], (uint8_t)place);
+					kf_buf_u8(&e->planes[plane + (int)after], (uint8_t)place);
+					after = (uint32_t)row_after(place);
 					if (place == KF_ROW_MISS) miss(e, ids[r]);
 					if (r == 0) kf_row_best(rows, ids[0]);
 					if (ids[r] == label && r < LABEL_MOST && where == NOWHERE) where = r;
@@ -572,8 +585,32 @@ static void skip_extras(struct decoder *dec, uint32_t label, bool label_in, uint
 static inline __attribute__((always_inline)) bool row(struct decoder *dec, const bool known, uint32_t *ids)
 {
 	uint32_t k = dec->b->k;
+	int plane = row_planes(&dec->t->rows), after = 0;
 
-	for (uint32_t r = 0; r < k; r++) ids[r] = next(dec, row_plane(known, r));
+	if (__builtin_expect(k <= ROW_SHORT, 1)) {
+		/* all three that may come next are read, and one is taken without a branch: which it is cannot be foreseen */
+		const uint8_t **at = &dec->at[plane], *const *end = &dec->end[plane], *missed = at[1], *near = at[2], *far = at[3];
+		uint32_t place = ids[0] = next(dec, plane);
+
+		for (uint32_t r = 1; r < k; r++) {
+			uint32_t m = place == KF_ROW_MISS, n = place < 2, f = 1 ^ m ^ n;
+
+			place = (*missed & -m) | (*near & -n) | (*far & -f);
+			ids[r] = place;
+			missed += m;
+			near += n;
+			far += f;
+		}
+		dec->bad |= missed > end[1] || near > end[2] || far > end[3];
+		at[1] = missed;
+		at[2] = near;
+		at[3] = far;
+	} else {
+		for (uint32_t r = 0; r < k; r++) {
+			ids[r] = next(dec, plane + after);
+			after = row_after(ids[r]);
+		}
+	}
 	return kf_row_read(&dec->t->rows, known, ids, k, get_miss, dec);
 }
 
