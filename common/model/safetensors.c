@@ -1,12 +1,16 @@
 #include "common/model/safetensors.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/file.h"
 #include "common/base/mem.h"
+#include "common/model/pickle.h"
+#include "common/model/zip.h"
 
+#define MAX_PICKLE (8u << 20)    /* bytes: thousands of tensors take some 150 each */
 #define MAX_HEADER (100u << 20)  /* bytes; the reference implementation's limit */
 #define MAX_INDEX (64u << 20)
 #define MAX_FILES 4096
@@ -127,6 +131,108 @@ static kf_status check_overlap(const kf_safetensors *s, int first, const json_t 
 	return rc;
 }
 
+static kf_status make_room(kf_safetensors *s, size_t more, const char *path, kf_err *err)
+{
+	size_t cap = (size_t)s->n + more;
+	kf_st_tensor *grown;
+
+	if (cap > MAX_TENSORS) return kf_fail(err, KF_EDATA, "%s: names more than %d tensors", path, MAX_TENSORS);
+	if (cap <= (size_t)s->cap) return KF_OK;
+	if (!(grown = kf_alloc(cap, sizeof *grown))) return no_memory(path, err);
+	if (s->n) memcpy(grown, s->tensor, (size_t)s->n * sizeof *grown);
+	kf_free(s->tensor);
+	s->tensor = grown;
+	s->cap = (int)cap;
+	return KF_OK;
+}
+
+static kf_status map_file(kf_safetensors *s, const char *path, const void *data, size_t size, kf_err *err)
+{
+	struct file *f = &s->file[s->n_files];
+
+	if (!(f->path = kf_strdup(path))) return no_memory(path, err);
+	s->n_files++;
+	f->borrowed = data != NULL;
+	if (!data) return kf_map_open(&f->map, path, err);
+	f->map = (kf_map){ data, size };
+	return KF_OK;
+}
+
+/* ---- one file of PyTorch's ---- */
+
+static kf_status add_pickled(kf_safetensors *s, const char *path, const kf_pickle_tensor *p, const char *top,
+	const kf_zip_member *members, size_t n, kf_err *err)
+{
+	kf_st_tensor *t = &s->tensor[s->n];
+	char name[512];
+	const kf_zip_member *m;
+	uint64_t bytes = 0, begin = 0;
+
+	*t = (kf_st_tensor){ .file = s->n_files - 1, .n_dims = p->n_dims, .dtype = p->dtype };
+	snprintf(name, sizeof name, "%sdata/%.*s", top, (int)(p->storage.len < 200 ? p->storage.len : 200), p->storage.s);
+	m = kf_zip_find(members, n, name);
+	for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
+		if (strcmp(p->dtype, dtypes[i].name) != 0) continue;
+		t->readable = dtypes[i].dtype >= 0 && (p->n_dims == 1 || p->n_dims == 2) && p->elements > 0;
+		if (dtypes[i].dtype >= 0) t->t.dtype = (kf_dtype)dtypes[i].dtype;
+		if (!m || __builtin_mul_overflow(p->elements, (uint64_t)dtypes[i].bytes, &bytes) ||
+			__builtin_mul_overflow(p->offset, (uint64_t)dtypes[i].bytes, &begin) || begin > m->size || bytes > m->size - begin)
+			return kf_fail(err, KF_EDATA, "%s: tensor %.*s is not all there: its storage %s is missing or too short", path,
+				(int)(p->name.len < 200 ? p->name.len : 200), p->name.s, name);
+	}
+	t->t.n_dims = p->n_dims == 1 ? 1 : 2;
+	t->t.rows = p->n_dims == 1 ? 1 : p->dim[0];
+	t->t.cols = p->n_dims == 1 ? p->dim[0] : p->n_dims > 1 ? p->dim[1] : 1;
+	t->t.data = m ? m->data + begin : NULL;
+	t->t.name = kf_arena_strdup(&s->arena, p->name.s, p->name.len);
+	if (!t->t.name) return no_memory(path, err);
+	s->n++;
+	return KF_OK;
+}
+
+/* A zip archive of TOP/data.pkl, which says what the tensors are, and TOP/data/0 ..., their numbers. Tensors that
+ * share their numbers, as tied weights do, are welcome. */
+static kf_status add_torch(kf_safetensors *s, const char *path, const void *data, size_t size, kf_err *err)
+{
+	static const uint8_t old[] = { 0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20 };
+	const kf_zip_member *members, *m = NULL, *order;
+	const kf_pickle_tensor *list;
+	const kf_map *map = &s->file[s->n_files].map;
+	char top[256] = "", name[300];
+	size_t n, count;
+	kf_status rc;
+
+	if ((rc = map_file(s, path, data, size, err)) != KF_OK) return rc;
+	if (map->size >= sizeof old && !memcmp(map->data, old, sizeof old))
+		return kf_fail(err, KF_EUNSUPPORTED,
+			"%s: is in PyTorch's format of before version 1.6; load it with torch and save it again", path);
+	if ((rc = kf_zip_members(map->data, map->size, path, &s->arena, &members, &n, err)) != KF_OK) return rc;
+	for (size_t i = 0; i < n && !m; i++) {
+		size_t len = strlen(members[i].name);
+		if (len < 9 || len > sizeof top || strcmp(members[i].name + len - 9, "/data.pkl") != 0) continue;
+		m = &members[i];
+		snprintf(top, sizeof top, "%.*s", (int)(len - 8), m->name);
+	}
+	if (!m || m->size > MAX_PICKLE)
+		return kf_fail(err, KF_EDATA, "%s: is no file of PyTorch's: its zip archive has no data.pkl of at most %u bytes", path,
+			MAX_PICKLE);
+	snprintf(name, sizeof name, "%sbyteorder", top);
+	order = kf_zip_find(members, n, name);
+	if (order && (order->size != 6 || memcmp(order->data, "little", 6) != 0))
+		return kf_fail(err, KF_EUNSUPPORTED, "%s: its numbers are not in little-endian order", path);
+	if ((rc = kf_pickle_tensors(m->data, (size_t)m->size, path, &s->arena, &list, &count, err)) != KF_OK) return rc;
+	if ((rc = make_room(s, count, path, err)) != KF_OK) return rc;
+	for (size_t i = 0; i < count && rc == KF_OK; i++) rc = add_pickled(s, path, &list[i], top, members, n, err);
+	return rc;
+}
+
+static bool is_torch(const char *path)
+{
+	size_t n = strlen(path);
+
+	return n > 4 && !strcmp(path + n - 4, ".bin");
+}
+
 /* data: the file's bytes when they are in memory already, else NULL. */
 static kf_status add_file(kf_safetensors *s, const char *path, const void *data, size_t size, kf_err *err)
 {
@@ -139,11 +245,8 @@ static kf_status add_file(kf_safetensors *s, const char *path, const void *data,
 	uint64_t n;
 	kf_status rc;
 
-	if (!(f->path = kf_strdup(path))) return no_memory(path, err);
-	s->n_files++;
-	f->borrowed = data != NULL;
-	if (data) f->map = (kf_map){ data, size };
-	else if ((rc = kf_map_open(&f->map, path, err)) != KF_OK) return rc;
+	if (is_torch(path)) return add_torch(s, path, data, size, err);
+	if ((rc = map_file(s, path, data, size, err)) != KF_OK) return rc;
 	kf_cur c = kf_cur_of(f->map.data, f->map.size);
 	n = kf_cur_u64(&c);
 	if (c.bad || n > MAX_HEADER || n > kf_cur_left(&c))
@@ -159,22 +262,7 @@ static kf_status add_file(kf_safetensors *s, const char *path, const void *data,
 		rc = kf_fail(err, KF_EDATA, "%s: its header is no JSON object", path);
 		goto out;
 	}
-	if (json_object_size(header) + (size_t)s->n > MAX_TENSORS) {
-		rc = kf_fail(err, KF_EDATA, "%s: names more than %d tensors", path, MAX_TENSORS);
-		goto out;
-	}
-	if (s->n + (int)json_object_size(header) > s->cap) {
-		int cap = s->n + (int)json_object_size(header);
-		kf_st_tensor *grown = kf_alloc((size_t)cap, sizeof *grown);
-		if (!grown) {
-			rc = no_memory(path, err);
-			goto out;
-		}
-		if (s->n) memcpy(grown, s->tensor, (size_t)s->n * sizeof *grown);
-		kf_free(s->tensor);
-		s->tensor = grown;
-		s->cap = cap;
-	}
+	if ((rc = make_room(s, json_object_size(header), path, err)) != KF_OK) goto out;
 	json_object_foreach(header, name, v) {
 		if (!strcmp(name, "__metadata__")) continue;
 		rc = add_tensor(s, s->n_files - 1, name, v, c.p + n, kf_cur_left(&c) - (size_t)n, err);
@@ -350,16 +438,18 @@ out:
 
 kf_status kf_safetensors_open_dir(const char *dir, kf_safetensors **out, kf_err *err)
 {
+	static const char *const files[] = { "model.safetensors.index.json", "model.safetensors",
+		"pytorch_model.bin.index.json", "pytorch_model.bin" };
 	char path[KF_PATH_MAX];
 	kf_status rc;
 
 	*out = NULL;
-	if ((rc = kf_path_join(path, dir, "model.safetensors.index.json", err)) != KF_OK) return rc;
-	if (kf_exists(path)) return open_index(dir, path, out, err);
-	if ((rc = kf_path_join(path, dir, "model.safetensors", err)) != KF_OK) return rc;
-	if (kf_exists(path)) return kf_safetensors_open(path, out, err);
-	return kf_fail(
-		err, KF_ENOTFOUND, "%s: has neither model.safetensors nor model.safetensors.index.json", dir);
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		if ((rc = kf_path_join(path, dir, files[i], err)) != KF_OK) return rc;
+		if (kf_exists(path)) return i % 2 ? kf_safetensors_open(path, out, err) : open_index(dir, path, out, err);
+	}
+	return kf_fail(err, KF_ENOTFOUND,
+		"%s: has neither model.safetensors nor pytorch_model.bin, nor an index (....index.json) of several such files", dir);
 }
 
 void kf_safetensors_close(kf_safetensors *s)

@@ -1,6 +1,7 @@
-/* safetensors: one file, or several with model.safetensors.index.json.
+/* Files of tensors: one, or several with an index (model.safetensors.index.json, pytorch_model.bin.index.json).
+ * safetensors; or, when the name ends in .bin, PyTorch's zip archives with a pickle, of which nothing is executed (pickle.h).
  *
- * A file is the header's length (64-bit, little-endian), a JSON header that names for
+ * A safetensors file is the header's length (64-bit, little-endian), a JSON header that names for
  * each tensor its dtype, shape and byte range, and the data. Checked when opened:
  * the header's size, every shape's product against its range, ranges inside the
  * file and not overlapping, duplicate names, and that the index and the files agree.
@@ -14,7 +15,8 @@
 
 typedef struct kf_safetensors kf_safetensors;
 
-/* Open dir/model.safetensors, or the files that dir/model.safetensors.index.json names.
+/* Open dir/model.safetensors, or the files that dir/model.safetensors.index.json names; without either, pytorch_model.bin
+ * in the same way.
  * KF_ENOTFOUND when there is neither. A dtype other than F32, F16 and BF16 is refused only for
  * tensors that are asked for: kf_safetensors_check. */
 kf_status kf_safetensors_open_dir(const char *dir, kf_safetensors **out, kf_err *err) KF_MUST_CHECK;

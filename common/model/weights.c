@@ -278,7 +278,7 @@ static kf_status read_config(kf_weights *w, kf_err *err)
 				"%s: has no config.json; to use a GGUF file in it, name the file itself", w->path);
 		return kf_fail(err, KF_ENOTFOUND,
 			"%s: has no config.json; a model is a Hugging Face folder (config.json, "
-			"*.safetensors, tokenizer) or a GGUF file",
+			"*.safetensors or pytorch_model*.bin, tokenizer) or a GGUF file",
 			w->path);
 	}
 	if ((rc = kf_file_read(path, MAX_CONFIG, &text, err)) != KF_OK) goto out;
@@ -298,13 +298,7 @@ static kf_status open_folder(kf_weights *w, kf_err *err)
 	kf_status rc;
 
 	if ((rc = read_config(w, err)) != KF_OK) return rc;
-	rc = kf_safetensors_open_dir(w->path, &w->st, err);
-	if (rc == KF_ENOTFOUND && folder_has(w->path, ".bin"))
-		return kf_fail(err, KF_EUNSUPPORTED,
-			"%s: has its weights in *.bin files, which are pickles; kfuse reads safetensors: "
-			"load it with transformers and save it again",
-			w->path);
-	return rc;
+	return kf_safetensors_open_dir(w->path, &w->st, err);
 }
 
 static kf_status open_file(kf_weights *w, kf_err *err)

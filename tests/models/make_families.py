@@ -17,6 +17,7 @@ import os
 import random
 import shutil
 import sys
+from collections import OrderedDict
 from types import SimpleNamespace
 
 import torch
@@ -84,6 +85,7 @@ CONFIGS = {
     "mpt": lambda: mpt(4),
     "mpt-6-heads": lambda: mpt(6, softmax_scale=0.4),
 }
+PICKLED = {"llama-pickled": lambda: LlamaConfig(**small(hidden_size=24, tie_word_embeddings=True))}
 HALF = {"llama-solar", "mixtral-2-of-4", "qwen3", "gemma2", "gpt-neox", "mpt", "internlm2"}   # stored as bfloat16
 
 
@@ -182,14 +184,30 @@ def internlm2(name, out, seed):
     return model.to(dtype).float().eval()
 
 
+def pickled(model, out):
+    """As OpenLLaMA was published: two files that torch.save wrote, and an index; the tied matrices share their numbers."""
+    tensors = {k: v for k, v in model.half().state_dict().items()}
+    first = {k for k in tensors if k.startswith(("model.layers.0.", "model.embed", "lm_head"))}
+    where = {k: f"pytorch_model-0000{1 if k in first else 2}-of-00002.bin" for k in tensors}
+    for file in sorted(set(where.values())):
+        torch.save(OrderedDict((k, v) for k, v in tensors.items() if where[k] == file), os.path.join(out, file))
+    with open(os.path.join(out, "pytorch_model.bin.index.json"), "w") as f:
+        json.dump({"metadata": {}, "weight_map": where}, f, indent=2)
+        f.write("\n")
+    model.config.save_pretrained(out)
+    return model.float().eval()
+
+
 def build(name, seed):
     out = os.path.join(HERE, "families", name)
     shutil.rmtree(out, ignore_errors=True)
     os.makedirs(out)
     if name in INTERN:
         return internlm2(name, out, seed)
-    config = CONFIGS[name]()
+    config = {**CONFIGS, **PICKLED}[name]()
     model = randomise(AutoModelForCausalLM.from_config(config, attn_implementation="eager"), seed, 0.35)
+    if name == "llama-pickled":
+        return pickled(model, out)
     model.to(torch.bfloat16 if name in HALF else torch.float32).save_pretrained(out)
     generation = os.path.join(out, "generation_config.json")
     if os.path.exists(generation):
@@ -199,7 +217,7 @@ def build(name, seed):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for i, n in enumerate([*CONFIGS, *INTERN]):
+    for i, n in enumerate([*CONFIGS, *INTERN, *PICKLED]):
         r = random.Random(i)
         # Ascending: transformers' dynamic frequencies remember a longer sequence. Token 0 pads: it would get no gradient.
         texts = [[r.randrange(1, V) for _ in range(k)] for k in (1, 9, 19, 24)]
