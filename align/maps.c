@@ -7,9 +7,14 @@
 #include "align/vocab.h"
 #include "common/base/file.h"
 
+const char *align_map_method(const align_map_from *from)
+{
+	return from->map == KF_ALIGN_STATS ? "stats" : from->cooccurrence ? "mined co-occurrence" : "mined";
+}
+
 kf_status align_map_key(const align_map_from *from, kf_vocabmap_key *key, kf_err *err)
 {
-	const char *method = from->map == KF_ALIGN_STATS ? "stats" : from->cooccurrence ? "mined co-occurrence" : "mined";
+	const char *method = align_map_method(from);
 
 	memset(key, 0, sizeof *key);
 	memcpy(key->method, method, strlen(method) + 1);

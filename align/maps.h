@@ -15,6 +15,7 @@ typedef struct {
 	int progress;            /* KF_PROGRESS_* */
 } align_map_from;
 
+const char *align_map_method(const align_map_from *from);   /* "mined", "mined co-occurrence", "stats" */
 kf_status align_map_key(const align_map_from *from, kf_vocabmap_key *key, kf_err *err) KF_MUST_CHECK;
 
 /* The map of `path` where that file is there, refused when it does not fit; *out NULL where it is not, or path is NULL.

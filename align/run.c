@@ -63,7 +63,7 @@ static kf_status find_map(const kf_align_opts *o, const align_map_from *from, kf
 		return kf_fail(err, KF_EUSAGE, "--map-ties is for --vocab-map mined: stats counts by itself");
 	if ((rc = align_map_key(from, &key, err)) != KF_OK) return rc;
 	if ((rc = align_map_find(o->map_file, &key, o->any_corpus, map, err)) != KF_OK) return rc;
-	in[(*n_in)++] = (kf_set_input){ .role = "map", .name = o->map_file ? o->map_file : key.method,
+	in[(*n_in)++] = (kf_set_input){ .role = "map", .name = o->map_file ? o->map_file : align_map_method(from),
 		.fp = kf_vocabmap_fp(*map ? &(*map)->key : &key) };
 	return KF_OK;
 }
