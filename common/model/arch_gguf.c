@@ -70,7 +70,8 @@ static kf_status check_keys(struct reader *r)
 		"rope.freq_base", "rope.freq_base_swa", "rope.dimension_count", "rope.dimension_count_swa",
 		"rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length", "rope.scaling.finetuned",
 		"rope.scale_linear", "expert_count", "expert_used_count", "final_logit_softcapping", "attn_logit_softcapping",
-		"tensor_data_layout",
+		"tensor_data_layout", "attention.layer_norm_epsilon", "attention.max_alibi_bias", "attention.clamp_kqv",
+		"use_parallel_residual",
 	};
 	size_t n = strlen(r->arch);
 
@@ -91,18 +92,19 @@ static kf_status check_values(struct reader *r, const kf_arch *a)
 {
 	static const char *const head_sizes[] = { "attention.value_length", "attention.key_length_swa",
 		"attention.value_length_swa", "rope.dimension_count", "rope.dimension_count_swa" };
-	static const char *const caps[] = { "final_logit_softcapping", "attn_logit_softcapping" };
+	static const char *const caps[] = { "final_logit_softcapping", "attn_logit_softcapping", "attention.clamp_kqv" };
 	bool causal = true;
 	float cap;
 	int v;
 	kf_status rc;
 
 	for (size_t i = 0; i < sizeof head_sizes / sizeof *head_sizes; i++) {
+		if (a->family == KF_FAMILY_GPT_NEOX && !strcmp(head_sizes[i], "rope.dimension_count")) continue;
 		if ((rc = get_int(r, head_sizes[i], a->D, &v)) != KF_OK) return rc;
 		if (v != a->D)
 			return refuse(r, head_sizes[i], "differs from the size of a head, which is not supported");
 	}
-	for (size_t i = 0; i < sizeof caps / sizeof *caps; i++) {
+	for (size_t i = a->family == KF_FAMILY_GEMMA2 ? 2 : 0; i < sizeof caps / sizeof *caps; i++) {
 		if ((rc = get_real(r, caps[i], 0, &cap)) != KF_OK) return rc;
 		if (cap != 0) return refuse(r, caps[i], "is not supported");
 	}
@@ -124,7 +126,7 @@ static kf_status rope_from_divisors(struct reader *r, const kf_gguf_tensor *t, k
 	const double pi = 3.14159265358979323846;
 	float f;
 
-	if (t->dtype != KF_F32 || t->rows != 1 || t->cols != (uint64_t)a->D / 2)
+	if (t->dtype != KF_F32 || t->rows != 1 || t->cols != (uint64_t)a->D / 2 || a->R != a->D)
 		return kf_fail(r->err, KF_EDATA, "%s: tensor rope_freqs.weight is no vector of %d F32",
 			kf_gguf_path(r->g), a->D / 2);
 	for (int i = 0; i < a->D / 2; i++) {
@@ -161,6 +163,7 @@ static kf_status get_rope(struct reader *r, kf_arch *a, kf_arena *arena)
 	const char *type = "none";
 	kf_status rc;
 
+	if (!a->R) return KF_OK;
 	/* llama.cpp takes 10000 for every architecture when the file is silent */
 	if ((rc = get_real(r, "rope.freq_base", 10000, &a->rope.base)) != KF_OK) return rc;
 	if (has(r, "rope.scale_linear")) type = "linear";
@@ -196,8 +199,9 @@ static kf_status get_windows(struct reader *r, kf_arch *a)
 	int pattern = 6;
 	kf_status rc;
 
-	if ((rc = get_int(r, "attention.sliding_window", 0, &a->window)) != KF_OK) return rc;
-	if (a->family != KF_FAMILY_GEMMA3) {
+	if ((rc = get_int(r, "attention.sliding_window", a->family == KF_FAMILY_GEMMA2 ? 4096 : 0, &a->window)) != KF_OK) return rc;
+	if (a->family == KF_FAMILY_GEMMA2) pattern = 2;
+	if (a->family != KF_FAMILY_GEMMA3 && a->family != KF_FAMILY_GEMMA2) {
 		if (a->window > 0 && a->window < a->context)
 			return refuse(r, "attention.sliding_window", "is not supported for this architecture");
 		a->window = 0;
@@ -209,7 +213,7 @@ static kf_status get_windows(struct reader *r, kf_arch *a)
 				kf_gguf_path(r->g), e->key, a->L);
 		for (int l = 0; l < a->L; l++) a->windowed[l] = e->data[l] != 0;
 	} else {
-		if ((rc = get_int(r, "attention.sliding_window_pattern", 6, &pattern)) != KF_OK) return rc;
+		if ((rc = get_int(r, "attention.sliding_window_pattern", pattern, &pattern)) != KF_OK) return rc;
 		for (int l = 0; l < a->L && pattern > 0; l++) a->windowed[l] = (l + 1) % pattern != 0;
 	}
 	if (a->window == 0) memset(a->windowed, 0, sizeof a->windowed);
@@ -218,16 +222,68 @@ static kf_status get_windows(struct reader *r, kf_arch *a)
 
 /* ---- the whole ---- */
 
+/* InternLM2 is a llama once its projection is taken apart and its rows put in llama's order, as GGUF has it. */
 static kf_status get_family(struct reader *r, kf_family *out)
 {
-	if (!strcmp(r->arch, "llama")) *out = KF_FAMILY_LLAMA;
-	else if (!strcmp(r->arch, "qwen2")) *out = KF_FAMILY_QWEN2;
-	else if (!strcmp(r->arch, "gemma3")) *out = KF_FAMILY_GEMMA3;
-	else
-		return kf_fail(r->err, KF_EUNSUPPORTED,
-			"%s: architecture \"%s\" is not supported; llama, qwen2 and gemma3 are", kf_gguf_path(r->g),
-			r->arch);
-	return KF_OK;
+	static const struct { const char *name; kf_family family; } known[] = {
+		{ "llama", KF_FAMILY_LLAMA }, { "internlm2", KF_FAMILY_LLAMA }, { "qwen2", KF_FAMILY_QWEN2 },
+		{ "qwen3", KF_FAMILY_QWEN3 }, { "gemma2", KF_FAMILY_GEMMA2 }, { "gemma3", KF_FAMILY_GEMMA3 },
+		{ "gptneox", KF_FAMILY_GPT_NEOX }, { "mpt", KF_FAMILY_MPT },
+	};
+
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+		if (strcmp(r->arch, known[i].name) != 0) continue;
+		*out = known[i].family;
+		return KF_OK;
+	}
+	return kf_fail(r->err, KF_EUNSUPPORTED,
+		"%s: architecture \"%s\" is not supported; llama, qwen2, qwen3, gemma2, gemma3, internlm2, gptneox and mpt are",
+		kf_gguf_path(r->g), r->arch);
+}
+
+/* What a family has that its metadata does not say; what it says and others do not. */
+static kf_status get_own(struct reader *r, kf_arch *a)
+{
+	kf_status rc;
+
+	switch (a->family) {
+	case KF_FAMILY_QWEN3: a->qk_norm = true; return KF_OK;
+	case KF_FAMILY_GEMMA2:
+	case KF_FAMILY_GEMMA3:
+		a->act = KF_ACT_GELU_TANH;
+		a->norm_plus_one = a->post_norms = true;
+		a->qk_norm = a->family == KF_FAMILY_GEMMA3;
+		a->embed_scale = (float)sqrt(a->C);
+		/* The 27B models, known by their layers, scale by the width's share of a head, not the head's size;
+		 * GGUF has no key for it. */
+		if (a->L == (a->family == KF_FAMILY_GEMMA3 ? 62 : 46)) a->attn_scale = (float)(1 / sqrt((double)a->C / a->H));
+		if (a->family == KF_FAMILY_GEMMA3) return KF_OK;
+		if ((rc = get_real(r, "attn_logit_softcapping", 50, &a->attn_cap)) != KF_OK) return rc;
+		return get_real(r, "final_logit_softcapping", 30, &a->logit_cap);
+	case KF_FAMILY_GPT_NEOX:
+		a->layer_norm = a->norm_bias = a->plain_mlp = a->mlp_bias = a->parallel = true;
+		a->qkv = KF_QKV_GROUPED;
+		a->act = KF_ACT_GELU;
+		a->qkv_bias = kf_gguf_tensor_find(r->g, "blk.0.attn_qkv.bias") != NULL;
+		if ((rc = get_real(r, "attention.layer_norm_epsilon", 1e-5, &a->norm_eps)) != KF_OK ||
+			(rc = get_int(r, "rope.dimension_count", a->D, &a->R)) != KF_OK)
+			return rc;
+		return has(r, "use_parallel_residual") ? kf_gguf_bool(r->g, r->key, &a->parallel, r->err) : KF_OK;
+	case KF_FAMILY_MPT:
+		a->layer_norm = a->plain_mlp = true;
+		a->qkv = KF_QKV_FUSED;
+		a->act = KF_ACT_GELU;
+		a->R = 0;
+		if ((rc = get_real(r, "attention.layer_norm_epsilon", 1e-5, &a->norm_eps)) != KF_OK ||
+			(rc = get_real(r, "attention.max_alibi_bias", 8, &a->alibi)) != KF_OK)
+			return rc;
+		if (a->F != 4 * (int64_t)a->C) return refuse(r, "feed_forward_length", "other than four times the width is not supported");
+		if (a->alibi != 8) return refuse(r, "attention.max_alibi_bias", "other than 8 is not supported");
+		/* The output matrix may stand there again, though it is the embedding. */
+		a->tied = !kf_gguf_tensor_find(r->g, "output.weight");
+		return KF_OK;
+	default: return KF_OK;
+	}
 }
 
 static kf_status get_special(struct reader *r, const char *key, int32_t *out)
@@ -265,31 +321,26 @@ static kf_status read_arch(struct reader *r, kf_arch *a, kf_arena *arena)
 		return kf_fail(r->err, KF_EDATA, "%s: the width %d is no multiple of the %d heads",
 			kf_gguf_path(r->g), a->C, a->H);
 	if ((rc = get_int(r, "attention.key_length", a->C / a->H, &a->D)) != KF_OK ||
-		(a->R = a->D, rc = check_values(r, a)) != KF_OK ||
-		(rc = get_real(r, "attention.layer_norm_rms_epsilon", 1e-6, &a->norm_eps)) != KF_OK ||
-		(rc = get_rope(r, a, arena)) != KF_OK || (rc = get_windows(r, a)) != KF_OK ||
-		(rc = get_special(r, "tokenizer.ggml.bos_token_id", &a->bos)) != KF_OK ||
-		(rc = get_special(r, "tokenizer.ggml.eos_token_id", &a->eos)) != KF_OK)
+		(rc = check_values(r, a)) != KF_OK ||
+		(rc = get_real(r, "attention.layer_norm_rms_epsilon", 1e-6, &a->norm_eps)) != KF_OK)
 		return rc;
+	a->R = a->D;
 	a->tied = !kf_gguf_tensor_find(r->g, "output.weight");
 	a->qkv_bias = a->family == KF_FAMILY_QWEN2 || kf_gguf_tensor_find(r->g, "blk.0.attn_q.bias") != NULL;
 	a->o_bias = kf_gguf_tensor_find(r->g, "blk.0.attn_output.bias") != NULL;
 	a->mlp_bias = kf_gguf_tensor_find(r->g, "blk.0.ffn_gate.bias") != NULL;
+	a->embed_scale = 1;
+	a->attn_scale = a->D > 0 ? (float)(1 / sqrt(a->D)) : 0;
+	if ((rc = get_own(r, a)) != KF_OK ||
+		(rc = get_rope(r, a, arena)) != KF_OK || (rc = get_windows(r, a)) != KF_OK ||
+		(rc = get_special(r, "tokenizer.ggml.bos_token_id", &a->bos)) != KF_OK ||
+		(rc = get_special(r, "tokenizer.ggml.eos_token_id", &a->eos)) != KF_OK)
+		return rc;
 	if (a->family != KF_FAMILY_QWEN2 && a->qkv_bias != a->o_bias)
 		return kf_fail(r->err, KF_EUNSUPPORTED,
 			"%s: attention has biases on %s only, which is not supported for this "
 			"architecture",
 			kf_gguf_path(r->g), a->qkv_bias ? "q, k and v" : "the output");
-	a->embed_scale = 1;
-	a->attn_scale = a->D > 0 ? (float)(1 / sqrt(a->D)) : 0;
-	if (a->family == KF_FAMILY_GEMMA3) {
-		a->act = KF_ACT_GELU_TANH;
-		a->norm_plus_one = a->post_norms = a->qk_norm = true;
-		a->embed_scale = (float)sqrt(a->C);
-		/* The 27B model, known by its 62 layers, scales by the width's share of a head, not the head's size;
-		 * GGUF has no key for it. */
-		if (a->L == 62) a->attn_scale = (float)(1 / sqrt((double)a->C / a->H));
-	}
 	return kf_arch_check(a, kf_gguf_path(r->g), r->err);
 }
 

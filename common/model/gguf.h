@@ -64,7 +64,7 @@ kf_status kf_gguf_string(const kf_gguf *g, const char *key, kf_arena *arena, con
 kf_status kf_gguf_strings(const kf_gguf *g, const char *key, kf_arena *arena, const char *const **out, uint64_t *n,
 	kf_err *err) KF_MUST_CHECK;
 
-/* The descriptor of the model inside: llama, qwen2 or gemma3. What we would not honour is refused by name. */
+/* The descriptor of the model inside (arch_gguf.c has the list). What we would not honour is refused by name. */
 kf_status kf_arch_from_gguf(const kf_gguf *g, kf_arch *out, kf_err *err) KF_MUST_CHECK;
 
 /* The vocabulary inside, in arena memory and borrowed from the map. */

@@ -20,6 +20,7 @@ import sys
 from collections import OrderedDict
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from transformers import (AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, GPTNeoXConfig, LlamaConfig, MistralConfig,
@@ -73,9 +74,9 @@ CONFIGS = {
     "qwen3": lambda: Qwen3Config(**small(head_dim=14, num_key_value_heads=1, tie_word_embeddings=True)),
     "qwen3-bias": lambda: Qwen3Config(**small(head_dim=8, attention_bias=True, use_sliding_window=True, sliding_window=5,
                                               max_window_layers=1)),
-    "gemma2": lambda: Gemma2Config(**small(num_hidden_layers=3, head_dim=14, query_pre_attn_scalar=30, sliding_window=6,
+    "gemma2": lambda: Gemma2Config(**small(num_hidden_layers=3, head_dim=14, query_pre_attn_scalar=14, sliding_window=6,
                                            attn_logit_softcapping=1.5, final_logit_softcapping=4.0)),
-    "gemma2-uncapped": lambda: Gemma2Config(**small(head_dim=8, num_key_value_heads=1, sliding_window=6, attention_bias=True,
+    "gemma2-uncapped": lambda: Gemma2Config(**small(head_dim=8, num_key_value_heads=1, sliding_window=6, attention_bias=True, query_pre_attn_scalar=30,
                                                     attn_logit_softcapping=None, final_logit_softcapping=None,
                                                     tie_word_embeddings=False)),
     "gpt-neox": lambda: neox(),
@@ -186,7 +187,8 @@ def internlm2(name, out, seed):
 
 def pickled(model, out):
     """As OpenLLaMA was published: two files that torch.save wrote, and an index; the tied matrices share their numbers."""
-    tensors = {k: v for k, v in model.half().state_dict().items()}
+    halves = {k: v.half() for k, v in model.state_dict().items()}
+    tensors = {k: halves[j] for k in halves for j in ["model.embed_tokens.weight" if k == "lm_head.weight" else k]}
     first = {k for k in tensors if k.startswith(("model.layers.0.", "model.embed", "lm_head"))}
     where = {k: f"pytorch_model-0000{1 if k in first else 2}-of-00002.bin" for k in tensors}
     for file in sorted(set(where.values())):
@@ -195,7 +197,8 @@ def pickled(model, out):
         json.dump({"metadata": {}, "weight_map": where}, f, indent=2)
         f.write("\n")
     model.config.save_pretrained(out)
-    return model.float().eval()
+    model.load_state_dict(halves)
+    return model.eval()
 
 
 def build(name, seed):
@@ -215,6 +218,85 @@ def build(name, seed):
     return AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, attn_implementation="eager").eval()
 
 
+# ---- GGUF, as llama.cpp's converter writes these models (its tensor names, orders of rows, and metadata) ----
+
+def gguf_llama_rows(w, heads):
+    """Rows of q and k that rotate together become neighbours."""
+    return w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+
+
+def gguf(name, model, arch):
+    import gguf as lib
+    c = model.config
+    w = lib.GGUFWriter(os.path.join(HERE, "families", name + ".gguf"), arch)
+    mpt = arch == "mpt"
+    C, H, L = (c.d_model, c.n_heads, c.n_layers) if mpt else (c.hidden_size, c.num_attention_heads, c.num_hidden_layers)
+    G = getattr(c, "num_key_value_heads", H)
+    w.add_context_length(c.max_seq_len if mpt else c.max_position_embeddings)
+    w.add_embedding_length(C)
+    w.add_block_count(L)
+    w.add_feed_forward_length(4 * C if mpt else c.intermediate_size)
+    w.add_head_count(H)
+    if mpt:
+        w.add_layer_norm_eps(c.layer_norm_epsilon)
+        w.add_max_alibi_bias(8.0)
+    elif arch == "gptneox":
+        w.add_layer_norm_eps(c.layer_norm_eps)
+        w.add_rope_dimension_count(int(C // H * c.rotary_pct))
+        w.add_parallel_residual(c.use_parallel_residual)
+    else:
+        w.add_head_count_kv(G)
+        w.add_layer_norm_rms_eps(getattr(c, "rms_norm_eps", 1e-6))
+        w.add_rope_freq_base(c.rope_theta)
+        if arch in ("qwen3", "gemma2"):
+            w.add_key_length(c.head_dim)
+            w.add_value_length(c.head_dim)
+    if arch == "gemma2":
+        w.add_attn_logit_softcapping(c.attn_logit_softcapping)
+        w.add_final_logit_softcapping(c.final_logit_softcapping)
+        w.add_sliding_window(c.sliding_window)
+    names = {
+        "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+        "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "pre_feedforward_layernorm": "ffn_norm",
+        "post_attention_layernorm": "post_attention_norm" if arch == "gemma2" else "ffn_norm",
+        "post_feedforward_layernorm": "post_ffw_norm", "attention.query_key_value": "attn_qkv", "attention.dense": "attn_output",
+        "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down", "norm_1": "attn_norm", "norm_2": "ffn_norm",
+        "attn.Wqkv": "attn_qkv", "attn.out_proj": "attn_output", "ffn.up_proj": "ffn_up", "ffn.down_proj": "ffn_down",
+        "attention.wo": "attn_output", "feed_forward.w1": "ffn_gate", "feed_forward.w3": "ffn_up", "feed_forward.w2": "ffn_down",
+        "attention_norm": "attn_norm", "ffn_norm": "ffn_norm",
+        "embed_tokens": "token_embd", "embed_in": "token_embd", "wte": "token_embd", "tok_embeddings": "token_embd",
+        "norm": "output_norm", "final_layer_norm": "output_norm", "norm_f": "output_norm", "lm_head": "output",
+        "embed_out": "output", "output": "output",
+    }
+    for key, value in model.state_dict().items():
+        stem, kind = key.rsplit(".", 1)
+        parts = stem.split(".")
+        layer = next((p for p in parts if p.isdigit()), None)
+        stem = ".".join(parts[parts.index(layer) + 1:]) if layer else parts[-1]
+        v, at = value.float().numpy(), f"blk.{layer}." if layer else ""
+        if stem == "lm_head" and getattr(c, "tie_word_embeddings", True):
+            continue
+        if stem == "attention.wqkv":
+            q, k, v = (x.reshape(-1, *v.shape[1:]) for x in np.split(
+                v.reshape(G, H // G + 2, -1, *v.shape[1:]), [H // G, H // G + 1], axis=1))
+            w.add_tensor(at + f"attn_q.{kind}", np.ascontiguousarray(gguf_llama_rows(q, H)))
+            w.add_tensor(at + f"attn_k.{kind}", np.ascontiguousarray(gguf_llama_rows(k, G)))
+            w.add_tensor(at + f"attn_v.{kind}", np.ascontiguousarray(v))
+            continue
+        if stem == "attention.query_key_value":
+            v = np.ascontiguousarray(v.reshape(H, 3, -1, *v.shape[1:]).swapaxes(0, 1).reshape(v.shape))
+        if arch == "gemma2" and "norm" in stem:
+            v = v + 1
+        w.add_tensor(at + names[stem] + "." + kind, v)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+GGUF = {"qwen3": "qwen3", "gemma2": "gemma2", "gpt-neox": "gptneox", "mpt": "mpt", "internlm2": "internlm2"}
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for i, n in enumerate([*CONFIGS, *INTERN, *PICKLED]):
@@ -222,4 +304,7 @@ if __name__ == "__main__":
         # Ascending: transformers' dynamic frequencies remember a longer sequence. Token 0 pads: it would get no gradient.
         texts = [[r.randrange(1, V) for _ in range(k)] for k in (1, 9, 19, 24)]
         if len(sys.argv) < 2 or n in sys.argv[1:]:
-            write_fixture("families/" + n, build(n, 100 + i), V, texts)
+            model = build(n, 100 + i)
+            write_fixture("families/" + n, model, V, texts)
+            if n in GGUF:
+                gguf(n, model, GGUF[n])

@@ -140,6 +140,12 @@ def small():
         normal=[AddedToken("<tag>", lstrip=True), AddedToken("[MASK]", single_word=True), AddedToken("</tool_call>", rstrip=True),
                 AddedToken("   ", normalized=False)],
         config={"tokenizer_class": "GPT2Tokenizer", "bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "add_bos_token": False})
+    # GPT-NeoX's, Pythia's and MPT's: NFC, and runs of spaces as tokens of their own, longest first.
+    bpe("neox", P.ByteLevel(add_prefix_space=False), norm=normalizers.NFC(), special=["<|endoftext|>", "<|padding|>"],
+        normal=[AddedToken(" " * n, normalized=True) for n in range(24, 1, -1)],
+        post=lambda t: processors.ByteLevel(add_prefix_space=False, trim_offsets=True),
+        config={"tokenizer_class": "GPTNeoXTokenizer", "bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>",
+                "unk_token": "<|endoftext|>", "add_prefix_space": False})
     bpe("prefix-space", P.ByteLevel(add_prefix_space=True), norm=normalizers.NFC(), special=["</s>"])
     bpe("falcon", P.Sequence([P.Punctuation("contiguous"), P.ByteLevel(add_prefix_space=False), P.Digits(False),
                               P.Split(Regex("[0-9][0-9][0-9]"), "isolated")]), special=["<|endoftext|>"])

@@ -11,6 +11,11 @@
 	"\"model_type\":\"gemma3_text\",\"hidden_size\":32,\"intermediate_size\":64,\"num_hidden_layers\":7,"    \
 	"\"num_attention_heads\":4,\"num_key_value_heads\":2,\"head_dim\":16,\"vocab_size\":40"
 
+#define HEADS(type) "\"model_type\":\"" type "\",\"hidden_size\":32,\"intermediate_size\":64,\"num_hidden_layers\":4," \
+	"\"num_attention_heads\":8,\"vocab_size\":40"
+#define YARN "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4,\"original_max_position_embeddings\":512}"
+#define LONGROPE "\"rope_scaling\":{\"rope_type\":\"longrope\",\"short_factor\":[1,2,3,4],\"long_factor\":[5,6,7,8]}"
+
 static kf_status parse(const char *text, kf_arch *a, kf_err *err)
 {
 	json_error_t je;
@@ -60,6 +65,71 @@ static void test_defaults(void **state)
 	for (int l = 0; l < 7; l++) assert_int_equal(a.windowed[l], l != 5);
 }
 
+static void test_families(void **state)
+{
+	kf_arch a = good("{" HEADS("mistral") "}");
+	(void)state;
+
+	assert_true(a.family == KF_FAMILY_MISTRAL && a.G == 8 && a.D == 4 && a.window == 4096 && a.windowed[3] && !a.qkv_bias);
+	a = good("{" HEADS("mistral") ",\"sliding_window\":null,\"num_key_value_heads\":2}");
+	assert_true(a.window == 0 && !a.windowed[0] && a.G == 2);
+	a = good("{" HEADS("mixtral") "}");
+	assert_true(a.experts == 8 && a.experts_used == 2 && a.window == 0 && a.rope.base == 1000000 && a.norm_eps == 1e-5f);
+	a = good("{" HEADS("qwen3") ",\"num_key_value_heads\":2}");
+	assert_true(a.D == 128 && a.qk_norm && !a.qkv_bias && a.G == 2);
+	a = good("{" HEADS("gemma2") ",\"num_key_value_heads\":2}");
+	assert_true(a.attn_cap == 50 && a.logit_cap == 30 && a.post_norms && !a.qk_norm && a.norm_plus_one && a.tied &&
+		a.windowed[0] && !a.windowed[1] && a.rope_local.base == 10000);
+	a = good("{" HEADS("gemma2") ",\"attn_logit_softcapping\":null,\"final_logit_softcapping\":null}");
+	assert_true(a.attn_cap == 0 && a.logit_cap == 0);
+	a = good("{" HEADS("internlm2") ",\"num_key_value_heads\":2}");
+	assert_true(a.qkv == KF_QKV_GROUPED && a.qkv_bias && a.o_bias && a.G == 2);
+	a = good("{" HEADS("gpt_neox") ",\"hidden_act\":\"gelu\",\"rotary_pct\":0.5}");
+	assert_true(a.layer_norm && a.norm_bias && a.parallel && a.plain_mlp && a.R == 2 && a.D == 4 && a.act == KF_ACT_GELU &&
+		a.qkv == KF_QKV_GROUPED && a.mlp_bias && a.qkv_bias && a.o_bias);
+	a = good("{\"model_type\":\"mpt\",\"d_model\":24,\"n_heads\":6,\"n_layers\":2,\"vocab_size\":40}");
+	assert_true(a.layer_norm && !a.norm_bias && a.tied && a.alibi == 8 && a.R == 0 && a.F == 96 && a.qkv == KF_QKV_FUSED);
+	a = good("{" LLAMA "," YARN "}");
+	assert_true(a.rope.kind == KF_ROPE_YARN && fabs(a.rope.scale - 1.1386294) < 1e-6 && a.rope.original_context == 512 &&
+		a.rope.low_freq == 1 && a.rope.high_freq == 32 && a.rope.truncate);
+	a = good("{" LLAMA "," LONGROPE ",\"original_max_position_embeddings\":512}");
+	assert_true(a.rope.kind == KF_ROPE_LONGROPE && a.rope.factor == 4 && a.rope.original_context == 512 &&
+		a.rope.shorter[3] == 4 && a.rope.longer[0] == 5 && fabs(a.rope.scale - sqrt(1 + log(4) / log(512))) < 1e-6);
+}
+
+/* Frequencies by hand: base 16, four floats: 1 and 1/4. */
+static void test_rope_freq(void **state)
+{
+	kf_rope r = { .base = 16, .factor = 2, .original_context = 100 };
+	float f[2];
+	(void)state;
+
+	kf_rope_freq(&r, 4, 7, f);
+	assert_true(f[0] == 1 && f[1] == 0.25f);
+	r.kind = KF_ROPE_LINEAR;
+	kf_rope_freq(&r, 4, 7, f);
+	assert_true(f[0] == 0.5f && f[1] == 0.125f);
+	r.kind = KF_ROPE_DYNAMIC;    /* at 150 of 100 the base becomes 16 (2 * 1.5 - 1)^2 = 64 */
+	kf_rope_freq(&r, 4, 100, f);
+	assert_true(f[1] == 0.25f);
+	kf_rope_freq(&r, 4, 150, f);
+	assert_true(f[0] == 1 && fabsf(f[1] - 0.125f) < 1e-7f);
+	r.kind = KF_ROPE_LONGROPE;
+	r.shorter[0] = r.shorter[1] = 1;
+	r.longer[0] = 2;
+	r.longer[1] = 4;
+	kf_rope_freq(&r, 4, 100, f);
+	assert_true(f[0] == 1 && f[1] == 0.25f);
+	kf_rope_freq(&r, 4, 101, f);
+	assert_true(f[0] == 0.5f && f[1] == 0.0625f);
+
+	float slope[6];
+	kf_alibi_slopes(8, 4, slope);
+	assert_true(slope[0] == 0.25f && slope[1] == 0.0625f && slope[3] == 1 / 256.0f);
+	kf_alibi_slopes(8, 6, slope); /* of 8: the second, fourth, sixth and eighth, then the first and third */
+	assert_true(slope[0] == 0.25f && slope[3] == 1 / 256.0f && slope[4] == 0.5f && slope[5] == 0.125f);
+}
+
 static void test_options(void **state)
 {
 	kf_arch a;
@@ -105,6 +175,21 @@ static void test_refused(void **state)
 		{ "{}", KF_EDATA, "config.json lacks \"model_type\"" },
 		{ "{\"model_type\":\"mamba\"}", KF_EUNSUPPORTED, "model_type \"mamba\" is not supported" },
 		{ "{\"model_type\":\"llama\"}", KF_EDATA, "lacks \"hidden_size\"" },
+		{ "{" HEADS("mixtral") ",\"num_local_experts\":1}", KF_EDATA, "\"num_local_experts\" is 1" },
+		{ "{" HEADS("mixtral") ",\"num_experts_per_tok\":9}", KF_EDATA, "9 of 8 experts a token make no sense" },
+		{ "{" HEADS("mistral") ",\"num_local_experts\":8}", KF_EUNSUPPORTED, "\"num_local_experts\" changes what" },
+		{ "{" HEADS("gpt_neox") ",\"rotary_pct\":1.5}", KF_EDATA, "\"rotary_pct\" is 1.5" },
+		{ "{" HEADS("gpt_neox") ",\"hidden_act\":\"quick_gelu\"}", KF_EUNSUPPORTED, "\"quick_gelu\" is not supported" },
+		{ "{\"model_type\":\"mpt\",\"no_bias\":false}", KF_EUNSUPPORTED, "\"no_bias\" other than true" },
+		{ "{\"model_type\":\"mpt\",\"expansion_ratio\":3}", KF_EUNSUPPORTED, "\"expansion_ratio\" other than 4" },
+		{ "{\"model_type\":\"mpt\",\"attn_config\":{\"alibi\":false}}", KF_EUNSUPPORTED, "\"alibi\" other than true" },
+		{ "{\"model_type\":\"mpt\",\"attn_config\":{\"clip_qkv\":6}}", KF_EUNSUPPORTED, "\"clip_qkv\" changes what" },
+		{ "{\"model_type\":\"mpt\",\"attn_config\":{\"qk_ln\":true}}", KF_EUNSUPPORTED, "\"qk_ln\" changes what" },
+		{ "{\"model_type\":\"mpt\",\"d_model\":25}", KF_EDATA, "\"d_model\" 25 is no multiple" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"longrope\",\"factor\":2,\"short_factor\":[1],\"long_factor\":[1]}}",
+			KF_EDATA, "\"short_factor\" is not one number for each of the 4 frequencies" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":0.5}}", KF_EDATA, "rotary position parameters" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"yarn\"}}", KF_EDATA, "lacks \"factor\"" },
 		{ "{" LLAMA ",\"quantization_config\":{}}", KF_EUNSUPPORTED, "\"quantization_config\" changes what" },
 		{ "{" GEMMA ",\"final_logit_softcapping\":30.0}", KF_EUNSUPPORTED, "\"final_logit_softcapping\" changes what" },
 		{ "{" GEMMA ",\"attn_logit_softcapping\":50.0}", KF_EUNSUPPORTED, "\"attn_logit_softcapping\" changes what" },
@@ -147,6 +232,10 @@ static void same(const kf_arch *a, const kf_arch *b)
 	assert_true(a->norm_eps == b->norm_eps && a->norm_plus_one == b->norm_plus_one &&
 		a->post_norms == b->post_norms && a->qk_norm == b->qk_norm && a->qkv_bias == b->qkv_bias &&
 		a->o_bias == b->o_bias && a->mlp_bias == b->mlp_bias && a->tied == b->tied && a->act == b->act);
+	assert_true(a->R == b->R && a->layer_norm == b->layer_norm && a->norm_bias == b->norm_bias &&
+		a->parallel == b->parallel && a->plain_mlp == b->plain_mlp && a->qkv == b->qkv && a->attn_cap == b->attn_cap &&
+		a->logit_cap == b->logit_cap && a->alibi == b->alibi && a->experts == b->experts &&
+		a->experts_used == b->experts_used);
 	assert_true(a->embed_scale == b->embed_scale && a->attn_scale == b->attn_scale && a->window == b->window);
 	assert_memory_equal(&a->rope, &b->rope, sizeof a->rope);
 	assert_memory_equal(&a->rope_local, &b->rope_local, sizeof a->rope);
@@ -162,6 +251,14 @@ static void test_round_trip(void **state)
 		"{" LLAMA ",\"attention_bias\":true,\"mlp_bias\":true,\"rms_norm_eps\":1.2345678e-5,\"head_dim\":6,\"bos_token_id\":null}",
 		"{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,"
 		"\"original_max_position_embeddings\":8192},\"tie_word_embeddings\":true}",
+		"{" LLAMA "," YARN "}", "{" LLAMA "," LONGROPE ",\"original_max_position_embeddings\":512}",
+		"{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":2}}",
+		"{" HEADS("mistral") "}", "{" HEADS("mistral") ",\"sliding_window\":null}", "{" HEADS("mixtral") ",\"sliding_window\":9}",
+		"{" HEADS("qwen3") ",\"num_key_value_heads\":2,\"attention_bias\":true}", "{" HEADS("gemma2") "}",
+		"{" HEADS("gemma2") ",\"attn_logit_softcapping\":null,\"final_logit_softcapping\":2.5}",
+		"{" HEADS("internlm2") ",\"bias\":false,\"num_key_value_heads\":2}",
+		"{" HEADS("gpt_neox") ",\"rotary_pct\":0.5,\"use_parallel_residual\":false,\"rotary_emb_base\":500}",
+		"{\"model_type\":\"mpt\",\"d_model\":24,\"n_heads\":6,\"n_layers\":2,\"vocab_size\":40,\"attn_config\":{\"softmax_scale\":0.5}}",
 		"{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":9,\"max_window_layers\":1,\"rope_theta\":1e6}",
 		"{" QWEN ",\"tie_word_embeddings\":true}",
 		"{" GEMMA ",\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":8},\"query_pre_attn_scalar\":168}",
@@ -328,7 +425,8 @@ static void test_gguf_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults), cmocka_unit_test(test_options), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_defaults), cmocka_unit_test(test_families), cmocka_unit_test(test_rope_freq),
+		cmocka_unit_test(test_options), cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_tensors), cmocka_unit_test(test_gguf),
 		cmocka_unit_test(test_gguf_rope_freqs), cmocka_unit_test(test_gguf_refused),
 	};

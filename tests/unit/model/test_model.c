@@ -190,6 +190,34 @@ static void test_forward(void **state)
 	}
 }
 
+/* The same models in GGUF, where rows have other orders and InternLM2 is a llama. */
+static void test_gguf(void **state)
+{
+	static const char *const files[] = { "qwen3", "gemma2", "gpt-neox", "mpt", "internlm2" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		char folder[64], file[64];
+		fixture f;
+		rig r;
+		float *lp;
+		double d;
+
+		snprintf(folder, sizeof folder, "families/%s", files[i]);
+		snprintf(file, sizeof file, "families/%s.gguf", files[i]);
+		load(folder, &f);
+		rig_open(&r, file, &kf_ops_cpu, (kf_model_opts){ .resident = true });
+		lp = kf_alloc((size_t)f.T * (size_t)f.V, 4);
+		logprobs(&r, &f, lp);
+		d = max_diff(lp, f.logp, (size_t)f.T * (size_t)f.V);
+		printf("%-30s cpu: log-probabilities differ by at most %.2g\n", file, d);
+		assert_true(d <= 1e-4);
+		kf_free(lp);
+		rig_close(&r);
+		unload(&f);
+	}
+}
+
 /* Weights unpacked on use give the same as weights unpacked once, bit for bit. */
 static void test_unpack_on_use(void **state)
 {
@@ -559,6 +587,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_forward),
+		cmocka_unit_test(test_gguf),
 		cmocka_unit_test(test_unpack_on_use),
 		cmocka_unit_test(test_packed),
 		cmocka_unit_test(test_refuses),

@@ -166,6 +166,13 @@ static void test_missing(void **state)
 	expect(write_gguf(&m), KF_EMISMATCH, "its tokenizer has 41 tokens, but its embedding has only 40 rows");
 	put_model(&m, &r, "llama", KF_F32);
 	put_tensor(&m, &r, "output.weight", KF_F32, 39, 32);
+	put_tensor(&m, &r, "blk.0.attn_output.bias", KF_F32, 0, 32);
+	put_tensor(&m, &r, "blk.0.attn_q.bias", KF_F32, 0, 31);
+	expect(write_gguf(&m), KF_EDATA, "it lacks tensors blk.0.attn_k.bias, blk.0.attn_v.bias, blk.1.attn_q.bias, "
+		"blk.1.attn_k.bias, blk.1.attn_v.bias, blk.1.attn_output.bias; it cannot use tensors blk.0.attn_q.bias (1 x 31, "
+		"not 1 x 32), output.weight (39 x 32, not 40 x 32); either");
+	put_model(&m, &r, "llama", KF_F32);
+	put_tensor(&m, &r, "output.weight", KF_F32, 39, 32);
 	expect(write_gguf(&m), KF_EDATA,
 		"it cannot use tensor output.weight (39 x 32, not 40 x 32)");
 	put_string(&m, "general.architecture", "qwen2");
@@ -249,16 +256,21 @@ static void test_folder(void **state)
 	expect(make_folder("", NULL, "model.layers.1.mlp.up_proj.weight"), KF_EUNSUPPORTED,
 		"model.layers.1.mlp.up_proj.weight");
 
+	/* all that is wrong is said at once */
+	make_folder("", "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.bias");
+	expect(in_scratch("folder"), KF_EDATA,
+		"it lacks tensor model.layers.0.mlp.up_proj.weight; it has no use for tensor "
+		"model.layers.0.mlp.up_proj.bias; either");
 	make_folder("", NULL, NULL);
 	write_bytes(in_scratch("folder/config.json"), "{", 1);
 	expect(in_scratch("folder"), KF_EDATA, "folder/config.json is no good JSON");
 	make_folder("", NULL, NULL);
 	assert_int_equal(unlink(in_scratch("folder/model.safetensors")), 0);
 	write_bytes(in_scratch("folder/pytorch_model.bin"), "", 0);
-	expect(in_scratch("folder"), KF_EUNSUPPORTED, "has its weights in *.bin files, which are pickles");
+	expect(in_scratch("folder"), KF_EDATA, "pytorch_model.bin: its zip archive has no end");
 	assert_int_equal(unlink(in_scratch("folder/pytorch_model.bin")), 0);
 	expect(
-		in_scratch("folder"), KF_ENOTFOUND, "has neither model.safetensors nor model.safetensors.index.json");
+		in_scratch("folder"), KF_ENOTFOUND, "has neither model.safetensors nor pytorch_model.bin");
 }
 
 static kf_fp fp_of(const char *path)

@@ -151,6 +151,7 @@ static void small(const char *name, bool identity)
 #define SMALL(function, name, identity) static void function(void **state) { (void)state; small(name, identity); }
 SMALL(llama3, "llama3", true)
 SMALL(gpt2_added, "gpt2-added", false)
+SMALL(neox, "neox", false)
 SMALL(prefix_space, "prefix-space", false)
 SMALL(falcon, "falcon", true)
 SMALL(splits, "splits", false)
@@ -191,7 +192,7 @@ static void gemma3(void **state) { (void)state; real("gemma3-270m", true); }
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(llama3), cmocka_unit_test(gpt2_added), cmocka_unit_test(prefix_space), cmocka_unit_test(falcon),
+		cmocka_unit_test(llama3), cmocka_unit_test(gpt2_added), cmocka_unit_test(neox), cmocka_unit_test(prefix_space), cmocka_unit_test(falcon),
 		cmocka_unit_test(splits), cmocka_unit_test(sp_llama), cmocka_unit_test(sp_unigram), cmocka_unit_test(sp_unk),
 		cmocka_unit_test(smollm2), cmocka_unit_test(qwen25), cmocka_unit_test(gemma3),
 	};
