@@ -59,7 +59,7 @@ pairs_report := pairs-$(call plus,$(MERGES))-$(demo_report)
 $(eval $(call report_rule,$(pairs_report),$(sources) $(TARGET),$(call as_they_come,$(sources)) $(call row,clm,$(clm)) \
 	  $(foreach s,$(sources),$(call row,target+$s,$(call fused,$s))) \
 	  $(foreach m,$(MERGES),--model $m=$(run)/merged/$(call merged,$m)) \
-	  $(foreach m,$(MERGES),--compare $m$(comma)target),\
+	  $(foreach m,$(MERGES),--compare $m$(comma)clm),\
 	  $(call trained,$(clm)) $(foreach p,$(pairs),$(call trained,$p)) $(foreach m,$(MERGES),$(run)/merged/$(call merged,$m)/config.json)))
 pairs: $(run)/report/$(pairs_report).json
 	$(call finish,$(pairs_report),pairs,merged models are in $(run)/merged)
