@@ -45,7 +45,7 @@ LIB_OBJ := $(patsubst %,$B/obj/%.o,$(basename $(LIB_SRC)))
 UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
 UNIT := $(UNIT_SRC:tests/unit/%.c=$B/tests/%)
 
-.PHONY: all programs unit clean help install deps test test-long bench bench-peers
+.PHONY: all programs unit clean help install deps test test-long bench bench-peers bench-align bench-fusion
 all: programs
 programs: $(PROGRAMS)
 unit: $(UNIT)
