@@ -36,15 +36,6 @@ static kf_status load_tokenizer(const kf_set *set, kf_tokenizer **out, kf_err *e
 	return kf_context(err, kf_tokenizer_load(data, n, out, err), "%s: its tokenizer", kf_set_dir(set));
 }
 
-/* What readers of the output want to know of the source: its model's name. */
-static const char *model_name(const kf_set *set)
-{
-	json_t *info = kf_set_info(set);
-	const char *name = info ? json_string_value(json_object_get(info, "model")) : NULL;
-
-	return name ? name : kf_set_dir(set);
-}
-
 /* The map's part of the inputs, and the map itself where it is in a file: what made it is known before it is made. */
 static kf_status find_map(const kf_align_opts *o, const align_map_from *from, kf_vocabmap **map, kf_set_input *in, int *n_in,
 	kf_err *err)
@@ -122,8 +113,8 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 	from.target = set[0];
 	from.st = st;
 	from.tt = tt;
-	from.source_name = model_name(set[1]);
-	from.target_name = model_name(set[0]);
+	from.source_name = kf_set_info_name(set[1], "model");
+	from.target_name = kf_set_info_name(set[0], "model");
 	if ((rc = find_map(o, &from, &map, in, &spec.n_inputs, err)) != KF_OK) goto out;
 	if ((rc = kf_aligner_new(st, tt, o->method, o->map, &j.aligner, err)) != KF_OK) goto out;
 	if (o->quirks && (rc = kf_aligner_quirks(j.aligner, err)) != KF_OK) goto out;

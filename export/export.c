@@ -2,10 +2,10 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/failure.h"
 #include "common/base/file.h"
 #include "common/base/progress.h"
 #include "common/store/json.h"
@@ -17,11 +17,9 @@ typedef struct {
 	kf_set_kind kind;
 	int32_t bos;               /* token to put in front; -1: none */
 	kf_export_stats *stats;
-	pthread_mutex_t lock;      /* of what follows, and of stats */
+	kf_failure failure;
+	pthread_mutex_t lock;      /* of progress, and of stats */
 	kf_progress progress;
-	kf_status rc;              /* of the first failed shard */
-	int failed;
-	kf_err err;
 } job;
 
 /* ---- documents ---- */
@@ -85,16 +83,6 @@ static kf_status part_path(const job *j, int s, char *out, kf_err *err)
 	return kf_path_join(out, j->o->out, name, err);
 }
 
-static bool stopped(job *j)
-{
-	bool stop;
-
-	pthread_mutex_lock(&j->lock);
-	stop = j->rc != KF_OK;
-	pthread_mutex_unlock(&j->lock);
-	return stop;
-}
-
 static void one_file(void *arg, size_t shard, int worker)
 {
 	job *j = arg;
@@ -105,19 +93,17 @@ static void one_file(void *arg, size_t shard, int worker)
 	kf_status rc;
 
 	(void)worker;
-	if (s % j->o->parts != j->o->part || stopped(j)) return;
+	if (s % j->o->parts != j->o->part || kf_failure_seen(&j->failure)) return;
 	if ((rc = part_path(j, s, path, &err)) == KF_OK && (rc = kf_outfile_open(&out, path, &err)) == KF_OK &&
 	    (rc = shard_to(j, s, out.f, &err)) == KF_OK)
 		rc = kf_outfile_commit(&out, &err);
 	kf_outfile_abandon(&out);
-	pthread_mutex_lock(&j->lock);
-	if (rc == KF_OK) {
-		j->stats->files++;
-	} else if (j->rc == KF_OK || s < j->failed) {
-		j->rc = rc;
-		j->failed = s;
-		j->err = err;
+	if (rc != KF_OK) {
+		kf_failure_note(&j->failure, s, rc, &err);
+		return;
 	}
+	pthread_mutex_lock(&j->lock);
+	j->stats->files++;
 	pthread_mutex_unlock(&j->lock);
 }
 
@@ -150,8 +136,8 @@ static kf_status to_folder(job *j, kf_pool *pool, kf_err *err)
 
 	if ((rc = kf_mkdirs(j->o->out, err)) != KF_OK || (rc = no_others(j, err)) != KF_OK) return rc;
 	kf_pool_run(pool, (size_t)kf_set_shards(j->set), one_file, j);
-	if (j->rc != KF_OK && err) *err = j->err;
-	return j->rc;
+	if (j->failure.rc != KF_OK && err) *err = j->failure.err;
+	return j->failure.rc;
 }
 
 /* ---- one file ---- */
@@ -208,7 +194,7 @@ static kf_status find_bos(job *j, kf_err *err)
 
 kf_status kf_export(const kf_export_opts *o, kf_pool *pool, FILE *standard, kf_export_stats *stats, kf_err *err)
 {
-	job j = { .o = o, .bos = -1, .stats = stats, .rc = KF_OK };
+	job j = { .o = o, .bos = -1, .stats = stats, .failure = KF_FAILURE, .lock = PTHREAD_MUTEX_INITIALIZER };
 	kf_status rc;
 
 	*stats = (kf_export_stats){ 0 };
@@ -220,11 +206,9 @@ kf_status kf_export(const kf_export_opts *o, kf_pool *pool, FILE *standard, kf_e
 		goto out;
 	}
 	if (o->format == KF_EXPORT_AXOLOTL && (rc = find_bos(&j, err)) != KF_OK) goto out;
-	pthread_mutex_init(&j.lock, NULL);
 	kf_progress_start(&j.progress, "export", "tokens", (double)kf_set_tokens(j.set) / o->parts, o->progress);
 	rc = is_file(o->out) ? to_file(&j, standard, err) : to_folder(&j, pool, err);
 	kf_progress_end(&j.progress);
-	pthread_mutex_destroy(&j.lock);
 out:
 	kf_set_close(j.set);
 	return rc;

@@ -27,24 +27,16 @@ static kf_status check_aligned(const kf_set *tgt, const kf_set *a, kf_err *err)
 	return KF_OK;
 }
 
-static const char *info_name(const kf_set *set, const char *key)
-{
-	json_t *info = kf_set_info(set);
-	const char *name = info ? json_string_value(json_object_get(info, key)) : NULL;
-
-	return name ? name : kf_set_dir(set);
-}
-
 static void name_models(kf_fuse_inputs *in, bool with_target)
 {
 	int n = 0;
 
-	if (with_target) snprintf(in->name[n++], sizeof *in->name, "%s", info_name(in->set[0], "model"));
+	if (with_target) snprintf(in->name[n++], sizeof *in->name, "%s", kf_set_info_name(in->set[0], "model"));
 	for (int i = 1; i < in->n; i++, n++) {
 		char name[100];
 		int same = 1;
 
-		snprintf(name, sizeof name, "%s", info_name(in->set[i], "source"));
+		snprintf(name, sizeof name, "%s", kf_set_info_name(in->set[i], "source"));
 		for (int k = 0; k < n; k++) {
 			size_t len = strlen(name);
 

@@ -1,40 +1,16 @@
 #include "common/store/pass.h"
 
-#include <pthread.h>
-
+#include "common/base/failure.h"
 #include "common/base/progress.h"
 
 typedef struct {
 	const kf_pass *p;
 	kf_tally *tally;           /* (shards) */
 	bool whole;
-	pthread_mutex_t lock;      /* of what follows */
+	kf_failure failure;
+	pthread_mutex_t lock;      /* of progress */
 	kf_progress progress;
-	kf_status rc;              /* of the first failed shard */
-	int failed;
-	kf_err err;
 } job;
-
-static bool stopped(job *j)
-{
-	bool stop;
-
-	pthread_mutex_lock(&j->lock);
-	stop = j->rc != KF_OK;
-	pthread_mutex_unlock(&j->lock);
-	return stop;
-}
-
-static void fail(job *j, int shard, kf_status rc, const kf_err *err)
-{
-	pthread_mutex_lock(&j->lock);
-	if (j->rc == KF_OK || shard < j->failed) {
-		j->rc = rc;
-		j->failed = shard;
-		j->err = *err;
-	}
-	pthread_mutex_unlock(&j->lock);
-}
 
 static bool done(const kf_pass *p, int shard)
 {
@@ -69,7 +45,7 @@ static void one_shard(void *arg, size_t shard, int worker)
 	kf_status rc;
 
 	(void)worker;
-	if (stopped(j) || (!write && !j->whole)) return;
+	if (kf_failure_seen(&j->failure) || (!write && !j->whole)) return;
 	kf_arena_init(&arena);
 	if ((rc = open_all(p, s, in, &err)) != KF_OK) goto out;
 	if (write && (rc = kf_shard_begin(p->out, s, &out, &err)) != KF_OK) goto out;
@@ -82,7 +58,7 @@ static void one_shard(void *arg, size_t shard, int worker)
 		pthread_mutex_lock(&j->lock);
 		kf_progress_add(&j->progress, (double)tokens);
 		pthread_mutex_unlock(&j->lock);
-		if (stopped(j)) break;
+		if (kf_failure_seen(&j->failure)) break;
 	}
 	if (rc == KF_END && docs < kf_shard_docs(in[0]))
 		rc = kf_fail(&err, KF_EDATA, "it ends after %llu of %llu documents", (unsigned long long)docs,
@@ -93,7 +69,7 @@ static void one_shard(void *arg, size_t shard, int worker)
 	}
 	if (rc != KF_OK) kf_context(&err, rc, "shard %d of %s", s, kf_set_dir(p->in[0]));
 out:
-	if (rc != KF_OK) fail(j, s, rc, &err);
+	if (rc != KF_OK) kf_failure_note(&j->failure, s, rc, &err);
 	kf_shard_abandon(out);
 	for (int i = 0; i < p->n_in; i++) kf_shard_close(in[i]);
 	kf_arena_release(&arena);
@@ -101,7 +77,8 @@ out:
 
 kf_status kf_pass_run(const kf_pass *p, kf_pool *pool, kf_tally *tally, bool *whole, kf_err *err)
 {
-	job j = { .p = p, .whole = true, .lock = PTHREAD_MUTEX_INITIALIZER };
+	job j = { .p = p, .whole = true, .failure = KF_FAILURE, .lock = PTHREAD_MUTEX_INITIALIZER };
+	kf_status rc;
 	int n = kf_set_shards(p->in[0]);
 
 	*whole = false;
@@ -114,14 +91,14 @@ kf_status kf_pass_run(const kf_pass *p, kf_pool *pool, kf_tally *tally, bool *wh
 		p->progress);
 	kf_pool_run(pool, (size_t)n, one_shard, &j);
 	kf_progress_end(&j.progress);
-	if (j.rc != KF_OK) *err = j.err;
+	if ((rc = j.failure.rc) != KF_OK) *err = j.failure.err;
 	for (int s = 0; s < n; s++) {
-		if (j.rc == KF_OK && j.whole) j.rc = kf_tally_add(tally, &j.tally[s], err);
+		if (rc == KF_OK && j.whole) rc = kf_tally_add(tally, &j.tally[s], err);
 		kf_tally_release(&j.tally[s]);
 	}
 	kf_free(j.tally);
-	*whole = j.rc == KF_OK && j.whole;
-	return j.rc;
+	*whole = rc == KF_OK && j.whole;
+	return rc;
 }
 
 kf_status kf_set_same_corpus(const kf_set *a, const kf_set *b, kf_err *err)

@@ -136,6 +136,14 @@ bool kf_set_chat(const kf_set *s) { return s->chat; }
 const json_t *kf_set_manifest(const kf_set *s) { return s->manifest; }
 json_t *kf_set_info(const kf_set *s) { return json_object_get(s->manifest, "info"); }
 
+const char *kf_set_info_name(const kf_set *s, const char *key)
+{
+	const char *name = json_string_value(json_object_get(kf_set_info(s), key));
+
+	return name ? name : kf_set_dir(s);
+}
+
+
 uint64_t kf_set_shard_docs(const kf_set *s, int shard)
 {
 	return shard >= 0 && shard < s->n_shards ? s->shards[shard].docs : 0;
