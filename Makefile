@@ -45,7 +45,7 @@ LIB_OBJ := $(patsubst %,$B/obj/%.o,$(basename $(LIB_SRC)))
 UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
 UNIT := $(UNIT_SRC:tests/unit/%.c=$B/tests/%)
 
-.PHONY: all programs unit clean help install deps test test-long bench bench-peers bench-align bench-fusion
+.PHONY: all programs unit clean help install uninstall deps test test-long bench bench-peers bench-align bench-fusion
 all: programs
 programs: $(PROGRAMS)
 unit: $(UNIT)
@@ -109,10 +109,18 @@ endef
 help:
 	@$(info $(HELP)):
 
+# Programs, their manual pages and bash's completion, which the programs print of themselves. DESTDIR stages it.
 PREFIX ?= /usr/local
+MANDIR ?= $(PREFIX)/share/man/man1
+COMPLETIONS ?= $(PREFIX)/share/bash-completion/completions
 install: programs
-	install -d $(DESTDIR)$(PREFIX)/bin
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANDIR) $(DESTDIR)$(COMPLETIONS)
 	install $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	@for p in $(PROGRAMS); do n=$${p##*/}; \
+	  $$p --man-page > $(DESTDIR)$(MANDIR)/$$n.1 && $$p --completion > $(DESTDIR)$(COMPLETIONS)/$$n || exit 1; done
+	@echo "installed $(words $(PROGRAMS)) programs into $(DESTDIR)$(PREFIX)/bin, with manual pages and completion"
+uninstall:
+	rm -f $(foreach p,$(notdir $(PROGRAMS)),$(DESTDIR)$(PREFIX)/bin/$p $(DESTDIR)$(MANDIR)/$p.1 $(DESTDIR)$(COMPLETIONS)/$p)
 
 # ---- tests, benchmarks, data, demo ----------------------------------------------
 

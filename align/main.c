@@ -17,7 +17,7 @@ static const kf_opt table[] = {
 	{ "source", KF_OPT_STRING, &o.source, "DIR", "logits of the source model", .flags = KF_OPT_REQUIRED },
 	{ "target", KF_OPT_STRING, &o.target, "DIR", "logits of the target model, for its tokens and tokenizer", .flags = KF_OPT_REQUIRED },
 	{ "out", KF_OPT_STRING, &o.out, "DIR", "where the aligned set goes", .flags = KF_OPT_REQUIRED },
-	{ "method", KF_OPT_CHOICE, &o.method, "byte|dtw|dtw-chat", "along the bytes, FuseLLM's warping of\n"
+	{ "method", KF_OPT_CHOICE, &o.method, "byte|dtw|dtw-chat", "along the bytes, FuseLLM's warping of "
 		"token strings, or FuseChat's", .flags = KF_OPT_SHAPES },
 	{ "vocab-map", KF_OPT_CHOICE, &o.map, "prefix|exact|mined|stats", "what a candidate becomes: the first token of its bytes, the token of "
 		"the same string, of the least edit distance, the one it is aligned with in the text", .flags = KF_OPT_SHAPES },
@@ -36,7 +36,7 @@ static const kf_opt table[] = {
 
 static const kf_program program = {
 	.name = "kf-align",
-	.summary = "Tell what a source model predicted in the target's vocabulary.",
+	.summary = "tell what a source model predicted in the target's vocabulary",
 	.usage = "--source DIR --target DIR --out DIR [options]",
 	.notes = "Both sets must be of one corpus. --method byte covers every position that the source covers; its ce sums to\n"
 		"the source's own log-likelihood of the text. --method dtw --vocab-map exact is FuseLLM's way, for comparison.",

@@ -75,7 +75,7 @@ static const kf_opt table[] = {
 
 static const kf_program program = {
 	.name = "kf-fuse",
-	.summary = "Fuse aligned distributions into training targets.",
+	.summary = "fuse aligned distributions into training targets",
 	.usage = "--target DIR --aligned DIR... --out DIR|--fit FILE [options]",
 	.opts = table,
 };

@@ -1,4 +1,5 @@
 #include "common/base/opt.h"
+#include "common/base/opt_help.h"
 
 #include <errno.h>
 #include <math.h>
@@ -25,55 +26,12 @@ static int choice_find(const char *choices, const char *word)
 	}
 }
 
-static void choice_name(const char *choices, int index, char *out, size_t size)
+void kf_opt_choice(const char *choices, int index, char *out, size_t size)
 {
 	const char *p = choices;
 
 	for (; index > 0 && (p = strchr(p, '|')); index--) p++;
 	snprintf(out, size, "%.*s", (int)strcspn(p ? p : "", "|"), p ? p : "");
-}
-
-/* ---- help ---- */
-
-static void print_default(const kf_opt *o)
-{
-	char word[64];
-
-	switch (o->kind) {
-	case KF_OPT_INT:
-		printf(" [%ld]", *(long *)o->value);
-		break;
-	case KF_OPT_REAL:
-		if (!isnan(*(double *)o->value)) printf(" [%g]", *(double *)o->value);
-		break;
-	case KF_OPT_CHOICE:
-		choice_name(o->arg, *(int *)o->value, word, sizeof word);
-		printf(" [%s]", word);
-		break;
-	case KF_OPT_STRING:
-		if (*(const char **)o->value) printf(" [%s]", *(const char **)o->value);
-		break;
-	default:
-		break;
-	}
-}
-
-static void print_help(const kf_program *p)
-{
-	printf("%s: %s\n\nUsage: %s %s\n\nOptions:\n", p->name, p->summary, p->name, p->usage);
-	for (const kf_opt *o = p->opts; o->kind != KF_OPT_END; o++) {
-		int n = printf("  --%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
-
-		if (n > 29) printf("\n%30s", "");
-		else printf("%*s", 30 - n, "");
-		printf("%s", o->help);
-		if (o->flags & KF_OPT_REQUIRED) printf(" (required)");
-		if (o->kind == KF_OPT_LIST) printf(" (repeat for more)");
-		print_default(o);
-		putchar('\n');
-	}
-	printf("  --%-26s%s\n  --%-26s%s\n", "help", "print this and stop", "version", "print the version and stop");
-	if (p->notes) printf("\n%s\n", p->notes);
 }
 
 /* ---- values ---- */
@@ -184,14 +142,7 @@ kf_status kf_opt_parse(const kf_program *p, int argc, char **argv, kf_list *oper
 			options = false;
 			continue;
 		}
-		if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0) {
-			print_help(p);
-			return KF_END;
-		}
-		if (strcmp(a, "--version") == 0) {
-			printf("%s (kfuse) %s\n", p->name, KF_VERSION);
-			return KF_END;
-		}
+		if (kf_opt_asks(p, a, stdout)) return KF_END;
 		if (a[1] != '-') return kf_fail(err, KF_EINVAL, "unknown option %s; try %s --help", a, p->name);
 		a += 2;
 		eq = strchr(a, '=');
@@ -235,7 +186,7 @@ json_t *kf_opt_record(const kf_program *p)
 			v = *(const char **)o->value ? json_string(*(const char **)o->value) : json_null();
 			break;
 		case KF_OPT_CHOICE:
-			choice_name(o->arg, *(int *)o->value, word, sizeof word);
+			kf_opt_choice(o->arg, *(int *)o->value, word, sizeof word);
 			v = json_string(word);
 			break;
 		case KF_OPT_LIST: {

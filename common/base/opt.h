@@ -11,7 +11,8 @@
  *
  * Values start as the table's variables are initialised, and --help prints
  * those as the defaults. GNU style: --name value, --name=value, --flag, and
- * unambiguous prefixes are accepted; "--" ends options. A real that is NAN shows no default.
+ * unambiguous prefixes are accepted; "--" ends options. A real that is NAN shows no default. The table also gives
+ * the manual page (--man-page) and bash's completion (--completion), which `make install` puts in place.
  */
 #ifndef KF_BASE_OPT_H
 #define KF_BASE_OPT_H

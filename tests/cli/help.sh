@@ -1,0 +1,48 @@
+# What programs say of themselves: --help, manual pages and completion, and `make install`, which puts them in place.
+. tests/lib.sh
+
+long=; for p in "$BIN"/kf-*; do
+	n=${p##*/}
+	"$p" --help > "$TMP/$n.help" || long="$long $n fails"
+	# two columns at most past 100: an option and its choices are never broken
+	awk -v n="$n" 'length($0) > 110 { print n ": " $0 }' "$TMP/$n.help" >> "$TMP/long"
+	head -n 1 "$TMP/$n.help" | grep -qE "^$n: [a-z].*[^.]$" || long="$long $n"
+done
+check "every --help begins with the program and what it does" test -z "$long"
+check "and keeps within the width" test ! -s "$TMP/long"
+
+D=$TMP/root
+check "make install" make -s install DESTDIR="$D" PREFIX=/opt/k B="${BIN%/bin}"
+missing=; for p in "$BIN"/kf-*; do
+	n=${p##*/}
+	[ -x "$D/opt/k/bin/$n" ] && grep -q "^\.SH OPTIONS" "$D/opt/k/share/man/man1/$n.1" && [ -s "$D/opt/k/share/bash-completion/completions/$n" ] || missing="$missing $n"
+done
+check "every program with its manual page and completion" test -z "$missing"
+# every option of the help has its paragraph in the manual page
+for p in "$BIN"/kf-*; do
+	n=${p##*/}
+	grep -oE '^  --[a-z0-9-]+' "$TMP/$n.help" | sed 's/^  --//' | sort > "$TMP/a"
+	sed -nE 's/^\\fB\\-\\-([^ ]*)\\fR.*/\1/p' "$D/opt/k/share/man/man1/$n.1" | tr -d '\\' | sort > "$TMP/b"
+	cmp -s "$TMP/a" "$TMP/b" || echo "$n" >> "$TMP/differ"
+done
+check "manual pages have every option" test ! -s "$TMP/differ"
+if command -v groff >/dev/null; then
+	for f in "$D"/opt/k/share/man/man1/*.1; do groff -ww -man -Tutf8 -Kutf8 "$f" > /dev/null 2>> "$TMP/groff"; done
+	check "groff has no warning of them" test ! -s "$TMP/groff"
+else skip "groff has no warning of the manual pages" "no groff"; fi
+
+complete_words() { # PROGRAM WORD...: what bash would offer for the last word
+	(
+		. "$D/opt/k/share/bash-completion/completions/$1"
+		compopt() { :; }
+		COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+		"_${1//-/_}"
+		printf '%s\n' "${COMPREPLY[@]}"
+	)
+}
+check "completion of an option" test "$(complete_words kf-align --vocab)" = --vocab-map
+check "completion of a choice" test "$(complete_words kf-align --method dtw | tr '\n' ' ')" = "dtw dtw-chat "
+touch "$TMP/some-corpus"
+check "completion of a path" test "$(complete_words kf-extract --corpus "$TMP/some")" = "$TMP/some-corpus"
+check "make uninstall" make -s uninstall DESTDIR="$D" PREFIX=/opt/k B="${BIN%/bin}"
+check "takes everything away" test -z "$(find "$D" -type f)"
