@@ -141,7 +141,7 @@ static kf_status allocate(kf_eval_result *r, kf_err *err)
 
 	for (int m = 0; ok && m < r->o->n_models; m++)
 		ok = (r->bits[m] = new_doubles(r->n_docs)) && (r->bpb[m] = new_doubles(d)) &&
-			(r->ppl[m] = new_doubles(d));
+			(r->ppl[m] = new_doubles(d)) && (r->interval[m] = kf_zalloc(d, sizeof **r->interval));
 	for (int c = 0; ok && c < r->o->n_compare; c++)
 		ok = (r->diff[c] = kf_zalloc(d, sizeof **r->diff)) != NULL;
 	return ok ? KF_OK : kf_fail(err, KF_ENOMEM, "out of memory for the values of %zu documents", r->n_docs);
@@ -187,8 +187,9 @@ static kf_eval_interval interval(double estimate, double *resampled, bool known)
 	return v;
 }
 
-/* One comparison: by domain, and of the means over domains (each domain resampled on its own). */
-static kf_status compare(kf_eval_result *r, int c, kf_err *err)
+/* Model a's bits per byte, minus b's unless that is -1: out (n_domains + 1) by domain, and of the means over domains
+ * (each domain resampled on its own). */
+static kf_status resample(const kf_eval_result *r, int model_a, int model_b, kf_eval_interval *out, kf_err *err)
 {
 	const int n = KF_EVAL_RESAMPLES;
 	double *a = new_doubles(r->n_docs), *b = new_doubles(r->n_docs), *bytes = new_doubles(r->n_docs);
@@ -198,7 +199,7 @@ static kf_status compare(kf_eval_result *r, int c, kf_err *err)
 	kf_status rc = KF_OK;
 
 	if (!a || !b || !bytes || !resampled || !mean) {
-		rc = kf_fail(err, KF_ENOMEM, "out of memory for a comparison");
+		rc = kf_fail(err, KF_ENOMEM, "out of memory for a bootstrap");
 		goto out;
 	}
 	for (int i = 0; i < r->n_domains; i++) {
@@ -207,23 +208,23 @@ static kf_status compare(kf_eval_result *r, int c, kf_err *err)
 
 		for (size_t j = 0; j < r->n_docs; j++) {
 			if (r->doc[j].domain != i || !r->doc[j].compared) continue;
-			a[docs] = r->bits[r->o->compare[c][0]][j];
-			b[docs] = r->bits[r->o->compare[c][1]][j];
+			a[docs] = r->bits[model_a][j];
+			b[docs] = model_b < 0 ? 0 : r->bits[model_b][j];
 			bytes[docs++] = r->doc[j].compared;
 		}
 		if (!docs) {
-			r->diff[c][i] = interval(NAN, NULL, false);
+			out[i] = interval(NAN, NULL, false);
 			continue;
 		}
 		d = kf_eval_difference(a, b, bytes, docs, r->o->seed, r->domain[i], resampled, n);
 		for (int s = 0; s < n; s++) mean[s] += resampled[s];
-		r->diff[c][i] = interval(d, resampled, docs > 1);
+		out[i] = interval(d, resampled, docs > 1);
 		known = known && docs > 1;
 		estimate += d;
 		with_bytes++;
 	}
 	for (int s = 0; s < n; s++) mean[s] /= with_bytes;
-	r->diff[c][r->n_domains] = interval(estimate / with_bytes, mean, known);
+	out[r->n_domains] = interval(estimate / with_bytes, mean, known);
 out:
 	kf_free(a);
 	kf_free(b);
@@ -283,8 +284,10 @@ kf_status kf_eval(const kf_eval_opts *o, kf_eval_result *r, kf_err *err)
 		if ((rc = score_model(r, m, &progress, err)) != KF_OK) return rc;
 	kf_progress_end(&progress);
 	if ((rc = sum_up(r, err)) != KF_OK) return rc;
+	for (int m = 0; m < o->n_models; m++)
+		if ((rc = resample(r, m, -1, r->interval[m], err)) != KF_OK) return rc;
 	for (int c = 0; c < o->n_compare; c++)
-		if ((rc = compare(r, c, err)) != KF_OK) return rc;
+		if ((rc = resample(r, o->compare[c][0], o->compare[c][1], r->diff[c], err)) != KF_OK) return rc;
 	return KF_OK;
 }
 
@@ -298,6 +301,7 @@ void kf_eval_release(kf_eval_result *r)
 	for (int m = 0; m < KF_EVAL_MODELS; m++) {
 		kf_free(r->bits[m]);
 		kf_free(r->bpb[m]);
+		kf_free(r->interval[m]);
 		kf_free(r->ppl[m]);
 		kf_free(r->diff[m]);
 	}

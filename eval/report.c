@@ -40,22 +40,29 @@ static json_t *of_models(const kf_eval_result *r, double *const *v, const char *
 	return o;
 }
 
-static json_t *comparison(const kf_eval_result *r, int c)
+/* {DOMAIN: {"difference": , "low": , "high": }, ..., "mean": ...}; of bits per byte, which stand elsewhere, without the estimate. */
+static json_t *intervals(const kf_eval_result *r, const kf_eval_interval *v, bool difference)
 {
-	json_t *o = json_object(), *domains = json_object();
+	json_t *domains = json_object();
 
 	for (int i = 0; i <= r->n_domains; i++) {
-		const kf_eval_interval *v = &r->diff[c][i];
 		json_t *one = json_object();
 
-		json_object_set_new(one, "difference", number(v->estimate));
-		json_object_set_new(one, "low", number(v->low));
-		json_object_set_new(one, "high", number(v->high));
+		if (difference) json_object_set_new(one, "difference", number(v[i].estimate));
+		json_object_set_new(one, "low", number(v[i].low));
+		json_object_set_new(one, "high", number(v[i].high));
 		json_object_set_new(domains, i < r->n_domains ? r->domain[i] : "mean", one);
 	}
+	return domains;
+}
+
+static json_t *comparison(const kf_eval_result *r, int c)
+{
+	json_t *o = json_object();
+
 	json_object_set_new(o, "a", json_string(r->o->model[r->o->compare[c][0]].name));
 	json_object_set_new(o, "b", json_string(r->o->model[r->o->compare[c][1]].name));
-	json_object_set_new(o, "bits_per_byte", domains);
+	json_object_set_new(o, "bits_per_byte", intervals(r, r->diff[c], true));
 	return o;
 }
 
@@ -80,14 +87,17 @@ static json_t *per_document(const kf_eval_result *r)
 
 json_t *kf_eval_json(const kf_eval_result *r)
 {
-	json_t *o = json_object(), *list = json_array(), *models = json_object();
+	json_t *o = json_object(), *list = json_array(), *models = json_object(), *of = json_object();
 
-	if (!o || !list || !models) return NULL;
-	for (int m = 0; m < r->o->n_models; m++)
+	if (!o || !list || !models || !of) return NULL;
+	for (int m = 0; m < r->o->n_models; m++) {
 		json_object_set_new(models, r->o->model[m].name, json_string(r->o->model[m].path));
+		json_object_set_new(of, r->o->model[m].name, intervals(r, r->interval[m], false));
+	}
 	for (int c = 0; c < r->o->n_compare; c++) json_array_append_new(list, comparison(r, c));
 	json_object_set_new(o, "models", models);
 	json_object_set_new(o, "bits_per_byte", of_models(r, r->bpb, "mean"));
+	json_object_set_new(o, "intervals", of);
 	json_object_set_new(o, "perplexity", of_models(r, r->ppl, "all"));
 	json_object_set_new(o, "documents", counts(r, r->docs));
 	json_object_set_new(o, "bytes", counts(r, r->bytes));

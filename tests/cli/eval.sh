@@ -39,6 +39,9 @@ for v in r["bits_per_byte"].values():
     assert abs(v["mean"] - (v["prose"] + v["c"]) / 2) < 1e-8
     assert 0.5 < v["mean"] < 20
 assert [(c["a"], c["b"]) for c in r["comparisons"]] == [("llama-tiny", "gemma3-tiny"), ("qwen2-tiny", "gemma3-tiny")]
+for name, v in r["intervals"].items():
+    for d, bpb in r["bits_per_byte"][name].items():
+        assert v[d]["low"] < bpb < v[d]["high"], (name, d, v[d], bpb)
 for c in r["comparisons"]:
     for d, v in c["bits_per_byte"].items():
         want = r["bits_per_byte"][c["a"]][d] - r["bits_per_byte"][c["b"]][d]
