@@ -16,9 +16,9 @@ B := build$(flavour)
 
 CPPFLAGS += -I. -D_GNU_SOURCE
 OPT := -O3 -march=$(ARCH) -fno-math-errno -fno-trapping-math -ffp-contract=fast
-WARN := -Wall -Wextra
+WARN := -Wall -Wextra -Wpointer-arith
 ifeq ($(DEV),1)
-WARN += -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wformat=2 -Wno-format-nonliteral
+WARN += -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wno-format-nonliteral
 endif
 ifeq ($(ASAN),1)
 OPT := -O1 -march=$(ARCH) -fno-math-errno -fno-trapping-math

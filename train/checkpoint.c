@@ -52,7 +52,8 @@ static kf_status put_floats(stream *s, kf_exec *x, const float *v, size_t n, kf_
 	return rc;
 }
 
-static kf_status get_floats(stream *s, kf_exec *x, float *v, size_t n, kf_err *err)
+/* rounded: also gets the floats, as bfloat16; or NULL. */
+static kf_status get_floats(stream *s, kf_exec *x, float *v, void *rounded, size_t n, kf_err *err)
 {
 	kf_status rc = KF_OK;
 
@@ -61,6 +62,8 @@ static kf_status get_floats(stream *s, kf_exec *x, float *v, size_t n, kf_err *e
 
 		if ((rc = get(s, s->buf, c * sizeof *v, err)) == KF_OK)
 			rc = x->ops->put(x, v + at, s->buf, c * sizeof *v, err);
+		if (rc == KF_OK && rounded)
+			rc = x->ops->put_num(x, (uint16_t *)rounded + at, KF_NUM_BF16, s->buf, c, err);
 	}
 	return rc;
 }
@@ -136,7 +139,7 @@ static kf_status write_body(stream *s, json_t *state, const kf_optim *opt, kf_er
 		const kf_param *p = &opt->params[i];
 		size_t n = (size_t)(p->rows * p->cols);
 
-		if ((rc = put_floats(s, opt->x, p->value, n, err)) != KF_OK ||
+		if ((rc = put_floats(s, opt->x, p->master ? p->master : p->value, n, err)) != KF_OK ||
 		    (rc = put_floats(s, opt->x, opt->m[i], n, err)) != KF_OK ||
 		    (rc = put_floats(s, opt->x, opt->v[i], n, err)) != KF_OK)
 			goto out;
@@ -213,9 +216,9 @@ static kf_status read_one(const char *path, kf_optim *opt, json_t **state, kf_er
 		const kf_param *p = &opt->params[i];
 		size_t k = (size_t)(p->rows * p->cols);
 
-		if ((rc = get_floats(&s, opt->x, p->value, k, err)) != KF_OK ||
-		    (rc = get_floats(&s, opt->x, opt->m[i], k, err)) != KF_OK ||
-		    (rc = get_floats(&s, opt->x, opt->v[i], k, err)) != KF_OK)
+		if ((rc = get_floats(&s, opt->x, p->master ? p->master : p->value, p->master ? p->value : NULL, k, err)) != KF_OK ||
+		    (rc = get_floats(&s, opt->x, opt->m[i], NULL, k, err)) != KF_OK ||
+		    (rc = get_floats(&s, opt->x, opt->v[i], NULL, k, err)) != KF_OK)
 			goto out;
 	}
 	fp = kf_hasher_fp(s.hash);

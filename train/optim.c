@@ -49,7 +49,7 @@ double kf_optim_norm(const kf_optim *opt)
 	double sum = 0;
 
 	for (int i = 0; i < opt->n; i++)
-		sum += opt->x->ops->sumsq(opt->x, opt->params[i].grad, numel(&opt->params[i]));
+		sum += opt->x->ops->sumsq(opt->x, opt->params[i].grad, opt->params[i].num, numel(&opt->params[i]));
 	return sqrt(sum);
 }
 
@@ -58,8 +58,11 @@ void kf_optim_step(kf_optim *opt, const kf_train_opts *o, double lr, double gsca
 	for (int i = 0; i < opt->n; i++) {
 		const kf_param *p = &opt->params[i];
 
-		opt->x->ops->adamw(opt->x, p->value, p->grad, opt->m[i], opt->v[i], numel(p), (float)gscale, (float)lr,
-			(float)o->beta1, (float)o->beta2, 1e-8f, p->decay ? (float)o->decay : 0.0f, step);
+		opt->x->ops->adamw(opt->x,
+			&(kf_adamw){ .type = p->num, .w = p->value, .g = p->grad, .master = p->master, .m = opt->m[i], .v = opt->v[i],
+				.n = numel(p) },
+			&(kf_adamw_opts){ .gscale = (float)gscale, .lr = (float)lr, .beta1 = (float)o->beta1, .beta2 = (float)o->beta2,
+				.eps = 1e-8f, .decay = p->decay ? (float)o->decay : 0.0f, .step = step });
 	}
 }
 

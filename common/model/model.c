@@ -20,30 +20,42 @@ static kf_status make_slot(kf_model *m, kf_slot *s, kf_err *err)
 	const kf_tensor *t = s->file;
 	uint64_t n = t->rows * t->cols;
 	kf_exec *x = m->x;
+	size_t size;
 	float *host;
 	kf_status rc = KF_OK;
 
 	s->mat = (kf_mat){ .rows = (int)t->rows, .cols = (int)t->cols, .unpack = unpack, .src = t };
+	s->num = t->n_dims > 1 ? x->num : KF_NUM_F32;
 	/* Vectors are small and used raw: always resident. */
-	if (t->n_dims > 1 && !m->opts.train && !m->opts.resident)
+	if (t->n_dims > 1 && !m->opts.train && !m->opts.resident && !x->ops->resident)
 		return KF_OK;
+	size = kf_num_size(s->num);
 	host = kf_alloc(n, sizeof *host);
-	s->value = x->ops->alloc(x, n, sizeof *s->value);
+	s->value = x->ops->alloc(x, n, size);
 	if (!host || !s->value) {
-		rc = kf_fail(err, KF_ENOMEM, "no memory for %s (%.1f MB)", t->name, (double)n * 4e-6);
+		rc = kf_fail(err, KF_ENOMEM, "no memory for %s (%.1f MB)", t->name, (double)(n * size) * 1e-6);
 		goto out;
 	}
 	kf_tensor_unpack(t, x->pool, host);
-	if ((rc = x->ops->put(x, s->value, host, n * sizeof *host, err)) != KF_OK)
+	if ((rc = x->ops->put_num(x, s->value, s->num, host, n, err)) != KF_OK)
 		goto out;
-	s->mat.f32 = s->value;
+	s->mat.num = s->value;
 	if (m->opts.train) {
-		s->grad = x->ops->alloc(x, n, sizeof *s->grad);
+		s->grad = x->ops->alloc(x, n, size);
 		if (!s->grad) {
-			rc = kf_fail(err, KF_ENOMEM, "no memory for the gradient of %s (%.1f MB)", t->name, (double)n * 4e-6);
+			rc = kf_fail(err, KF_ENOMEM, "no memory for the gradient of %s (%.1f MB)", t->name,
+				(double)(n * size) * 1e-6);
 			goto out;
 		}
-		x->ops->zero(x, s->grad, n * sizeof *s->grad);
+		x->ops->zero(x, s->grad, n * size);
+	}
+	if (m->opts.train && s->num != KF_NUM_F32) {
+		s->master = x->ops->alloc(x, n, sizeof *s->master);
+		if (!s->master) {
+			rc = kf_fail(err, KF_ENOMEM, "no memory for the float32 master of %s (%.1f MB)", t->name, (double)n * 4e-6);
+			goto out;
+		}
+		rc = x->ops->put_num(x, s->master, KF_NUM_F32, host, n, err);
 	}
 out:
 	kf_free(host);
@@ -118,8 +130,10 @@ static void make_params(kf_model *m)
 		p->rows = s->file->rows;
 		p->cols = s->file->cols;
 		p->n_dims = s->file->n_dims;
+		p->num = s->num;
 		p->value = s->value;
 		p->grad = s->grad;
+		p->master = s->master;
 		p->decay = s->file->n_dims > 1;
 	}
 }
@@ -177,8 +191,10 @@ void kf_model_free(kf_model *m)
 				m->x->ops->free(m->x, m->slots[i].value);
 			if (m->slots[i].grad)
 				m->x->ops->free(m->x, m->slots[i].grad);
+			if (m->slots[i].master)
+				m->x->ops->free(m->x, m->slots[i].master);
 		}
-	float *const own[] = { m->inv_freq, m->inv_freq_local, m->own_freq, m->slopes, m->slab, m->work };
+	void *const own[] = { m->inv_freq, m->inv_freq_local, m->own_freq, m->slopes, m->slab, m->work };
 	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
 		if (own[i])
 			m->x->ops->free(m->x, own[i]);
@@ -208,21 +224,31 @@ void kf_model_zero_grad(kf_model *m)
 	for (int i = 0; i < m->n; i++) {
 		kf_slot *s = &m->slots[i];
 		if (s->grad)
-			m->x->ops->zero(m->x, s->grad, s->file->rows * s->file->cols * sizeof *s->grad);
+			m->x->ops->zero(m->x, s->grad, s->file->rows * s->file->cols * kf_num_size(s->num));
 	}
 }
 
 /* ---- memory of a batch -------------------------------------------------------- */
 
-/* Hand out pieces of a slab, each on its own cache line; with base NULL only count. */
-typedef struct { float *base; size_t used; } carver;
+/* Hand out pieces of a slab, each on lines of its own; with base NULL only count. */
+typedef struct { char *base; size_t num_size, used; } carver;
 
-static float *carve(carver *c, size_t n)
+static void *carve(carver *c, size_t n, size_t size)
 {
-	float *p = c->base ? c->base + c->used : NULL;
+	void *p = c->base ? c->base + c->used : NULL;
 
-	c->used += (n + 15) & ~(size_t)15;
+	c->used += (n * size + 255) & ~(size_t)255;
 	return p;
+}
+
+static float *floats(carver *c, size_t n)
+{
+	return carve(c, n, sizeof(float));
+}
+
+static kf_num *nums(carver *c, size_t n)
+{
+	return carve(c, n, c->num_size);
 }
 
 /* Rows of the MLP: one a token, or one for each expert it goes to. */
@@ -242,31 +268,31 @@ static void carve_acts(carver *c, const kf_arch *a, size_t T, kf_acts *s)
 	int32_t *index = s->index;
 
 	*s = (kf_acts){ .index = index };
-	s->rstd1 = carve(c, stat_size(a, T));
-	s->rstd2 = carve(c, stat_size(a, T));
-	s->q = carve(c, qn);
-	s->k = carve(c, kn);
-	s->v = carve(c, kn);
+	s->rstd1 = floats(c, stat_size(a, T));
+	s->rstd2 = floats(c, stat_size(a, T));
+	s->q = nums(c, qn);
+	s->k = nums(c, kn);
+	s->v = nums(c, kn);
 	if (a->qk_norm) {
-		s->q_pre = carve(c, qn);
-		s->k_pre = carve(c, kn);
-		s->rstd_q = carve(c, T * (size_t)a->H);
-		s->rstd_k = carve(c, T * (size_t)a->G);
+		s->q_pre = nums(c, qn);
+		s->k_pre = nums(c, kn);
+		s->rstd_q = floats(c, T * (size_t)a->H);
+		s->rstd_k = floats(c, T * (size_t)a->G);
 	}
-	s->att = carve(c, qn);
-	s->lse = carve(c, T * (size_t)a->H);
-	s->mid = carve(c, T * (size_t)a->C);
-	s->gate = a->plain_mlp ? NULL : carve(c, rows * (size_t)a->F);
-	s->up = carve(c, rows * (size_t)a->F);
+	s->att = nums(c, qn);
+	s->lse = floats(c, T * (size_t)a->H);
+	s->mid = nums(c, T * (size_t)a->C);
+	s->gate = a->plain_mlp ? NULL : nums(c, rows * (size_t)a->F);
+	s->up = nums(c, rows * (size_t)a->F);
 	if (a->experts) {
-		s->route = carve(c, rows);
-		s->expert_out = carve(c, rows * (size_t)a->C);
+		s->route = floats(c, rows);
+		s->expert_out = nums(c, rows * (size_t)a->C);
 	}
 	if (a->post_norms) {
-		s->post1_in = carve(c, T * (size_t)a->C);
-		s->post2_in = carve(c, T * (size_t)a->C);
-		s->rstd_p1 = carve(c, T);
-		s->rstd_p2 = carve(c, T);
+		s->post1_in = nums(c, T * (size_t)a->C);
+		s->post2_in = nums(c, T * (size_t)a->C);
+		s->rstd_p1 = floats(c, T);
+		s->rstd_p2 = floats(c, T);
 	}
 }
 
@@ -305,12 +331,12 @@ static void carve_slab(kf_model *m, carver *c, size_t T, bool train)
 	size_t C = (size_t)a->C;
 
 	if (!train) {
-		m->inputs = carve(c, T * C);
+		m->inputs = nums(c, T * C);
 		carve_acts(c, a, T, &m->spare);
 		m->spare.mid = m->inputs;
 		return;
 	}
-	m->inputs = carve(c, ((size_t)a->L + 1) * T * C);
+	m->inputs = nums(c, ((size_t)a->L + 1) * T * C);
 	for (int l = m->first_kept; l < a->L; l++)
 		carve_acts(c, a, T, &m->acts[l]);
 	if (m->first_kept > 0)
@@ -323,51 +349,53 @@ static void carve_work(kf_model *m, carver *c, size_t T, bool train)
 	size_t C = (size_t)a->C, F = (size_t)a->F, qn = (size_t)a->H * (size_t)a->D, kn = (size_t)a->G * (size_t)a->D,
 		rows = mlp_rows(a, T);
 
-	m->h = carve(c, T * C);
-	m->tmp = carve(c, T * C);
-	m->act = carve(c, rows * F);
-	m->final_rstd = carve(c, stat_size(a, T));
-	m->fused = a->qkv == KF_QKV_SEPARATE ? NULL : carve(c, T * (qn + 2 * kn));
+	m->h = nums(c, T * C);
+	m->tmp = nums(c, T * C);
+	m->act = nums(c, rows * F);
+	m->final_rstd = floats(c, stat_size(a, T));
+	m->fused = a->qkv == KF_QKV_SEPARATE ? NULL : nums(c, T * (qn + 2 * kn));
 	if (a->experts) {
-		m->router = carve(c, T * (size_t)a->experts);
-		m->sorted = carve(c, rows);
-		m->ex = carve(c, rows * C);
+		m->router = nums(c, T * (size_t)a->experts);
+		m->sorted = floats(c, rows);
+		m->ex = nums(c, rows * C);
 	}
 	if (!train)
 		return;
 	if (a->experts) {
-		m->dex = carve(c, rows * C);
-		m->dsorted = carve(c, 2 * rows);
+		m->dex = nums(c, rows * C);
+		m->dsorted = floats(c, rows);
+		m->droute = floats(c, rows);
 	}
-	m->dx = carve(c, T * C);
-	m->dh = carve(c, T * C);
-	m->dt = carve(c, T * C);
-	m->dact = carve(c, rows * F);
-	m->dq = carve(c, T * qn);
-	m->dk = carve(c, T * kn);
-	m->dv = carve(c, T * kn);
-	m->datt = carve(c, T * qn);
-	m->dpre = a->qk_norm ? carve(c, T * (qn > kn ? qn : kn)) : NULL;
+	m->dx = nums(c, T * C);
+	m->dh = nums(c, T * C);
+	m->dt = nums(c, T * C);
+	m->dact = nums(c, rows * F);
+	m->dq = nums(c, T * qn);
+	m->dk = nums(c, T * kn);
+	m->dv = nums(c, T * kn);
+	m->datt = nums(c, T * qn);
+	m->dpre = a->qk_norm ? nums(c, T * (qn > kn ? qn : kn)) : NULL;
 }
 
-static kf_status grow(kf_exec *x, float **p, size_t *have, size_t need, kf_err *err)
+static kf_status grow(kf_exec *x, void **p, size_t *have, size_t need, kf_err *err)
 {
 	if (need <= *have)
 		return KF_OK;
 	if (*p)
 		x->ops->free(x, *p);
 	*have = 0;
-	*p = x->ops->alloc(x, need, sizeof **p);
+	*p = x->ops->alloc(x, need, 1);
 	if (!*p)
 		return kf_fail(err, KF_ENOMEM, "no memory for the activations of a batch (%.1f MB). Use smaller batches.",
-			(double)need * 4e-6);
+			(double)need * 1e-6);
 	*have = need;
 	return KF_OK;
 }
 
 kf_status kf_model_room(kf_model *m, const kf_batch *b, bool train, kf_err *err)
 {
-	carver count = { NULL, 0 }, c;
+	const carver fresh = { NULL, kf_num_size(m->x->num), 0 };
+	carver c = fresh;
 	size_t T = (size_t)b->T;
 	kf_acts one = { 0 };
 	kf_status rc;
@@ -375,24 +403,24 @@ kf_status kf_model_room(kf_model *m, const kf_batch *b, bool train, kf_err *err)
 	if (train) {
 		int kept = m->arch->L;
 
-		carve_acts(&count, m->arch, T, &one);
+		carve_acts(&c, m->arch, T, &one);
 		if (m->opts.recompute)
 			kept = 0;
-		else if (m->opts.keep_bytes && m->opts.keep_bytes / (count.used * sizeof(float)) < (size_t)kept)
-			kept = (int)(m->opts.keep_bytes / (count.used * sizeof(float)));
+		else if (m->opts.keep_bytes && m->opts.keep_bytes / c.used < (size_t)kept)
+			kept = (int)(m->opts.keep_bytes / c.used);
 		m->first_kept = m->arch->L - kept;
 	}
-	count.used = 0;
-	carve_slab(m, &count, T, train);
-	if ((rc = grow(m->x, &m->slab, &m->slab_floats, count.used, err)) != KF_OK)
-		return rc;
-	c = (carver){ m->slab, 0 };
+	c = fresh;
 	carve_slab(m, &c, T, train);
-	count.used = 0;
-	carve_work(m, &count, T, train);
-	if ((rc = grow(m->x, &m->work, &m->work_floats, count.used, err)) != KF_OK)
+	if ((rc = grow(m->x, &m->slab, &m->slab_bytes, c.used, err)) != KF_OK)
 		return rc;
-	c = (carver){ m->work, 0 };
+	c = (carver){ m->slab, fresh.num_size, 0 };
+	carve_slab(m, &c, T, train);
+	c = fresh;
+	carve_work(m, &c, T, train);
+	if ((rc = grow(m->x, &m->work, &m->work_bytes, c.used, err)) != KF_OK)
+		return rc;
+	c = (carver){ m->work, fresh.num_size, 0 };
 	carve_work(m, &c, T, train);
 	return carve_ints(m, T, train, err);
 }
@@ -415,7 +443,7 @@ static kf_status check_batch(const kf_model *m, const kf_batch *b, kf_err *err)
 /* To the final norm's output in m->h. */
 static kf_status hidden(kf_model *m, const kf_batch *b, bool train, kf_err *err)
 {
-	float *last;
+	kf_num *last;
 	kf_status rc;
 
 	if ((rc = check_batch(m, b, err)) != KF_OK || (rc = kf_model_room(m, b, train, err)) != KF_OK ||
@@ -431,7 +459,7 @@ kf_status kf_model_hidden(kf_model *m, const kf_batch *b, float *out, kf_err *er
 
 	if (rc != KF_OK)
 		return rc;
-	return m->x->ops->get(m->x, out, m->h, (size_t)b->T * (size_t)m->arch->C * sizeof *out, err);
+	return m->x->ops->get_num(m->x, out, m->h, m->x->num, (size_t)b->T * (size_t)m->arch->C, err);
 }
 
 kf_status kf_model_score(kf_model *m, const kf_batch *b, const kf_score_query *q, kf_score *out, kf_err *err)
@@ -474,7 +502,8 @@ static kf_status get_tensor(void *arg, int index, float *out, kf_err *err)
 	const kf_slot *s = &m->slots[index];
 
 	if (s->value)
-		return m->x->ops->get(m->x, out, s->value, s->file->rows * s->file->cols * sizeof *out, err);
+		return m->x->ops->get_num(m->x, out, s->master ? s->master : s->value, s->master ? KF_NUM_F32 : s->num,
+			s->file->rows * s->file->cols, err);
 	kf_tensor_rows(s->file, 0, s->file->rows, out);
 	return KF_OK;
 }

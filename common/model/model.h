@@ -10,8 +10,8 @@
 typedef struct kf_model kf_model;
 
 typedef struct {
-	bool train;               /* parameters resident in float32, with gradients */
-	bool resident;            /* not training: unpack all weights to float32 once (fast for small batches);
+	bool train;               /* parameters resident, with gradients */
+	bool resident;            /* not training: unpack all weights once (fast for small batches);
 	                           * otherwise each matrix is unpacked when it is used */
 	bool recompute;           /* training: keep only layer inputs, run each layer's forward again in backward */
 	size_t keep_bytes;        /* training: activations kept for backward, at most; as many of the last layers as fit are
@@ -44,7 +44,9 @@ typedef struct {
 	char name[128];           /* Hugging Face's */
 	uint64_t rows, cols;
 	int n_dims;
-	float *value, *grad;      /* (rows, cols) */
+	kf_num_type num;          /* of value and grad */
+	void *value, *grad;       /* (rows, cols) */
+	float *master;            /* (rows, cols) what value is the rounding of; NULL where value is float32 */
 	bool decay;               /* weight decay applies: matrices, not norms and biases */
 } kf_param;
 

@@ -3,12 +3,12 @@
  * activations is used up, a whole layer is (kf_model_room). */
 #include "common/model/model_impl.h"
 
-static float *grad(const kf_slot *s)
+static void *grad(const kf_slot *s)
 {
 	return s ? s->grad : NULL;
 }
 
-void kf_model_norm_dx(kf_model *m, float *dx, const kf_slot *w, const kf_slot *b, const float *dy, const float *in,
+void kf_model_norm_dx(kf_model *m, kf_num *dx, const kf_slot *w, const kf_slot *b, const kf_num *dy, const kf_num *in,
 	const float *stat, int T)
 {
 	const kf_ops *ops = m->x->ops;
@@ -20,34 +20,34 @@ void kf_model_norm_dx(kf_model *m, float *dx, const kf_slot *w, const kf_slot *b
 }
 
 /* Gradient of the branch of residual() before its norm: *dbranch (T, C). Without a norm it is dx itself. */
-static void post_norm_dx(kf_model *m, const kf_slot *post, const float *pre, const float *rstd, int T,
-	const float **dbranch)
+static void post_norm_dx(kf_model *m, const kf_slot *post, const kf_num *pre, const float *rstd, int T,
+	const kf_num **dbranch)
 {
 	int C = m->arch->C;
 
 	*dbranch = m->dx;
 	if (!post)
 		return;
-	m->x->ops->zero(m->x, m->dt, (size_t)T * (size_t)C * sizeof *m->dt);
+	m->x->ops->zero(m->x, m->dt, kf_num_bytes(m, (size_t)T * (size_t)C));
 	kf_model_norm_dx(m, m->dt, post, NULL, m->dx, pre, rstd, T);
 	*dbranch = m->dt;
 }
 
-static kf_status linear_dw(kf_model *m, const kf_slot *w, const kf_slot *bias, const float *dy, const float *in,
+static kf_status linear_dw(kf_model *m, const kf_slot *w, const kf_slot *bias, const kf_num *dy, const kf_num *in,
 	int T, kf_err *err)
 {
 	return m->x->ops->linear_dw(m->x, w->grad, grad(bias), dy, in, T, w->mat.rows, w->mat.cols, err);
 }
 
 /* in: the layer's input, which the norm before the MLP reads where the two branches are parallel. */
-static kf_status mlp_backward(kf_model *m, const kf_layer *y, const kf_acts *a, const float *in, int T, kf_err *err)
+static kf_status mlp_backward(kf_model *m, const kf_layer *y, const kf_acts *a, const kf_num *in, int T, kf_err *err)
 {
 	const kf_arch *arch = m->arch;
 	const kf_ops *ops = m->x->ops;
 	kf_exec *x = m->x;
 	size_t n = (size_t)T * (size_t)arch->F;
 	const kf_slot *norm = y->p[KF_P_NORM2], *norm_b = y->p[KF_P_NORM2B];
-	const float *d, *from = arch->parallel ? in : a->mid;
+	const kf_num *d, *from = arch->parallel ? in : a->mid;
 	kf_status rc;
 
 	post_norm_dx(m, y->p[KF_P_POST2], a->post2_in, a->rstd_p2, T, &d);
@@ -79,17 +79,17 @@ static kf_status mlp_backward(kf_model *m, const kf_layer *y, const kf_acts *a, 
 }
 
 /* Through the norm of each head, in place of d (T, heads, D). */
-static float *head_norm_dx(kf_model *m, const kf_slot *norm, float *d, const float *pre,
+static kf_num *head_norm_dx(kf_model *m, const kf_slot *norm, kf_num *d, const kf_num *pre,
 	const float *rstd, int T, int heads)
 {
 	int D = m->arch->D;
 
-	m->x->ops->zero(m->x, m->dpre, (size_t)T * (size_t)heads * (size_t)D * sizeof *m->dpre);
+	m->x->ops->zero(m->x, m->dpre, kf_num_bytes(m, (size_t)T * (size_t)heads * (size_t)D));
 	m->x->ops->rmsnorm_dx(m->x, m->dpre, norm->grad, d, pre, norm->value, rstd, (int64_t)T * heads, D);
 	return m->dpre;
 }
 
-static kf_status project_dx(kf_model *m, const kf_slot *w, const kf_slot *bias, const float *d, bool add, int T,
+static kf_status project_dx(kf_model *m, const kf_slot *w, const kf_slot *bias, const kf_num *d, bool add, int T,
 	kf_err *err)
 {
 	kf_status rc;
@@ -100,17 +100,17 @@ static kf_status project_dx(kf_model *m, const kf_slot *w, const kf_slot *bias, 
 }
 
 /* dout (T, C): gradient of the layer's output, where it is no longer in m->dx; NULL: it is. */
-static kf_status attention_backward(kf_model *m, int layer, const kf_batch *b, const kf_acts *a, const float *dout,
-	const float *in, kf_err *err)
+static kf_status attention_backward(kf_model *m, int layer, const kf_batch *b, const kf_acts *a, const kf_num *dout,
+	const kf_num *in, kf_err *err)
 {
 	const kf_arch *arch = m->arch;
 	const kf_layer *y = &m->layers[layer];
 	const kf_ops *ops = m->x->ops;
 	const kf_attn at = kf_model_attn(m, layer);
-	const float *d = dout;
+	const kf_num *d = dout;
 	kf_exec *x = m->x;
 	int T = b->T, H = arch->H, G = arch->G;
-	float *dq = m->dq, *dk = m->dk;
+	kf_num *dq = m->dq, *dk = m->dk;
 	kf_status rc;
 
 	if (!d)
@@ -151,16 +151,16 @@ kf_status kf_model_backward(kf_model *m, const kf_batch *b, kf_err *err)
 	size_t n = (size_t)T * (size_t)arch->C;
 	kf_status rc;
 
-	ops->zero(m->x, m->dx, n * sizeof *m->dx);
-	kf_model_norm_dx(m, m->dx, m->norm, m->norm_b, m->dh, m->inputs + (size_t)arch->L * n, m->final_rstd, T);
+	ops->zero(m->x, m->dx, kf_num_bytes(m, n));
+	kf_model_norm_dx(m, m->dx, m->norm, m->norm_b, m->dh, kf_at(m->x, m->inputs, (size_t)arch->L * n), m->final_rstd, T);
 	for (int l = arch->L - 1; l >= 0; l--) {
-		const float *in = m->inputs + (size_t)l * n;
+		const kf_num *in = kf_at(m->x, m->inputs, (size_t)l * n);
 		kf_acts *a = l >= m->first_kept ? &m->acts[l] : &m->spare;
 
 		if (l < m->first_kept && (rc = kf_model_layer(m, l, b, in, NULL, a, err)) != KF_OK)
 			return rc;
 		if (arch->parallel) {   /* the attention's gradient is this one, not what the MLP's adds */
-			ops->zero(m->x, m->dt, n * sizeof *m->dt);
+			ops->zero(m->x, m->dt, kf_num_bytes(m, n));
 			ops->add(m->x, m->dt, m->dx, n);
 		}
 		if ((rc = mlp_backward(m, &m->layers[l], a, in, T, err)) != KF_OK ||

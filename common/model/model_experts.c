@@ -25,26 +25,27 @@ static void sort_rows(kf_model *m, const int32_t *index, int T)
 }
 
 /* y (rows, N) = in (rows, K) w^T, each expert's rows by its own w; or the other way: dx = dy w. */
-static kf_status each(kf_model *m, const kf_layer *y, int part, float *out, const float *in, bool dx, bool add, kf_err *err)
+static kf_status each(kf_model *m, const kf_layer *y, int part, kf_num *out, const kf_num *in, bool dx, bool add,
+	kf_err *err)
 {
 	const kf_ops *ops = m->x->ops;
 	kf_status rc = KF_OK;
 
 	for (int e = 0; e < m->arch->experts && rc == KF_OK; e++) {
 		const kf_mat *w = &y->expert[e * KF_EXPERT_PARTS + part]->mat;
-		size_t at = (size_t)m->start[e];
+		size_t at = (size_t)m->start[e], N = (size_t)w->rows, K = (size_t)w->cols;
 		int n = m->start[e + 1] - m->start[e];
 
 		if (!n) continue;
 		if (dx)
-			rc = ops->linear_dx(m->x, out + at * (size_t)w->cols, in + at * (size_t)w->rows, w, n, add, err);
+			rc = ops->linear_dx(m->x, kf_at(m->x, out, at * K), kf_at(m->x, in, at * N), w, n, add, err);
 		else
-			rc = ops->linear(m->x, out + at * (size_t)w->rows, in + at * (size_t)w->cols, w, NULL, n, add, err);
+			rc = ops->linear(m->x, kf_at(m->x, out, at * N), kf_at(m->x, in, at * K), w, NULL, n, add, err);
 	}
 	return rc;
 }
 
-static kf_status each_dw(kf_model *m, const kf_layer *y, int part, const float *dy, const float *in, kf_err *err)
+static kf_status each_dw(kf_model *m, const kf_layer *y, int part, const kf_num *dy, const kf_num *in, kf_err *err)
 {
 	kf_status rc = KF_OK;
 
@@ -54,13 +55,13 @@ static kf_status each_dw(kf_model *m, const kf_layer *y, int part, const float *
 		int n = m->start[e + 1] - m->start[e];
 
 		if (n)
-			rc = m->x->ops->linear_dw(m->x, s->grad, NULL, dy + at * (size_t)s->mat.rows, in + at * (size_t)s->mat.cols, n,
-				s->mat.rows, s->mat.cols, err);
+			rc = m->x->ops->linear_dw(m->x, s->grad, NULL, kf_at(m->x, dy, at * (size_t)s->mat.rows),
+				kf_at(m->x, in, at * (size_t)s->mat.cols), n, s->mat.rows, s->mat.cols, err);
 	}
 	return rc;
 }
 
-kf_status kf_experts_forward(kf_model *m, const kf_layer *y, const float *h, kf_acts *a, float *out, int T,
+kf_status kf_experts_forward(kf_model *m, const kf_layer *y, const kf_num *h, kf_acts *a, kf_num *out, int T,
 	kf_err *err)
 {
 	const kf_arch *arch = m->arch;
@@ -82,12 +83,12 @@ kf_status kf_experts_forward(kf_model *m, const kf_layer *y, const float *h, kf_
 		return rc;
 	if (!out)
 		return KF_OK;
-	ops->gather(x, m->sorted, a->route, m->row_slot, NULL, rows, 1);
+	ops->permute(x, m->sorted, a->route, m->row_slot, rows, false);
 	ops->scatter(x, out, a->expert_out, m->row_token, m->sorted, rows, arch->C);
 	return KF_OK;
 }
 
-kf_status kf_experts_backward(kf_model *m, const kf_layer *y, const kf_acts *a, const float *d, int T, kf_err *err)
+kf_status kf_experts_backward(kf_model *m, const kf_layer *y, const kf_acts *a, const kf_num *d, int T, kf_err *err)
 {
 	const kf_arch *arch = m->arch;
 	const kf_ops *ops = m->x->ops;
@@ -95,14 +96,12 @@ kf_status kf_experts_backward(kf_model *m, const kf_layer *y, const kf_acts *a, 
 	kf_exec *x = m->x;
 	int rows = T * arch->experts_used;
 	size_t n = (size_t)rows * (size_t)arch->F;
-	float *droute = m->dsorted + rows;
 	kf_status rc;
 
 	sort_rows(m, a->index, T);
-	ops->gather(x, m->sorted, a->route, m->row_slot, NULL, rows, 1);
+	ops->permute(x, m->sorted, a->route, m->row_slot, rows, false);
 	ops->dots(x, m->dsorted, a->expert_out, d, m->row_token, rows, arch->C);
-	ops->zero(x, droute, (size_t)rows * sizeof *droute);
-	ops->scatter(x, droute, m->dsorted, m->row_slot, NULL, rows, 1);
+	ops->permute(x, m->droute, m->dsorted, m->row_slot, rows, true);
 
 	ops->gather(x, m->dex, d, m->row_token, m->sorted, rows, arch->C);
 	ops->glu(x, m->act, a->gate, a->up, arch->act, n);
@@ -116,10 +115,10 @@ kf_status kf_experts_backward(kf_model *m, const kf_layer *y, const kf_acts *a, 
 	    (rc = each(m, y, KF_EXPERT_GATE, m->dex, a->gate, true, false, err)) != KF_OK ||
 	    (rc = each(m, y, KF_EXPERT_UP, m->dex, a->up, true, true, err)) != KF_OK)
 		return rc;
-	ops->zero(x, m->dh, (size_t)T * (size_t)arch->C * sizeof *m->dh);
+	ops->zero(x, m->dh, kf_num_bytes(m, (size_t)T * (size_t)arch->C));
 	ops->scatter(x, m->dh, m->dex, m->row_token, NULL, rows, arch->C);
 
-	ops->route_dx(x, m->router, droute, a->route, a->index, T, arch->experts, arch->experts_used);
+	ops->route_dx(x, m->router, m->droute, a->route, a->index, T, arch->experts, arch->experts_used);
 	if ((rc = ops->linear_dw(x, router->grad, NULL, m->router, m->h, T, arch->experts, arch->C, err)) != KF_OK)
 		return rc;
 	return ops->linear_dx(x, m->dh, m->router, &router->mat, T, true, err);

@@ -1,7 +1,7 @@
 /* Forward: the residual stream through the layers. */
 #include "common/model/model_impl.h"
 
-void kf_model_norm(kf_model *m, float *y, float *stat, const float *in, const kf_slot *w, const kf_slot *b, int T)
+void kf_model_norm(kf_model *m, kf_num *y, float *stat, const kf_num *in, const kf_slot *w, const kf_slot *b, int T)
 {
 	const kf_arch *a = m->arch;
 
@@ -19,7 +19,7 @@ kf_attn kf_model_attn(const kf_model *m, int layer)
 		.window = a->windowed[layer] ? a->window : 0, .cap = a->attn_cap, .slopes = m->slopes };
 }
 
-kf_status kf_model_rope(kf_model *m, int layer, float *v, const kf_batch *b, int heads, bool inverse, kf_err *err)
+kf_status kf_model_rope(kf_model *m, int layer, kf_num *v, const kf_batch *b, int heads, bool inverse, kf_err *err)
 {
 	const kf_arch *a = m->arch;
 	bool local = a->windowed[layer], beyond = false;
@@ -42,15 +42,16 @@ kf_status kf_model_rope(kf_model *m, int layer, float *v, const kf_batch *b, int
 		kf_rope_freq(rope, a->R, one[1], m->own_host);
 		if ((rc = m->x->ops->put(m->x, m->own_freq, m->own_host, (size_t)a->R / 2 * sizeof(float), err)) != KF_OK)
 			return rc;
-		m->x->ops->rope(m->x, v + (size_t)b->offset[s] * (size_t)heads * (size_t)a->D, &r, one, 1, heads, a->D, inverse);
+		m->x->ops->rope(m->x, kf_at(m->x, v, (size_t)b->offset[s] * (size_t)heads * (size_t)a->D), &r, one, 1, heads, a->D,
+			inverse);
 	}
 	return KF_OK;
 }
 
 /* out = in + norm?(branch), where branch = x w^T + bias; pre keeps the branch before its norm.
  * With out == in the sum happens in place; with out NULL only pre and rstd are made. */
-static kf_status residual(kf_model *m, float *out, const float *in, const float *x, const kf_slot *w,
-	const kf_slot *bias, const kf_slot *post, float *pre, float *rstd, int T, kf_err *err)
+static kf_status residual(kf_model *m, kf_num *out, const kf_num *in, const kf_num *x, const kf_slot *w,
+	const kf_slot *bias, const kf_slot *post, kf_num *pre, float *rstd, int T, kf_err *err)
 {
 	const kf_ops *ops = m->x->ops;
 	size_t n = (size_t)T * (size_t)m->arch->C;
@@ -63,7 +64,7 @@ static kf_status residual(kf_model *m, float *out, const float *in, const float 
 	if ((rc = ops->linear(m->x, post ? pre : out, x, &w->mat, kf_vec(bias), T, false, err)) != KF_OK)
 		return rc;
 	if (post) {
-		float *y = !out || out == in ? m->tmp : out;
+		kf_num *y = !out || out == in ? m->tmp : out;
 
 		kf_model_norm(m, y, rstd, pre, post, NULL, T);
 		if (out == in)
@@ -75,7 +76,7 @@ static kf_status residual(kf_model *m, float *out, const float *in, const float 
 }
 
 /* q, k and v of h, before norms and rotary. */
-static kf_status project(kf_model *m, const kf_layer *y, const float *h, float *q, float *k, float *v, const kf_attn *at,
+static kf_status project(kf_model *m, const kf_layer *y, const kf_num *h, kf_num *q, kf_num *k, kf_num *v, const kf_attn *at,
 	int T, kf_err *err)
 {
 	const kf_ops *ops = m->x->ops;
@@ -122,7 +123,7 @@ static kf_status mlp(kf_model *m, const kf_layer *y, const float *h, kf_acts *a,
 		T, err);
 }
 
-kf_status kf_model_layer(kf_model *m, int layer, const kf_batch *b, const float *in, float *out, kf_acts *a,
+kf_status kf_model_layer(kf_model *m, int layer, const kf_batch *b, const kf_num *in, kf_num *out, kf_acts *a,
 	kf_err *err)
 {
 	const kf_arch *arch = m->arch;
@@ -131,7 +132,7 @@ kf_status kf_model_layer(kf_model *m, int layer, const kf_batch *b, const float 
 	const kf_attn at = kf_model_attn(m, layer);
 	kf_exec *x = m->x;
 	int T = b->T, H = arch->H, G = arch->G, D = arch->D;
-	float *q = a->q_pre ? a->q_pre : a->q, *k = a->k_pre ? a->k_pre : a->k;
+	kf_num *q = a->q_pre ? a->q_pre : a->q, *k = a->k_pre ? a->k_pre : a->k;
 	kf_status rc;
 
 	kf_model_norm(m, m->h, a->rstd1, in, y->p[KF_P_NORM1], y->p[KF_P_NORM1B], T);
@@ -155,17 +156,17 @@ kf_status kf_model_layer(kf_model *m, int layer, const kf_batch *b, const float 
 	return mlp(m, y, m->h, a, out, T, err);
 }
 
-kf_status kf_model_forward(kf_model *m, const kf_batch *b, bool train, float **last, kf_err *err)
+kf_status kf_model_forward(kf_model *m, const kf_batch *b, bool train, kf_num **last, kf_err *err)
 {
 	const kf_arch *arch = m->arch;
 	size_t n = (size_t)b->T * (size_t)arch->C;
-	float *in = m->inputs;
+	kf_num *in = m->inputs;
 	kf_status rc;
 
 	if ((rc = m->x->ops->embed(m->x, in, &m->embed->mat, b->tokens, arch->embed_scale, b->T, err)) != KF_OK)
 		return rc;
 	for (int l = 0; l < arch->L; l++) {
-		float *out = train ? in + n : in;
+		kf_num *out = train ? kf_at(m->x, in, n) : in;
 		kf_acts *a = train && l >= m->first_kept ? &m->acts[l] : &m->spare;
 
 		if ((rc = kf_model_layer(m, l, b, in, out, a, err)) != KF_OK)

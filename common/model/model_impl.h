@@ -7,8 +7,10 @@
 /* One tensor of the model: where it is in the file, and in memory when it is there. */
 typedef struct {
 	const kf_tensor *file;
-	kf_mat mat;              /* of a matrix: mat.f32 = value, or unpacked on use */
-	float *value, *grad;     /* NULL: not resident; not trained */
+	kf_mat mat;              /* of a matrix: mat.num = value, or unpacked on use */
+	kf_num_type num;         /* of value and grad: the exec's, float32 for vectors */
+	void *value, *grad;      /* NULL: not resident; not trained */
+	float *master;           /* value in float32 while training; NULL where value is */
 } kf_slot;
 
 /* Slots of a layer, by part; NULL where the architecture has none. */
@@ -23,15 +25,17 @@ enum { KF_EXPERT_GATE, KF_EXPERT_DOWN, KF_EXPERT_UP, KF_EXPERT_PARTS };
  * all layers, with mid = the layer's input and output, updated in place. */
 typedef struct {
 	float *rstd1, *rstd2;                /* (T); of LayerNorm means and rstd, (2, T) */
-	float *q, *k, *v;                    /* (T, H, D), (T, G, D) twice; after rotary */
-	float *q_pre, *k_pre;                /* before the norms of q and k; NULL where it has none */
+	kf_num *q, *k, *v;                   /* (T, H, D), (T, G, D) twice; after rotary */
+	kf_num *q_pre, *k_pre;               /* before the norms of q and k; NULL where it has none */
 	float *rstd_q, *rstd_k;              /* (T, H), (T, G) */
-	float *att, *lse;                    /* (T, H, D), (T, H) */
-	float *mid;                          /* (T, C) after attention's residual */
-	float *gate, *up;                    /* (T, F); of experts (T k, F), token by token within each; gate NULL: plain MLP */
-	float *route, *expert_out;           /* (T, k) weights of the experts; (T k, C) what they gave */
+	kf_num *att;                         /* (T, H, D) */
+	float *lse;                          /* (T, H) */
+	kf_num *mid;                         /* (T, C) after attention's residual */
+	kf_num *gate, *up;                   /* (T, F); of experts (T k, F), token by token within each; gate NULL: plain MLP */
+	float *route;                        /* (T, k) weights of the experts */
+	kf_num *expert_out;                  /* (T k, C) what they gave */
 	int32_t *index;                      /* (T, k) which, in host memory */
-	float *post1_in, *post2_in;          /* (T, C) before the norms after attention and MLP */
+	kf_num *post1_in, *post2_in;         /* (T, C) before the norms after attention and MLP */
 	float *rstd_p1, *rstd_p2;            /* (T) */
 } kf_acts;
 
@@ -52,18 +56,19 @@ struct kf_model {
 	float *slopes;                       /* (H) ALiBi's; NULL: none */
 
 	/* Memory for a batch: made for the largest so far. */
-	float *slab, *work;
-	size_t slab_floats, work_floats;     /* allocated */
-	float *h, *act, *tmp;                /* (T, C), (T k, F), (T, C) scratch */
-	float *fused;                        /* (T, (H + 2 G) D) q, k and v together */
-	float *dx, *dh, *dt;                 /* (T, C) */
-	float *dact, *dq, *dk, *dv, *dpre, *datt;
-	float *router, *sorted, *ex, *dex, *dsorted; /* of experts: (T, E), (T k), (T k, C) twice, (T k) */
+	void *slab, *work;
+	size_t slab_bytes, work_bytes;       /* allocated */
+	kf_num *h, *act, *tmp;               /* (T, C), (T k, F), (T, C) scratch */
+	kf_num *fused;                       /* (T, (H + 2 G) D) q, k and v together */
+	kf_num *dx, *dh, *dt;                /* (T, C) */
+	kf_num *dact, *dq, *dk, *dv, *dpre, *datt;
+	kf_num *router, *ex, *dex;           /* of experts: (T, E), (T k, C) twice */
+	float *sorted, *dsorted, *droute;    /* (T k): weights, and their gradients, in the experts' order; these in the tokens' */
 	int32_t *ints;                       /* host memory of the index arrays: */
 	size_t n_ints;
 	int32_t *row_token, *row_slot, *start; /* (T k) in the experts' order: token; place in (T, k). (E + 1) where an expert's begin */
 	float *final_rstd;                   /* (T) or (2, T) */
-	float *inputs;                       /* (L + 1, T, C) inputs of each layer, and the last output */
+	kf_num *inputs;                      /* (L + 1, T, C) inputs of each layer, and the last output */
 	kf_acts *acts;                       /* (L) of kept layers; the others share spare */
 	kf_acts spare;
 	int first_kept;                      /* layers [first_kept, L) keep their activations */
@@ -74,31 +79,34 @@ kf_status kf_model_room(kf_model *m, const kf_batch *b, bool train, kf_err *err)
 
 /* The residual stream through one layer: in -> out, which may be the same (then a->mid is, too), or
  * NULL: only what the backward needs is made. */
-kf_status kf_model_layer(kf_model *m, int layer, const kf_batch *b, const float *in, float *out, kf_acts *a,
+kf_status kf_model_layer(kf_model *m, int layer, const kf_batch *b, const kf_num *in, kf_num *out, kf_acts *a,
 	kf_err *err) KF_MUST_CHECK;
 
 /* Embedding and all layers; *last is the residual stream after them. Scoring when !train. */
-kf_status kf_model_forward(kf_model *m, const kf_batch *b, bool train, float **last, kf_err *err) KF_MUST_CHECK;
+kf_status kf_model_forward(kf_model *m, const kf_batch *b, bool train, kf_num **last, kf_err *err) KF_MUST_CHECK;
 
 /* From dhidden in m->dh (gradient of the final norm's output) to every parameter. */
 kf_status kf_model_backward(kf_model *m, const kf_batch *b, kf_err *err) KF_MUST_CHECK;
 
+/* Bytes of n of the exec's numbers. */
+static inline size_t kf_num_bytes(const kf_model *m, size_t n) { return n * kf_num_size(m->x->num); }
+
 /* Shared by the two directions. */
 static inline const float *kf_vec(const kf_slot *s) { return s ? s->value : NULL; }
 kf_attn kf_model_attn(const kf_model *m, int layer);
-void kf_model_norm(kf_model *m, float *y, float *stat, const float *in, const kf_slot *w, const kf_slot *b, int T);
-void kf_model_norm_dx(kf_model *m, float *dx, const kf_slot *w, const kf_slot *b, const float *dy, const float *in,
+void kf_model_norm(kf_model *m, kf_num *y, float *stat, const kf_num *in, const kf_slot *w, const kf_slot *b, int T);
+void kf_model_norm_dx(kf_model *m, kf_num *dx, const kf_slot *w, const kf_slot *b, const kf_num *dy, const kf_num *in,
 	const float *stat, int T);
-kf_status kf_model_rope(kf_model *m, int layer, float *v, const kf_batch *b, int heads, bool inverse, kf_err *err)
+kf_status kf_model_rope(kf_model *m, int layer, kf_num *v, const kf_batch *b, int heads, bool inverse, kf_err *err)
 	KF_MUST_CHECK;
 
 /* The experts' part of an MLP (Shazeer et al. 2017; as Mixtral has it): every token goes to the k experts its router
  * likes best, and gets the sum of what they give, weighted. h (T, C): normalised input.
  * Forward adds to out (T, C), or with out NULL only makes what the backward needs. */
-kf_status kf_experts_forward(kf_model *m, const kf_layer *y, const float *h, kf_acts *a, float *out, int T,
+kf_status kf_experts_forward(kf_model *m, const kf_layer *y, const kf_num *h, kf_acts *a, kf_num *out, int T,
 	kf_err *err) KF_MUST_CHECK;
 /* d (T, C): gradient of the sum. h as in the forward, in m->h; writes m->dh (T, C). */
-kf_status kf_experts_backward(kf_model *m, const kf_layer *y, const kf_acts *a, const float *d, int T, kf_err *err)
+kf_status kf_experts_backward(kf_model *m, const kf_layer *y, const kf_acts *a, const kf_num *d, int T, kf_err *err)
 	KF_MUST_CHECK;
 
 #endif

@@ -6,10 +6,15 @@
  *
  * Shapes: T tokens (rows of the packed batch), C width, H query heads, G
  * key-value heads (G divides H), D head size, F MLP width, V vocabulary rows,
- * S sequences with offset (S + 1) into the T rows. Everything is float32, row-major,
- * contiguous, in memory of the backend (alloc), except index arrays and kf_mat, which
+ * S sequences with offset (S + 1) into the T rows. Everything is row-major, contiguous, in
+ * memory of the backend (alloc), except index arrays, queries, their answers and kf_mat, which
  * are in host memory. Backward ops ADD to the gradients they are named after (dx, dw,
  * ...) unless said otherwise, so the caller clears what must start at zero.
+ *
+ * kf_num is a number as the exec stores it (kf_exec.num): activations, weight matrices, and the gradients
+ * of both. float32 on ref and cpu; float32 or bfloat16 on cuda. Vectors (norms' weights, biases) and their
+ * gradients, statistics kept for the backward, routing weights, optimizer moments and master weights
+ * are float32 everywhere: they are small, or they are sums.
  */
 #ifndef KF_OPS_OPS_H
 #define KF_OPS_OPS_H
@@ -24,6 +29,17 @@
 
 typedef struct kf_ops kf_ops;
 
+/* A backend that stores float32 only says so before it includes this, and writes its ops in floats.
+ * (The table then passes a void * where such an op takes a float *: the same where all pointers to objects are alike,
+ * as they are on every machine with POSIX.) Elsewhere kf_num has no size: step through it with kf_at. */
+#ifdef KF_NUM_IS_FLOAT
+typedef float kf_num;
+#else
+typedef void kf_num;
+#endif
+
+typedef enum { KF_NUM_F32, KF_NUM_BF16 } kf_num_type;
+
 typedef enum { KF_COMPUTE_AUTO, KF_COMPUTE_F32, KF_COMPUTE_BF16 } kf_compute;
 
 /* What every op gets: backend, threads, and the backend's own scratch memory. */
@@ -31,17 +47,30 @@ typedef struct kf_exec {
 	const kf_ops *ops;
 	kf_pool *pool;
 	kf_compute compute;      /* of matrix products: f32, or bf16 with f32 accumulation */
+	kf_num_type num;         /* how kf_num is stored; float32 unless open says otherwise */
 	void *state;             /* the backend's */
 } kf_exec;
+
+/* Bytes of a number. */
+static inline size_t kf_num_size(kf_num_type t)
+{
+	return t == KF_NUM_BF16 ? 2 : 4;
+}
+
+/* Number n from p on. */
+static inline void *kf_at(const kf_exec *x, const void *p, size_t n)
+{
+	return (char *)p + n * kf_num_size(x->num);
+}
 
 kf_status kf_exec_new(const kf_ops *ops, kf_pool *pool, kf_compute compute, kf_exec **out, kf_err *err) KF_MUST_CHECK;
 void kf_exec_free(kf_exec *x);   /* accepts NULL */
 
-/* A weight matrix (rows, cols): resident as float32, or unpacked from the
+/* A weight matrix (rows, cols): resident in the backend's memory, or unpacked from the
  * model's file each time it is used (weights held once; the cost is shared by all rows of a batch). */
 typedef struct {
 	int rows, cols;
-	const float *f32;        /* (rows, cols), or NULL: then unpack */
+	const kf_num *num;       /* (rows, cols), or NULL: then unpack (not where kf_ops.resident) */
 	/* Unpack rows [row, row + n), or those that index names, into out (n, cols). Called from many threads. */
 	void (*unpack)(const void *src, const int32_t *index, uint64_t row, uint64_t n, float *out);
 	const void *src;
@@ -113,7 +142,7 @@ typedef struct {
 	int64_t rows, clm_rows, fusion_rows; /* rows with a loss; with a label; with candidates */
 } kf_loss;
 
-/* Rotary positions: the first R of a head's D floats turn, in halves (i with i + R/2: Hugging Face's convention). */
+/* Rotary positions: the first R of a head's D numbers turn, in halves (i with i + R/2: Hugging Face's convention). */
 typedef struct {
 	const float *inv_freq;       /* (R / 2) */
 	int R;                       /* even, <= D */
@@ -132,8 +161,25 @@ typedef struct {
 
 typedef enum { KF_ACT_SILU, KF_ACT_GELU_TANH, KF_ACT_GELU } kf_act; /* GELU: with the error function */
 
+/* A parameter of n numbers and what AdamW keeps of it; all in the backend's memory. */
+typedef struct {
+	kf_num_type type;            /* of w and g */
+	void *w;
+	const void *g;
+	float *master;               /* (n) what is updated, w being its rounding as put_num does it; NULL where w is float32 */
+	float *m, *v;                /* (n) moments */
+	size_t n;
+} kf_adamw;
+
+/* g is multiplied by gscale first; step counts from 1. */
+typedef struct {
+	float gscale, lr, beta1, beta2, eps, decay;
+	int64_t step;
+} kf_adamw_opts;
+
 struct kf_ops {
 	const char *name;
+	bool resident;           /* weight matrices must be in the backend's memory: unpack is never called */
 
 	kf_status (*open)(kf_exec *x, kf_err *err);      /* makes x->state; may be NULL */
 	void (*close)(kf_exec *x);
@@ -141,78 +187,81 @@ struct kf_ops {
 	void (*free)(kf_exec *x, void *p);
 	kf_status (*put)(kf_exec *x, void *dst, const void *host, size_t bytes, kf_err *err);
 	kf_status (*get)(kf_exec *x, void *host, const void *src, size_t bytes, kf_err *err);
+	/* n numbers of type from and to floats of the host; to bfloat16 by rounding to the nearest, ties to even */
+	kf_status (*put_num)(kf_exec *x, void *dst, kf_num_type type, const float *host, size_t n, kf_err *err);
+	kf_status (*get_num)(kf_exec *x, float *host, const void *src, kf_num_type type, size_t n, kf_err *err);
 	void (*zero)(kf_exec *x, void *p, size_t bytes);
 
 	/* y (T, N) = x (T, K) w (N, K)^T + bias (N, or NULL) (+ y when add) */
-	kf_status (*linear)(kf_exec *x, float *y, const float *in, const kf_mat *w, const float *bias, int T, bool add, kf_err *err);
+	kf_status (*linear)(kf_exec *x, kf_num *y, const kf_num *in, const kf_mat *w, const float *bias, int T, bool add, kf_err *err);
 	/* dx (T, K) = dy (T, N) w (+ dx when add) */
-	kf_status (*linear_dx)(kf_exec *x, float *dx, const float *dy, const kf_mat *w, int T, bool add, kf_err *err);
+	kf_status (*linear_dx)(kf_exec *x, kf_num *dx, const kf_num *dy, const kf_mat *w, int T, bool add, kf_err *err);
 	/* dw (N, K) += dy^T x;  db (N, or NULL) += column sums of dy */
-	kf_status (*linear_dw)(kf_exec *x, float *dw, float *db, const float *dy, const float *in, int T, int N, int K, kf_err *err);
+	kf_status (*linear_dw)(kf_exec *x, kf_num *dw, float *db, const kf_num *dy, const kf_num *in, int T, int N, int K, kf_err *err);
 
 	/* y (T, C) = scale * table[tokens];  dtable[tokens] += scale * dy */
-	kf_status (*embed)(kf_exec *x, float *y, const kf_mat *table, const int32_t *tokens, float scale, int T, kf_err *err);
-	kf_status (*embed_dw)(kf_exec *x, float *dtable, const float *dy, const int32_t *tokens, float scale, int T, int V, int C, kf_err *err);
+	kf_status (*embed)(kf_exec *x, kf_num *y, const kf_mat *table, const int32_t *tokens, float scale, int T, kf_err *err);
+	kf_status (*embed_dw)(kf_exec *x, kf_num *dtable, const kf_num *dy, const int32_t *tokens, float scale, int T, int V, int C, kf_err *err);
 
-	/* RMSNorm over rows of C: y = x * rstd * w, rstd = 1/sqrt(mean x^2 + eps). stride: floats from
-	 * one row to the next in both (C, or more: heads inside a row). rstd (rows) is kept for backward, or NULL. */
-	void (*rmsnorm)(kf_exec *x, float *y, float *rstd, const float *in, const float *w, float eps, int64_t rows, int C);
-	void (*rmsnorm_dx)(kf_exec *x, float *dx, float *dw, const float *dy, const float *in, const float *w, const float *rstd, int64_t rows, int C);
+	/* RMSNorm over rows of C: y = x * rstd * w, rstd = 1/sqrt(mean x^2 + eps). rstd (rows) is kept for backward, or NULL. */
+	void (*rmsnorm)(kf_exec *x, kf_num *y, float *rstd, const kf_num *in, const float *w, float eps, int64_t rows, int C);
+	void (*rmsnorm_dx)(kf_exec *x, kf_num *dx, float *dw, const kf_num *dy, const kf_num *in, const float *w, const float *rstd, int64_t rows, int C);
 
 	/* LayerNorm over rows of C: y = (x - mean) rstd w + b; w, b (C), b may be NULL. stat (2, rows): means, then
 	 * rstd, kept for backward; may be NULL. Backward adds to dx, dw, db (db may be NULL, all may). */
-	void (*layernorm)(kf_exec *x, float *y, float *stat, const float *in, const float *w, const float *b, float eps,
+	void (*layernorm)(kf_exec *x, kf_num *y, float *stat, const kf_num *in, const float *w, const float *b, float eps,
 		int64_t rows, int C);
-	void (*layernorm_dx)(kf_exec *x, float *dx, float *dw, float *db, const float *dy, const float *in, const float *w,
+	void (*layernorm_dx)(kf_exec *x, kf_num *dx, float *dw, float *db, const kf_num *dy, const kf_num *in, const float *w,
 		const float *stat, int64_t rows, int C);
 
 	/* Rotary, in place on v (T, heads, D). position of row t is t - its sequence's offset. inverse: the backward. */
-	void (*rope)(kf_exec *x, float *v, const kf_rotary *r, const int32_t *offset, int S, int heads, int D, bool inverse);
+	void (*rope)(kf_exec *x, kf_num *v, const kf_rotary *r, const int32_t *offset, int S, int heads, int D, bool inverse);
 
 	/* Between a fused projection, in (T, (H + 2 G) D), and q (T, H, D), k, v (T, G, D). grouped: for each of the G
 	 * groups its H / G queries, its key, its value; else all queries, all keys, all values. join: the other way. */
-	void (*split_qkv)(kf_exec *x, float *fused, float *q, float *k, float *v, int T, const kf_attn *a, bool grouped,
+	void (*split_qkv)(kf_exec *x, kf_num *fused, kf_num *q, kf_num *k, kf_num *v, int T, const kf_attn *a, bool grouped,
 		bool join);
 
 	/* Causal attention of packed sequences: out (T, H, D). lse (T, H): log-sum-exp of the scores, kept for backward,
 	 * or NULL. */
-	kf_status (*attention)(kf_exec *x, float *out, float *lse, const float *q, const float *k, const float *v,
+	kf_status (*attention)(kf_exec *x, kf_num *out, float *lse, const kf_num *q, const kf_num *k, const kf_num *v,
 		const int32_t *offset, int S, const kf_attn *a, kf_err *err);
 	/* dq, dk, dv are written, not added to. */
-	kf_status (*attention_dx)(kf_exec *x, float *dq, float *dk, float *dv, const float *dout, const float *out, const float *lse,
-		const float *q, const float *k, const float *v, const int32_t *offset, int S, const kf_attn *a, kf_err *err);
+	kf_status (*attention_dx)(kf_exec *x, kf_num *dq, kf_num *dk, kf_num *dv, const kf_num *dout, const kf_num *out, const float *lse,
+		const kf_num *q, const kf_num *k, const kf_num *v, const int32_t *offset, int S, const kf_attn *a, kf_err *err);
 
 	/* y = act(gate) * up, elementwise over n; up NULL: act(gate) alone.
 	 * Backward writes dgate and dup (may be in place of gate and up; dup NULL where up is). */
-	void (*glu)(kf_exec *x, float *y, const float *gate, const float *up, kf_act act, size_t n);
-	void (*glu_dx)(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up, kf_act act, size_t n);
+	void (*glu)(kf_exec *x, kf_num *y, const kf_num *gate, const kf_num *up, kf_act act, size_t n);
+	void (*glu_dx)(kf_exec *x, kf_num *dgate, kf_num *dup, const kf_num *dy, const kf_num *gate, const kf_num *up, kf_act act, size_t n);
 
 	/* Routing among E experts: index (T, k), in host memory, the k largest logits (T, E) of each row, best first,
 	 * between equals the lower; weight (T, k) the softmax over those k. Logits that are not finite: KF_EDATA.
 	 * Backward: dlogits (T, E) is written. */
-	kf_status (*route)(kf_exec *x, float *weight, int32_t *index, const float *logits, int T, int E, int k, kf_err *err);
-	void (*route_dx)(kf_exec *x, float *dlogits, const float *dweight, const float *weight, const int32_t *index,
+	kf_status (*route)(kf_exec *x, float *weight, int32_t *index, const kf_num *logits, int T, int E, int k, kf_err *err);
+	void (*route_dx)(kf_exec *x, kf_num *dlogits, const float *dweight, const float *weight, const int32_t *index,
 		int T, int E, int k);
+	/* out (n) = in (n) put in the order of index, a permutation in host memory: out[i] = in[index[i]]; inverse: out[index[i]] = in[i]. */
+	void (*permute)(kf_exec *x, float *out, const float *in, const int32_t *index, int n, bool inverse);
 	/* y (n, C) = weight[i] * in[index[i]];  y[index[i]] += weight[i] * in (n, C);  weight (n), NULL: 1.
 	 * out (n): the dot product of row i of a (n, C) and row index[i] of b. */
-	void (*gather)(kf_exec *x, float *y, const float *in, const int32_t *index, const float *weight, int n, int C);
-	void (*scatter)(kf_exec *x, float *y, const float *in, const int32_t *index, const float *weight, int n, int C);
-	void (*dots)(kf_exec *x, float *out, const float *a, const float *b, const int32_t *index, int n, int C);
+	void (*gather)(kf_exec *x, kf_num *y, const kf_num *in, const int32_t *index, const float *weight, int n, int C);
+	void (*scatter)(kf_exec *x, kf_num *y, const kf_num *in, const int32_t *index, const float *weight, int n, int C);
+	void (*dots)(kf_exec *x, float *out, const kf_num *a, const kf_num *b, const int32_t *index, int n, int C);
 
-	void (*add)(kf_exec *x, float *y, const float *in, size_t n);             /* y += in */
-	void (*keep_rows)(kf_exec *x, float *y, int C, const int32_t *rows, int n); /* row i of y (.., C) becomes rows[i]; rows (n) ascend */
+	void (*add)(kf_exec *x, kf_num *y, const kf_num *in, size_t n);             /* y += in */
+	void (*keep_rows)(kf_exec *x, kf_num *y, int C, const int32_t *rows, int n); /* row i of y (.., C) becomes rows[i]; rows (n) ascend */
 
 	/* The fused head: hidden (T, C) through w (V, C) in tiles of the vocabulary; no (T, V) matrix ever exists, and
 	 * memory does not grow as one. Queries that break their rules: KF_EINVAL. Logits that are not finite: KF_EDATA. */
-	kf_status (*head_score)(kf_exec *x, const float *hidden, const kf_mat *w, int T, const kf_score_query *q, kf_score *out, kf_err *err);
+	kf_status (*head_score)(kf_exec *x, const kf_num *hidden, const kf_mat *w, int T, const kf_score_query *q, kf_score *out, kf_err *err);
 	/* dhidden (T, C) is written, dw (V, C) added to; both NULL: the loss alone. */
-	kf_status (*head_loss)(kf_exec *x, const float *hidden, const kf_mat *w, int T, const kf_loss_query *q,
-		float *dhidden, float *dw, kf_loss *out, kf_err *err);
+	kf_status (*head_loss)(kf_exec *x, const kf_num *hidden, const kf_mat *w, int T, const kf_loss_query *q,
+		kf_num *dhidden, kf_num *dw, kf_loss *out, kf_err *err);
 
-	double (*sumsq)(kf_exec *x, const float *v, size_t n);
-	/* AdamW (Loshchilov and Hutter 2019): g is multiplied by gscale first; step counts from 1. */
-	void (*adamw)(kf_exec *x, float *w, const float *g, float *m, float *v, size_t n, float gscale,
-		float lr, float beta1, float beta2, float eps, float decay, int64_t step);
+	double (*sumsq)(kf_exec *x, const void *v, kf_num_type type, size_t n);
+	/* AdamW (Loshchilov and Hutter 2019). */
+	void (*adamw)(kf_exec *x, const kf_adamw *p, const kf_adamw_opts *o);
 };
 
 extern const kf_ops kf_ops_ref;

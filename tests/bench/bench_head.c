@@ -68,7 +68,7 @@ static void bench(kf_pool *pool, kf_exec *x, const char *name, int T, int V, int
 		}
 		roff[t + 1] = 3 * (t + 1);
 	}
-	kf_mat m = { .rows = V, .cols = C, .f32 = w };
+	kf_mat m = { .rows = V, .cols = C, .num = w };
 	kf_score_query plain = { .k = K, .labels = labels, .order = order };
 	kf_score_query path = { K, labels, order, roff, lo, hi, 4, 6 };
 	kf_score out = { ce, top, lp, nlm, xn, xids, xlp };

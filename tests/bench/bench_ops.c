@@ -195,14 +195,14 @@ static kf_status glu_dx(bench *b, const void *arg)
 
 static kf_status adamw(bench *b, const void *arg)
 {
-	b->x->ops->adamw(b->x, b->p[0], b->p[1], b->p[2], b->p[3], *(const size_t *)arg, 1, 1e-4f, 0.9f, 0.95f,
-		1e-8f, 0.1f, 5);
+	b->x->ops->adamw(b->x, &(kf_adamw){ .w = b->p[0], .g = b->p[1], .m = b->p[2], .v = b->p[3], .n = *(const size_t *)arg },
+		&(kf_adamw_opts){ 1, 1e-4f, 0.9f, 0.95f, 1e-8f, 0.1f, 5 });
 	return KF_OK;
 }
 
 static kf_status sumsq(bench *b, const void *arg)
 {
-	return b->x->ops->sumsq(b->x, b->p[0], *(const size_t *)arg) < 0 ? KF_EINVAL : KF_OK;
+	return b->x->ops->sumsq(b->x, b->p[0], KF_NUM_F32, *(const size_t *)arg) < 0 ? KF_EINVAL : KF_OK;
 }
 
 static void take(bench *b, int i, size_t n)
@@ -215,7 +215,7 @@ static void take(bench *b, int i, size_t n)
 static void bench_linear(bench *b, const char *name, int T, int N, int K)
 {
 	float *w = floats((size_t)N * (size_t)K);
-	shape s = { .T = T, .N = N, .K = K, .w = { .rows = N, .cols = K, .f32 = w } };
+	shape s = { .T = T, .N = N, .K = K, .w = { .rows = N, .cols = K, .num = w } };
 	const double flop = 2.0 * T * N * K;
 	char text[96];
 
@@ -287,7 +287,7 @@ int main(int argc, char **argv)
 	}
 	{
 		float *w = floats((size_t)2048 * 2048);
-		shape s = { .T = 2048, .N = 2048, .K = 2048, .w = { .rows = 2048, .cols = 2048, .f32 = w } };
+		shape s = { .T = 2048, .N = 2048, .K = 2048, .w = { .rows = 2048, .cols = 2048, .num = w } };
 
 		b.x = f32;
 		take(&b, 0, (size_t)2048 * 2048);

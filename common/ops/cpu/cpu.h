@@ -4,6 +4,7 @@
 #ifndef KF_OPS_CPU_CPU_H
 #define KF_OPS_CPU_CPU_H
 
+#define KF_NUM_IS_FLOAT
 #include "common/ops/ops.h"
 
 /* Scratch shared by all threads, one block a slot; ask before the threads start. */
@@ -86,8 +87,7 @@ void kf_cpu_glu(kf_exec *x, float *y, const float *gate, const float *up, kf_act
 void kf_cpu_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up,
 	kf_act act, size_t n);
 void kf_cpu_add(kf_exec *x, float *y, const float *in, size_t n);
-double kf_cpu_sumsq(kf_exec *x, const float *v, size_t n);
-void kf_cpu_adamw(kf_exec *x, float *w, const float *g, float *m, float *v, size_t n, float gscale,
-	float lr, float beta1, float beta2, float eps, float decay, int64_t step);
+double kf_cpu_sumsq(kf_exec *x, const void *v, kf_num_type type, size_t n);
+void kf_cpu_adamw(kf_exec *x, const kf_adamw *p, const kf_adamw_opts *o);
 
 #endif

@@ -27,9 +27,9 @@ static void embed_task(void *arg, size_t begin, size_t end, int worker)
 	float *y = j->y + begin * C;
 
 	(void)worker;
-	if (j->table->f32)
+	if (j->table->num)
 		for (size_t t = begin; t < end; t++)
-			memcpy(j->y + t * C, j->table->f32 + (size_t)j->tokens[t] * C, C * sizeof *y);
+			memcpy(j->y + t * C, j->table->num + (size_t)j->tokens[t] * C, C * sizeof *y);
 	else
 		j->table->unpack(j->table->src, j->tokens + begin, 0, end - begin, y);
 	if (j->scale != 1)

@@ -64,7 +64,7 @@ typedef struct { const float *w; const uint16_t *w16; int n; } rows_of_w;
 static rows_of_w weights_of(const loss *s, size_t part, int v0, int n)
 {
 	size_t C = (size_t)s->C;
-	rows_of_w r = { s->w->f32 ? s->w->f32 + (size_t)v0 * C : NULL, NULL, n };
+	rows_of_w r = { s->w->num ? s->w->num + (size_t)v0 * C : NULL, NULL, n };
 	if (!r.w) {
 		float *out = s->unpacked + part * TILE * C;
 		s->w->unpack(s->w->src, NULL, (uint64_t)v0, (uint64_t)n, out);
@@ -354,7 +354,7 @@ kf_status kf_cpu_head_loss(kf_exec *x, const float *hidden, const kf_mat *w, int
 
 	size_t rows = (size_t)s.rows, parts = (size_t)s.parts;
 	s.logits = kf_cpu_scratch(x, KF_CPU_HEAD_B, (s.keep ? (size_t)s.tiles : parts) * rows * TILE * sizeof(float));
-	s.unpacked = w->f32 ? NULL : kf_cpu_scratch(x, KF_CPU_HEAD_A, parts * TILE * (size_t)s.C * sizeof(float));
+	s.unpacked = w->num ? NULL : kf_cpu_scratch(x, KF_CPU_HEAD_A, parts * TILE * (size_t)s.C * sizeof(float));
 	s.dh = dhidden ? kf_cpu_scratch(x, KF_CPU_HEAD_C, parts * rows * (size_t)s.C * sizeof(float)) : NULL;
 	if ((s.bf16 = kf_cpu_bf16_of(x))) {
 		size_t tile = parts * TILE * (size_t)s.C;
@@ -367,7 +367,7 @@ kf_status kf_cpu_head_loss(kf_exec *x, const float *hidden, const kf_mat *w, int
 	s.label = kf_zalloc(6 * rows, sizeof(float));
 	s.cand = kf_alloc(2 * (size_t)most, sizeof(float));
 	s.capped = s.cand ? s.cand + most : NULL;
-	if ((s.bf16 && (!s.hidden16 || !s.w16)) || !s.logits || (!w->f32 && !s.unpacked) || (dhidden && !s.dh) || !s.sum || !s.label || !s.cand) {
+	if ((s.bf16 && (!s.hidden16 || !s.w16)) || !s.logits || (!w->num && !s.unpacked) || (dhidden && !s.dh) || !s.sum || !s.label || !s.cand) {
 		rc = kf_fail(err, KF_ENOMEM, "no memory for the loss of blocks of %d rows of %d logits", s.rows, s.V);
 		goto out;
 	}

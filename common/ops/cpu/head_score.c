@@ -128,12 +128,12 @@ static void gather(void *arg, size_t begin, size_t end, int worker)
 	const int32_t *order = s->q->order ? s->q->order + s->p0 + begin : NULL;
 	float *out = s->tile + begin * C;
 	(void)worker;
-	if (!s->w->f32)
+	if (!s->w->num)
 		s->w->unpack(s->w->src, order, order ? 0 : (uint64_t)s->p0 + begin, n, out);
 	else
 		for (size_t i = 0; i < n; i++) {
 			size_t row = order ? (size_t)order[i] : (size_t)s->p0 + begin + i;
-			memcpy(out + i * C, s->w->f32 + row * C, sizeof(float) * C);
+			memcpy(out + i * C, s->w->num + row * C, sizeof(float) * C);
 		}
 	if (s->bf16) head_bf16(out, s->tile16 + begin * C, n * C);
 }

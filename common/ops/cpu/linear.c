@@ -32,7 +32,7 @@ static const float *panel(kf_exec *x, const kf_mat *w, int row, int n)
 {
 	unpack_job j = { w, NULL, (uint64_t)row };
 
-	if (w->f32) return w->f32 + (size_t)row * (size_t)w->cols;
+	if (w->num) return w->num + (size_t)row * (size_t)w->cols;
 	if (!(j.out = kf_cpu_scratch(x, KF_CPU_WEIGHT, (size_t)n * (size_t)w->cols * sizeof(float)))) return NULL;
 	kf_pool_split(x->pool, (size_t)n, 1, unpack_task, &j);
 	return j.out;
@@ -43,7 +43,7 @@ static int panel_rows(const kf_mat *w)
 	size_t n = (size_t)PANEL_BYTES / sizeof(float) / (size_t)w->cols / GRAIN * GRAIN;
 
 	if (n < GRAIN) n = GRAIN;
-	return w->f32 || n > (size_t)w->rows ? w->rows : (int)n;
+	return w->num || n > (size_t)w->rows ? w->rows : (int)n;
 }
 
 /* C (M, N) = op(A) op(B) + beta C, cut along M or N. */

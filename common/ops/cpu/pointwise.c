@@ -143,13 +143,13 @@ static void sumsq_task(void *arg, size_t i, int worker)
 	j->part[i] = kf_vsumsq(j->v + begin, end - begin);
 }
 
-double kf_cpu_sumsq(kf_exec *x, const float *v, size_t n)
+double kf_cpu_sumsq(kf_exec *x, const void *v, kf_num_type type, size_t n)
 {
 	const size_t chunks = (n + CHUNK - 1) / CHUNK;
 	sumsq_job j = { v, kf_cpu_scratch(x, KF_CPU_ACT, chunks * sizeof(double)), n };
 	double s = 0;
 
-	if (!j.part) return kf_ref_sumsq(x, v, n);
+	if (!j.part) return kf_ref_sumsq(x, v, type, n);
 	kf_pool_run(x->pool, chunks, sumsq_task, &j);
 	for (size_t i = 0; i < chunks; i++) s += j.part[i];
 	return s;
@@ -180,11 +180,11 @@ static void adamw_task(void *arg, size_t begin, size_t end, int worker)
 	}
 }
 
-void kf_cpu_adamw(kf_exec *x, float *w, const float *g, float *m, float *v, size_t n, float gscale,
-	float lr, float beta1, float beta2, float eps, float decay, int64_t step)
+void kf_cpu_adamw(kf_exec *x, const kf_adamw *p, const kf_adamw_opts *o)
 {
-	adamw_job j = { w, m, v, g, gscale, beta1, beta2, eps, (float)(1 - (double)lr * decay),
-		(float)(lr / (1 - pow(beta1, (double)step))), (float)(1 / sqrt(1 - pow(beta2, (double)step))) };
+	adamw_job j = { p->w, p->m, p->v, p->g, o->gscale, o->beta1, o->beta2, o->eps,
+		(float)(1 - (double)o->lr * o->decay), (float)(o->lr / (1 - pow(o->beta1, (double)o->step))),
+		(float)(1 / sqrt(1 - pow(o->beta2, (double)o->step))) };
 
-	split(x, n, adamw_task, &j);
+	split(x, p->n, adamw_task, &j);
 }

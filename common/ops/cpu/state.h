@@ -2,7 +2,7 @@
 #ifndef KF_OPS_CPU_STATE_H
 #define KF_OPS_CPU_STATE_H
 
-#include "common/ops/ops.h"
+#include "common/ops/cpu/cpu.h"
 
 enum { KF_CPU_ROPES = 4 };
 

@@ -9,7 +9,7 @@
 static const float *matrix(const kf_mat *w, float **own)
 {
 	*own = NULL;
-	if (w->f32) return w->f32;
+	if (w->num) return w->num;
 	*own = kf_alloc((size_t)w->rows * (size_t)w->cols, sizeof(float));
 	if (*own) w->unpack(w->src, NULL, 0, (uint64_t)w->rows, *own);
 	return *own;

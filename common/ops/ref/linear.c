@@ -1,11 +1,11 @@
 /* Matrix products and the embedding. */
 #include "common/ops/ref/ref.h"
 
-/* Rows of w as float32: w->f32, or unpacked to *owned, which the caller frees. NULL: no memory. */
+/* Rows of w as float32: w->num, or unpacked to *owned, which the caller frees. NULL: no memory. */
 static const float *resident(const kf_mat *w, float **owned)
 {
 	*owned = NULL;
-	if (w->f32) return w->f32;
+	if (w->num) return w->num;
 	if (!(*owned = kf_alloc((size_t)w->rows * (size_t)w->cols, sizeof **owned))) return NULL;
 	w->unpack(w->src, NULL, 0, (uint64_t)w->rows, *owned);
 	return *owned;
@@ -90,7 +90,7 @@ kf_status kf_ref_embed(kf_exec *x, float *y, const kf_mat *table, const int32_t 
 		if (tokens[t] < 0 || tokens[t] >= table->rows)
 			return kf_fail(err, KF_EINVAL, "embed: token %d of row %d is not in a vocabulary of %d",
 				tokens[t], t, table->rows);
-		if (table->f32) memcpy(row, table->f32 + (size_t)tokens[t] * C, C * sizeof *row);
+		if (table->num) memcpy(row, table->num + (size_t)tokens[t] * C, C * sizeof *row);
 		else table->unpack(table->src, tokens + t, 0, 1, row);
 		for (size_t c = 0; c < C; c++) row[c] *= scale;
 	}

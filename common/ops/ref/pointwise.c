@@ -62,28 +62,30 @@ void kf_ref_keep_rows(kf_exec *x, float *y, int C, const int32_t *rows, int n)
 		if (rows[i] != i) memcpy(y + (size_t)i * (size_t)C, y + (size_t)rows[i] * (size_t)C, (size_t)C * sizeof *y);
 }
 
-double kf_ref_sumsq(kf_exec *x, const float *v, size_t n)
+double kf_ref_sumsq(kf_exec *x, const void *v, kf_num_type type, size_t n)
 {
+	const float *f = v;
 	double s = 0;
 
-	(void)x;
-	for (size_t i = 0; i < n; i++) s += (double)v[i] * v[i];
+	(void)x, (void)type;
+	for (size_t i = 0; i < n; i++) s += (double)f[i] * f[i];
 	return s;
 }
 
-void kf_ref_adamw(kf_exec *x, float *w, const float *g, float *m, float *v, size_t n, float gscale,
-	float lr, float beta1, float beta2, float eps, float decay, int64_t step)
+void kf_ref_adamw(kf_exec *x, const kf_adamw *p, const kf_adamw_opts *o)
 {
-	const double c1 = 1 - pow(beta1, (double)step), c2 = 1 - pow(beta2, (double)step);
+	const double c1 = 1 - pow(o->beta1, (double)o->step), c2 = 1 - pow(o->beta2, (double)o->step);
+	float *w = p->w;
+	const float *g = p->g;
 
 	(void)x;
-	for (size_t i = 0; i < n; i++) {
-		double d = (double)g[i] * gscale;
-		double mi = beta1 * (double)m[i] + (1 - (double)beta1) * d,
-			vi = beta2 * (double)v[i] + (1 - (double)beta2) * d * d;
+	for (size_t i = 0; i < p->n; i++) {
+		double d = (double)g[i] * o->gscale;
+		double mi = o->beta1 * (double)p->m[i] + (1 - (double)o->beta1) * d,
+			vi = o->beta2 * (double)p->v[i] + (1 - (double)o->beta2) * d * d;
 
-		w[i] = (float)(w[i] * (1 - (double)lr * decay) - lr * (mi / c1) / (sqrt(vi / c2) + eps));
-		m[i] = (float)mi;
-		v[i] = (float)vi;
+		w[i] = (float)(w[i] * (1 - (double)o->lr * o->decay) - o->lr * (mi / c1) / (sqrt(vi / c2) + o->eps));
+		p->m[i] = (float)mi;
+		p->v[i] = (float)vi;
 	}
 }

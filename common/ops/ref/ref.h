@@ -3,6 +3,7 @@
 #ifndef KF_OPS_REF_REF_H
 #define KF_OPS_REF_REF_H
 
+#define KF_NUM_IS_FLOAT
 #include "common/ops/ops.h"
 
 /* head.c */
@@ -16,6 +17,8 @@ void *kf_ref_alloc(kf_exec *x, size_t n, size_t size);
 void kf_ref_free(kf_exec *x, void *p);
 kf_status kf_ref_put(kf_exec *x, void *dst, const void *host, size_t bytes, kf_err *err);
 kf_status kf_ref_get(kf_exec *x, void *host, const void *src, size_t bytes, kf_err *err);
+kf_status kf_ref_put_num(kf_exec *x, void *dst, kf_num_type type, const float *host, size_t n, kf_err *err);
+kf_status kf_ref_get_num(kf_exec *x, float *host, const void *src, kf_num_type type, size_t n, kf_err *err);
 void kf_ref_zero(kf_exec *x, void *p, size_t bytes);
 
 /* linear.c */
@@ -56,6 +59,7 @@ kf_status kf_ref_route(kf_exec *x, float *weight, int32_t *index, const float *l
 	kf_err *err);
 void kf_ref_route_dx(kf_exec *x, float *dlogits, const float *dweight, const float *weight,
 	const int32_t *index, int T, int E, int k);
+void kf_ref_permute(kf_exec *x, float *out, const float *in, const int32_t *index, int n, bool inverse);
 void kf_ref_gather(kf_exec *x, float *y, const float *in, const int32_t *index, const float *weight, int n,
 	int C);
 void kf_ref_scatter(kf_exec *x, float *y, const float *in, const int32_t *index, const float *weight, int n,
@@ -68,8 +72,7 @@ void kf_ref_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const 
 	kf_act act, size_t n);
 void kf_ref_add(kf_exec *x, float *y, const float *in, size_t n);
 void kf_ref_keep_rows(kf_exec *x, float *y, int C, const int32_t *rows, int n);
-double kf_ref_sumsq(kf_exec *x, const float *v, size_t n);
-void kf_ref_adamw(kf_exec *x, float *w, const float *g, float *m, float *v, size_t n, float gscale,
-	float lr, float beta1, float beta2, float eps, float decay, int64_t step);
+double kf_ref_sumsq(kf_exec *x, const void *v, kf_num_type type, size_t n);
+void kf_ref_adamw(kf_exec *x, const kf_adamw *p, const kf_adamw_opts *o);
 
 #endif

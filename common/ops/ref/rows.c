@@ -72,6 +72,15 @@ void kf_ref_route_dx(kf_exec *x, float *dlogits, const float *dweight, const flo
 	}
 }
 
+void kf_ref_permute(kf_exec *x, float *out, const float *in, const int32_t *index, int n, bool inverse)
+{
+	(void)x;
+	for (int i = 0; i < n; i++) {
+		if (inverse) out[index[i]] = in[i];
+		else out[i] = in[index[i]];
+	}
+}
+
 void kf_ref_gather(kf_exec *x, float *y, const float *in, const int32_t *index, const float *weight, int n,
 	int C)
 {

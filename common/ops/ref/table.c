@@ -28,6 +28,19 @@ kf_status kf_ref_get(kf_exec *x, void *host, const void *src, size_t bytes, kf_e
 	return KF_OK;
 }
 
+/* Numbers are floats here. */
+kf_status kf_ref_put_num(kf_exec *x, void *dst, kf_num_type type, const float *host, size_t n, kf_err *err)
+{
+	(void)type;
+	return kf_ref_put(x, dst, host, n * sizeof *host, err);
+}
+
+kf_status kf_ref_get_num(kf_exec *x, float *host, const void *src, kf_num_type type, size_t n, kf_err *err)
+{
+	(void)type;
+	return kf_ref_get(x, host, src, n * sizeof *host, err);
+}
+
 void kf_ref_zero(kf_exec *x, void *p, size_t bytes)
 {
 	(void)x;
@@ -40,6 +53,8 @@ const kf_ops kf_ops_ref = {
 	.free = kf_ref_free,
 	.put = kf_ref_put,
 	.get = kf_ref_get,
+	.put_num = kf_ref_put_num,
+	.get_num = kf_ref_get_num,
 	.zero = kf_ref_zero,
 	.linear = kf_ref_linear,
 	.linear_dx = kf_ref_linear_dx,
@@ -58,6 +73,7 @@ const kf_ops kf_ops_ref = {
 	.glu_dx = kf_ref_glu_dx,
 	.route = kf_ref_route,
 	.route_dx = kf_ref_route_dx,
+	.permute = kf_ref_permute,
 	.gather = kf_ref_gather,
 	.scatter = kf_ref_scatter,
 	.dots = kf_ref_dots,

@@ -347,13 +347,14 @@ static void check_gradients(const char *name, const kf_ops *ops)
 	for (int i = 0; i < f.n; i++) {
 		const ref_grad *g = &f.grad[i];
 		const kf_param *p = param(&r, g->name);
+		const float *grad = p->grad;
 		double norm = 0, d = 0, s = 0, floor_ = g->norm * g->norm * (double)g->k / (double)g->numel;
 
 		assert_int_equal(p->rows * p->cols, g->numel);
 		for (uint64_t j = 0; j < g->numel; j++)
-			norm += (double)p->grad[j] * p->grad[j];
+			norm += (double)grad[j] * grad[j];
 		for (uint32_t j = 0; j < g->k; j++) {
-			double e = (double)p->grad[j * g->numel / g->k] - g->sample[j];
+			double e = (double)grad[j * g->numel / g->k] - g->sample[j];
 			d += e * e;
 			s += (double)g->sample[j] * g->sample[j];
 		}
@@ -430,7 +431,7 @@ static void step_along(rig *r, uint64_t seed, double s, float *const *base)
 	kf_rng_seed(&rng, seed);
 	for (int i = 0; i < n; i++)
 		for (uint64_t j = 0; j < p[i].rows * p[i].cols; j++)
-			p[i].value[j] = base[i][j] + (float)(s * 0.2 * kf_rng_normal(&rng));
+			((float *)p[i].value)[j] = base[i][j] + (float)(s * 0.2 * kf_rng_normal(&rng));
 }
 
 static void test_finite_differences(void **state)
@@ -472,7 +473,7 @@ static void test_finite_differences(void **state)
 			kf_rng_seed(&rng, seed);
 			for (int j = 0; j < n; j++)
 				for (uint64_t e = 0; e < p[j].rows * p[j].cols; e++)
-					dot += 0.2 * kf_rng_normal(&rng) * p[j].grad[e];
+					dot += 0.2 * kf_rng_normal(&rng) * ((float *)p[j].grad)[e];
 			/* one step of Richardson's extrapolation takes the cubic term away */
 			for (int half = 0; half < 2; half++) {
 				double step = half ? h / 2 : h;

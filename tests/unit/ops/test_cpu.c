@@ -74,7 +74,7 @@ static void linear_case(kf_exec **on, int backends, double tolerance, int T, int
 	float *in = random_floats(&f.rng, t * k, 1), *dy = random_floats(&f.rng, t * n, 1);
 	float *y0 = random_floats(&f.rng, t * n, 1), *dx0 = random_floats(&f.rng, t * k, 1);
 	float *dw0 = random_floats(&f.rng, n * k, 1), *db0 = random_floats(&f.rng, n, 1);
-	kf_mat plain = { .rows = N, .cols = K, .f32 = w }, packed = packed_of(&plain);
+	kf_mat plain = { .rows = N, .cols = K, .num = w }, packed = packed_of(&plain);
 
 	for (int add = 0; add < 2; add++)
 		for (int b = 0; b < 2; b++) {
@@ -161,7 +161,7 @@ static void test_embed(void **state)
 	float *table = random_floats(&f.rng, V * C, 1), *dy = random_floats(&f.rng, T * C, 1),
 		*d0 = random_floats(&f.rng, V * C, 1);
 	float *want = random_floats(&f.rng, T * C, 1), *dwant = copy_floats(d0, V * C);
-	kf_mat plain = { .rows = V, .cols = C, .f32 = table }, packed = packed_of(&plain);
+	kf_mat plain = { .rows = V, .cols = C, .num = table }, packed = packed_of(&plain);
 	int32_t tokens[T], bad[2] = { 0, V };
 	kf_err err;
 
@@ -499,13 +499,13 @@ static void test_sums(void **state)
 	for (size_t c = 0; c < COUNT(sizes); c++) {
 		const size_t n = sizes[c];
 		float *a = random_floats(&f.rng, n, 1), *b = random_floats(&f.rng, n, 1), *want = copy_floats(a, n);
-		const double sum = kf_ops_ref.sumsq(f.ref, a, n);
+		const double sum = kf_ops_ref.sumsq(f.ref, a, KF_NUM_F32, n);
 		double first = 0;
 
 		kf_ops_ref.add(f.ref, want, b, n);
 		for (int i = 0; i < BACKENDS; i++) {
 			float *y = copy_floats(a, n);
-			double s = kf_ops_cpu.sumsq(f.cpu[i], a, n);
+			double s = kf_ops_cpu.sumsq(f.cpu[i], a, KF_NUM_F32, n);
 
 			kf_ops_cpu.add(f.cpu[i], y, b, n);
 			close_floats("add", y, want, n, 0);
@@ -528,12 +528,14 @@ static void test_adamw(void **state)
 
 	(void)state;
 	for (int s = 1; s <= 3; s++)
-		kf_ops_ref.adamw(f.ref, want, g, m, v, n, 0.5f, 1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, s);
+		kf_ops_ref.adamw(f.ref, &(kf_adamw){ .w = want, .g = g, .m = m, .v = v, .n = n },
+			&(kf_adamw_opts){ 0.5f, 1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, s });
 	for (int i = 0; i < BACKENDS; i++) {
 		float *w = copy_floats(w0, n), *mi = kf_zalloc(n, sizeof *m), *vi = kf_zalloc(n, sizeof *v);
 
 		for (int s = 1; s <= 3; s++)
-			kf_ops_cpu.adamw(f.cpu[i], w, g, mi, vi, n, 0.5f, 1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, s);
+			kf_ops_cpu.adamw(f.cpu[i], &(kf_adamw){ .w = w, .g = g, .m = mi, .v = vi, .n = n },
+				&(kf_adamw_opts){ 0.5f, 1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, s });
 		close_floats("adamw: w", w, want, n, 1e-6);
 		close_floats("adamw: m", mi, m, n, 1e-6);
 		close_floats("adamw: v", vi, v, n, 1e-7);
@@ -545,7 +547,8 @@ static void test_adamw(void **state)
 	w0[0] = 2;
 	g[0] = 3;
 	m[0] = v[0] = 0;
-	kf_ops_ref.adamw(f.ref, w0, g, m, v, 1, 1, 0.01f, 0.9f, 0.999f, 1e-8f, 0.5f, 1);
+	kf_ops_ref.adamw(f.ref, &(kf_adamw){ .w = w0, .g = g, .m = m, .v = v, .n = 1 },
+		&(kf_adamw_opts){ 1, 0.01f, 0.9f, 0.999f, 1e-8f, 0.5f, 1 });
 	assert_true(fabs(w0[0] - (2 - 2 * 0.01 * 0.5 - 0.01)) < 1e-6);
 	kf_free(v);
 	kf_free(m);

@@ -80,7 +80,7 @@ typedef struct { float *in, *w, *bias; const int32_t *tokens; int T, N, K; } lin
 static void run_linear(void *arg, float *out)
 {
 	const linear_args *a = arg;
-	const kf_mat w = { .rows = a->N, .cols = a->K, .f32 = a->w };
+	const kf_mat w = { .rows = a->N, .cols = a->K, .num = a->w };
 
 	assert_int_equal(kf_ops_ref.linear(ref, out, a->in, &w, a->bias, a->T, false, NULL), KF_OK);
 }
@@ -92,7 +92,7 @@ static void test_linear(void **state)
 		*bias = random_floats(&rng, N, 1), *dy = random_floats(&rng, T * N, 1);
 	float *dx = zeros(T * K), *dw = zeros(N * K), *db = zeros(N);
 	linear_args a = { in, w, bias, NULL, T, N, K };
-	const kf_mat m = { .rows = N, .cols = K, .f32 = w };
+	const kf_mat m = { .rows = N, .cols = K, .num = w };
 
 	(void)state;
 	assert_int_equal(kf_ops_ref.linear_dx(ref, dx, dy, &m, T, false, NULL), KF_OK);
@@ -112,7 +112,7 @@ static void test_linear(void **state)
 static void run_embed(void *arg, float *out)
 {
 	const linear_args *a = arg;
-	const kf_mat w = { .rows = a->N, .cols = a->K, .f32 = a->w };
+	const kf_mat w = { .rows = a->N, .cols = a->K, .num = a->w };
 
 	assert_int_equal(kf_ops_ref.embed(ref, out, &w, a->tokens, 1.5f, a->T, NULL), KF_OK);
 }
@@ -420,6 +420,10 @@ static void test_rows(void **state)
 	memset(y, 0, sizeof y);
 	kf_ops_ref.scatter(ref, y, in, index, weight, 3, 2);
 	close_floats("scatter", y, (const float[]){ 3, 4, 0, 0, -3, -2 }, 6, 0);
+	kf_ops_ref.permute(ref, dot, in, (const int32_t[]){ 2, 0, 1 }, 3, false);
+	close_floats("permute", dot, (const float[]){ 3, 1, 2 }, 3, 0);
+	kf_ops_ref.permute(ref, dot, in, (const int32_t[]){ 2, 0, 1 }, 3, true);
+	close_floats("permute back", dot, (const float[]){ 2, 3, 1 }, 3, 0);
 	kf_ops_ref.dots(ref, dot, in, in, index, 3, 2);
 	close_floats("dots", dot, (const float[]){ 17, 11, 61 }, 3, 0);
 }

@@ -79,7 +79,7 @@ static void release(problem *p)
 	free(p->off);
 }
 
-static kf_mat mat(const problem *p) { return (kf_mat){ .rows = p->V, .cols = p->C, .f32 = p->w }; }
+static kf_mat mat(const problem *p) { return (kf_mat){ .rows = p->V, .cols = p->C, .num = p->w }; }
 
 static void close_to(double a, double b, double tol)
 {
@@ -115,7 +115,7 @@ static void hand(void **state)
 	(void)state;
 	for (int f = 0; f < 2; f++) {
 			kf_err err;
-		kf_mat w = { .rows = 4, .cols = 1, .f32 = log_p };
+		kf_mat w = { .rows = 4, .cols = 1, .num = log_p };
 		float hidden[] = { 1, 1, 1, 1 }, q[] = { 0.5f, 0.25f, 0.5f }, dh[4], dw[4] = { 0 };
 		int32_t labels[] = { 1, 2, -1, -1 }, ids[] = { 3, 0, 2 };
 		uint32_t off[] = { 0, 2, 2, 3, 3 };
@@ -160,7 +160,7 @@ static void own_distribution(void **state)
 	for (int f = 0; f < 2; f++)
 		for (int hot = 0; hot < 2; hot++) {
 					kf_err err;
-			kf_mat w = { .rows = 4, .cols = 1, .f32 = log_p };
+			kf_mat w = { .rows = 4, .cols = 1, .num = log_p };
 			float hidden = 1, q[] = { 0.4f, 0.1f }, dh, dw[4] = { 0 };
 			int32_t label = -1, ids[] = { 3, 0 };
 			uint32_t off[] = { 0, 2 };
@@ -311,7 +311,7 @@ static void nearly_all_mass(void **state)
 	float w[8] = { 60, 59, 0, 0, -1, 0, 0.5f, 0 }, hidden = 1, q[] = { 0.5f, 0.3f };
 	int32_t label = 0, ids[] = { 0, 1 };
 	uint32_t off[] = { 0, 2 };
-	kf_mat m = { .rows = 8, .cols = 1, .f32 = w };
+	kf_mat m = { .rows = 8, .cols = 1, .num = w };
 	kf_loss_query query = { .labels = &label, .off = off, .ids = ids, .q = q, .lambda = 0.5, .temperature = 1, .kind = KF_LOSS_CE, .tail = KF_TAIL_REST, .scale = 1 };
 	kf_loss a, b;
 	kf_err err;
@@ -367,7 +367,7 @@ static void bad_queries(void **state)
 {
 	(void)state;
 	kf_err err;
-	kf_mat w = { .rows = 4, .cols = 1, .f32 = log_p };
+	kf_mat w = { .rows = 4, .cols = 1, .num = log_p };
 	float hidden = 1, q[] = { 0.5f, 0.4f }, bad_q[] = { 0.5f, -1 }, nan_q[] = { NAN, 0 }, weight = 2, dh;
 	int32_t label = 0, bad_label = 4, ids[] = { 1, 2 }, bad_ids[] = { 1, 4 }, twice[] = { 2, 2 };
 	uint32_t off[] = { 0, 2 };

@@ -121,8 +121,8 @@ static void same_list(const int32_t *a, const float *la, const int32_t *b, const
 
 static void compare(const problem *p, kf_pool *pool, bool packed, bool exact)
 {
-	kf_mat w = { .rows = p->V, .cols = p->C, .f32 = packed ? NULL : p->w, .unpack = unpack, .src = p };
-	kf_mat plain = { .rows = p->V, .cols = p->C, .f32 = p->w };
+	kf_mat w = { .rows = p->V, .cols = p->C, .num = packed ? NULL : p->w, .unpack = unpack, .src = p };
+	kf_mat plain = { .rows = p->V, .cols = p->C, .num = p->w };
 	kf_score a = answers(p), b = answers(p);
 	kf_err err;
 	assert_int_equal(score(&kf_ops_ref, pool, p->hidden, &plain, p->T, &p->q, &a, &err), KF_OK);
@@ -147,7 +147,7 @@ static void check_hand(const kf_ops *ops)
 	float hidden[] = { 1, 1 }, ce[2], lp[4], nlm[4], xlp[4];
 	int32_t labels[] = { 1, -1 }, order[] = { 2, 0, 3, 1 }, off[] = { 0, 3, 4 }, ids[4], n[2], xids[4];
 	int32_t lo[] = { 0, 1, 1, 3 }, hi[] = { 3, 2, 1, 4 };
-	kf_mat w = { .rows = 4, .cols = 1, .f32 = log_p };
+	kf_mat w = { .rows = 4, .cols = 1, .num = log_p };
 	kf_score_query q = { .k = 2, .labels = labels, .order = order,
 		.range_off = off, .range_lo = lo, .range_hi = hi, .extra_min = 2, .extra_max = 2 };
 	kf_score out = { ce, ids, lp, nlm, n, xids, xlp };
@@ -219,7 +219,7 @@ static void tiny_masses(void **state)
 	p.hi[0] = 1100;
 	p.lo[1] = 800;
 	p.hi[1] = 950;
-	kf_mat w = { .rows = V, .cols = 1, .f32 = p.w };
+	kf_mat w = { .rows = V, .cols = 1, .num = p.w };
 	kf_score a = answers(&p), b = answers(&p);
 	kf_err err;
 	assert_int_equal(score(&kf_ops_ref, NULL, p.hidden, &w, 1, &p.q, &a, &err), KF_OK);
@@ -238,7 +238,7 @@ static void refuses(const kf_ops *ops, kf_score_query q, int T, kf_status want)
 	kf_err err;
 	float hidden[] = { 1, 1 }, ce[2], lp[8], nlm[4], xlp[4];
 	int32_t ids[8], n[2], xids[4];
-	kf_mat w = { .rows = 4, .cols = 1, .f32 = log_p };
+	kf_mat w = { .rows = 4, .cols = 1, .num = log_p };
 	kf_score out = { ce, ids, lp, nlm, n, xids, xlp };
 	assert_int_equal(score(ops, NULL, hidden, &w, T, &q, &out, &err), want);
 	assert_int_equal(err.code, want);
@@ -274,7 +274,7 @@ static void bf16(void **state)
 		release(&p);
 		skip();
 	}
-	kf_mat w = { .rows = p.V, .cols = p.C, .f32 = p.w };
+	kf_mat w = { .rows = p.V, .cols = p.C, .num = p.w };
 	kf_score a = answers(&p), b = answers(&p);
 	assert_int_equal(score(&kf_ops_ref, NULL, p.hidden, &w, p.T, &p.q, &a, &err), KF_OK);
 	assert_int_equal(kf_ops_cpu.head_score(x, p.hidden, &w, p.T, &p.q, &b, &err), KF_OK);
@@ -296,9 +296,9 @@ static void not_numbers(void **state)
 	int32_t ids[2];
 	kf_score_query q = { .k = 2 };
 	kf_score out = { .ce = &ce, .top_ids = ids, .top_lp = lp };
-	kf_mat w = { .rows = 4, .cols = 1, .f32 = w_nan };
+	kf_mat w = { .rows = 4, .cols = 1, .num = w_nan };
 	assert_int_equal(score(&kf_ops_cpu, NULL, &hidden, &w, 1, &q, &out, &err), KF_EDATA);
-	w.f32 = w_inf;
+	w.num = w_inf;
 	assert_int_equal(score(&kf_ops_cpu, NULL, &hidden, &w, 1, &q, &out, &err), KF_EDATA);
 }
 

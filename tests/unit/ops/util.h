@@ -75,7 +75,7 @@ static inline void unpack_plain(const void *src, const int32_t *index, uint64_t 
 		const uint64_t r = index ? (uint64_t)index[i] : row + i;
 
 		assert_true(r < (uint64_t)m->rows);
-		memcpy(out + i * C, m->f32 + r * C, C * sizeof *out);
+		memcpy(out + i * C, (const float *)m->num + r * C, C * sizeof *out);
 	}
 }
 

@@ -141,20 +141,26 @@ static void test_steps(void **state)
 
 static void fill(rig *r, float v)
 {
-	for (int i = 0; i < r->opt.n; i++)
+	for (int i = 0; i < r->opt.n; i++) {
+		float *value = r->opt.params[i].value;
+
 		for (uint64_t j = 0; j < r->opt.params[i].rows * r->opt.params[i].cols; j++) {
-			r->opt.params[i].value[j] = v + (float)i;
+			value[j] = v + (float)i;
 			r->opt.m[i][j] = 2 * v + (float)j;
 			r->opt.v[i][j] = 3 * v;
 		}
+	}
 }
 
 static bool is_filled(const rig *r, float v)
 {
-	for (int i = 0; i < r->opt.n; i++)
+	for (int i = 0; i < r->opt.n; i++) {
+		const float *value = r->opt.params[i].value;
+
 		for (uint64_t j = 0; j < r->opt.params[i].rows * r->opt.params[i].cols; j++)
-			if (r->opt.params[i].value[j] != v + (float)i || r->opt.m[i][j] != 2 * v + (float)j || r->opt.v[i][j] != 3 * v)
+			if (value[j] != v + (float)i || r->opt.m[i][j] != 2 * v + (float)j || r->opt.v[i][j] != 3 * v)
 				return false;
+	}
 	return true;
 }
 
