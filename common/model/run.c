@@ -97,26 +97,20 @@ static bool spells(const kf_runner *e, const doc *d, uint32_t p, const uint8_t *
 	return n == span + *skip && memcmp(*bytes + *skip, text, span) == 0;
 }
 
-typedef struct {
-	int32_t *labels, *tokens, *offset;
-	int32_t *range_off, *lo, *hi;
-	kf_score out;
-} batch;
-
-static void add_ranges(const kf_runner *e, const doc *d, uint32_t p, batch *b, int row)
+static void add_ranges(const kf_runner *e, const doc *d, uint32_t p, kf_question *b, int row)
 {
 	int at = b->range_off[row];
 	const uint8_t *bytes;
 	uint32_t skip;
 	if (p < d->enc->n && interior(d->enc, p) && spells(e, d, p, &bytes, &skip))
 		for (uint32_t i = 0; i < interior(d->enc, p); i++, at++)
-			kf_tokenizer_range(e->tokenizer, bytes, i + 1 + skip, &b->lo[at], &b->hi[at]);
+			kf_tokenizer_range(e->tokenizer, bytes, i + 1 + skip, &b->range_lo[at], &b->range_hi[at]);
 	b->range_off[row + 1] = at;
 }
 
 /* ---- answers ---- */
 
-static void take(const kf_runner *e, doc *d, uint32_t p, const batch *b, int row)
+static void take(const kf_runner *e, doc *d, uint32_t p, const kf_question *b, int row)
 {
 	size_t k = (size_t)e->k, E = (size_t)e->path_extra, r = (size_t)row;
 	memcpy(d->top_ids + p * k, b->out.top_ids + r * k, k * sizeof(int32_t));
@@ -143,68 +137,153 @@ static void take(const kf_runner *e, doc *d, uint32_t p, const batch *b, int row
 	d->extras = at + more;
 }
 
+/* ---- a group, step by step ---- */
+
 static uint32_t length(const window *w) { return w->n + (w->d->bos >= 0); }
 
-static kf_status run_batch(const kf_runner *e, const window *w, size_t n, kf_arena *arena, kf_err *err)
+/* Windows [first, first + n), run at once. */
+typedef struct { size_t first, n; } batch;
+
+struct kf_run {
+	const kf_runner *e;
+	doc *d;                    /* (docs) */
+	window *w;                 /* (windows) */
+	batch *b;                  /* (batches) */
+	size_t docs, windows, batches;
+};
+
+kf_status kf_run_plan(const kf_runner *e, const kf_corpus_rec *docs, const kf_encoding *enc, size_t n,
+	kf_arena *arena, kf_run **out, kf_err *err)
 {
-	size_t T = 0, ranges = 0, tokens = 0, k = (size_t)e->k, E = (size_t)e->path_extra;
+	kf_run *r = KF_ARENA_NEW(arena, kf_run, 1);
+	if (!r) return no_memory(err);
+	*r = (kf_run){ .e = e, .docs = n, .d = KF_ARENA_NEW(arena, doc, n) };
+	if (!r->d) return no_memory(err);
 	for (size_t i = 0; i < n; i++) {
-		T += length(&w[i]);
-		for (uint32_t p = w[i].p0; e->byte_path && p < w[i].p1 && p < w[i].d->enc->n; p++) ranges += interior(w[i].d->enc, p);
+		if (!make_doc(e, arena, &docs[i], &enc[i], &r->d[i])) return no_memory(err);
+		r->windows += plan(e, &r->d[i], NULL);
 	}
-	if (T > INT32_MAX / 2 || ranges > INT32_MAX / 2)
+	r->w = KF_ARENA_NEW(arena, window, r->windows);
+	r->b = KF_ARENA_NEW(arena, batch, r->windows);
+	if (!r->w || !r->b) return no_memory(err);
+	for (size_t i = 0, at = 0; i < n; i++) at += plan(e, &r->d[i], r->w + at);
+	for (size_t i = 0, j; i < r->windows; i = j) {
+		size_t T = 0;
+		for (j = i; j < r->windows && (j == i || T + length(&r->w[j]) <= (size_t)e->batch_tokens); j++) T += length(&r->w[j]);
+		r->b[r->batches++] = (batch){ i, j - i };
+	}
+	*out = r;
+	return KF_OK;
+}
+
+size_t kf_run_batches(const kf_run *r) { return r->batches; }
+
+kf_status kf_run_feed(const kf_run *r, size_t i, kf_arena *arena, kf_batch *out, kf_err *err)
+{
+	const window *w = r->w + r->b[i].first;
+	size_t T = 0, n = r->b[i].n;
+	for (size_t s = 0; s < n; s++) T += length(&w[s]);
+	if (T > INT32_MAX / 2)
 		return kf_fail(err, KF_EINVAL, "a sequence of %zu tokens is too long to run at once; give a smaller --context", T);
-	batch b = { KF_ARENA_NEW(arena, int32_t, T), KF_ARENA_NEW(arena, int32_t, T), KF_ARENA_NEW(arena, int32_t, n + 1),
-		KF_ARENA_NEW(arena, int32_t, T + 1), KF_ARENA_NEW(arena, int32_t, ranges), KF_ARENA_NEW(arena, int32_t, ranges),
-		{ KF_ARENA_NEW(arena, float, T), KF_ARENA_NEW(arena, int32_t, T * k), KF_ARENA_NEW(arena, float, T * k),
+	int32_t *tokens = KF_ARENA_NEW(arena, int32_t, T), *offset = KF_ARENA_NEW(arena, int32_t, n + 1);
+	if (!tokens || !offset) return no_memory(err);
+	int32_t row = 0;
+	offset[0] = 0;
+	for (size_t s = 0; s < n; s++) {
+		const int32_t *ids = w[s].d->enc->ids + w[s].from;
+		if (w[s].d->bos >= 0) tokens[row++] = w[s].d->bos;
+		if (w[s].n) memcpy(tokens + row, ids, w[s].n * sizeof *ids);
+		offset[s + 1] = row += (int32_t)w[s].n;
+	}
+	*out = (kf_batch){ (int)T, (int)n, tokens, offset };
+	return KF_OK;
+}
+
+kf_status kf_run_ask(const kf_run *r, size_t i, kf_arena *arena, kf_question *out, kf_err *err)
+{
+	const kf_runner *e = r->e;
+	const window *w = r->w + r->b[i].first;
+	size_t T = 0, ranges = 0, n = r->b[i].n, k = (size_t)e->k, E = (size_t)e->path_extra;
+	for (size_t s = 0; s < n; s++) {
+		T += length(&w[s]);
+		for (uint32_t p = w[s].p0; e->byte_path && p < w[s].p1 && p < w[s].d->enc->n; p++) ranges += interior(w[s].d->enc, p);
+	}
+	if (ranges > INT32_MAX / 2)
+		return kf_fail(err, KF_EINVAL, "a batch of %zu tokens spans too many bytes; give smaller --batch-tokens", T);
+	*out = (kf_question){
+		.labels = KF_ARENA_NEW(arena, int32_t, T), .range_off = KF_ARENA_NEW(arena, int32_t, T + 1),
+		.range_lo = KF_ARENA_NEW(arena, int32_t, ranges), .range_hi = KF_ARENA_NEW(arena, int32_t, ranges),
+		.rows = KF_ARENA_NEW(arena, int32_t, T),
+		.out = { KF_ARENA_NEW(arena, float, T), KF_ARENA_NEW(arena, int32_t, T * k), KF_ARENA_NEW(arena, float, T * k),
 		KF_ARENA_NEW(arena, float, ranges), KF_ARENA_NEW(arena, int32_t, T), KF_ARENA_NEW(arena, int32_t, T * E),
-		KF_ARENA_NEW(arena, float, T * E) } };
-	int32_t *rows = KF_ARENA_NEW(arena, int32_t, T);
-	if (!rows || !b.labels || !b.tokens || !b.offset || !b.range_off || !b.lo || !b.hi || !b.out.ce || !b.out.top_ids || !b.out.top_lp ||
-	    !b.out.range_nlm || !b.out.extra_n || !b.out.extra_ids || !b.out.extra_lp)
+		KF_ARENA_NEW(arena, float, T * E) }
+	};
+	if (!out->labels || !out->range_off || !out->range_lo || !out->range_hi || !out->rows || !out->out.ce || !out->out.top_ids ||
+	    !out->out.top_lp || !out->out.range_nlm || !out->out.extra_n || !out->out.extra_ids || !out->out.extra_lp)
 		return no_memory(err);
 
-	int row = 0, asked = 0;
-	b.offset[0] = b.range_off[0] = 0;
-	for (size_t i = 0; i < n; i++) {
-		const kf_encoding *enc = w[i].d->enc;
-		int32_t bos = w[i].d->bos;
-		for (uint32_t r = 0; r < length(&w[i]); r++, row++) {
-			uint32_t p = w[i].from + r + (bos < 0);
-			b.tokens[row] = bos < 0 ? enc->ids[w[i].from + r] : r ? enc->ids[w[i].from + r - 1] : bos;
-			if (p < w[i].p0 || p >= w[i].p1 || !predicted(w[i].d, p)) continue;
-			b.labels[asked] = p < enc->n ? enc->ids[p] : -1;
-			b.range_off[asked + 1] = b.range_off[asked];
-			if (e->byte_path) add_ranges(e, w[i].d, p, &b, asked);
-			rows[asked++] = row;
+	int32_t row = 0, asked = 0;
+	out->range_off[0] = 0;
+	for (size_t s = 0; s < n; s++) {
+		const doc *d = w[s].d;
+		for (uint32_t t = 0; t < length(&w[s]); t++, row++) {
+			uint32_t p = w[s].from + t + (d->bos < 0);
+			if (p < w[s].p0 || p >= w[s].p1 || !predicted(d, p)) continue;
+			out->labels[asked] = p < d->enc->n ? d->enc->ids[p] : -1;
+			out->range_off[asked + 1] = out->range_off[asked];
+			if (e->byte_path) add_ranges(e, d, p, out, asked);
+			out->rows[asked++] = row;
 		}
-		b.offset[i + 1] = row;
 	}
-	kf_batch fed = { (int)T, (int)n, b.tokens, b.offset };
-	kf_score_query q = { .k = e->k, .labels = b.labels, .order = e->order };
+	out->q = (kf_score_query){ .k = e->k, .labels = out->labels, .order = e->order };
 	if (asked < row) {
-		q.rows = rows;
-		q.n_rows = asked;
+		out->q.rows = out->rows;
+		out->q.n_rows = asked;
 	}
 	if (e->byte_path) {
-		q.range_off = b.range_off;
-		q.range_lo = b.lo;
-		q.range_hi = b.hi;
-		q.extra_min = e->path_min;
-		q.extra_max = e->path_extra;
+		out->q.range_off = out->range_off;
+		out->q.range_lo = out->range_lo;
+		out->q.range_hi = out->range_hi;
+		out->q.extra_min = e->path_min;
+		out->q.extra_max = e->path_extra;
 	}
-	kf_status rc = e->score(e->arg, &fed, &q, &b.out, err);
-	if (rc != KF_OK)
-		return kf_context(err, rc, "documents %llu to %llu", (unsigned long long)w[0].d->rec->head.doc,
-			(unsigned long long)w[n - 1].d->rec->head.doc);
-	for (size_t i = 0, at = 0; i < n; i++) {
-		doc *d = w[i].d;
-		for (uint32_t p = w[i].p0; p < w[i].p1; p++)
-			if (predicted(d, p)) take(e, d, p, &b, (int)at++);
-		tokens += (w[i].p1 < d->enc->n ? w[i].p1 : d->enc->n) - (w[i].p0 < d->enc->n ? w[i].p0 : d->enc->n);
-	}
-	if (e->done) e->done(e->arg, tokens);
 	return KF_OK;
+}
+
+size_t kf_run_take(kf_run *r, size_t i, const kf_question *q)
+{
+	const window *w = r->w + r->b[i].first;
+	size_t tokens = 0;
+	for (size_t s = 0, at = 0; s < r->b[i].n; s++) {
+		doc *d = w[s].d;
+		for (uint32_t p = w[s].p0; p < w[s].p1; p++)
+			if (predicted(d, p)) take(r->e, d, p, q, (int)at++);
+		tokens += (w[s].p1 < d->enc->n ? w[s].p1 : d->enc->n) - (w[s].p0 < d->enc->n ? w[s].p0 : d->enc->n);
+	}
+	return tokens;
+}
+
+void kf_run_records(kf_run *r, kf_logits_rec *out)
+{
+	const kf_runner *e = r->e;
+	for (size_t i = 0; i < r->docs; i++) {
+		doc *d = &r->d[i];
+		const kf_encoding *enc = d->enc;
+		for (; e->byte_path && d->next <= enc->n + 1; d->next++) d->extra_off[d->next] = d->extras;
+		out[i] = (kf_logits_rec){
+			.head = d->rec->head, .bos = d->bos >= 0, .n = enc->n, .k = (uint32_t)e->k, .context = enc->context,
+			.tokens = enc->ids, .start = enc->start, .ce = d->ce, .top_ids = d->top_ids, .top_lp = d->top_lp,
+			.has_path = e->byte_path, .path_off = d->path_off, .path_nlm = d->path_nlm,
+			.extra_off = d->extra_off, .extra_ids = d->extra_ids, .extra_lp = d->extra_lp
+		};
+	}
+}
+
+kf_status kf_run_blame(const kf_run *r, size_t i, kf_status rc, kf_err *err)
+{
+	const batch *b = &r->b[i];
+	return kf_context(err, rc, "documents %llu to %llu", (unsigned long long)r->w[b->first].d->rec->head.doc,
+		(unsigned long long)r->w[b->first + b->n - 1].d->rec->head.doc);
 }
 
 kf_status kf_run_encode(const kf_tokenizer *t, const kf_chat *chat, const kf_corpus_rec *rec, kf_arena *arena, kf_encoding *out,
@@ -221,33 +300,23 @@ kf_status kf_run_encode(const kf_tokenizer *t, const kf_chat *chat, const kf_cor
 kf_status kf_run_group(const kf_runner *e, const kf_corpus_rec *docs, const kf_encoding *enc, size_t n,
 	kf_arena *arena, kf_logits_rec *out, kf_err *err)
 {
-	doc *d = KF_ARENA_NEW(arena, doc, n);
-	size_t windows = 0;
-	kf_status rc = KF_OK;
-	if (!d) return no_memory(err);
-	for (size_t i = 0; i < n; i++) {
-		if (!make_doc(e, arena, &docs[i], &enc[i], &d[i])) return no_memory(err);
-		windows += plan(e, &d[i], NULL);
+	kf_arena scratch; /* of a batch */
+	kf_run *r;
+	kf_status rc;
+	kf_arena_init(&scratch);
+	if ((rc = kf_run_plan(e, docs, enc, n, arena, &r, err)) != KF_OK) goto out;
+	for (size_t i = 0; i < r->batches; i++) {
+		kf_batch b;
+		kf_question q;
+		kf_arena_reset(&scratch);
+		if ((rc = kf_run_feed(r, i, &scratch, &b, err)) != KF_OK || (rc = kf_run_ask(r, i, &scratch, &q, err)) != KF_OK) goto out;
+		if ((rc = kf_run_blame(r, i, e->score(e->arg, &b, &q.q, &q.out, err), err)) != KF_OK) goto out;
+		size_t tokens = kf_run_take(r, i, &q);
+		if (e->done) e->done(e->arg, tokens);
 	}
-	window *w = KF_ARENA_NEW(arena, window, windows);
-	if (!w) return no_memory(err);
-	for (size_t i = 0, at = 0; i < n; i++) at += plan(e, &d[i], w + at);
-
-	for (size_t i = 0; i < windows && rc == KF_OK; ) {
-		size_t T = 0, j = i;
-		for (; j < windows && (j == i || T + length(&w[j]) <= (size_t)e->batch_tokens); j++) T += length(&w[j]);
-		rc = run_batch(e, w + i, j - i, arena, err);
-		i = j;
-	}
-	for (size_t i = 0; i < n && rc == KF_OK; i++) {
-		for (; e->byte_path && d[i].next <= enc[i].n + 1; d[i].next++) d[i].extra_off[d[i].next] = d[i].extras;
-		out[i] = (kf_logits_rec){
-			.head = docs[i].head, .bos = d[i].bos >= 0, .n = enc[i].n, .k = (uint32_t)e->k, .context = enc[i].context,
-			.tokens = enc[i].ids, .start = enc[i].start, .ce = d[i].ce, .top_ids = d[i].top_ids, .top_lp = d[i].top_lp,
-			.has_path = e->byte_path, .path_off = d[i].path_off, .path_nlm = d[i].path_nlm,
-			.extra_off = d[i].extra_off, .extra_ids = d[i].extra_ids, .extra_lp = d[i].extra_lp
-		};
-	}
+	kf_run_records(r, out);
+out:
+	kf_arena_release(&scratch);
 	return rc;
 }
 

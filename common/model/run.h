@@ -46,6 +46,31 @@ kf_status kf_run_encode(const kf_tokenizer *t, const kf_chat *chat, const kf_cor
 kf_status kf_run_group(const kf_runner *e, const kf_corpus_rec *docs, const kf_encoding *enc, size_t n,
 	kf_arena *arena, kf_logits_rec *out, kf_err *err) KF_MUST_CHECK;
 
+/* The same step by step, for who runs the batches of several groups in another order (e->score and e->done are not
+ * called). How a group is cut into batches depends on nothing but the group. Everything borrowed until the records are done with. */
+typedef struct kf_run kf_run;
+
+kf_status kf_run_plan(const kf_runner *e, const kf_corpus_rec *docs, const kf_encoding *enc, size_t n,
+	kf_arena *arena, kf_run **out, kf_err *err) KF_MUST_CHECK;
+size_t kf_run_batches(const kf_run *r);
+/* What batch i is fed, in arena. */
+kf_status kf_run_feed(const kf_run *r, size_t i, kf_arena *arena, kf_batch *out, kf_err *err) KF_MUST_CHECK;
+
+/* What the head is asked about a batch, and room for its answers; in an arena. */
+typedef struct {
+	kf_score_query q;
+	kf_score out;
+	int32_t *labels, *range_off, *range_lo, *range_hi, *rows; /* q's */
+} kf_question;
+
+kf_status kf_run_ask(const kf_run *r, size_t i, kf_arena *arena, kf_question *out, kf_err *err) KF_MUST_CHECK;
+/* The answers put to their positions: batch 0 first, each once. Returns how many tokens got their ce. */
+size_t kf_run_take(kf_run *r, size_t i, const kf_question *q);
+/* When all batches were taken. out (documents). */
+void kf_run_records(kf_run *r, kf_logits_rec *out);
+/* A failure of batch i: its documents are named in front of the message. */
+kf_status kf_run_blame(const kf_run *r, size_t i, kf_status rc, kf_err *err) KF_MUST_CHECK;
+
 /* A group being gathered: n documents with their encodings, and room for what is predicted. Zero-initialise; release. */
 typedef struct {
 	kf_corpus_rec *docs;
