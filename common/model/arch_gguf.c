@@ -71,7 +71,9 @@ static kf_status check_keys(struct reader *r)
 		"rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length", "rope.scaling.finetuned",
 		"rope.scale_linear", "expert_count", "expert_used_count", "final_logit_softcapping", "attn_logit_softcapping",
 		"tensor_data_layout", "attention.layer_norm_epsilon", "attention.max_alibi_bias", "attention.clamp_kqv",
-		"use_parallel_residual",
+		"use_parallel_residual", "attention.scale", "rope.scaling.attn_factor", "rope.scaling.yarn_ext_factor",
+		"rope.scaling.yarn_attn_factor", "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow",
+		"rope.scaling.yarn_log_multiplier",
 	};
 	size_t n = strlen(r->arch);
 
@@ -109,7 +111,8 @@ static kf_status check_values(struct reader *r, const kf_arch *a)
 		if (cap != 0) return refuse(r, caps[i], "is not supported");
 	}
 	if ((rc = get_int(r, "expert_count", 0, &v)) != KF_OK) return rc;
-	if (v > 0) return refuse(r, "expert_count", "means a mixture of experts, which is not supported");
+	if (v > 0 && a->family != KF_FAMILY_MIXTRAL)
+		return refuse(r, "expert_count", "means a mixture of experts, which is not supported for this architecture");
 	if (has(r, "attention.causal") && (rc = kf_gguf_bool(r->g, r->key, &causal, r->err)) != KF_OK) return rc;
 	if (!causal) return refuse(r, "attention.causal", "is false, which is not supported");
 	return KF_OK;
@@ -117,27 +120,27 @@ static kf_status check_values(struct reader *r, const kf_arch *a)
 
 /* ---- rotary positions ---- */
 
-/* Llama 3.1 files carry its scaling as a tensor of one divisor a frequency. Find the
- * parameters that give these numbers (only the factor varies among published models). */
+/* Llama 3.1 files carry its scaling as a tensor of one divisor a frequency. Find the parameters that give these
+ * numbers (only the factor varies among published models); LongRoPE, with the same divisors at every length, is what
+ * has others. */
 static kf_status rope_from_divisors(struct reader *r, const kf_gguf_tensor *t, kf_arch *a)
 {
 	kf_rope rope = { .base = a->rope.base, .kind = KF_ROPE_LLAMA3, .factor = 1, .low_freq = 1, .high_freq = 4,
 		.original_context = 8192 };
 	const double pi = 3.14159265358979323846;
-	float f;
+	float f[KF_MAX_LONGROPE];
+	bool llama3 = true;
+	int n = a->D / 2;
 
-	if (t->dtype != KF_F32 || t->rows != 1 || t->cols != (uint64_t)a->D / 2 || a->R != a->D)
-		return kf_fail(r->err, KF_EDATA, "%s: tensor rope_freqs.weight is no vector of %d F32",
-			kf_gguf_path(r->g), a->D / 2);
-	for (int i = 0; i < a->D / 2; i++) {
-		memcpy(&f, t->data + 4 * i, 4);
-		if (!(f >= 1) || !isfinite(f))
-			return kf_fail(r->err, KF_EDATA, "%s: tensor rope_freqs.weight has the divisor %g",
-				kf_gguf_path(r->g), (double)f);
-		if (f > rope.factor) rope.factor = f;
+	if (t->dtype != KF_F32 || t->n_dims != 1 || t->cols != (uint64_t)n || a->R != a->D || n > KF_MAX_LONGROPE)
+		return kf_fail(r->err, KF_EDATA, "%s: tensor rope_freqs.weight is no vector of %d F32", kf_gguf_path(r->g), n);
+	memcpy(f, t->data, (size_t)n * sizeof *f);
+	for (int i = 0; i < n; i++) {
+		if (!(f[i] > 0) || !isfinite(f[i]))
+			return kf_fail(r->err, KF_EDATA, "%s: tensor rope_freqs.weight has the divisor %g", kf_gguf_path(r->g), (double)f[i]);
+		if (f[i] > rope.factor) rope.factor = f[i];
 	}
-	if (rope.factor == 1) return KF_OK;
-	for (int i = 0; i < a->D / 2; i++) {
+	for (int i = 0; i < n; i++) {
 		double wave = 2 * pi * pow((double)rope.base, 2.0 * i / a->D);
 		double turns = (double)rope.original_context / wave, want;
 		double smooth = (turns - (double)rope.low_freq) / ((double)rope.high_freq - (double)rope.low_freq);
@@ -145,14 +148,57 @@ static kf_status rope_from_divisors(struct reader *r, const kf_gguf_tensor *t, k
 		if (smooth >= 1) want = 1;
 		else if (smooth <= 0) want = (double)rope.factor;
 		else want = 1 / ((1 - smooth) / (double)rope.factor + smooth);
-		memcpy(&f, t->data + 4 * i, 4);
-		if (fabs((double)f - want) > 1e-4 * want)
-			return kf_fail(r->err, KF_EUNSUPPORTED,
-				"%s: tensor rope_freqs.weight scales rotary positions in a way that is not "
-				"Llama 3.1's, which is not supported",
-				kf_gguf_path(r->g));
+		llama3 = llama3 && fabs((double)f[i] - want) <= 1e-4 * want;
+	}
+	if (llama3 && rope.factor == 1) return KF_OK;
+	if (!llama3) {
+		rope = (kf_rope){ .base = a->rope.base, .kind = KF_ROPE_LONGROPE, .factor = 1, .scale = 1,
+			.original_context = (float)a->context };
+		memcpy(rope.shorter, f, (size_t)n * sizeof *f);
+		memcpy(rope.longer, f, (size_t)n * sizeof *f);
 	}
 	a->rope = rope;
+	return KF_OK;
+}
+
+/* Keys of YaRN, as llama.cpp's converter takes them from Hugging Face's: what is absent is the default there, and
+ * yarn_attn_factor is its attention_factor. */
+static kf_status get_yarn(struct reader *r, kf_arch *a)
+{
+	kf_rope *y = &a->rope;
+	float extrapolate, multiply;
+	int original;
+	kf_status rc;
+
+	if (!has(r, "rope.scaling.factor"))
+		return kf_fail(r->err, KF_EDATA, "%s: has rotary scaling \"yarn\" without %s", kf_gguf_path(r->g), r->key);
+	*y = (kf_rope){ .base = y->base, .kind = KF_ROPE_YARN, .truncate = true };
+	if ((rc = get_real(r, "rope.scaling.factor", 1, &y->factor)) != KF_OK ||
+		(rc = get_int(r, "rope.scaling.original_context_length", a->context, &original)) != KF_OK ||
+		(rc = get_real(r, "rope.scaling.yarn_beta_slow", 1, &y->low_freq)) != KF_OK ||
+		(rc = get_real(r, "rope.scaling.yarn_beta_fast", 32, &y->high_freq)) != KF_OK ||
+		(rc = get_real(r, "rope.scaling.yarn_ext_factor", 1, &extrapolate)) != KF_OK ||
+		(rc = get_real(r, "rope.scaling.attn_factor", 1, &multiply)) != KF_OK ||
+		(rc = get_real(r, "rope.scaling.yarn_attn_factor", y->factor > 1 ? 0.1 * log((double)y->factor) + 1 : 1, &y->scale)) != KF_OK)
+		return rc;
+	if (extrapolate >= 0 && extrapolate != 1) return refuse(r, "rope.scaling.yarn_ext_factor", "other than 1 is not supported");
+	y->original_context = (float)original;
+	y->scale *= multiply;
+	return KF_OK;
+}
+
+/* What only YaRN honours, or nothing does. */
+static kf_status check_scaling(struct reader *r, const kf_arch *a)
+{
+	static const struct { const char *key; float harmless; } keys[] = {
+		{ "rope.scaling.yarn_log_multiplier", 0 }, { "rope.scaling.attn_factor", 1 }, { "rope.scaling.yarn_attn_factor", 1 } };
+	float v;
+	kf_status rc;
+
+	for (size_t i = 0; i < (a->rope.kind == KF_ROPE_YARN ? 1 : sizeof keys / sizeof *keys); i++) {
+		if ((rc = get_real(r, keys[i].key, keys[i].harmless, &v)) != KF_OK) return rc;
+		if (v != keys[i].harmless) return refuse(r, keys[i].key, "is not supported with this rotary scaling");
+	}
 	return KF_OK;
 }
 
@@ -173,10 +219,13 @@ static kf_status get_rope(struct reader *r, kf_arch *a, kf_arena *arena)
 		if ((rc = get_real(r, has(r, "rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear", 1,
 			&a->rope.factor)) != KF_OK) return rc;
 		a->rope.kind = a->rope.factor == 1 ? KF_ROPE_PLAIN : KF_ROPE_LINEAR;
+	} else if (!strcmp(type, "yarn")) {
+		if ((rc = get_yarn(r, a)) != KF_OK) return rc;
 	} else if (strcmp(type, "none") != 0) {
-		return kf_fail(r->err, KF_EUNSUPPORTED, "%s: rotary scaling \"%s\" is not supported; linear is",
+		return kf_fail(r->err, KF_EUNSUPPORTED, "%s: rotary scaling \"%s\" is not supported; linear and yarn are",
 			kf_gguf_path(r->g), type);
 	}
+	if ((rc = check_scaling(r, a)) != KF_OK) return rc;
 	if (divisors) {
 		if (a->rope.kind != KF_ROPE_PLAIN)
 			return kf_fail(r->err, KF_EUNSUPPORTED,
@@ -193,36 +242,44 @@ static kf_status get_rope(struct reader *r, kf_arch *a, kf_arena *arena)
 
 /* ---- windows ---- */
 
+/* Every period-th layer is a full one (0: none is), or a bool a layer. */
 static kf_status get_windows(struct reader *r, kf_arch *a)
 {
-	const kf_gguf_entry *e = kf_gguf_find(r->g, key_of(r, "attention.sliding_window_pattern"));
-	int pattern = 6;
+	static const char pattern_key[] = "attention.sliding_window_pattern";
+	const kf_gguf_entry *e = kf_gguf_find(r->g, key_of(r, pattern_key));
+	int period = a->family == KF_FAMILY_GEMMA3 ? 6 : a->family == KF_FAMILY_GEMMA2 ? 2 : 0, windowed = 0;
+	bool gemma = period > 0;
 	kf_status rc;
 
 	if ((rc = get_int(r, "attention.sliding_window", a->family == KF_FAMILY_GEMMA2 ? 4096 : 0, &a->window)) != KF_OK) return rc;
-	if (a->family == KF_FAMILY_GEMMA2) pattern = 2;
-	if (a->family != KF_FAMILY_GEMMA3 && a->family != KF_FAMILY_GEMMA2) {
-		if (a->window > 0 && a->window < a->context)
-			return refuse(r, "attention.sliding_window", "is not supported for this architecture");
-		a->window = 0;
-		return KF_OK;
-	}
+	if (!gemma && a->window >= a->context) a->window = 0;
+	if (a->window == 0) return KF_OK;
 	if (e && e->type == KF_GGUF_ARRAY) {
 		if (e->item != KF_GGUF_BOOL || e->n != (uint64_t)a->L)
 			return kf_fail(r->err, KF_EDATA, "%s: %s is not one bool for each of the %d layers",
 				kf_gguf_path(r->g), e->key, a->L);
 		for (int l = 0; l < a->L; l++) a->windowed[l] = e->data[l] != 0;
 	} else {
-		if ((rc = get_int(r, "attention.sliding_window_pattern", pattern, &pattern)) != KF_OK) return rc;
-		for (int l = 0; l < a->L && pattern > 0; l++) a->windowed[l] = (l + 1) % pattern != 0;
+		if ((rc = get_int(r, pattern_key, period, &period)) != KF_OK) return rc;
+		for (int l = 0; l < a->L; l++) a->windowed[l] = period == 0 || (l + 1) % period != 0;
 	}
-	if (a->window == 0) memset(a->windowed, 0, sizeof a->windowed);
+	for (int l = 0; l < a->L; l++) windowed += a->windowed[l];
+	if (windowed == 0) a->window = 0;
+	if (gemma || windowed == 0 || a->family == KF_FAMILY_QWEN2 || a->family == KF_FAMILY_QWEN3) return KF_OK;
+	/* A llama with a window is a Mistral, which has it in every layer. */
+	if (a->family != KF_FAMILY_LLAMA && a->family != KF_FAMILY_MIXTRAL)
+		return refuse(r, "attention.sliding_window", "is not supported for this architecture");
+	if (windowed < a->L) return refuse(r, pattern_key, "with some layers only is not supported for this architecture");
+	if (a->family == KF_FAMILY_LLAMA && (a->qkv_bias || a->o_bias || a->mlp_bias))
+		return refuse(r, "attention.sliding_window", "is not supported for a llama with biases");
+	if (a->family == KF_FAMILY_LLAMA) a->family = KF_FAMILY_MISTRAL;
 	return KF_OK;
 }
 
 /* ---- the whole ---- */
 
-/* InternLM2 is a llama once its projection is taken apart and its rows put in llama's order, as GGUF has it. */
+/* InternLM2 is a llama once its projection is taken apart and its rows put in llama's order, as GGUF has it. A llama
+ * with experts is a Mixtral. */
 static kf_status get_family(struct reader *r, kf_family *out)
 {
 	static const struct { const char *name; kf_family family; } known[] = {
@@ -232,9 +289,14 @@ static kf_status get_family(struct reader *r, kf_family *out)
 	};
 
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+		int experts = 0;
+		kf_status rc = KF_OK;
+
 		if (strcmp(r->arch, known[i].name) != 0) continue;
 		*out = known[i].family;
-		return KF_OK;
+		if (!strcmp(r->arch, "llama") && (rc = get_int(r, "expert_count", 0, &experts)) == KF_OK && experts > 0)
+			*out = KF_FAMILY_MIXTRAL;
+		return rc;
 	}
 	return kf_fail(r->err, KF_EUNSUPPORTED,
 		"%s: architecture \"%s\" is not supported; llama, qwen2, qwen3, gemma2, gemma3, internlm2, gptneox and mpt are",
@@ -248,6 +310,10 @@ static kf_status get_own(struct reader *r, kf_arch *a)
 
 	switch (a->family) {
 	case KF_FAMILY_QWEN3: a->qk_norm = true; return KF_OK;
+	case KF_FAMILY_MIXTRAL:
+		a->qkv_bias = a->o_bias = a->mlp_bias = false; /* were there any, they would be told as of no use */
+		if ((rc = get_int(r, "expert_count", -1, &a->experts)) != KF_OK) return rc;
+		return get_int(r, "expert_used_count", -1, &a->experts_used);
 	case KF_FAMILY_GEMMA2:
 	case KF_FAMILY_GEMMA3:
 		a->act = KF_ACT_GELU_TANH;
@@ -301,6 +367,7 @@ static kf_status get_special(struct reader *r, const char *key, int32_t *out)
 static kf_status read_arch(struct reader *r, kf_arch *a, kf_arena *arena)
 {
 	const kf_gguf_tensor *embed = kf_gguf_tensor_find(r->g, "token_embd.weight");
+	float scale;
 	kf_status rc;
 
 	if ((rc = get_family(r, &a->family)) != KF_OK || (rc = check_keys(r)) != KF_OK) return rc;
@@ -331,8 +398,13 @@ static kf_status read_arch(struct reader *r, kf_arch *a, kf_arena *arena)
 	a->mlp_bias = kf_gguf_tensor_find(r->g, "blk.0.ffn_gate.bias") != NULL;
 	a->embed_scale = 1;
 	a->attn_scale = a->D > 0 ? (float)(1 / sqrt(a->D)) : 0;
-	if ((rc = get_own(r, a)) != KF_OK ||
-		(rc = get_rope(r, a, arena)) != KF_OK || (rc = get_windows(r, a)) != KF_OK ||
+	if ((rc = get_own(r, a)) != KF_OK || (rc = get_real(r, "attention.scale", a->attn_scale, &scale)) != KF_OK) return rc;
+	if (scale != 0 && scale != a->attn_scale) { /* 0 says nothing */
+		if (a->family != KF_FAMILY_GEMMA2 && a->family != KF_FAMILY_GEMMA3 && a->family != KF_FAMILY_MPT)
+			return refuse(r, "attention.scale", "other than 1 / sqrt(head size) is not supported for this architecture");
+		a->attn_scale = scale;
+	}
+	if ((rc = get_rope(r, a, arena)) != KF_OK || (rc = get_windows(r, a)) != KF_OK ||
 		(rc = get_special(r, "tokenizer.ggml.bos_token_id", &a->bos)) != KF_OK ||
 		(rc = get_special(r, "tokenizer.ggml.eos_token_id", &a->eos)) != KF_OK)
 		return rc;

@@ -162,26 +162,25 @@ static kf_status read_tensor(kf_gguf *g, kf_cur *c, uint64_t i, uint64_t *offset
 			"BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K",
 			g->path, t->name, type, kf_dtype_name((kf_dtype)type));
 	t->dtype = (kf_dtype)type;
-	if (dim[2] != 1 || dim[3] != 1)
+	if (dim[3] != 1)
 		return kf_fail(err, KF_EUNSUPPORTED,
-			"%s: tensor %s has more than two dimensions, which no architecture that kfuse "
+			"%s: tensor %s has more than three dimensions, which no architecture that kfuse "
 			"supports needs",
 			g->path, t->name);
 	t->cols = dim[0];
 	t->rows = dim[1];
-	t->n_dims = t->rows == 1 ? 1 : 2;
-	if (t->cols == 0 || t->rows == 0)
+	t->stack = dim[2];
+	t->n_dims = t->stack != 1 ? 3 : t->rows == 1 ? 1 : 2;
+	if (t->cols == 0 || t->rows == 0 || t->stack == 0)
 		return kf_fail(err, KF_EDATA, "%s: tensor %s has a dimension of 0", g->path, t->name);
 	row = kf_dtype_row_bytes(t->dtype, t->cols);
 	if (row == 0)
 		return kf_fail(err, KF_EDATA,
 			"%s: tensor %s has rows of %" PRIu64 " elements, no whole number of %s blocks of %d", g->path,
 			t->name, t->cols, kf_dtype_name(t->dtype), kf_dtype_block(t->dtype));
-	if (t->rows > SIZE_MAX / row)
-		return kf_fail(err, KF_EDATA,
-			"%s: tensor %s says it has %" PRIu64 " x %" PRIu64 " elements, more than any file holds", g->path,
-			t->name, t->rows, t->cols);
-	t->size = row * t->rows;
+	if (__builtin_mul_overflow(row, t->rows, &t->size) || __builtin_mul_overflow(t->size, t->stack, &t->size))
+		return kf_fail(err, KF_EDATA, "%s: tensor %s says it has %" PRIu64 " x %" PRIu64 " x %" PRIu64
+			" elements, more than any file holds", g->path, t->name, t->stack, t->rows, t->cols);
 	return KF_OK;
 }
 

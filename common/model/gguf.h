@@ -31,10 +31,11 @@ typedef struct {
 typedef struct {
 	const char *name;
 	kf_dtype dtype;
-	int n_dims;               /* 1 or 2: trailing dimensions of 1 are dropped */
+	int n_dims;               /* 1 to 3: trailing dimensions of 1 are dropped */
 	uint64_t cols, rows;      /* GGUF's first and second dimension */
+	uint64_t stack;           /* and third: matrices of one shape, one after another (experts) */
 	const uint8_t *data;      /* borrowed from the map */
-	size_t size;
+	size_t size;              /* of all */
 } kf_gguf_tensor;
 
 typedef struct kf_gguf kf_gguf;

@@ -88,29 +88,61 @@ static void complain(struct complaint *c, const char *fmt, ...)
 	kf_buf_put(&c->text, text, strlen(text));
 }
 
-/* The tensor that the file calls `name` (name and transforms aside); false: complained of. */
-static bool source_find(const kf_weights *w, const char *name, kf_tensor *out, struct complaint *missing, struct complaint *wrong)
+/* What the file calls tensor i. GGUF stacks the experts of a layer; files of before 2024 have one tensor an expert. */
+static void source_name(const kf_weights *w, int i, char name[128])
+{
+	kf_place p = kf_arch_place(&w->arch, i);
+	char each[128], *stem;
+	uint64_t rows, cols;
+
+	if (!w->gguf) {
+		kf_arch_tensor(&w->arch, i, name, &rows, &cols);
+		return;
+	}
+	kf_arch_gguf_name(&w->arch, i, name);
+	if (p.expert < 0 || kf_gguf_tensor_find(w->gguf, name)) return;
+	if (!(stem = strstr(name, "_exps."))) return;
+	snprintf(each, sizeof each, "%.*s.%d.weight", (int)(stem - name), name, p.expert);
+	if (kf_gguf_tensor_find(w->gguf, each)) memcpy(name, each, sizeof each);
+}
+
+/* Tensor i, called `name` in the file, transforms aside. What is wrong is complained of, once for a stack of experts. */
+static void source_find(const kf_weights *w, int i, const char *name, uint64_t rows, uint64_t cols, kf_tensor *out,
+	struct complaint *missing, struct complaint *wrong)
 {
 	const kf_gguf_tensor *g = w->gguf ? kf_gguf_tensor_find(w->gguf, name) : NULL;
 	const kf_st_tensor *s = w->gguf ? NULL : kf_safetensors_find(w->st, name);
+	int expert = kf_arch_place(&w->arch, i).expert;
+	uint64_t want = w->gguf && expert >= 0 && strstr(name, "_exps.") ? (uint64_t)w->arch.experts : 1, have = g ? g->stack : 1;
 	kf_err e;
 
 	if (!g && !s) {
-		complain(missing, "%s", name);
-		return false;
+		if (want == 1 || expert == 0) complain(missing, "%s", name);
+		return;
 	}
 	if (s && kf_safetensors_check(w->st, s, &e) != KF_OK) {
 		complain(wrong, "%s", e.text);
-		return false;
+		return;
 	}
-	*out = g ? (kf_tensor){ .dtype = g->dtype, .rows = g->rows, .cols = g->cols, .n_dims = g->n_dims, .data = g->data } : s->t;
-	return true;
+	*out = g ? (kf_tensor){ .dtype = g->dtype, .rows = g->rows, .cols = g->cols, .n_dims = g->rows == 1 ? 1 : 2, .data = g->data }
+		: s->t;
+	if (have == want && out->rows == rows && out->cols == cols && out->n_dims == (rows == 1 ? 1 : 2)) {
+		if (want > 1) out->data += g->size / want * (uint64_t)expert;
+	} else if (have == 1 && want == 1) {
+		complain(wrong, "%s (%" PRIu64 " x %" PRIu64 ", not %" PRIu64 " x %" PRIu64 ")", name, out->rows, out->cols, rows, cols);
+	} else if (expert <= 0) {
+		complain(wrong, "%s (%" PRIu64 " x %" PRIu64 " x %" PRIu64 ", not %" PRIu64 " x %" PRIu64 " x %" PRIu64 ")", name,
+			have, out->rows, out->cols, want, rows, cols);
+	}
 }
 
-/* GGUF's llama rotates neighbours, Hugging Face halves: its q and k rows are stored in another order. */
+/* GGUF's llama, which Mistral and Mixtral are there too, rotates neighbours, Hugging Face halves: its q and k rows
+ * are stored in another order. */
 static int rope_heads(const kf_weights *w, kf_part part)
 {
-	if (!w->gguf || w->arch.family != KF_FAMILY_LLAMA) return 0;
+	kf_family f = w->arch.family;
+
+	if (!w->gguf || (f != KF_FAMILY_LLAMA && f != KF_FAMILY_MISTRAL && f != KF_FAMILY_MIXTRAL)) return 0;
 	if (part == KF_P_Q || part == KF_P_QB) return w->arch.H;
 	return part == KF_P_K || part == KF_P_KB ? w->arch.G : 0;
 }
@@ -119,14 +151,6 @@ static int rope_heads(const kf_weights *w, kf_part part)
 static int qkv_heads(const kf_weights *w, kf_part part)
 {
 	return w->gguf && w->arch.qkv == KF_QKV_GROUPED && (part == KF_P_QKV || part == KF_P_QKVB) ? w->arch.H : 0;
-}
-
-static void source_name(const kf_weights *w, int i, char name[128])
-{
-	uint64_t rows, cols;
-
-	if (w->gguf) kf_arch_gguf_name(&w->arch, i, name);
-	else kf_arch_tensor(&w->arch, i, name, &rows, &cols);
 }
 
 static kf_status collect(kf_weights *w, struct complaint *missing, struct complaint *wrong, kf_err *err)
@@ -147,9 +171,7 @@ static kf_status collect(kf_weights *w, struct complaint *missing, struct compla
 		*t = (kf_tensor){ 0 };
 		kf_arch_tensor(&w->arch, i, name, &rows, &cols);
 		source_name(w, i, source);
-		if (source_find(w, source, t, missing, wrong) &&
-			(t->rows != rows || t->cols != cols || t->n_dims != (rows == 1 ? 1 : 2)))
-			complain(wrong, "%s (%" PRIu64 " x %" PRIu64 ", not %" PRIu64 " x %" PRIu64 ")", source, t->rows, t->cols, rows, cols);
+		source_find(w, i, source, rows, cols, t, missing, wrong);
 		if (!(copy = kf_arena_strdup(&w->arena, name, strlen(name))))
 			return kf_fail(err, KF_ENOMEM, "%s: no memory for its table of tensors", w->path);
 		t->name = copy;

@@ -248,13 +248,24 @@ def gguf(name, model, arch):
         w.add_head_count_kv(G)
         w.add_layer_norm_rms_eps(getattr(c, "rms_norm_eps", 1e-6))
         w.add_rope_freq_base(c.rope_theta)
-        if arch in ("qwen3", "gemma2"):
+        if getattr(c, "head_dim", None):
             w.add_key_length(c.head_dim)
             w.add_value_length(c.head_dim)
+        if (rope := getattr(c, "rope_scaling", None)) and rope.get("rope_type") == "yarn":
+            w.add_rope_scaling_type(lib.RopeScalingType.YARN)
+            w.add_rope_scaling_factor(rope["factor"])
+            w.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        if getattr(c, "num_local_experts", 0):
+            w.add_expert_count(c.num_local_experts)
+            w.add_expert_used_count(c.num_experts_per_tok)
     if arch == "gemma2":
         w.add_attn_logit_softcapping(c.attn_logit_softcapping)
         w.add_final_logit_softcapping(c.final_logit_softcapping)
+    # The converter drops Mistral's, Mixtral's and Qwen's windows; a file may say them.
+    if getattr(c, "sliding_window", None):
         w.add_sliding_window(c.sliding_window)
+        if arch == "qwen2":
+            w.add_sliding_window_pattern([t == "sliding_attention" for t in c.layer_types])
     names = {
         "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
         "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
@@ -264,11 +275,19 @@ def gguf(name, model, arch):
         "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down", "norm_1": "attn_norm", "norm_2": "ffn_norm",
         "attn.Wqkv": "attn_qkv", "attn.out_proj": "attn_output", "ffn.up_proj": "ffn_up", "ffn.down_proj": "ffn_down",
         "attention.wo": "attn_output", "feed_forward.w1": "ffn_gate", "feed_forward.w3": "ffn_up", "feed_forward.w2": "ffn_down",
-        "attention_norm": "attn_norm", "ffn_norm": "ffn_norm",
+        "attention_norm": "attn_norm", "ffn_norm": "ffn_norm", "block_sparse_moe.gate": "ffn_gate_inp",
         "embed_tokens": "token_embd", "embed_in": "token_embd", "wte": "token_embd", "tok_embeddings": "token_embd",
         "norm": "output_norm", "final_layer_norm": "output_norm", "norm_f": "output_norm", "lm_head": "output",
         "embed_out": "output", "output": "output",
     }
+    experts = {}
+
+    def put(tensor, v):
+        half = name in HALF and v.ndim > 1
+        v = np.ascontiguousarray(v)
+        w.add_tensor(tensor, lib.quants.quantize(v, lib.GGMLQuantizationType.BF16) if half else v,
+                     raw_dtype=lib.GGMLQuantizationType.BF16 if half else None)
+
     for key, value in model.state_dict().items():
         stem, kind = key.rsplit(".", 1)
         parts = stem.split(".")
@@ -280,22 +299,36 @@ def gguf(name, model, arch):
         if stem == "attention.wqkv":
             q, k, v = (x.reshape(-1, *v.shape[1:]) for x in np.split(
                 v.reshape(G, H // G + 2, -1, *v.shape[1:]), [H // G, H // G + 1], axis=1))
-            w.add_tensor(at + f"attn_q.{kind}", np.ascontiguousarray(gguf_llama_rows(q, H)))
-            w.add_tensor(at + f"attn_k.{kind}", np.ascontiguousarray(gguf_llama_rows(k, G)))
-            w.add_tensor(at + f"attn_v.{kind}", np.ascontiguousarray(v))
+            put(at + f"attn_q.{kind}", gguf_llama_rows(q, H))
+            put(at + f"attn_k.{kind}", gguf_llama_rows(k, G))
+            put(at + f"attn_v.{kind}", v)
             continue
+        if stem.startswith("block_sparse_moe.experts."):
+            number, which = stem.split(".")[2:]
+            which = {"w1": "ffn_gate", "w2": "ffn_down", "w3": "ffn_up"}[which]
+            if name in APART:
+                put(at + f"{which}.{number}.weight", v)
+            else:
+                experts.setdefault(at + which + "_exps.weight", []).append(v)
+            continue
+        if arch == "llama" and stem in ("self_attn.q_proj", "self_attn.k_proj"):
+            v = gguf_llama_rows(v, H if "q_proj" in stem else G)
         if stem == "attention.query_key_value":
             v = np.ascontiguousarray(v.reshape(H, 3, -1, *v.shape[1:]).swapaxes(0, 1).reshape(v.shape))
         if arch == "gemma2" and "norm" in stem:
             v = v + 1
-        w.add_tensor(at + names[stem] + "." + kind, v)
+        put(at + names[stem] + "." + kind, v)
+    for tensor, list_of in experts.items():
+        put(tensor, np.stack(list_of))
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
     w.close()
 
 
-GGUF = {"qwen3": "qwen3", "gemma2": "gemma2", "gpt-neox": "gptneox", "mpt": "mpt", "internlm2": "internlm2"}
+GGUF = {"qwen3": "qwen3", "gemma2": "gemma2", "gpt-neox": "gptneox", "mpt": "mpt", "internlm2": "internlm2",
+        "llama-yarn": "llama", "mistral": "llama", "mixtral-2-of-4": "llama", "mixtral-1-of-3": "llama", "qwen2-window": "qwen2"}
+APART = {"mixtral-1-of-3"}   # a tensor an expert, as before 2024
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

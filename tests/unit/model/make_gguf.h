@@ -70,16 +70,17 @@ static inline void put_strings(gguf_maker *m, const char *key, const char *const
 	for (uint64_t i = 0; i < n; i++) put_name(&m->kv, v[i]);
 }
 
-/* rows = 0: a vector. Values are small and random. */
-static inline void put_tensor(
-	gguf_maker *m, kf_rng *r, const char *name, kf_dtype t, uint64_t rows, uint64_t cols)
+/* rows = 0: a vector. stack = 0: no third dimension. Values are small and random. */
+static inline void put_stack(
+	gguf_maker *m, kf_rng *r, const char *name, kf_dtype t, uint64_t stack, uint64_t rows, uint64_t cols)
 {
-	size_t bytes = kf_dtype_row_bytes(t, cols) * (rows ? rows : 1);
+	size_t bytes = kf_dtype_row_bytes(t, cols) * (rows ? rows : 1) * (stack ? stack : 1);
 
 	put_name(&m->info, name);
-	kf_buf_u32(&m->info, rows ? 2 : 1);
+	kf_buf_u32(&m->info, stack ? 3 : rows ? 2 : 1);
 	kf_buf_u64(&m->info, cols);
 	if (rows) kf_buf_u64(&m->info, rows);
+	if (stack) kf_buf_u64(&m->info, stack);
 	kf_buf_u32(&m->info, (uint32_t)t);
 	kf_buf_fill(&m->data, 0, (32 - m->data.len % 32) % 32);
 	kf_buf_u64(&m->info, m->data.len);
@@ -92,6 +93,12 @@ static inline void put_tensor(
 			kf_buf_u8(&m->data, (uint8_t)(kf_rng_next(r) & 0x3f));
 		}
 	}
+}
+
+static inline void put_tensor(
+	gguf_maker *m, kf_rng *r, const char *name, kf_dtype t, uint64_t rows, uint64_t cols)
+{
+	put_stack(m, r, name, t, 0, rows, cols);
 }
 
 /* The whole file; clears the maker. */

@@ -350,51 +350,139 @@ static void test_gguf(void **state)
 	}
 }
 
-/* Llama 3.1's divisors are recognised; others are refused. */
+/* Llama 3.1's divisors are recognised; others are LongRoPE's at every length; what is no divisor is refused. */
 static void test_gguf_rope_freqs(void **state)
 {
+	/* base 50000, D 8: wave lengths 6.28, 94, 1405, 21010; 2048 and 8192 are the bounds */
+	static const float divisors[3][4] = { { 1, 1, 1, 8 }, { 1, 3, 1, 7 }, { 1, 1, 0, 8 } };
 	kf_err err;
 	kf_rng r;
-	kf_arch a;
+	kf_arch a, back;
 	(void)state;
 
-	for (int wrong = 0; wrong < 2; wrong++) {
+	for (int i = 0; i < 3; i++) {
 		gguf_maker m = { 0 };
 		kf_rng_seed(&r, 1);
 		put_model(&m, &r, "llama", KF_F32);
 		put_tensor(&m, &r, "rope_freqs.weight", KF_F32, 0, 4);
-		/* base 50000, D 8: wave lengths 6.28, 94, 1405, 21010; 2048 and 8192 are the bounds */
-		const float divisor[4] = { 1, 1, 1, wrong ? 7 : 8 };
-		uint8_t *at = m.data.data + m.data.len - 16;
-		memcpy(at, divisor, 16);
-		if (wrong) {
-			const float middle = 3;
-			memcpy(at + 4, &middle, 4);
-		}
+		memcpy(m.data.data + m.data.len - 16, divisors[i], 16);
 		kf_status rc = from_gguf(&m, &a, &err);
-		if (wrong) {
-			assert_int_equal(rc, KF_EUNSUPPORTED);
-			assert_non_null(strstr(err.text, "rope_freqs.weight scales rotary positions in a way"));
-		} else {
-			if (rc != KF_OK) fail_msg("%s", err.text);
-			assert_true(
-				a.rope.kind == KF_ROPE_LLAMA3 && a.rope.factor == 8 && a.rope.original_context == 8192);
+		if (i == 2) {
+			assert_int_equal(rc, KF_EDATA);
+			assert_non_null(strstr(err.text, "rope_freqs.weight has the divisor 0"));
+			continue;
 		}
+		if (rc != KF_OK) fail_msg("%s", err.text);
+		if (i == 0) {
+			assert_true(a.rope.kind == KF_ROPE_LLAMA3 && a.rope.factor == 8 && a.rope.original_context == 8192);
+			continue;
+		}
+		for (int length = 1; length < 1000; length *= 10) {
+			float freq[4], plain[4];
+			kf_rope none = { .base = 50000 };
+			kf_rope_freq(&a.rope, 8, length, freq);
+			kf_rope_freq(&none, 8, length, plain);
+			for (int k = 0; k < 4; k++) assert_true(fabsf(freq[k] * divisors[1][k] - plain[k]) <= 1e-6f * plain[k]);
+		}
+		json_t *c = kf_arch_to_config(&a, "float32"); /* and transformers is told */
+		assert_int_equal(kf_arch_from_config(c, &back, &err), KF_OK);
+		assert_memory_equal(&a.rope, &back.rope, sizeof a.rope);
+		json_decref(c);
 	}
 }
 
-enum { G_ARCH, G_UNKNOWN_KEY, G_EXPERTS, G_CAP, G_ROPE_DIM, G_YARN, G_WINDOW, G_NO_BLOCKS, G_CAUSAL, N_G };
+static kf_arch good_gguf(gguf_maker *m)
+{
+	kf_arch a;
+	kf_err err;
+
+	if (from_gguf(m, &a, &err) != KF_OK) fail_msg("%s", err.text);
+	return a;
+}
+
+/* What llama.cpp's converter writes of YaRN, and what it takes for granted. */
+static void test_gguf_yarn(void **state)
+{
+	gguf_maker m = { 0 };
+	kf_rng r;
+	kf_arch a;
+	(void)state;
+
+	kf_rng_seed(&r, 1);
+	put_model(&m, &r, "qwen2", KF_F32);
+	put_string(&m, "qwen2.rope.scaling.type", "yarn");
+	put_f32(&m, "qwen2.rope.scaling.factor", 4);
+	put_u32(&m, "qwen2.rope.scaling.original_context_length", 32);
+	a = good_gguf(&m);
+	assert_true(a.rope.kind == KF_ROPE_YARN && a.rope.factor == 4 && a.rope.original_context == 32 && a.rope.truncate &&
+		a.rope.low_freq == 1 && a.rope.high_freq == 32 && fabs(a.rope.scale - 1.1386294) < 1e-6 && a.rope.base == 50000);
+	put_model(&m, &r, "llama", KF_F32);
+	put_string(&m, "llama.rope.scaling.type", "yarn");
+	put_f32(&m, "llama.rope.scaling.factor", 2);
+	put_f32(&m, "llama.rope.scaling.yarn_beta_fast", 20);
+	put_f32(&m, "llama.rope.scaling.yarn_beta_slow", 0.5f);
+	put_f32(&m, "llama.rope.scaling.yarn_attn_factor", 0.75f);
+	put_f32(&m, "llama.rope.scaling.attn_factor", 2);
+	put_f32(&m, "llama.rope.scaling.yarn_ext_factor", 1);
+	put_f32(&m, "llama.rope.scaling.yarn_log_multiplier", 0);
+	a = good_gguf(&m);
+	assert_true(a.rope.original_context == 128 && a.rope.low_freq == 0.5f && a.rope.high_freq == 20 && a.rope.scale == 1.5f);
+}
+
+/* A llama with a window is a Mistral, one with experts a Mixtral; windows of Qwen and Gemma may be in some layers only. */
+static void test_gguf_windows(void **state)
+{
+	gguf_maker m = { 0 };
+	kf_rng r;
+	kf_arch a;
+	(void)state;
+
+	kf_rng_seed(&r, 1);
+	put_model(&m, &r, "llama", KF_F32);
+	put_u32(&m, "llama.attention.sliding_window", 64);
+	a = good_gguf(&m);
+	assert_true(a.family == KF_FAMILY_MISTRAL && a.window == 64 && a.windowed[0] && a.windowed[1]);
+	put_model(&m, &r, "llama", KF_F32);
+	put_u32(&m, "llama.attention.sliding_window", 128); /* no shorter than the context */
+	a = good_gguf(&m);
+	assert_true(a.family == KF_FAMILY_LLAMA && a.window == 0 && !a.windowed[0]);
+	put_model(&m, &r, "llama", KF_F32);
+	put_u32(&m, "llama.expert_count", 4);
+	put_u32(&m, "llama.expert_used_count", 2);
+	put_u32(&m, "llama.attention.sliding_window", 64);
+	a = good_gguf(&m);
+	assert_true(a.family == KF_FAMILY_MIXTRAL && a.experts == 4 && a.experts_used == 2 && a.window == 64 && a.windowed[1]);
+	put_model(&m, &r, "qwen2", KF_F32);
+	put_u32(&m, "qwen2.attention.sliding_window", 64);
+	put_array(&m, "qwen2.attention.sliding_window_pattern", KF_GGUF_BOOL, 2);
+	kf_buf_put(&m.kv, "\0\1", 2);
+	a = good_gguf(&m);
+	assert_true(a.family == KF_FAMILY_QWEN2 && a.window == 64 && !a.windowed[0] && a.windowed[1]);
+	put_model(&m, &r, "qwen2", KF_F32);
+	put_u32(&m, "qwen2.attention.sliding_window", 64);
+	put_u32(&m, "qwen2.attention.sliding_window_pattern", 2);
+	a = good_gguf(&m);
+	assert_true(a.windowed[0] && !a.windowed[1]);
+}
+
+enum { G_ARCH, G_UNKNOWN_KEY, G_EXPERTS, G_CAP, G_ROPE_DIM, G_LONGROPE, G_YARN, G_EXT, G_LOG_MUL, G_ATTN, G_WINDOW, G_SCALE, G_USED, G_NO_BLOCKS, G_CAUSAL, N_G };
 
 static void test_gguf_refused(void **state)
 {
 	static const struct { kf_status rc; const char *text; } want[N_G] = {
 		[G_ARCH] = { KF_EUNSUPPORTED, "g.gguf: architecture \"mamba\" is not supported" },
 		[G_UNKNOWN_KEY] = { KF_EUNSUPPORTED, "g.gguf: llama.logit_scale may change what the model computes" },
-		[G_EXPERTS] = { KF_EUNSUPPORTED, "llama.expert_count means a mixture of experts" },
+		[G_EXPERTS] = { KF_EDATA, "g.gguf: lacks the metadata entry llama.expert_used_count" },
+		[G_USED] = { KF_EDATA, "5 of 4 experts a token make no sense" },
 		[G_CAP] = { KF_EUNSUPPORTED, "llama.final_logit_softcapping is not supported" },
 		[G_ROPE_DIM] = { KF_EUNSUPPORTED, "llama.rope.dimension_count differs from the size of a head" },
-		[G_YARN] = { KF_EUNSUPPORTED, "rotary scaling \"yarn\" is not supported" },
-		[G_WINDOW] = { KF_EUNSUPPORTED, "llama.attention.sliding_window is not supported for this" },
+		[G_LONGROPE] = { KF_EUNSUPPORTED, "rotary scaling \"longrope\" is not supported; linear and yarn are" },
+		[G_YARN] = { KF_EDATA, "rotary scaling \"yarn\" without llama.rope.scaling.factor" },
+		[G_EXT] = { KF_EUNSUPPORTED, "llama.rope.scaling.yarn_ext_factor other than 1 is not supported" },
+		[G_LOG_MUL] = { KF_EUNSUPPORTED, "llama.rope.scaling.yarn_log_multiplier is not supported" },
+		[G_ATTN] = { KF_EUNSUPPORTED, "llama.rope.scaling.attn_factor is not supported" },
+		[G_WINDOW] = { KF_EUNSUPPORTED, "llama.attention.sliding_window_pattern with some layers only" },
+		[G_SCALE] = { KF_EUNSUPPORTED, "llama.attention.scale other than 1 / sqrt(head size)" },
 		[G_NO_BLOCKS] = { KF_EDATA, "g.gguf: lacks tensor token_embd.weight" },
 		[G_CAUSAL] = { KF_EUNSUPPORTED, "llama.attention.causal is false" },
 	};
@@ -413,8 +501,15 @@ static void test_gguf_refused(void **state)
 		if (i == G_EXPERTS) put_u32(&m, "llama.expert_count", 8);
 		if (i == G_CAP) put_f32(&m, "llama.final_logit_softcapping", 30);
 		if (i == G_ROPE_DIM) put_u32(&m, "llama.rope.dimension_count", 4);
-		if (i == G_YARN) put_string(&m, "llama.rope.scaling.type", "yarn");
-		if (i == G_WINDOW) put_u32(&m, "llama.attention.sliding_window", 64);
+		if (i == G_LONGROPE) put_string(&m, "llama.rope.scaling.type", "longrope");
+		if (i == G_YARN || i == G_EXT || i == G_LOG_MUL) put_string(&m, "llama.rope.scaling.type", "yarn");
+		if (i == G_EXT || i == G_LOG_MUL) put_f32(&m, "llama.rope.scaling.factor", 4);
+		if (i == G_EXT) put_f32(&m, "llama.rope.scaling.yarn_ext_factor", 0.5f);
+		if (i == G_LOG_MUL) put_f32(&m, "llama.rope.scaling.yarn_log_multiplier", 0.1f);
+		if (i == G_ATTN) put_f32(&m, "llama.rope.scaling.attn_factor", 1.2f);
+		if (i == G_WINDOW) put_u32(&m, "llama.attention.sliding_window", 64), put_u32(&m, "llama.attention.sliding_window_pattern", 2);
+		if (i == G_SCALE) put_f32(&m, "llama.attention.scale", 0.5f);
+		if (i == G_USED) put_u32(&m, "llama.expert_count", 4), put_u32(&m, "llama.expert_used_count", 5);
 		if (i == G_CAUSAL) put_bool(&m, "llama.attention.causal", false);
 		kf_status rc = from_gguf(&m, &a, &err);
 		if (rc != want[i].rc || !strstr(err.text, want[i].text))
@@ -428,7 +523,8 @@ int main(void)
 		cmocka_unit_test(test_defaults), cmocka_unit_test(test_families), cmocka_unit_test(test_rope_freq),
 		cmocka_unit_test(test_options), cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_tensors), cmocka_unit_test(test_gguf),
-		cmocka_unit_test(test_gguf_rope_freqs), cmocka_unit_test(test_gguf_refused),
+		cmocka_unit_test(test_gguf_rope_freqs), cmocka_unit_test(test_gguf_yarn), cmocka_unit_test(test_gguf_windows),
+		cmocka_unit_test(test_gguf_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -189,7 +189,7 @@ enum {
 	BAD_SPLIT,
 	BAD_ZERO,
 	BAD_NAME,
-	BAD_3D,
+	BAD_4D,
 	N_BAD
 };
 
@@ -209,7 +209,7 @@ static const struct { kf_status rc; const char *text;
 	[BAD_BLOCK] = { KF_EDATA, "tensor t has rows of 100 elements, no whole number of Q8_0 blocks of 32" },
 	[BAD_DIMS] = { KF_EDATA, "tensor t has 77 dimensions, not 1 to 4" },
 	[BAD_OVERFLOW] = { KF_EDATA,
-		"tensor t says it has 4611686018427387904 x 8 elements, more than any file holds" },
+		"tensor t says it has 1 x 4611686018427387904 x 8 elements, more than any file holds" },
 	[BAD_RANGE] = { KF_EDATA, "the data of tensor t (400 bytes at offset 0) runs past the end of the file" },
 	[BAD_OVERLAP] = { KF_EDATA, "the data of tensors t and u overlap" },
 	[BAD_OFFSET] = { KF_EDATA, "tensor t begins at offset 8, no multiple of the alignment 32" },
@@ -217,7 +217,7 @@ static const struct { kf_status rc; const char *text;
 	[BAD_SPLIT] = { KF_EUNSUPPORTED, "is one of 3 parts of a model" },
 	[BAD_ZERO] = { KF_EDATA, "tensor t has a dimension of 0" },
 	[BAD_NAME] = { KF_EDATA, "the name of metadata entry 0 has a control character in it" },
-	[BAD_3D] = { KF_EUNSUPPORTED, "tensor t has more than two dimensions" },
+	[BAD_4D] = { KF_EUNSUPPORTED, "tensor t has more than three dimensions" },
 };
 
 static void put_info(
@@ -227,7 +227,7 @@ static void put_info(
 	kf_buf_u32(&m->info, n_dims);
 	kf_buf_u64(&m->info, a);
 	if (n_dims > 1) kf_buf_u64(&m->info, b);
-	if (n_dims == 3) kf_buf_u64(&m->info, 2);
+	for (uint32_t d = 2; d < n_dims && d < 4; d++) kf_buf_u64(&m->info, 2);
 	kf_buf_u32(&m->info, type);
 	kf_buf_u64(&m->info, offset);
 	m->n_tensors++;
@@ -263,7 +263,7 @@ static void test_bad(void **state)
 			put_info(&m, "t", 1, 16, 0, KF_F32, 0), put_info(&m, "u", 1, 16, 0, KF_F32, 32);
 		if (bad == BAD_OFFSET) put_info(&m, "t", 1, 8, 0, KF_F32, 8);
 		if (bad == BAD_ZERO) put_info(&m, "t", 2, 8, 0, KF_F32, 0);
-		if (bad == BAD_3D) put_info(&m, "t", 3, 2, 2, KF_F32, 0);
+		if (bad == BAD_4D) put_info(&m, "t", 4, 2, 2, KF_F32, 0);
 		kf_buf_fill(&m.data, 0, 128);
 		if (bad == BAD_TENSOR_COUNT) m.n_tensors = UINT64_C(1) << 60;
 		if (bad == BAD_ENTRY_COUNT) m.n_kv = UINT64_C(1) << 60;

@@ -210,6 +210,34 @@ static void test_from_gguf(void **state)
 	}
 }
 
+/* A family in GGUF becomes the folder it was made from: the fingerprint of what that folder would be once copied. */
+static void test_families_from_gguf(void **state)
+{
+	static const char *const models[] = { "qwen3", "gpt-neox", "mpt", "llama-yarn", "mistral", "mixtral-2-of-4",
+		"mixtral-1-of-3", "qwen2-window" };
+	(void)state;
+
+	for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+		char path[256], name[64];
+		kf_fp x, y;
+		kf_err err;
+		kf_weights *a[2], *b[2];
+
+		for (int g = 0; g < 2; g++) {
+			snprintf(path, sizeof path, "tests/models/families/%s%s", models[i], g ? ".gguf" : "");
+			snprintf(name, sizeof name, "%s-%d", models[i], g);
+			a[g] = open_good(path);
+			copy_good(a[g], in_scratch(name), KF_F32, 0);
+			b[g] = open_good(in_scratch(name));
+		}
+		assert_true(difference(a[0], b[1]) == 0);
+		assert_int_equal(kf_weights_fp(b[0], &x, &err), KF_OK);
+		assert_int_equal(kf_weights_fp(b[1], &y, &err), KF_OK);
+		if (!kf_fp_equal(x, y)) fail_msg("%s: from GGUF comes another model", models[i]);
+		for (int g = 0; g < 2; g++) kf_weights_close(a[g]), kf_weights_close(b[g]);
+	}
+}
+
 /* Shards: an index that names every tensor, no file above the limit. */
 static void test_shards(void **state)
 {
@@ -326,7 +354,8 @@ static void test_tokenizer(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tiny), cmocka_unit_test(test_families), cmocka_unit_test(test_from_gguf), cmocka_unit_test(test_shards),
+		cmocka_unit_test(test_tiny), cmocka_unit_test(test_families), cmocka_unit_test(test_from_gguf),
+		cmocka_unit_test(test_families_from_gguf), cmocka_unit_test(test_shards),
 		cmocka_unit_test(test_atomic), cmocka_unit_test(test_arguments), cmocka_unit_test(test_tokenizer),
 	};
 	return cmocka_run_group_tests(tests, make_scratch, drop_scratch);

@@ -190,10 +190,12 @@ static void test_forward(void **state)
 	}
 }
 
-/* The same models in GGUF, where rows have other orders and InternLM2 is a llama. */
+/* The same models in GGUF, where rows have other orders, InternLM2, Mistral and Mixtral are llamas, and experts are
+ * stacked (mixtral-1-of-3: not). */
 static void test_gguf(void **state)
 {
-	static const char *const files[] = { "qwen3", "gemma2", "gpt-neox", "mpt", "internlm2" };
+	static const char *const files[] = { "qwen3", "gemma2", "gpt-neox", "mpt", "internlm2", "llama-yarn", "mistral",
+		"mixtral-2-of-4", "mixtral-1-of-3", "qwen2-window" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {

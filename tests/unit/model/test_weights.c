@@ -178,6 +178,18 @@ static void test_missing(void **state)
 	put_string(&m, "general.architecture", "qwen2");
 	put_tensor(&m, &r, "token_embd.weight", KF_F32, 40, 32);
 	expect(write_gguf(&m), KF_EDATA, "lacks the metadata entry qwen2.block_count");
+	/* a stack of experts is told of once; what a dense model has instead is of no use */
+	put_model(&m, &r, "llama", KF_F32);
+	put_u32(&m, "llama.expert_count", 3);
+	put_u32(&m, "llama.expert_used_count", 2);
+	for (int l = 0; l < 2; l++) {
+		put_tensor(&m, &r, l ? "blk.1.ffn_gate_inp.weight" : "blk.0.ffn_gate_inp.weight", KF_F32, 3, 32);
+		put_stack(&m, &r, l ? "blk.1.ffn_gate_exps.weight" : "blk.0.ffn_gate_exps.weight", KF_F32, 3, 64, 32);
+		put_stack(&m, &r, l ? "blk.1.ffn_down_exps.weight" : "blk.0.ffn_down_exps.weight", KF_F32, l ? 2 : 3, 32, 64);
+		if (l) put_stack(&m, &r, "blk.1.ffn_up_exps.weight", KF_F32, 3, 64, 32);
+	}
+	expect(write_gguf(&m), KF_EDATA, "it lacks tensor blk.0.ffn_up_exps.weight; it cannot use tensor blk.1.ffn_down_exps.weight "
+		"(2 x 32 x 64, not 3 x 32 x 64); it has no use for tensors blk.0.ffn_gate.weight");
 }
 
 /* ---- folders ---- */
