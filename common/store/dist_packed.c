@@ -2,10 +2,7 @@
  * (rows.h); encoder and decoder go through the same phases in the same order: log-probabilities; candidates, labels and
  * lengths, position by position; ce; weights. Written at the speed of align and fuse, so everything is one pass. */
 #include "common/store/dist.h"
-#include "common/store/idtable.h"
-#include "common/store/quant.h"
-#include "common/store/rows.h"
-#include "common/store/symbols.h"
+#include "common/store/packed.h"
 
 enum {
 	HEADS, GAPS, CLASSES, COUNTS,
@@ -26,13 +23,9 @@ const char *const kf_dist_packed_planes[] = {
 	"ce", "ce: others", "ce: others, bits", "escapes", "weights", "context", NULL
 };
 
-#define LP_OVER 254 /* a varint more in OVER */
-#define LP_INF 255
-#define OTHER 255
 #define CE_INF 253
 #define CE_NAN 254
 #define CE_NEAR 64      /* ce less its label's -ln q, in steps, plus half of this: what is told so */
-#define LEN_TABLE 16384
 
 static inline int lp1_context(uint32_t q0)
 {
@@ -54,18 +47,15 @@ static inline int label_context(uint32_t q0)
 	return LABEL + (q0 >= 16);
 }
 
-struct length { uint32_t id, length; };
 struct kf_dist_tables {
-	kf_rows rows;
-	struct length *len;
+	kf_token_memory memory;
 	kf_buf misses, where;
 };
 
 void kf_dist_tables_free(kf_dist_tables *t)
 {
 	if (!t) return;
-	kf_rows_release(&t->rows);
-	kf_free(t->len);
+	kf_token_memory_release(&t->memory);
 	kf_buf_release(&t->misses);
 	kf_buf_release(&t->where);
 	kf_free(t);
@@ -76,20 +66,8 @@ static kf_status tables_reset(kf_dist_tables **tables, size_t tokens, kf_err *er
 {
 	kf_dist_tables *t = *tables;
 
-	if (!t) {
-		bool ok;
-
-		if (!(t = kf_zalloc(1, sizeof *t))) return kf_fail(err, KF_ENOMEM, "no memory for a codec's tables");
-		ok = kf_rows_init(&t->rows);
-		t->len = kf_alloc(LEN_TABLE, sizeof *t->len);
-		if (!ok || !t->len) {
-			kf_dist_tables_free(t);
-			return kf_fail(err, KF_ENOMEM, "no memory for a codec's tables");
-		}
-		*tables = t;
-	}
-	kf_rows_reset(&t->rows);
-	memset(t->len, 0, LEN_TABLE * sizeof *t->len);
+	if (!t && !(t = *tables = kf_zalloc(1, sizeof *t))) return kf_fail(err, KF_ENOMEM, "no memory for a codec's tables");
+	if (!kf_token_memory_reset(&t->memory)) return kf_fail(err, KF_ENOMEM, "no memory for a codec's tables");
 	kf_buf_clear(&t->misses);
 	kf_buf_clear(&t->where);
 	kf_buf_reserve(&t->where, (tokens + 1) * 4);
@@ -133,12 +111,12 @@ static bool reserve(struct encoder *e)
 
 static inline void put_lp(struct encoder *e, int plane, uint32_t before, uint32_t q)
 {
-	if (__builtin_expect(q - before < LP_OVER, 1)) {
+	if (__builtin_expect(q - before < KF_LP_OVER, 1)) {
 		put(e, plane, (uint8_t)(q - before));
 	} else if (q == KF_Q_INF) {
-		put(e, plane, LP_INF);
+		put(e, plane, KF_LP_INF);
 	} else {
-		put(e, plane, LP_OVER);
+		put(e, plane, KF_LP_OVER);
 		kf_buf_varint(&e->planes[OVER], q);
 	}
 }
@@ -151,8 +129,8 @@ static void encode_lp(struct encoder *e)
 	for (size_t p = 0; p < b->positions; p++) {
 		uint32_t m = b->count[p], last = 0;
 
-		put(e, COUNTS, m < OTHER ? (uint8_t)m : OTHER);
-		if (m >= OTHER) kf_buf_varint(&e->planes[OVER], m);
+		put(e, COUNTS, m < KF_OTHER ? (uint8_t)m : KF_OTHER);
+		if (m >= KF_OTHER) kf_buf_varint(&e->planes[OVER], m);
 		for (uint32_t r = 0; r < m && last != KF_Q_INF; r++) {
 			put_lp(e, r == 0 ? LP0 : r == 1 ? LP1 + lp1_context(q[0]) : lp_plane(r), last, q[r]);
 			last = q[r];
@@ -168,22 +146,16 @@ static inline void miss(struct encoder *e, uint32_t id)
 
 static void put_length(struct encoder *e, uint32_t id, uint32_t length)
 {
-	struct length *l = &e->t->len[kf_row_hash(id, LEN_TABLE)];
+	uint8_t s = kf_length_symbol(&e->t->memory, id, length);
 
-	if (l->id == id + 1 && l->length == length) {
-		put(e, LENGTH, 0);
-		return;
-	}
-	put(e, LENGTH, length < OTHER - 1 ? (uint8_t)(length + 1) : OTHER);
-	if (length >= OTHER - 1) kf_buf_varint(&e->planes[OVER], length);
-	l->id = id + 1;
-	l->length = length;
+	put(e, LENGTH, s);
+	if (s == KF_OTHER) kf_buf_varint(&e->planes[OVER], length);
 }
 
 static void encode_rows(struct encoder *e)
 {
 	const kf_dist_block *b = e->b;
-	kf_rows *rows = &e->t->rows;
+	kf_rows *rows = &e->t->memory.rows;
 	const uint32_t *ids = (const uint32_t *)b->ids, *q = b->lp;
 	size_t p = 0, t = 0;
 
@@ -204,10 +176,10 @@ static void encode_rows(struct encoder *e)
 					put(e, row_plane(rows->known, r), (uint8_t)place);
 					if (place == KF_ROW_MISS) miss(e, ids[r]);
 					if (r == 0) kf_row_best(rows, ids[0]);
-					if (ids[r] == label && r < OTHER && at == m) at = r;
+					if (ids[r] == label && r < KF_OTHER && at == m) at = r;
 				}
 				kf_row_end(rows, ids, m);
-				if (i < b->n[d]) put(e, label_context(q[0]), at < m ? (uint8_t)at : OTHER);
+				if (i < b->n[d]) put(e, label_context(q[0]), at < m ? (uint8_t)at : KF_OTHER);
 			}
 			if (i < b->n[d]) {
 				e->where[t++] = at < m ? q[at] : KF_Q_NAN;
@@ -237,7 +209,7 @@ static void encode_ce(struct encoder *e)
 		if (base <= KF_Q_MAX) {
 			uint32_t near = ce <= KF_Q_MAX ? ce - base * (KF_NLL_STEPS / KF_DIST_STEPS) + CE_NEAR / 2 : CE_NEAR;
 
-			put(e, CE, near < CE_NEAR ? (uint8_t)near : OTHER);
+			put(e, CE, near < CE_NEAR ? (uint8_t)near : KF_OTHER);
 			if (near < CE_NEAR) continue;
 		}
 		put(e, CE_FAR, ce == KF_Q_INF ? CE_INF : ce == KF_Q_NAN ? CE_NAN : kf_sym_put(&e->ce_bits, ce));
@@ -271,37 +243,12 @@ kf_status kf_dist_packed_encode(kf_packer *p, kf_dist_tables **t, kf_buf *planes
 
 struct decoder {
 	kf_dist_block *b;
-	kf_dist_tables *t;
-	/* every plane is read from the front; past its end, bad is set and zeros come */
-	const uint8_t *at[PLANES], *end[PLANES];
-	kf_cur over;
-	kf_bit_reader miss_bits, ce_bits;
-	uint32_t *table, n_table, *where;
-	bool bad;
+	kf_plane_reader in;
+	kf_bit_reader ce_bits;
+	uint32_t *where;
 };
 
-static inline uint8_t next(struct decoder *d, int plane)
-{
-	if (d->at[plane] < d->end[plane]) return *d->at[plane]++;
-	d->bad = true;
-	return 0;
-}
-
-static inline uint32_t over(struct decoder *d, uint32_t most)
-{
-	uint64_t v = kf_cur_varint(&d->over);
-
-	if (v > most) d->bad = true;
-	return v > most ? 0 : (uint32_t)v;
-}
-
-static inline uint32_t get_lp(struct decoder *d, int plane, uint32_t before)
-{
-	uint8_t s = next(d, plane);
-
-	if (__builtin_expect(s >= LP_OVER, 0)) return s == LP_INF ? KF_Q_INF : over(d, KF_Q_MAX);
-	return before + s;
-}
+static inline uint8_t next(struct decoder *d, int plane) { return kf_plane_next(&d->in, plane); }
 
 static kf_status decode_lp(struct decoder *d, kf_arena *a, kf_err *err)
 {
@@ -309,9 +256,9 @@ static kf_status decode_lp(struct decoder *d, kf_arena *a, kf_err *err)
 	uint64_t places = 0;
 	uint32_t *q;
 
-	if (d->end[COUNTS] - d->at[COUNTS] != (ptrdiff_t)b->positions) goto bad;
+	if (d->in.end[COUNTS] - d->in.at[COUNTS] != (ptrdiff_t)b->positions) goto bad;
 	/* every candidate has a place, a byte: known before anything is allocated for them. Long counts are read again below */
-	for (int i = ROWS; i < MISS; i++) places += (uint64_t)(d->end[i] - d->at[i]);
+	for (int i = ROWS; i < MISS; i++) places += (uint64_t)(d->in.end[i] - d->in.at[i]);
 	if (places > KF_BLOCK_VALUES) goto bad;
 	b->cands = (size_t)places;
 	b->ids = KF_ARENA_NEW(a, int32_t, b->cands);
@@ -320,15 +267,15 @@ static kf_status decode_lp(struct decoder *d, kf_arena *a, kf_err *err)
 	for (size_t p = 0; p < b->positions; p++) {
 		uint32_t m = next(d, COUNTS), last, r = 1;
 
-		if (m == OTHER) m = over(d, (uint32_t)KF_BLOCK_VALUES);
+		if (m == KF_OTHER) m = kf_plane_over(&d->in, (uint32_t)KF_BLOCK_VALUES);
 		if (m > places) goto bad;
 		places -= m;
 		b->count[p] = m;
 		if (!m) continue;
-		last = q[0] = get_lp(d, LP0, 0);
-		if (m > 1 && last != KF_Q_INF) q[r++] = last = get_lp(d, LP1 + lp1_context(last), last);
+		last = q[0] = kf_plane_lp(&d->in, LP0, 0);
+		if (m > 1 && last != KF_Q_INF) q[r++] = last = kf_plane_lp(&d->in, LP1 + lp1_context(last), last);
 		for (; r < m && last != KF_Q_INF; r++) {
-			q[r] = last = get_lp(d, lp_plane(r), last);
+			q[r] = last = kf_plane_lp(&d->in, lp_plane(r), last);
 			if (last > KF_Q_MAX && last != KF_Q_INF) goto bad; /* keeps sums from wrapping */
 		}
 		for (; r < m; r++) q[r] = KF_Q_INF;
@@ -342,77 +289,51 @@ bad:
 static inline uint32_t get_miss(void *arg)
 {
 	struct decoder *d = arg;
-	uint32_t v = kf_sym_get(&d->miss_bits, next(d, MISS));
 
-	if (v < d->n_table) return d->table[v];
-	d->bad = true;
-	return 0;
-}
-
-static inline uint32_t get_place(struct decoder *d, unsigned place)
-{
-	uint32_t id;
-
-	if (place == KF_ROW_MISS) return get_miss(d);
-	if (kf_row_at(&d->t->rows, place, &id)) return id;
-	d->bad = true;
-	return 0;
-}
-
-static inline uint32_t get_length(struct decoder *d, uint32_t id)
-{
-	struct length *l = &d->t->len[kf_row_hash(id, LEN_TABLE)];
-	uint8_t s = next(d, LENGTH);
-
-	if (s == 0) {
-		if (l->id != id + 1) d->bad = true;
-		return l->length;
-	}
-	l->id = id + 1;
-	return l->length = s == OTHER ? over(d, UINT32_MAX) : s - 1u;
+	return kf_plane_miss(&d->in, MISS);
 }
 
 /* A position's m candidates. */
 static inline __attribute__((always_inline)) bool row(struct decoder *dec, const bool known, uint32_t *ids, uint32_t m)
 {
 	for (uint32_t r = 0; r < m; r++) ids[r] = next(dec, row_plane(known, r));
-	return kf_row_read(&dec->t->rows, known, ids, m, get_miss, dec);
+	return kf_row_read(&dec->in.memory->rows, known, ids, m, get_miss, dec);
 }
 
 static void decode_rows(struct decoder *dec)
 {
 	kf_dist_block *b = dec->b;
-	kf_rows *rows = &dec->t->rows;
+	kf_rows *rows = &dec->in.memory->rows;
 	uint32_t *ids = (uint32_t *)b->ids;
 	const uint32_t *q = b->lp;
 	size_t p = 0, t = 0;
 
 	for (uint32_t d = 0; d < b->docs; d++) {
-		uint32_t one = KF_NO_TOKEN, two = KF_NO_TOKEN, start = over(dec, UINT32_MAX);
+		uint32_t one = KF_NO_TOKEN, two = KF_NO_TOKEN, start = kf_plane_over(&dec->in, UINT32_MAX);
 
 		for (uint32_t i = 0; i <= b->n[d]; i++, p++) {
-			uint32_t m = b->count[p], at = OTHER, label = KF_NO_TOKEN, length;
+			uint32_t m = b->count[p], at = KF_OTHER, label = KF_NO_TOKEN, length;
 
-			if (dec->bad) return;
+			if (dec->in.bad) return;
 			b->start[p] = start;
 			rows->open = 0;
 			if (m) {
 				kf_row_begin(rows, one, two);
 				if (i < b->n[d]) at = next(dec, label_context(q[0]));
-				if (rows->known ? !row(dec, true, ids, m) : !row(dec, false, ids, m)) dec->bad = true;
+				if (rows->known ? !row(dec, true, ids, m) : !row(dec, false, ids, m)) dec->in.bad = true;
 				if (at < m) kf_row_prefetch(rows, ids[at], one);
 				kf_row_end(rows, ids, m);
 			}
 			if (i < b->n[d]) {
-				if (at != OTHER && at >= m) {
-					dec->bad = true;
+				if (at != KF_OTHER && at >= m) {
+					dec->in.bad = true;
 					return;
 				}
-				label = at == OTHER ? get_place(dec, next(dec, LABEL_AT)) : ids[at];
-				dec->where[t] = at == OTHER ? KF_Q_NAN : q[at];
+				label = at == KF_OTHER ? kf_plane_place(&dec->in, next(dec, LABEL_AT), MISS) : ids[at];
+				dec->where[t] = at == KF_OTHER ? KF_Q_NAN : q[at];
 				b->tok[t++] = (int32_t)label;
-				length = get_length(dec, label);
-				if (length > UINT32_MAX - start) dec->bad = true;
+				length = kf_plane_length(&dec->in, LENGTH, label);
+				if (length > UINT32_MAX - start) dec->in.bad = true;
 				start += length;
 			}
 			ids += m;
@@ -430,13 +351,13 @@ static void decode_ce(struct decoder *d)
 	for (size_t t = 0; t < b->tokens; t++) {
 		uint32_t base = d->where[t], s, ce;
 
-		if (base <= KF_Q_MAX && (s = next(d, CE)) != OTHER) {
+		if (base <= KF_Q_MAX && (s = next(d, CE)) != KF_OTHER) {
 			ce = base * (KF_NLL_STEPS / KF_DIST_STEPS) + s - CE_NEAR / 2;
 		} else {
 			s = next(d, CE_FAR);
 			ce = s == CE_INF ? KF_Q_INF : s == CE_NAN ? KF_Q_NAN : kf_sym_get(&d->ce_bits, (uint8_t)s);
 		}
-		if (ce > KF_Q_MAX && ce < KF_Q_NAN) d->bad = true;
+		if (ce > KF_Q_MAX && ce < KF_Q_NAN) d->in.bad = true;
 		b->ce[t] = ce;
 	}
 }
@@ -447,23 +368,17 @@ kf_status kf_dist_packed_decode(kf_dist_tables **t, kf_buf *planes, kf_arena *a,
 	kf_status rc;
 
 	if ((rc = tables_reset(t, b->tokens, err)) != KF_OK || (rc = kf_dist_block_alloc(b, a, err)) != KF_OK) return rc;
-	d.t = *t;
-	d.where = (uint32_t *)d.t->where.data;
-	if ((rc = kf_idtable_decode(&planes[GAPS], &planes[CLASSES], a, &d.table, &d.n_table, err)) != KF_OK) return rc;
-	for (int i = 0; i < PLANES; i++) {
-		d.at[i] = planes[i].data;
-		d.end[i] = planes[i].data + planes[i].len;
-	}
-	d.over = kf_cur_of(planes[OVER].data, planes[OVER].len);
-	d.miss_bits = kf_bits_from(&planes[MISS_BITS]);
+	d.where = (uint32_t *)(*t)->where.data;
+	if ((rc = kf_plane_reader_init(&d.in, planes, PLANES, GAPS, CLASSES, OVER, MISS_BITS, &(*t)->memory, a, err)) != KF_OK)
+		return rc;
 	d.ce_bits = kf_bits_from(&planes[CE_BITS]);
 	if ((rc = decode_lp(&d, a, err)) != KF_OK) return rc;
-	if (!d.bad) decode_rows(&d);
-	if (!d.bad) decode_ce(&d);
+	if (!d.in.bad) decode_rows(&d);
+	if (!d.in.bad) decode_ce(&d);
 	for (size_t i = 0; b->weighted && i < b->positions; i++) b->weight[i] = next(&d, WEIGHTS);
 	for (int i = COUNTS; i < PLANES; i++)
-		if (i != OVER && i != MISS_BITS && i != CE_BITS && d.at[i] != d.end[i]) d.bad = true;
-	if (d.bad || d.over.bad || kf_cur_left(&d.over) || kf_bits_over(&d.miss_bits) || kf_bits_over(&d.ce_bits))
+		if (i != OVER && i != MISS_BITS && i != CE_BITS && d.in.at[i] != d.in.end[i]) d.in.bad = true;
+	if (d.in.bad || d.in.over.bad || kf_cur_left(&d.in.over) || kf_bits_over(&d.in.miss_bits) || kf_bits_over(&d.ce_bits))
 		return kf_fail(err, KF_EDATA, "its planes contradict each other");
 	return KF_OK;
 }

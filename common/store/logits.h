@@ -1,5 +1,5 @@
 /* Logits records as a block holds them, between the API (record_logits.c) and the bytes
- * (logits_packed.c, logits_f32.c): the arrays of all its documents, one after another. */
+ * (logits_write.c and logits_read.c, logits_f32.c): the arrays of all its documents, one after another. */
 #ifndef KF_STORE_LOGITS_H
 #define KF_STORE_LOGITS_H
 
