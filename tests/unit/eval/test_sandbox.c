@@ -1,0 +1,217 @@
+/* Generated programs: those that behave, and those that do not. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/pool.h"
+#include "common/base/progress.h"
+#include "eval/sandbox.h"
+
+static const kf_sandbox_opts plain = { .seconds = 20, .memory = 512L << 20, .file_bytes = 4 << 20, .guards = KF_GUARD_ALL };
+
+typedef struct { const char *what, *program; kf_verdict want; } sample;
+
+static const sample behave[] = {
+	{ "nothing", "pass", KF_VERDICT_PASSED },
+	{ "the standard library", "import math, re, collections, hashlib, typing, random, itertools\nassert hashlib.md5(b'').hexdigest()", KF_VERDICT_PASSED },
+	{ "output", "print('x' * 1000000)\nimport sys\nsys.stderr.write('y' * 1000000)", KF_VERDICT_PASSED },
+	{ "no input", "import sys\nassert sys.stdin.read() == ''", KF_VERDICT_PASSED },
+	{ "UTF-8", "assert len('\xc3\xa9') == 1", KF_VERDICT_PASSED },
+	{ "a thread", "import threading\nt = threading.Thread(target=lambda: None)\nt.start()\nt.join()", KF_VERDICT_PASSED },
+
+	{ "hashes that do not change", "import sys\nassert sys.flags.hash_randomization == 0", KF_VERDICT_PASSED },
+	{ "a failed assertion", "assert 1 == 2", KF_VERDICT_FAILED },
+	{ "no Python", "this is not Python", KF_VERDICT_FAILED },
+	{ "an end before the end", "import sys\nsys.exit(0)", KF_VERDICT_FAILED },
+	{ "a hidden end before the end", "import os\nos._exit(0)", KF_VERDICT_FAILED },
+	{ "a forged last word", "import os\nos.write(3, b'0' * 32)\nos._exit(0)", KF_VERDICT_FAILED },
+	{ "a crash", "import ctypes\nctypes.string_at(0)", KF_VERDICT_FAILED },
+};
+
+static const sample hostile[] = {
+	{ "forks", "import os\nos.fork()", KF_VERDICT_FORBIDDEN },
+	{ "forks for ever", "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass", KF_VERDICT_FORBIDDEN },
+	{ "starts a program", "import subprocess\ntry:\n    subprocess.run(['true'])\nexcept BaseException:\n    pass", KF_VERDICT_FORBIDDEN },
+	{ "a shell", "import os\nos.system('true')", KF_VERDICT_FORBIDDEN },
+	{ "opens a socket", "import socket\ntry:\n    socket.socket()\nexcept BaseException:\n    pass", KF_VERDICT_FORBIDDEN },
+	{ "a local socket", "import socket\nsocket.socket(socket.AF_UNIX)", KF_VERDICT_FORBIDDEN },
+	{ "traces", "import ctypes\nctypes.CDLL(None).ptrace(0, 0, 0, 0)", KF_VERDICT_FORBIDDEN },
+	{ "mounts", "import ctypes\nctypes.CDLL(None).mount(b'none', b'/tmp', b'tmpfs', 0, None)", KF_VERDICT_FORBIDDEN },
+	{ "a namespace of its own", "import ctypes\nctypes.CDLL(None).unshare(0x10000000)", KF_VERDICT_FORBIDDEN },
+	{ "eats memory", "x = []\nwhile True:\n    x.append(bytearray(1 << 20))", KF_VERDICT_FAILED },
+	{ "one large piece of memory", "x = bytearray(1 << 33)", KF_VERDICT_FAILED },
+	{ "kills its parent", "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", KF_VERDICT_FAILED },
+	{ "kills all", "import os, signal\ntry:\n    os.kill(-1, signal.SIGKILL)\nexcept PermissionError:\n    raise SystemExit(1)", KF_VERDICT_FAILED },
+	{ "leaves its session", "import os\nos.setsid()", KF_VERDICT_FAILED },
+	{ "raises its limits", "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))", KF_VERDICT_FAILED },
+	{ "a huge file", "f = open('/tmp/x', 'wb')\nwhile True:\n    f.write(bytes(1 << 20))", KF_VERDICT_FAILED },
+	{ "many files", "for i in range(10000):\n    open('/tmp/%d' % i, 'w').close()", KF_VERDICT_FAILED },
+	{ "writes to the system", "open('/usr/kfuse-test', 'w')", KF_VERDICT_FAILED },
+	{ "writes to its root", "open('/kfuse-test', 'w')", KF_VERDICT_FAILED },
+};
+
+static void run_all(const kf_sandbox *s, const sample *x, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		kf_verdict v;
+		kf_err err = { 0 };
+
+		if (kf_sandbox_run(s, x[i].program, strlen(x[i].program), &v, &err) != KF_OK) fail_msg("%s: %s", x[i].what, err.text);
+		if (v != x[i].want) fail_msg("%s: %s, not %s", x[i].what, kf_verdict_name(v), kf_verdict_name(x[i].want));
+	}
+}
+
+/* With these guards, or skipped where the system has not got them. */
+static kf_sandbox *open_with(unsigned guards, double seconds)
+{
+	kf_sandbox_opts o = plain;
+	kf_sandbox *s;
+	kf_err err = { 0 };
+
+	o.guards = guards;
+	o.seconds = seconds;
+	if (kf_sandbox_new(&o, &s, &err) == KF_OK) {
+		assert_int_equal(kf_sandbox_guards(s), guards);
+		return s;
+	}
+	print_message("%s\n", err.text);
+	skip();
+	return NULL;
+}
+
+static int descriptors(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	int n = 0;
+
+	while (d && readdir(d)) n++;
+	if (d) closedir(d);
+	return n;
+}
+
+static void check_guards(unsigned guards)
+{
+	kf_sandbox *s = open_with(guards, 20);
+	int before = descriptors();
+
+	run_all(s, behave, sizeof behave / sizeof *behave);
+	run_all(s, hostile, sizeof hostile / sizeof *hostile);
+	assert_int_equal(descriptors(), before);
+	assert_int_equal(access("/usr/kfuse-test", F_OK), -1);
+	kf_sandbox_free(s);
+}
+
+static void namespaces(void **state) { (void)state; check_guards(KF_GUARD_NAMESPACES | KF_GUARD_SECCOMP); }
+static void landlock(void **state) { (void)state; check_guards(KF_GUARD_LANDLOCK | KF_GUARD_SECCOMP); }
+
+/* In namespaces there is a folder to write to, empty for everyone, and little else to see. */
+static void own_folder(void **state)
+{
+	static const sample x[] = {
+		{ "writes", "f = open('x', 'w')\nf.write('1')\nf.close()\nassert open('/tmp/x').read() == '1'", KF_VERDICT_PASSED },
+		{ "finds it empty", "import os\nassert os.listdir('/tmp') == []", KF_VERDICT_PASSED },
+		{ "sees no processes and no devices of the machine", "import os\nassert not {'proc', 'sys', 'var'} & set(os.listdir('/'))", KF_VERDICT_PASSED },
+		{ "is nobody", "import os\nassert os.getuid() == 65534", KF_VERDICT_PASSED },
+		{ "more than its folder holds", "for i in range(9):\n    open('/tmp/%d' % i, 'wb').write(bytes(1 << 20))", KF_VERDICT_FAILED },
+	};
+	kf_sandbox *s = open_with(KF_GUARD_NAMESPACES | KF_GUARD_SECCOMP, 20);
+
+	(void)state;
+	run_all(s, x, sizeof x / sizeof *x);
+	kf_sandbox_free(s);
+}
+
+static void landlock_writes_nothing(void **state)
+{
+	static const sample x[] = {
+		{ "writes", "open('/tmp/kfuse-test-landlock', 'w')", KF_VERDICT_FAILED },
+		{ "makes a folder", "import os\nos.mkdir('/tmp/kfuse-test-landlock')", KF_VERDICT_FAILED },
+		{ "changes a mode", "import os\nos.chmod('/tmp', 0o700)", KF_VERDICT_FAILED },
+	};
+	kf_sandbox *s = open_with(KF_GUARD_LANDLOCK | KF_GUARD_SECCOMP, 20);
+
+	(void)state;
+	run_all(s, x, sizeof x / sizeof *x);
+	assert_int_equal(access("/tmp/kfuse-test-landlock", F_OK), -1);
+	kf_sandbox_free(s);
+}
+
+/* Loops are stopped by the clock or by the limit of processor time; a program that waits, or catches everything, by the clock. */
+static void out_of_time(void **state)
+{
+	static const sample x[] = {
+		{ "loops", "while True: pass", KF_VERDICT_TIME },
+		{ "waits", "import time\ntime.sleep(1000)", KF_VERDICT_TIME },
+		{ "catches signals", "import signal\nfor i in range(1, 32):\n    try:\n        signal.signal(i, signal.SIG_IGN)\n    except OSError:\n        pass\n"
+			"while True: pass", KF_VERDICT_TIME },
+		{ "threads that loop", "import threading\nfor i in range(4):\n    threading.Thread(target=lambda: [None for _ in iter(int, 1)]).start()", KF_VERDICT_TIME },
+	};
+	kf_sandbox *s = open_with(KF_GUARD_NAMESPACES | KF_GUARD_SECCOMP, 1);
+
+	(void)state;
+	run_all(s, x, sizeof x / sizeof *x);
+	kf_sandbox_free(s);
+}
+
+typedef struct { const kf_sandbox *s; int wrong; } many_job;
+
+static void one_of_many(void *arg, size_t i, int worker)
+{
+	many_job *j = arg;
+	const char *program = i % 2 ? "pass" : "assert False";
+	kf_verdict v;
+
+	(void)worker;
+	if (kf_sandbox_run(j->s, program, strlen(program), &v, NULL) != KF_OK || v != (i % 2 ? KF_VERDICT_PASSED : KF_VERDICT_FAILED))
+		__atomic_add_fetch(&j->wrong, 1, __ATOMIC_RELAXED);
+}
+
+static void several_at_once(void **state)
+{
+	kf_sandbox *s = open_with(KF_GUARD_NAMESPACES | KF_GUARD_SECCOMP, 20);
+	many_job j = { s, 0 };
+	kf_pool *pool;
+
+	(void)state;
+	assert_int_equal(kf_pool_new(4, &pool, NULL), KF_OK);
+	kf_pool_run(pool, 24, one_of_many, &j);
+	kf_pool_free(pool);
+	assert_int_equal(j.wrong, 0);
+	kf_sandbox_free(s);
+}
+
+static void without_protection(void **state)
+{
+	kf_sandbox_opts o = plain;
+	kf_sandbox *s;
+	kf_verdict v;
+	kf_err err = { 0 };
+
+	(void)state;
+	o.guards = 0;
+	assert_int_equal(kf_sandbox_new(&o, &s, &err), KF_EUNSUPPORTED);
+	assert_non_null(strstr(err.text, "--unsafe-code"));
+	o.unsafe = true;
+	assert_int_equal(kf_sandbox_new(&o, &s, &err), KF_OK);
+	assert_non_null(strstr(kf_sandbox_describe(s), "ONLY"));
+	assert_int_equal(kf_sandbox_run(s, "pass", 4, &v, &err), KF_OK);
+	assert_int_equal(v, KF_VERDICT_PASSED);
+	kf_sandbox_free(s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(namespaces), cmocka_unit_test(landlock), cmocka_unit_test(own_folder), cmocka_unit_test(landlock_writes_nothing),
+		cmocka_unit_test(out_of_time), cmocka_unit_test(several_at_once), cmocka_unit_test(without_protection),
+	};
+	return cmocka_run_group_tests_name("sandbox", tests, NULL, NULL);
+}
