@@ -194,7 +194,7 @@ void kf_model_free(kf_model *m)
 			if (m->slots[i].master)
 				m->x->ops->free(m->x, m->slots[i].master);
 		}
-	void *const own[] = { m->inv_freq, m->inv_freq_local, m->own_freq, m->slopes, m->slab, m->work };
+	void *const own[] = { m->inv_freq, m->inv_freq_local, m->own_freq, m->slopes, m->slab, m->work, m->logits };
 	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
 		if (own[i])
 			m->x->ops->free(m->x, own[i]);
@@ -437,7 +437,7 @@ static kf_status check_batch(const kf_model *m, const kf_batch *b, kf_err *err)
 	for (int t = 0; t < b->T; t++)
 		if (b->tokens[t] < 0 || b->tokens[t] >= m->arch->V)
 			return kf_fail(err, KF_EINVAL, "token id %d is not in the model's vocabulary of %d", b->tokens[t], m->arch->V);
-	return KF_OK;
+	return b->before ? kf_model_check_before(m, b, err) : KF_OK;
 }
 
 /* To the final norm's output in m->h. */
@@ -462,6 +462,16 @@ kf_status kf_model_hidden(kf_model *m, const kf_batch *b, float *out, kf_err *er
 	return m->x->ops->get_num(m->x, out, m->h, m->x->num, (size_t)b->T * (size_t)m->arch->C, err);
 }
 
+/* Of the hidden states only the rows that are asked. */
+static kf_status keep_asked(kf_model *m, const kf_batch *b, const int32_t *rows, int n, kf_err *err)
+{
+	for (int i = 0; i < n; i++)
+		if (rows[i] < (i ? rows[i - 1] + 1 : 0) || rows[i] >= b->T)
+			return kf_fail(err, KF_EINVAL, "the rows that are asked do not ascend within the batch");
+	m->x->ops->keep_rows(m->x, m->h, m->arch->C, rows, n);
+	return KF_OK;
+}
+
 kf_status kf_model_score(kf_model *m, const kf_batch *b, const kf_score_query *q, kf_score *out, kf_err *err)
 {
 	kf_score_query own = *q;
@@ -472,11 +482,24 @@ kf_status kf_model_score(kf_model *m, const kf_batch *b, const kf_score_query *q
 		return rc;
 	if (!q->rows)
 		return m->x->ops->head_score(m->x, m->h, &m->head->mat, b->T, &own, out, err);
-	for (int i = 0; i < q->n_rows; i++)
-		if (q->rows[i] < (i ? q->rows[i - 1] + 1 : 0) || q->rows[i] >= b->T)
-			return kf_fail(err, KF_EINVAL, "the rows that are asked do not ascend within the batch");
-	m->x->ops->keep_rows(m->x, m->h, m->arch->C, q->rows, q->n_rows);
+	if ((rc = keep_asked(m, b, q->rows, q->n_rows, err)) != KF_OK)
+		return rc;
 	return q->n_rows ? m->x->ops->head_score(m->x, m->h, &m->head->mat, q->n_rows, &own, out, err) : KF_OK;
+}
+
+kf_status kf_model_logits(kf_model *m, const kf_batch *b, const int32_t *rows, int n_rows, float *out, kf_err *err)
+{
+	size_t n = (size_t)n_rows * (size_t)m->arch->V;
+	const float cap = m->arch->logit_cap;
+	kf_status rc;
+
+	if ((rc = hidden(m, b, false, err)) != KF_OK || (rc = keep_asked(m, b, rows, n_rows, err)) != KF_OK || !n_rows ||
+	    (rc = grow(m->x, &m->logits, &m->n_logits, n * kf_num_size(m->x->num), err)) != KF_OK ||
+	    (rc = m->x->ops->linear(m->x, m->logits, m->h, &m->head->mat, NULL, n_rows, false, err)) != KF_OK ||
+	    (rc = m->x->ops->get_num(m->x, out, m->logits, m->x->num, n, err)) != KF_OK)
+		return rc;
+	for (size_t i = 0; cap > 0 && i < n; i++) out[i] = cap * tanhf(out[i] / cap);
+	return KF_OK;
 }
 
 kf_status kf_model_loss(kf_model *m, const kf_batch *b, const kf_loss_query *q, bool backward, kf_loss *out,
@@ -486,6 +509,8 @@ kf_status kf_model_loss(kf_model *m, const kf_batch *b, const kf_loss_query *q, 
 	kf_status rc;
 
 	own.cap = m->arch->logit_cap;
+	if (backward && b->before)
+		return kf_fail(err, KF_EINVAL, "sequences that go on have no backward");
 	if (backward && !m->opts.train)
 		return kf_fail(err, KF_EINVAL, "a model that was not made for training has no gradients");
 	if ((rc = hidden(m, b, backward, err)) != KF_OK)

@@ -18,11 +18,24 @@ typedef struct {
 	                           * kept, the others recomputed. 0: all */
 } kf_model_opts;
 
-/* A packed batch: sequences one after the other; positions restart at 0 in each. */
+/* Keys and values of tokens that were run, in rows, of every layer: what a sequence goes on from. */
+typedef struct kf_kv kf_kv;
+
+/* What stands before the sequences of a batch: sequence s goes on after rows [row[s], row[s] + n[s]), n[s] = 0: it begins.
+ * With kv these are rows of it, and the sequence's own tokens are put in the rows that follow them; rows that no sequence
+ * of the batch puts may stand before several. Without, they are rows of this batch, of a sequence that begins in it: a text
+ * that several sequences begin with is run once. */
+typedef struct {
+	kf_kv *kv;
+	const int32_t *row, *n;   /* (S) */
+} kf_before;
+
+/* A packed batch: sequences one after the other; positions restart at 0 in each, or go on. */
 typedef struct {
 	int T, S;
 	const int32_t *tokens;    /* (T) */
 	const int32_t *offset;    /* (S + 1) */
+	const kf_before *before;  /* NULL: all begin. Forward only */
 } kf_batch;
 
 /* weights and x are borrowed and must outlive the model. */
@@ -32,6 +45,18 @@ const kf_arch *kf_model_arch(const kf_model *m);
 
 /* Run the batch and ask the head. Token ids must be in [0, V) (KF_EINVAL). */
 kf_status kf_model_score(kf_model *m, const kf_batch *b, const kf_score_query *q, kf_score *out, kf_err *err) KF_MUST_CHECK;
+
+/* Logits (n_rows, V), capped where the architecture has it, of those rows of the batch, which ascend; in host memory. For
+ * sampling: of few rows. */
+kf_status kf_model_logits(kf_model *m, const kf_batch *b, const int32_t *rows, int n_rows, float *out, kf_err *err) KF_MUST_CHECK;
+
+/* Room for the keys and values of that many tokens. The model is borrowed. */
+kf_status kf_kv_new(kf_model *m, int rows, kf_kv **out, kf_err *err) KF_MUST_CHECK;
+void kf_kv_free(kf_kv *kv);            /* accepts NULL */
+size_t kf_kv_bytes(const kf_model *m); /* of one token */
+/* Whether what was kept of a sequence of `from` tokens serves when it has `to`: not where the rotary frequencies depend on
+ * the length and it passes the original context. Then the sequence is run again from its beginning. */
+bool kf_model_keeps(const kf_model *m, int from, int to);
 
 /* Run the batch and its loss; with backward, gradients are added to the parameters'. */
 kf_status kf_model_loss(kf_model *m, const kf_batch *b, const kf_loss_query *q, bool backward, kf_loss *out, kf_err *err) KF_MUST_CHECK;

@@ -19,6 +19,21 @@ kf_attn kf_model_attn(const kf_model *m, int layer)
 		.window = a->windowed[layer] ? a->window : 0, .cap = a->attn_cap, .slopes = m->slopes };
 }
 
+/* Of sequence s, with what stands before it. */
+static int length(const kf_batch *b, int s)
+{
+	return b->offset[s + 1] - b->offset[s] + (b->before ? b->before->n[s] : 0);
+}
+
+static void turn(kf_model *m, kf_num *v, const kf_rotary *r, const int32_t *offset, const int32_t *first, int S, int heads,
+	bool inverse)
+{
+	if (first)
+		m->x->ops->rope_after(m->x, v, r, offset, first, S, heads, m->arch->D);
+	else
+		m->x->ops->rope(m->x, v, r, offset, S, heads, m->arch->D, inverse);
+}
+
 kf_status kf_model_rope(kf_model *m, int layer, kf_num *v, const kf_batch *b, int heads, bool inverse, kf_err *err)
 {
 	const kf_arch *a = m->arch;
@@ -27,22 +42,24 @@ kf_status kf_model_rope(kf_model *m, int layer, kf_num *v, const kf_batch *b, in
 	kf_rotary r = { local ? m->inv_freq_local : m->inv_freq, a->R, rope->scale != 0 ? rope->scale : 1 };
 	kf_status rc;
 
+	const int32_t *first = b->before ? b->before->n : NULL;
+
 	if (!a->R)
 		return KF_OK;
 	for (int s = 0; s < b->S && kf_rope_varies(rope); s++)
-		beyond = beyond || (float)(b->offset[s + 1] - b->offset[s]) > rope->original_context;
+		beyond = beyond || (float)(length(b, s)) > rope->original_context;
 	if (!beyond) {
-		m->x->ops->rope(m->x, v, &r, b->offset, b->S, heads, a->D, inverse);
+		turn(m, v, &r, b->offset, first, b->S, heads, inverse);
 		return KF_OK;
 	}
 	r.inv_freq = m->own_freq;
 	for (int s = 0; s < b->S; s++) {
 		const int32_t one[2] = { 0, b->offset[s + 1] - b->offset[s] };
 
-		kf_rope_freq(rope, a->R, one[1], m->own_host);
+		kf_rope_freq(rope, a->R, length(b, s), m->own_host);
 		if ((rc = m->x->ops->put(m->x, m->own_freq, m->own_host, (size_t)a->R / 2 * sizeof(float), err)) != KF_OK)
 			return rc;
-		m->x->ops->rope(m->x, kf_at(m->x, v, (size_t)b->offset[s] * (size_t)heads * (size_t)a->D), &r, one, 1, heads, a->D,
+		turn(m, kf_at(m->x, v, (size_t)b->offset[s] * (size_t)heads * (size_t)a->D), &r, one, first ? first + s : NULL, 1, heads,
 			inverse);
 	}
 	return KF_OK;
@@ -123,6 +140,20 @@ static kf_status mlp(kf_model *m, const kf_layer *y, const float *h, kf_acts *a,
 		T, err);
 }
 
+static kf_status attend(kf_model *m, int layer, const kf_batch *b, kf_acts *a, const kf_attn *at, kf_err *err)
+{
+	const kf_ops *ops = m->x->ops;
+	kf_past past;
+	kf_status rc;
+
+	if (!b->before)
+		return ops->attention(m->x, a->att, a->lse, a->q, a->k, a->v, b->offset, b->S, at, err);
+	past = kf_model_past(m, layer, b, a);
+	if ((rc = ops->attention_after(m->x, a->att, a->q, a->k, a->v, b->offset, b->S, &past, at, err)) == KF_OK)
+		kf_model_store(m, layer, b, a);
+	return rc;
+}
+
 kf_status kf_model_layer(kf_model *m, int layer, const kf_batch *b, const kf_num *in, kf_num *out, kf_acts *a,
 	kf_err *err)
 {
@@ -144,7 +175,7 @@ kf_status kf_model_layer(kf_model *m, int layer, const kf_batch *b, const kf_num
 	}
 	if ((rc = kf_model_rope(m, layer, a->q, b, H, false, err)) != KF_OK ||
 	    (rc = kf_model_rope(m, layer, a->k, b, G, false, err)) != KF_OK ||
-	    (rc = ops->attention(x, a->att, a->lse, a->q, a->k, a->v, b->offset, b->S, &at, err)) != KF_OK)
+	    (rc = attend(m, layer, b, a, &at, err)) != KF_OK)
 		return rc;
 	if (arch->parallel)   /* of the same input, which may be overwritten next */
 		kf_model_norm(m, m->h, a->rstd2, in, y->p[KF_P_NORM2], y->p[KF_P_NORM2B], T);

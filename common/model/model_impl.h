@@ -39,6 +39,14 @@ typedef struct {
 	float *rstd_p1, *rstd_p2;            /* (T) */
 } kf_acts;
 
+struct kf_kv {
+	kf_model *m;
+	int rows;
+	kf_num *data;                        /* (L, 2, rows, G D): keys, then values, of each layer */
+	int32_t *index;                      /* (T) rows in which the batch at work is put */
+	size_t n_index;
+};
+
 struct kf_model {
 	const kf_weights *weights;
 	const kf_arch *arch;
@@ -69,10 +77,18 @@ struct kf_model {
 	int32_t *row_token, *row_slot, *start; /* (T k) in the experts' order: token; place in (T, k). (E + 1) where an expert's begin */
 	float *final_rstd;                   /* (T) or (2, T) */
 	kf_num *inputs;                      /* (L + 1, T, C) inputs of each layer, and the last output */
+	kf_num *logits;                      /* (rows, V) of kf_model_logits */
+	size_t n_logits;
 	kf_acts *acts;                       /* (L) of kept layers; the others share spare */
 	kf_acts spare;
 	int first_kept;                      /* layers [first_kept, L) keep their activations */
 };
+
+/* What stands before a layer's sequences; a: the layer's own. And the layer's own put into the cache, if there is one. */
+kf_past kf_model_past(const kf_model *m, int layer, const kf_batch *b, const kf_acts *a);
+void kf_model_store(const kf_model *m, int layer, const kf_batch *b, const kf_acts *a);
+/* Whether b->before is well formed, and the cache's index of the batch. */
+kf_status kf_model_check_before(const kf_model *m, const kf_batch *b, kf_err *err) KF_MUST_CHECK;
 
 /* Point the buffers at memory for b->T tokens, growing it as needed. */
 kf_status kf_model_room(kf_model *m, const kf_batch *b, bool train, kf_err *err) KF_MUST_CHECK;

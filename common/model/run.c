@@ -195,7 +195,7 @@ kf_status kf_run_feed(const kf_run *r, size_t i, kf_arena *arena, kf_batch *out,
 		if (w[s].n) memcpy(tokens + row, ids, w[s].n * sizeof *ids);
 		offset[s + 1] = row += (int32_t)w[s].n;
 	}
-	*out = (kf_batch){ (int)T, (int)n, tokens, offset };
+	*out = (kf_batch){ .T = (int)T, .S = (int)n, .tokens = tokens, .offset = offset };
 	return KF_OK;
 }
 

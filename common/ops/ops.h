@@ -159,6 +159,13 @@ typedef struct {
 	const float *slopes;         /* (H), or NULL */
 } kf_attn;
 
+/* What stands before the sequences of a batch that go on: sequence s attends to rows [row[s], row[s] + n[s]) of k and v
+ * (.., G, D) before its own, and the position of its first row is n[s]. Rows of one sequence may stand before several. */
+typedef struct {
+	const kf_num *k, *v;         /* a cache's, or this batch's own */
+	const int32_t *row, *n;      /* (S) */
+} kf_past;
+
 typedef enum { KF_ACT_SILU, KF_ACT_GELU_TANH, KF_ACT_GELU } kf_act; /* GELU: with the error function */
 
 /* A parameter of n numbers and what AdamW keeps of it; all in the backend's memory. */
@@ -229,6 +236,14 @@ struct kf_ops {
 	/* dq, dk, dv are written, not added to. */
 	kf_status (*attention_dx)(kf_exec *x, kf_num *dq, kf_num *dk, kf_num *dv, const kf_num *dout, const kf_num *out, const float *lse,
 		const kf_num *q, const kf_num *k, const kf_num *v, const int32_t *offset, int S, const kf_attn *a, kf_err *err);
+
+	/* The same two for sequences that go on, forward only, and what keeps their rows: y[index[i]] = row i of in (n, C). A
+	 * backend without them leaves all three NULL: then models only run whole sequences. */
+	void (*rope_after)(kf_exec *x, kf_num *v, const kf_rotary *r, const int32_t *offset, const int32_t *first, int S, int heads,
+		int D);              /* position of row t of sequence s: first[s] + t - offset[s] */
+	kf_status (*attention_after)(kf_exec *x, kf_num *out, const kf_num *q, const kf_num *k, const kf_num *v, const int32_t *offset,
+		int S, const kf_past *past, const kf_attn *a, kf_err *err);
+	void (*store)(kf_exec *x, kf_num *y, const kf_num *in, const int32_t *index, int n, int C);
 
 	/* y = act(gate) * up, elementwise over n; up NULL: act(gate) alone.
 	 * Backward writes dgate and dup (may be in place of gate and up; dup NULL where up is). */

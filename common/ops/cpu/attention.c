@@ -11,8 +11,8 @@
 
 enum { QB = 64, KB = 512 };   /* query rows and keys of a block */
 
-/* Rows [t0, t1) of the sequence that begins at begin, for one head. */
-typedef struct { int32_t begin, t0, t1, head; } piece;
+/* Rows [t0, t1) of sequence s, which begins at begin, for one head. */
+typedef struct { int32_t begin, t0, t1, head, s; } piece;
 
 typedef struct {
 	kf_exec *x;
@@ -22,6 +22,7 @@ typedef struct {
 	size_t kh;           /* heads in a row of dk, dv: G, or H when they are added up afterwards */
 	float scale, cap;
 	const float *slopes;
+	const kf_past *past; /* NULL: nothing stands before the sequences */
 	const piece *pieces;
 	atomic_int status;   /* oneDNN's, or NO_MEMORY */
 } attn_job;
@@ -64,36 +65,44 @@ static void adjust(const attn_job *j, float *restrict s, int32_t n, int32_t ahea
 	}
 }
 
+/* Keys and rows are counted from the beginning of what stands before the sequence; a block of keys is of that, or of
+ * the sequence. */
 static void forward_task(void *arg, size_t index, int worker)
 {
 	attn_job *j = arg;
 	const piece p = j->pieces[index];
-	const int64_t D = j->D, qs = (int64_t)j->H * D, ks = (int64_t)j->G * D;
+	const int64_t D = j->D, qs = (int64_t)j->H * D, ks = (int64_t)j->G * D, head = p.head / (j->H / j->G) * D;
 	const int rows = p.t1 - p.t0;
-	const float *q = j->q + p.t0 * qs + p.head * D, *k = j->k + p.head / (j->H / j->G) * D,
-		*v = j->v + (k - j->k);
+	const int32_t before = j->past ? j->past->n[p.s] : 0, t0 = before + p.t0 - p.begin, t1 = t0 + rows;
+	const float *q = j->q + p.t0 * qs + p.head * D, *k = j->k + p.begin * ks + head, *v = j->v + p.begin * ks + head;
+	const float *past_k = before ? j->past->k + j->past->row[p.s] * ks + head : NULL;
+	const float *past_v = before ? j->past->v + j->past->row[p.s] * ks + head : NULL;
 	float *o = j->o + p.t0 * qs + p.head * D;
 	float *s = kf_cpu_worker_scratch(j->x, worker, (size_t)QB * KB * sizeof *s);
 	float max[QB], sum[QB];
-	const int32_t lo = first_key(j, p.t0, p.begin);
+	const int32_t lo = first_key(j, t0, 0);
+	int32_t n;
 	int st = s ? 0 : NO_MEMORY;
 
 	for (int i = 0; i < rows; i++) {
 		max[i] = -INFINITY;
 		sum[i] = 0;
 	}
-	for (int32_t j0 = lo; !st && j0 < p.t1; j0 += KB) {
-		const int32_t n = p.t1 - j0 < KB ? p.t1 - j0 : KB;
+	for (int32_t j0 = lo; !st && j0 < t1; j0 += n) {
+		const int32_t end = j0 < before ? before : t1;
+		const float *bk = j0 < before ? past_k + j0 * ks : k + (j0 - before) * ks;
+		const float *bv = j0 < before ? past_v + j0 * ks : v + (j0 - before) * ks;
 
-		if ((st = kf_cpu_sgemm(false, true, rows, n, D, j->scale, q, qs, k + j0 * ks, ks, 0, s, KB))) break;
+		n = end - j0 < KB ? end - j0 : KB;
+		if ((st = kf_cpu_sgemm(false, true, rows, n, D, j->scale, q, qs, bk, ks, 0, s, KB))) break;
 		for (int i = 0; i < rows; i++) {
 			float *row = s + (size_t)i * KB, *oi = o + i * qs, m, fix;
 			int32_t a, b;
 
-			visible(j, p.t0 + i, p.begin, j0, n, &a, &b);
+			visible(j, t0 + i, 0, j0, n, &a, &b);
 			clear_hidden(row, a, b, n);
 			if (a == b) continue;
-			adjust(j, row + a, b - a, j0 + a - (p.t0 + i), p.head);
+			adjust(j, row + a, b - a, j0 + a - (t0 + i), p.head);
 			m = kf_vmax(row + a, (size_t)(b - a));
 			if (!(m < max[i])) {   /* also where a score is NaN, which must be seen in the result */
 				fix = kf_vexp(max[i] - m);
@@ -103,7 +112,7 @@ static void forward_task(void *arg, size_t index, int worker)
 			}
 			sum[i] += kf_vexp_sum(row + a, (size_t)(b - a), max[i]);
 		}
-		st = kf_cpu_sgemm(false, false, rows, D, n, 1, s, KB, v + j0 * ks, ks, j0 > lo ? 1 : 0, o, qs);
+		st = kf_cpu_sgemm(false, false, rows, D, n, 1, s, KB, bv, ks, j0 > lo ? 1 : 0, o, qs);
 	}
 	for (int i = 0; !st && i < rows; i++) {
 		float *oi = o + i * qs, inv = 1 / sum[i];
@@ -136,8 +145,20 @@ static piece *cut(const int32_t *offset, int S, int H, int64_t rows, size_t *n)
 		for (int h = 0; h < H; h++)
 			for (int64_t t = offset[s]; t < offset[s + 1]; t += rows)
 				p[(*n)++] = (piece){ offset[s], (int32_t)t,
-					(int32_t)(offset[s + 1] - t < rows ? offset[s + 1] : t + rows), h };
+					(int32_t)(offset[s + 1] - t < rows ? offset[s + 1] : t + rows), h, s };
 	return p;
+}
+
+static kf_status forward(attn_job *j, const int32_t *offset, int S, kf_err *err)
+{
+	size_t n;
+	piece *pieces = cut(offset, S, j->H, QB, &n);
+
+	if (!pieces) return kf_fail(err, KF_ENOMEM, "attention: out of memory for the list of blocks");
+	j->pieces = pieces;
+	kf_pool_run(j->x->pool, n, forward_task, j);
+	kf_free(pieces);
+	return status_of(j, "attention", err);
 }
 
 kf_status kf_cpu_attention(kf_exec *x, float *out, float *lse, const float *q, const float *k, const float *v,
@@ -145,14 +166,17 @@ kf_status kf_cpu_attention(kf_exec *x, float *out, float *lse, const float *q, c
 {
 	attn_job j = { .x = x, .q = q, .k = k, .v = v, .o = out, .lse = lse, .H = a->H, .G = a->G, .D = a->D,
 		.window = a->window, .scale = a->scale, .cap = a->cap, .slopes = a->slopes };
-	size_t n;
-	piece *pieces = cut(offset, S, a->H, QB, &n);
 
-	if (!pieces) return kf_fail(err, KF_ENOMEM, "attention: out of memory for the list of blocks");
-	j.pieces = pieces;
-	kf_pool_run(x->pool, n, forward_task, &j);
-	kf_free(pieces);
-	return status_of(&j, "attention", err);
+	return forward(&j, offset, S, err);
+}
+
+kf_status kf_cpu_attention_after(kf_exec *x, float *out, const float *q, const float *k, const float *v, const int32_t *offset,
+	int S, const kf_past *past, const kf_attn *a, kf_err *err)
+{
+	attn_job j = { .x = x, .q = q, .k = k, .v = v, .o = out, .H = a->H, .G = a->G, .D = a->D, .window = a->window,
+		.scale = a->scale, .cap = a->cap, .slopes = a->slopes, .past = past };
+
+	return forward(&j, offset, S, err);
 }
 
 /* One head of one sequence. s: scores, then probabilities; ds: their gradient times scale. */

@@ -11,7 +11,7 @@ enum { FLOATS = 1 << 15 };  /* fewer than this in all: one thread */
 typedef struct {
 	float *v, *table;       /* table: (positions, R): R/2 cosines, R/2 sines */
 	const kf_rotary *r;
-	const int32_t *offset;
+	const int32_t *offset, *first;
 	int S, heads, D;
 	float sign;
 } rope_job;
@@ -82,7 +82,7 @@ static void rope_task(void *arg, size_t begin, size_t end, int worker)
 		const float *restrict cs, *restrict sn;
 
 		while ((size_t)j->offset[s + 1] <= t) s++;
-		cs = j->table + (t - (size_t)j->offset[s]) * (size_t)j->r->R;
+		cs = j->table + (t - (size_t)j->offset[s] + (j->first ? (size_t)j->first[s] : 0)) * (size_t)j->r->R;
 		sn = cs + half;
 		for (int h = 0; h < j->heads; h++) {
 			float *restrict a = j->v + (t * (size_t)j->heads + (size_t)h) * (size_t)j->D,
@@ -98,18 +98,38 @@ static void rope_task(void *arg, size_t begin, size_t end, int worker)
 	}
 }
 
+static void turn(kf_exec *x, rope_job *j, bool inverse)
+{
+	const int32_t *offset = j->offset;
+	int32_t longest = 0;
+
+	for (int s = 0; s < j->S; s++) {
+		const int32_t n = offset[s + 1] - offset[s] + (j->first ? j->first[s] : 0);
+
+		if (n > longest) longest = n;
+	}
+	if (!longest) return;
+	if (!(j->table = (float *)rope_table(x, j->r, (size_t)longest))) {
+		if (j->first) kf_ref_rope_after(x, j->v, j->r, offset, j->first, j->S, j->heads, j->D);
+		else kf_ref_rope(x, j->v, j->r, offset, j->S, j->heads, j->D, inverse);
+		return;
+	}
+	kf_pool_split((size_t)offset[j->S] * (size_t)j->heads * (size_t)j->D < FLOATS ? NULL : x->pool, (size_t)offset[j->S], 1,
+		rope_task, j);
+}
+
 void kf_cpu_rope(kf_exec *x, float *v, const kf_rotary *r, const int32_t *offset, int S, int heads, int D,
 	bool inverse)
 {
 	rope_job j = { .v = v, .r = r, .offset = offset, .S = S, .heads = heads, .D = D, .sign = inverse ? -1.f : 1.f };
-	int32_t longest = 0;
 
-	for (int s = 0; s < S; s++)
-		if (offset[s + 1] - offset[s] > longest) longest = offset[s + 1] - offset[s];
-	if (!longest) return;
-	if (!(j.table = (float *)rope_table(x, r, (size_t)longest))) {
-		kf_ref_rope(x, v, r, offset, S, heads, D, inverse);
-		return;
-	}
-	kf_pool_split((size_t)offset[S] * (size_t)heads * (size_t)D < FLOATS ? NULL : x->pool, (size_t)offset[S], 1, rope_task, &j);
+	turn(x, &j, inverse);
+}
+
+void kf_cpu_rope_after(kf_exec *x, float *v, const kf_rotary *r, const int32_t *offset, const int32_t *first, int S,
+	int heads, int D)
+{
+	rope_job j = { .v = v, .r = r, .offset = offset, .first = first, .S = S, .heads = heads, .D = D, .sign = 1 };
+
+	turn(x, &j, false);
 }

@@ -75,6 +75,21 @@ void kf_cpu_scatter(kf_exec *x, float *y, const float *in, const int32_t *index,
 	kf_pool_split(pool_for(x, (size_t)n * j.C), j.C, 64, scatter_task, &j);
 }
 
+static void store_task(void *arg, size_t begin, size_t end, int worker)
+{
+	const rows_job *j = arg;
+
+	(void)worker;
+	kf_ref_store(NULL, j->y, j->in + begin * j->C, j->index + begin, (int)(end - begin), (int)j->C);
+}
+
+void kf_cpu_store(kf_exec *x, float *y, const float *in, const int32_t *index, int n, int C)
+{
+	rows_job j = { .y = y, .in = in, .index = index, .C = (size_t)C };
+
+	kf_pool_split(pool_for(x, (size_t)n * j.C), (size_t)n, 16, store_task, &j);
+}
+
 static void dots_task(void *arg, size_t begin, size_t end, int worker)
 {
 	const rows_job *j = arg;

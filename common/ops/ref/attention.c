@@ -3,12 +3,15 @@
 
 #include <math.h>
 
-static int longest(const int32_t *offset, int S)
+static int longest(const int32_t *offset, int S, const kf_past *past)
 {
 	int n = 1;
 
-	for (int s = 0; s < S; s++)
-		if (offset[s + 1] - offset[s] > n) n = offset[s + 1] - offset[s];
+	for (int s = 0; s < S; s++) {
+		int keys = offset[s + 1] - offset[s] + (past ? past->n[s] : 0);
+
+		if (keys > n) n = keys;
+	}
 	return n;
 }
 
@@ -40,37 +43,60 @@ static double score(const kf_attn *a, const float *q, const float *k, int h, int
 	return a->slopes ? s + a->slopes[h] * (double)(j - t) : s;
 }
 
-kf_status kf_ref_attention(kf_exec *x, float *out, float *lse, const float *q, const float *k, const float *v,
-	const int32_t *offset, int S, const kf_attn *a, kf_err *err)
+/* Keys are counted from the beginning of what stands before a sequence, or, without that, of the sequence. */
+static kf_status attend(float *out, float *lse, const float *q, const float *k, const float *v, const int32_t *offset,
+	int S, const kf_past *past, const kf_attn *a, kf_err *err)
 {
 	const int H = a->H, G = a->G, D = a->D;
-	double *p = kf_alloc((size_t)longest(offset, S), sizeof *p), slope;
+	double *p = kf_alloc((size_t)longest(offset, S, past), sizeof *p), slope;
 	const size_t d_ = (size_t)D, qs = (size_t)H * d_, ks = (size_t)G * d_;
 
-	(void)x;
 	if (!p) return kf_fail(err, KF_ENOMEM, "attention: out of memory for the scores of a row");
 	for (int s = 0; s < S; s++)
-		for (int32_t t = offset[s]; t < offset[s + 1]; t++)
+		for (int32_t i = 0; i < offset[s + 1] - offset[s]; i++)
 			for (int h = 0; h < H; h++) {
-				const int32_t j0 = first_key(t, offset[s], a->window);
-				const size_t head = (size_t)(h / (H / G)) * d_, row = (size_t)t * qs + (size_t)h * d_;
+				const int32_t before = past ? past->n[s] : 0, t = before + i, j0 = first_key(t, 0, a->window);
+				const size_t head = (size_t)(h / (H / G)) * d_, own = (size_t)offset[s] + (size_t)i;
+				const size_t row = own * qs + (size_t)h * d_;
 				double max = -INFINITY, sum = 0;
 
 				for (int32_t j = j0; j <= t; j++) {
-					p[j - j0] = score(a, q + row, k + (size_t)j * ks + head, h, t, j, &slope);
+					const float *key = j < before ? past->k + (size_t)(past->row[s] + j) * ks :
+						k + (size_t)(offset[s] + j - before) * ks;
+
+					p[j - j0] = score(a, q + row, key + head, h, t, j, &slope);
 					max = fmax(max, p[j - j0]);
 				}
 				for (int32_t j = j0; j <= t; j++) sum += p[j - j0] = exp(p[j - j0] - max);
 				for (int d = 0; d < D; d++) {
 					double o = 0;
 
-					for (int32_t j = j0; j <= t; j++) o += p[j - j0] * v[(size_t)j * ks + head + (size_t)d];
+					for (int32_t j = j0; j <= t; j++) {
+						const float *value = j < before ? past->v + (size_t)(past->row[s] + j) * ks :
+							v + (size_t)(offset[s] + j - before) * ks;
+
+						o += p[j - j0] * value[head + (size_t)d];
+					}
 					out[row + (size_t)d] = (float)(o / sum);
 				}
-				if (lse) lse[(size_t)t * (size_t)H + (size_t)h] = (float)(max + log(sum));
+				if (lse) lse[own * (size_t)H + (size_t)h] = (float)(max + log(sum));
 			}
 	kf_free(p);
 	return KF_OK;
+}
+
+kf_status kf_ref_attention(kf_exec *x, float *out, float *lse, const float *q, const float *k, const float *v,
+	const int32_t *offset, int S, const kf_attn *a, kf_err *err)
+{
+	(void)x;
+	return attend(out, lse, q, k, v, offset, S, NULL, a, err);
+}
+
+kf_status kf_ref_attention_after(kf_exec *x, float *out, const float *q, const float *k, const float *v, const int32_t *offset,
+	int S, const kf_past *past, const kf_attn *a, kf_err *err)
+{
+	(void)x;
+	return attend(out, NULL, q, k, v, offset, S, past, a, err);
 }
 
 /* p = exp(s - lse); dv += p dout; ds = p (dout . v - dout . out); dq += scale ds k; dk += scale ds q. */

@@ -44,10 +44,14 @@ void kf_ref_layernorm_dx(kf_exec *x, float *dx, float *dw, float *db, const floa
 	const float *w, const float *stat, int64_t rows, int C);
 void kf_ref_rope(kf_exec *x, float *v, const kf_rotary *r, const int32_t *offset, int S, int heads, int D,
 	bool inverse);
+void kf_ref_rope_after(kf_exec *x, float *v, const kf_rotary *r, const int32_t *offset, const int32_t *first, int S,
+	int heads, int D);
 
 /* attention.c */
 kf_status kf_ref_attention(kf_exec *x, float *out, float *lse, const float *q, const float *k, const float *v,
 	const int32_t *offset, int S, const kf_attn *a, kf_err *err);
+kf_status kf_ref_attention_after(kf_exec *x, float *out, const float *q, const float *k, const float *v, const int32_t *offset,
+	int S, const kf_past *past, const kf_attn *a, kf_err *err) KF_MUST_CHECK;
 kf_status kf_ref_attention_dx(kf_exec *x, float *dq, float *dk, float *dv, const float *dout,
 	const float *out, const float *lse, const float *q, const float *k, const float *v, const int32_t *offset,
 	int S, const kf_attn *a, kf_err *err);
@@ -64,6 +68,7 @@ void kf_ref_gather(kf_exec *x, float *y, const float *in, const int32_t *index, 
 	int C);
 void kf_ref_scatter(kf_exec *x, float *y, const float *in, const int32_t *index, const float *weight, int n,
 	int C);
+void kf_ref_store(kf_exec *x, float *y, const float *in, const int32_t *index, int n, int C);
 void kf_ref_dots(kf_exec *x, float *out, const float *a, const float *b, const int32_t *index, int n, int C);
 
 /* pointwise.c */

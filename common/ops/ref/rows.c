@@ -99,6 +99,13 @@ void kf_ref_scatter(kf_exec *x, float *y, const float *in, const int32_t *index,
 			y[(size_t)index[i] * (size_t)C + c] += (weight ? weight[i] : 1) * in[i * (size_t)C + c];
 }
 
+void kf_ref_store(kf_exec *x, float *y, const float *in, const int32_t *index, int n, int C)
+{
+	(void)x;
+	for (size_t i = 0; i < (size_t)n; i++)
+		memcpy(y + (size_t)index[i] * (size_t)C, in + i * (size_t)C, (size_t)C * sizeof *y);
+}
+
 void kf_ref_dots(kf_exec *x, float *out, const float *a, const float *b, const int32_t *index, int n, int C)
 {
 	(void)x;

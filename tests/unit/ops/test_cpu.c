@@ -419,6 +419,80 @@ static void attention_case(const int32_t *offset, int S, int H, int G, int D, in
 	kf_free(q);
 }
 
+/* Sequences whose first parts stand before them, in rows of another place and in another order: what whole sequences give. */
+static void attention_after_case(const int32_t *whole, int S, int H, int G, int D, int window, float cap, const float *slopes)
+{
+	const size_t T = (size_t)whole[S], qs = (size_t)H * (size_t)D, ks = (size_t)G * (size_t)D;
+	const kf_attn a = { .H = H, .G = G, .D = D, .scale = (float)(1.5 / sqrt(D)), .window = window, .cap = cap, .slopes = slopes };
+	const kf_rotary r = { (const float[]){ 1, 0.25f }, 4, 1 };
+	float *q = random_floats(&f.rng, T * qs, 1.5), *k = random_floats(&f.rng, T * ks, 1.5), *v = random_floats(&f.rng, T * ks, 1);
+	float *turned = copy_floats(q, T * qs), *all = random_floats(&f.rng, T * qs, 1);
+	float *pk = kf_alloc(T * ks, sizeof *pk), *pv = kf_alloc(T * ks, sizeof *pv);
+	float *oq = kf_alloc(T * qs, sizeof *oq), *ok = kf_alloc(T * ks, sizeof *ok), *ov = kf_alloc(T * ks, sizeof *ov);
+	float *want = kf_alloc(T * qs, sizeof *want), *wt = kf_alloc(T * qs, sizeof *wt);
+	int32_t *offset = kf_alloc((size_t)S + 1, sizeof *offset), *row = kf_alloc((size_t)S, sizeof *row), *n = kf_alloc((size_t)S, sizeof *n);
+	int32_t *index = kf_alloc(T, sizeof *index), at = 0;
+	const kf_past past = { pk, pv, row, n };
+
+	kf_ops_ref.rope(f.ref, turned, &r, whole, S, H, D, false);
+	assert_int_equal(kf_ops_ref.attention(f.ref, all, NULL, q, k, v, whole, S, &a, NULL), KF_OK);
+	offset[0] = 0;
+	for (int s = S - 1; s >= 0; s--) {   /* the last sequence's past first */
+		const int32_t len = whole[s + 1] - whole[s];
+
+		n[s] = len ? (int32_t)kf_rng_below(&f.rng, (uint64_t)len) : 0;
+		row[s] = at;
+		for (int32_t i = 0; i < n[s]; i++) index[i] = at + i;
+		kf_ops_ref.store(f.ref, pk, k + (size_t)whole[s] * ks, index, n[s], (int)ks);
+		kf_ops_cpu.store(f.cpu[0], pv, v + (size_t)whole[s] * ks, index, n[s], (int)ks);
+		at += n[s];
+	}
+	for (int s = 0; s < S; s++) {
+		const size_t from = (size_t)(whole[s] + n[s]), to = (size_t)offset[s], own = (size_t)whole[s + 1] - from;
+
+		offset[s + 1] = offset[s] + (int32_t)own;
+		memcpy(oq + to * qs, q + from * qs, own * qs * sizeof *oq);
+		memcpy(ok + to * ks, k + from * ks, own * ks * sizeof *ok);
+		memcpy(ov + to * ks, v + from * ks, own * ks * sizeof *ov);
+		memcpy(want + to * qs, all + from * qs, own * qs * sizeof *want);
+		memcpy(wt + to * qs, turned + from * qs, own * qs * sizeof *wt);
+	}
+	const size_t m = (size_t)offset[S] * qs;
+
+	for (int i = -1; i < BACKENDS; i++) {
+		const kf_ops *ops = i < 0 ? &kf_ops_ref : &kf_ops_cpu;
+		kf_exec *x = i < 0 ? f.ref : f.cpu[i];
+		float *o = kf_alloc(T * qs, sizeof *o), *t = copy_floats(oq, m);
+
+		memset(o, 0xff, T * qs * sizeof *o);
+		assert_int_equal(ops->attention_after(x, o, oq, ok, ov, offset, S, &past, &a, NULL), KF_OK);
+		close_floats("attention_after", o, want, m, TOL);
+		ops->rope_after(x, t, &r, offset, n, S, H, D);
+		close_floats("rope_after", t, wt, m, 1e-6);
+		kf_free(t);
+		kf_free(o);
+	}
+	void *const own[] = { q, k, v, turned, all, pk, pv, oq, ok, ov, want, wt, offset, row, n, index };
+
+	for (size_t i = 0; i < COUNT(own); i++) kf_free(own[i]);
+}
+
+static void test_attention_after(void **state)
+{
+	(void)state;
+	for (int round = 0; round < 4; round++) {
+		for (size_t c = 0; c < COUNT(packs); c++) {
+			attention_after_case(packs[c], pack_n[c], 3, 1, 64, 0, 0, NULL);
+			attention_after_case(packs[c], pack_n[c], 4, 2, 80, round ? 5 * round : 1, 0, NULL);
+		}
+		/* blocks of keys on both sides, and windows that begin before, on and after the border */
+		attention_after_case((const int32_t[]){ 0, 1300, 2000 }, 2, 2, 1, 64, 0, 0, NULL);
+		attention_after_case((const int32_t[]){ 0, 3, 1203 }, 2, 1, 1, 80, 512, 0, NULL);
+	}
+	attention_after_case(packs[3], pack_n[3], 4, 2, 64, 5, 0.7f, NULL);
+	attention_after_case(packs[3], pack_n[3], 4, 1, 64, 0, 0, (const float[]){ 0.5f, 0.25f, 1, 0.125f });
+}
+
 static void test_attention(void **state)
 {
 	static const int heads[][2] = { { 1, 1 }, { 3, 1 }, { 4, 2 } }, sizes[] = { 64, 80, 256 },
@@ -626,7 +700,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_vmath), cmocka_unit_test(test_linear), cmocka_unit_test(test_bf16),
 			cmocka_unit_test(test_embed),
-		cmocka_unit_test(test_rmsnorm), cmocka_unit_test(test_layernorm), cmocka_unit_test(test_rows), cmocka_unit_test(test_rope), cmocka_unit_test(test_attention),
+		cmocka_unit_test(test_rmsnorm), cmocka_unit_test(test_layernorm), cmocka_unit_test(test_rows), cmocka_unit_test(test_rope), cmocka_unit_test(test_attention), cmocka_unit_test(test_attention_after),
 		cmocka_unit_test(test_glu), cmocka_unit_test(test_sums), cmocka_unit_test(test_adamw),
 		cmocka_unit_test(test_memory), cmocka_unit_test(test_repeatable),
 	};
