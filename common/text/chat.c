@@ -299,7 +299,8 @@ static kf_status encode_text(const kf_chat *c, encoder *e, const part *item, uin
 	n = 0;
 	for (uint32_t i = from; i < to; n += item[i++].n)
 		if (item[i].n) memcpy(text + n, item[i].p, item[i].n);
-	if ((rc = kf_tokenizer_encode(c->t, text, n, false, arena, &enc, err)) != KF_OK) return rc;
+	rc = from ? kf_tokenizer_encode_later(c->t, text, n, arena, &enc, err) : kf_tokenizer_encode(c->t, text, n, false, arena, &enc, err);
+	if (rc != KF_OK) return rc;
 	for (uint32_t k = 0; k < enc.n; k++) {
 		uint32_t a = enc.start[k], b = enc.start[k + 1], c0 = content_before(&here, a), c1, len, skip = 0;
 		bool reply;

@@ -85,6 +85,7 @@ typedef struct {
 	uint32_t *start;
 	uint32_t n, cap;
 	bool failed;
+	bool later;              /* what is encoded does not begin the text */
 } kf_sink;
 bool kf_sink_grow(kf_sink *s, size_t more);
 static inline void kf_sink_put(kf_sink *s, int32_t id, uint32_t start)
@@ -195,6 +196,7 @@ typedef struct {
 	bool bpe;                /* else unigram: the library encodes */
 	bool own;                /* encoded here (BPE without a character map), else by the library */
 	bool dummy_prefix, remove_extra_spaces, byte_fallback;
+	bool prefix_unless_space, prefix_first; /* none before a space; none but at the beginning of a text (tokenizer.json's Metaspace) */
 	float *score;            /* (n) */
 	uint32_t *slot;          /* open addressing on the piece with ▁ as a space: id + 1, 0 empty */
 	uint64_t mask;
@@ -278,5 +280,8 @@ kf_tokenizer *kf_tokenizer_blank(kf_tok_kind kind);
 /* What decides an encoding, as bytes: what the fingerprint is of. */
 kf_status kf_tokenizer_canon(const kf_tokenizer *t, kf_buf *out, kf_err *err);
 kf_status kf_tokenizer_finish(kf_tokenizer *t, kf_err *err); /* fingerprint, caches */
+/* kf_tokenizer_encode, control tokens as text, of a stretch that does not begin a text. */
+kf_status kf_tokenizer_encode_later(const kf_tokenizer *t, const uint8_t *text, size_t n, kf_arena *arena, kf_encoding *out,
+	kf_err *err);
 
 #endif

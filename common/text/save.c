@@ -8,7 +8,7 @@ static const char magic[8] = "KFTOK\0\1"; /* the last but one is the version */
 enum { VERSION_AT = 6 };
 
 enum { F_ADD_BOS = 1, F_ADD_EOS = 2, F_NFC = 4, F_IGNORE_MERGES = 8, F_FUSE_UNK = 16, F_PREFIX = 32,
-	F_SP_BPE = 64, F_REMOVE_SPACES = 128 };
+	F_SP_BPE = 64, F_REMOVE_SPACES = 128, F_UNLESS_SPACE = 256, F_PREFIX_FIRST = 512 };
 
 /* canon: leave out what does not change an encoding: the name of a Python class, rows that only fill the matrix up. */
 static kf_status save(const kf_tokenizer *t, bool canon, kf_buf *out, kf_err *err)
@@ -24,7 +24,8 @@ static kf_status save(const kf_tokenizer *t, bool canon, kf_buf *out, kf_err *er
 			| (b->pretok.prefix_space ? F_PREFIX : 0);
 	else
 		flags |= (s->dummy_prefix ? F_PREFIX : 0) | (s->bpe ? F_SP_BPE : 0)
-			| (s->remove_extra_spaces ? F_REMOVE_SPACES : 0);
+			| (s->remove_extra_spaces ? F_REMOVE_SPACES : 0) | (s->prefix_unless_space ? F_UNLESS_SPACE : 0)
+			| (s->prefix_first ? F_PREFIX_FIRST : 0);
 	kf_buf_clear(out);
 	kf_buf_put(out, magic, sizeof magic);
 	kf_buf_u32(out, (uint32_t)t->kind);
@@ -225,6 +226,8 @@ kf_status kf_tokenizer_load(const void *data, size_t size, kf_tokenizer **out, k
 		t->sp.dummy_prefix = flags & F_PREFIX;
 		t->sp.bpe = flags & F_SP_BPE;
 		t->sp.remove_extra_spaces = flags & F_REMOVE_SPACES;
+		t->sp.prefix_unless_space = flags & F_UNLESS_SPACE;
+		t->sp.prefix_first = flags & F_PREFIX_FIRST;
 		rc = load_sp(t, &c, err);
 	}
 	if (rc == KF_OK && kf_cur_left(&c))

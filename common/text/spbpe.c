@@ -444,7 +444,9 @@ static kf_status stretch(job *j, const uint8_t *text, size_t from, size_t to, kf
 	if (!s->own)
 		return kf_splib_encode(j->t, text + from, n, from, j->sink, err);
 	uint32_t *map;
-	const uint8_t *p = inner_text(j->sink->arena, text + from, n, s->dummy_prefix, &n, &map);
+	bool space = s->dummy_prefix && !(s->prefix_first && (from || j->sink->later)) &&
+		!(s->prefix_unless_space && (text[from] == ' ' || (n >= 3 && !memcmp(text + from, "\xe2\x96\x81", 3))));
+	const uint8_t *p = inner_text(j->sink->arena, text + from, n, space, &n, &map);
 	j->map = map;
 	j->shift = from;
 	j->unk_end = 0;

@@ -307,6 +307,8 @@ static kf_status open_model(folder *f, const char *path, draft *d, kf_tokenizer 
 		}
 		if ((rc = added_tokens(f, d, err)) == KF_OK && (rc = specials(f, d, t, err)) == KF_OK)
 			rc = kf_context(err, kf_sp_build(t, d->n, d->piece, d->type, d->score, err), "%s", path);
+		/* what transformers calls not legacy: control tokens do not begin a text anew */
+		t->sp.prefix_first = rc == KF_OK && t->sp.own && t->sp.dummy_prefix && json_is_false(json_object_get(f->config, "legacy"));
 	}
 	kf_buf_release(&b);
 	return rc;
@@ -388,13 +390,12 @@ static kf_status read_normalizer(const json_t *j, bool *nfc, kf_err *err)
 }
 
 /* The two normalizers and the Metaspace that stand for SentencePiece: spaces become ▁, perhaps with one in front. */
-static kf_status read_sp_rules(const json_t *norm, const json_t *pre, bool *prefix, kf_err *err)
+static kf_status read_sp_rules(const json_t *norm, const json_t *pre, kf_sp *sp, kf_err *err)
 {
 	const json_t *one[1] = { norm }, *list = json_object_get(norm, "normalizers");
 	size_t n = list ? json_array_size(list) : norm && !json_is_null(norm);
 	bool spaces = false;
 
-	*prefix = false;
 	for (size_t i = 0; i < n; i++) {
 		const json_t *v = list ? json_array_get(list, i) : one[0];
 		const char *type = json_string_value(json_object_get(v, "type"));
@@ -402,7 +403,7 @@ static kf_status read_sp_rules(const json_t *norm, const json_t *pre, bool *pref
 		const char *from = json_string_value(json_object_get(json_object_get(v, "pattern"), "String"));
 		const char *put = json_string_value(json_object_get(v, "prepend"));
 		if (type && strcmp(type, "Prepend") == 0 && put && strcmp(put, "\xe2\x96\x81") == 0)
-			*prefix = true;
+			sp->dummy_prefix = true;
 		else if (type && strcmp(type, "Replace") == 0 && from && strcmp(from, " ") == 0 && content
 			&& strcmp(content, "\xe2\x96\x81") == 0)
 			spaces = true;
@@ -415,7 +416,11 @@ static kf_status read_sp_rules(const json_t *norm, const json_t *pre, bool *pref
 			|| json_object_get(pre, "pretokenizers"))
 			return kf_fail(err, KF_EUNSUPPORTED, "its Metaspace pre_tokenizer splits words, which kfuse does not do");
 		spaces = true;
-		*prefix = scheme ? strcmp(scheme, "never") != 0 : !json_is_false(json_object_get(pre, "add_prefix_space"));
+		/* before the Prepend of a normalizer, where there are both, it finds its mark there already */
+		if (!sp->dummy_prefix && (scheme ? strcmp(scheme, "never") != 0 : !json_is_false(json_object_get(pre, "add_prefix_space")))) {
+			sp->dummy_prefix = sp->prefix_unless_space = true;
+			sp->prefix_first = scheme && strcmp(scheme, "first") == 0;
+		}
 	} else if (pre && !json_is_null(pre)) {
 		/* Gemma's: a split at spaces when there are none left */
 		const char *at = json_string_value(json_object_get(json_object_get(pre, "pattern"), "String"));
@@ -526,7 +531,7 @@ static kf_status open_json(folder *f, draft *d, kf_tokenizer *t, kf_err *err)
 		t->kind = KF_TOK_SENTENCEPIECE;
 		d->type[id] = KF_TT_UNKNOWN;
 		t->sp.bpe = true;
-		if ((rc = read_sp_rules(norm, pre, &t->sp.dummy_prefix, err)) != KF_OK
+		if ((rc = read_sp_rules(norm, pre, &t->sp, err)) != KF_OK
 			|| (rc = from_merges(d, merges, n_merges, err)) != KF_OK || (rc = specials(f, d, t, err)) != KF_OK)
 			return rc;
 		return kf_sp_build(t, d->n, d->piece, d->type, d->score, err);

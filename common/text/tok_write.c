@@ -189,6 +189,9 @@ static kf_status write_file(const char *dir, const char *name, kf_buf *b, kf_err
 	return rc;
 }
 
+/* Whether the dummy prefix depends on the text, as transformers' of models that are not "legacy" does. */
+static bool metaspace(const kf_tokenizer *t) { return t->sp.prefix_unless_space || t->sp.prefix_first; }
+
 static kf_status write_json(const kf_tokenizer *t, const char *dir, kf_buf *b, kf_err *err)
 {
 	bool bpe = t->kind == KF_TOK_BPE, comma = false;
@@ -209,6 +212,8 @@ static kf_status write_json(const kf_tokenizer *t, const char *dir, kf_buf *b, k
 	put(b, "],\n\"normalizer\":");
 	if (bpe)
 		put(b, t->bpe.nfc ? "{\"type\":\"NFC\"}" : "null");
+	else if (metaspace(t))
+		put(b, "null");
 	else if (t->sp.dummy_prefix)
 		put(b, "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\xe2\x96\x81\"},"
 			"{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\xe2\x96\x81\"}]}");
@@ -217,6 +222,9 @@ static kf_status write_json(const kf_tokenizer *t, const char *dir, kf_buf *b, k
 	put(b, ",\n\"pre_tokenizer\":");
 	if (bpe)
 		put_json(b, kf_pretok_to_json(&t->bpe.pretok));
+	else if (metaspace(t))
+		put_json(b, json_pack("{s:s,s:s,s:s,s:b}", "type", "Metaspace", "replacement", "\xe2\x96\x81", "prepend_scheme",
+			t->sp.prefix_first ? "first" : "always", "split", 0));
 	else
 		put(b, "null");
 	put(b, ",\n\"post_processor\":");
@@ -295,7 +303,7 @@ static kf_status write_config(const kf_tokenizer *t, const char *dir, kf_buf *b,
 	if (bpe)
 		put(b, t->bpe.pretok.prefix_space ? ",\n\"add_prefix_space\":true" : ",\n\"add_prefix_space\":false");
 	else
-		put(b, ",\n\"legacy\":true");
+		put(b, metaspace(t) ? ",\n\"legacy\":false" : ",\n\"legacy\":true");
 	put(b, ",\n\"clean_up_tokenization_spaces\":false,\n\"tokenizer_class\":");
 	put_string(b, class, strlen(class));
 	put_named(b, t, true);
@@ -325,7 +333,8 @@ kf_status kf_tokenizer_write_hf(const kf_tokenizer *t, const char *dir, kf_err *
 
 	if (rc != KF_OK)
 		return rc;
-	if (t->kind == KF_TOK_SENTENCEPIECE && (rc = kf_spm_serialise(t, false, &b, err)) == KF_OK)
+	/* SentencePiece has no dummy prefix that depends on what comes after it. */
+	if (t->kind == KF_TOK_SENTENCEPIECE && !t->sp.prefix_unless_space && (rc = kf_spm_serialise(t, false, &b, err)) == KF_OK)
 		rc = write_file(dir, "tokenizer.model", &b, err);
 	/* Of the other models transformers makes its own, from tokenizer.model. */
 	if (rc == KF_OK && (t->kind == KF_TOK_BPE || t->sp.own))

@@ -151,10 +151,10 @@ failed:
 	return false;
 }
 
-kf_status kf_tokenizer_encode(const kf_tokenizer *t, const uint8_t *text, size_t n, bool specials,
+static kf_status encode(const kf_tokenizer *t, const uint8_t *text, size_t n, bool specials, bool later,
 	kf_arena *arena, kf_encoding *out, kf_err *err)
 {
-	kf_sink sink = { .arena = arena };
+	kf_sink sink = { .arena = arena, .later = later };
 	kf_status rc;
 
 	memset(out, 0, sizeof *out);
@@ -175,6 +175,18 @@ kf_status kf_tokenizer_encode(const kf_tokenizer *t, const uint8_t *text, size_t
 	out->ids = sink.ids;
 	out->start = sink.start;
 	return KF_OK;
+}
+
+kf_status kf_tokenizer_encode(const kf_tokenizer *t, const uint8_t *text, size_t n, bool specials,
+	kf_arena *arena, kf_encoding *out, kf_err *err)
+{
+	return encode(t, text, n, specials, false, arena, out, err);
+}
+
+kf_status kf_tokenizer_encode_later(const kf_tokenizer *t, const uint8_t *text, size_t n, kf_arena *arena, kf_encoding *out,
+	kf_err *err)
+{
+	return encode(t, text, n, false, true, arena, out, err);
 }
 
 int32_t kf_tokenizer_first(const kf_tokenizer *t, const uint8_t *bytes, size_t n)

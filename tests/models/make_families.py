@@ -186,9 +186,10 @@ def internlm2(name, out, seed):
 
 
 def pickled(model, out):
-    """As OpenLLaMA was published: two files that torch.save wrote, and an index; the tied matrices share their numbers."""
+    """As OpenLLaMA was published: two files that torch.save wrote, and an index; tied matrices share their numbers."""
     halves = {k: v.half() for k, v in model.state_dict().items()}
-    tensors = {k: halves[j] for k in halves for j in ["model.embed_tokens.weight" if k == "lm_head.weight" else k]}
+    tied = model.config.tie_word_embeddings
+    tensors = {k: halves["model.embed_tokens.weight" if tied and k == "lm_head.weight" else k] for k in halves}
     first = {k for k in tensors if k.startswith(("model.layers.0.", "model.embed", "lm_head"))}
     where = {k: f"pytorch_model-0000{1 if k in first else 2}-of-00002.bin" for k in tensors}
     for file in sorted(set(where.values())):

@@ -253,7 +253,9 @@ def main():
                                  "rendered": [apply(plain, jinja, c, False) for c in CONVERSATIONS]})
     published = dict(TEMPLATES)
     for model, name in (("llama-tiny", "smollm2"), ("llama-tiny", "zephyr"), ("qwen2-tiny", "qwen2.5"), ("qwen2-tiny", "solar"),
-                        ("gemma3-tiny", "gemma3"), ("gemma3-tiny", "mistral-v0.1"), ("llama-untied", "mistral-v1")):
+                        ("gemma3-tiny", "gemma3"), ("gemma3-tiny", "mistral-v0.1"), ("llama-untied", "mistral-v1"),
+                        ("endtoend/mixtral", "chatml"), ("endtoend/mixtral", "mistral-v1"), ("endtoend/openchat", "openchat"),
+                        ("endtoend/llama2", "llama-2")):
         tok = AutoTokenizer.from_pretrained(os.path.join(MODELS, model))
         out["tokens"].append({"model": model, "name": name,
                               "ids": [apply(tok, published[name], c, True) for c in CONVERSATIONS]})

@@ -319,8 +319,9 @@ static void test_arguments(void **state)
 /* With its tokenizer the folder is a whole model: open it, and the tokenizer encodes as before. */
 static void test_tokenizer(void **state)
 {
-	static const char *const models[] = { "llama-tiny", "llama-untied", "qwen2-tiny", "gemma3-tiny" };
-	static const char text[] = "Hello, world! int main(void) { return 42; } \xc3\xa4\xe4\xbd\xa0  \n\t end";
+	static const char *const models[] = { "llama-tiny", "llama-untied", "qwen2-tiny", "gemma3-tiny", "endtoend/llama2",
+		"endtoend/openllama", "endtoend/openchat", "endtoend/mixtral", "endtoend/mpt", "endtoend/internlm2" };
+	static const char text[] = " Hello, world! int main(void) { return 42; } \xc3\xa4\xe4\xbd\xa0  \n\t end";
 	kf_arena arena;
 	(void)state;
 
