@@ -33,3 +33,17 @@ bench-align: programs $B/bench/bench_align $(foreach m,$(TARGET) $(SOURCES),$(ru
 
 bench-peers: programs $(BENCH) $(bench_models) $(text)
 	@python3 tests/bench/bench.py $B peers
+
+# ---- CUDA kernels without a device ----
+
+# The kernels' own sources, and those of the emulator's tests, by the host's compiler (tests/emu/emu.h).
+EMU_OBJ := $(patsubst %.cu,$B/obj/emu/%.o,$(wildcard common/ops/cuda/*.cu tests/unit/emu/*.cu)) \
+  $(patsubst %.cc,$B/obj/%.o,$(wildcard tests/emu/*.cc))
+$B/obj/emu/%.o: %.cu $(DEPS_STAMP) $B/flags
+	@mkdir -p $(@D)
+	@echo "  c++   $< (emulated)"
+	@$(CXX) -Itests/emu/include $(CPPFLAGS) $(CXXFLAGS) -Wno-unknown-pragmas -MMD -MP -x c++ -c $< -o $@
+
+$(filter $B/tests/emu/%,$(UNIT)): $B/tests/emu/%: $B/obj/tests/unit/emu/%.o $(EMU_OBJ) $B/libkfuse.a
+	$(call link,-lcmocka)
+.PRECIOUS: $B/obj/emu/%.o

@@ -2,8 +2,7 @@
  * kernels on a processor (tests/emu). What an op means is in common/ops/ops.h; here is what the host must bring.
  *
  * Every pointer is to device memory, index arrays too, unless its name begins with host. `type` is how numbers
- * are stored (void pointers); arithmetic is float32. `gtype` is how gradients of parameters are stored.
- * Everything else (statistics, log-sum-exps, frequencies, slopes, master weights, moments) is float32.
+ * are stored (void pointers, kf_num of ops.h); the rest is float32, and so is arithmetic.
  * All calls only put work on the stream. Results depend neither on the device nor on the order in which blocks
  * and threads run: sums have a fixed order, and there are no floating-point atomics.
  *
@@ -19,49 +18,38 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/ops/cuda/device.h"
 #include "common/ops/ops.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-typedef struct CUstream_st *kf_cuda_stream;
-
-typedef enum { KF_CUDA_F32, KF_CUDA_BF16 } kf_cuda_type;
-
 /* ---- pointwise.cu ---- */
 
 /* dst (n) = src, to nearest even. Types may be equal. */
-int kf_cuda_convert(kf_cuda_type to, void *dst, kf_cuda_type from, const void *src, size_t n, kf_cuda_stream s);
-int kf_cuda_fill(kf_cuda_type type, void *y, float value, size_t n, kf_cuda_stream s);
-int kf_cuda_add(kf_cuda_type type, void *y, const void *in, size_t n, kf_cuda_stream s);
-int kf_cuda_glu(kf_cuda_type type, void *y, const void *gate, const void *up, kf_act act, size_t n, kf_cuda_stream s);
-int kf_cuda_glu_dx(kf_cuda_type type, void *dgate, void *dup, const void *dy, const void *gate, const void *up,
+int kf_cuda_convert(kf_num_type to, void *dst, kf_num_type from, const void *src, size_t n, kf_cuda_stream s);
+int kf_cuda_fill(kf_num_type type, void *y, float value, size_t n, kf_cuda_stream s);
+int kf_cuda_add(kf_num_type type, void *y, const void *in, size_t n, kf_cuda_stream s);
+int kf_cuda_glu(kf_num_type type, void *y, const void *gate, const void *up, kf_act act, size_t n, kf_cuda_stream s);
+int kf_cuda_glu_dx(kf_num_type type, void *dgate, void *dup, const void *dy, const void *gate, const void *up,
 	kf_act act, size_t n, kf_cuda_stream s);
 /* y (T, C) += bias (C) */
-int kf_cuda_add_bias(kf_cuda_type type, void *y, const void *bias, int64_t T, int C, kf_cuda_stream s);
+int kf_cuda_add_bias(kf_num_type type, void *y, const float *bias, int64_t T, int C, kf_cuda_stream s);
 
 /* ---- optim.cu ---- */
 
 /* *sum (one double) = sum of squares, or += when add. */
 size_t kf_cuda_sumsq_scratch(void);
-int kf_cuda_sumsq(kf_cuda_type type, double *sum, bool add, const void *v, size_t n, void *scratch, kf_cuda_stream s);
+int kf_cuda_sumsq(kf_num_type type, double *sum, bool add, const void *v, size_t n, void *scratch, kf_cuda_stream s);
 
-/* AdamW as in ops.h. master (n): the float32 weights; w (n): the same as stored, written; w NULL, or master itself where
- * type is F32: the master alone. m, v (n) float32. g is multiplied by gscale, and by *gscale_dev where that is not NULL
- * (so that clipping needs no trip to the host). */
-typedef struct {
-	float gscale, lr, beta1, beta2, eps, decay;
-	int64_t step;
-	const float *gscale_dev;     /* NULL: 1 */
-} kf_cuda_adamw_opts;
-int kf_cuda_adamw(kf_cuda_type type, void *w, float *master, kf_cuda_type gtype, const void *g, float *m, float *v, size_t n,
-	const kf_cuda_adamw_opts *host_opts, kf_cuda_stream s);
-/* The same with moments in 8 bits: blocks of KF_CUDA_MOMENT_BLOCK elements share a float32 scale each of m and v.
+/* AdamW as in ops.h. gscale: one float, multiplies g beside host_opts->gscale (clipping that needs no trip to the host); NULL: 1. */
+int kf_cuda_adamw(const kf_adamw *host_p, const kf_adamw_opts *host_opts, const float *gscale, kf_cuda_stream s);
+/* The same with moments in 8 bits (those of host_p are not looked at): blocks of KF_CUDA_MOMENT_BLOCK elements share a scale each of m and v.
  * All zero is the state before the first step. salt: differs from tensor to tensor (rounding is by chance, from salt, step and place). */
 enum { KF_CUDA_MOMENT_BLOCK = 256 };
-int kf_cuda_adamw8(kf_cuda_type type, void *w, float *master, kf_cuda_type gtype, const void *g, int8_t *m, uint8_t *v,
-	float *m_scale, float *v_scale, size_t n, uint32_t salt, const kf_cuda_adamw_opts *host_opts, kf_cuda_stream s);
+int kf_cuda_adamw8(const kf_adamw *host_p, int8_t *m, uint8_t *v, float *m_scale, float *v_scale, uint32_t salt,
+	const kf_adamw_opts *host_opts, const float *gscale, kf_cuda_stream s);
 
 /* ---- rows.cu ---- */
 
@@ -70,57 +58,55 @@ int kf_cuda_adamw8(kf_cuda_type type, void *w, float *master, kf_cuda_type gtype
  * n + 1 and n. Copied to the device by the caller. Returns the number of groups, or -1 when there is no memory. */
 int kf_cuda_group(const int32_t *host_index, int n, int range, int32_t *host_order, int32_t *host_start, int32_t *host_value);
 
-/* y (n, C) = weight[i] * scale * in[index[i]]; weight (n) of the same type, or NULL. Also the embedding. */
-int kf_cuda_gather(kf_cuda_type type, void *y, const void *in, const int32_t *index, const void *weight, float scale, int64_t n,
+/* y (n, C) = weight[i] * scale * in[index[i]]; weight (n), or NULL. Also the embedding and keep_rows, but
+ * never in place (blocks would race). */
+int kf_cuda_gather(kf_num_type type, void *y, const void *in, const int32_t *index, const float *weight, float scale, int64_t n,
 	int C, kf_cuda_stream s);
 /* y[value[u]] += sum over i in order[start[u] .. start[u + 1]) of weight[i] * scale * in[i], in that order, in float32.
- * Also the embedding's gradient: weight NULL, y its table. ytype: how y is stored. */
-int kf_cuda_scatter(kf_cuda_type ytype, void *y, kf_cuda_type type, const void *in, const int32_t *order, const int32_t *start,
-	const int32_t *value, int groups, const void *weight, float scale, int C, kf_cuda_stream s);
-int kf_cuda_dots(kf_cuda_type type, void *out, const void *a, const void *b, const int32_t *index, int64_t n, int C,
+ * Also the embedding's gradient: weight NULL, y its table. */
+int kf_cuda_scatter(kf_num_type type, void *y, const void *in, const int32_t *order, const int32_t *start, const int32_t *value,
+	int groups, const float *weight, float scale, int C, kf_cuda_stream s);
+int kf_cuda_permute(float *out, const float *in, const int32_t *index, int n, bool inverse, kf_cuda_stream s);
+int kf_cuda_dots(kf_num_type type, float *out, const void *a, const void *b, const int32_t *index, int64_t n, int C,
 	kf_cuda_stream s);
 /* index (T, k) is on the device here. *bad (one int, INT32_MAX before): the first row with a logit that is not finite. */
-int kf_cuda_route(kf_cuda_type type, void *weight, int32_t *index, const void *logits, int T, int E, int k, int32_t *bad,
+int kf_cuda_route(kf_num_type type, float *weight, int32_t *index, const void *logits, int T, int E, int k, int32_t *bad,
 	kf_cuda_stream s);
-int kf_cuda_route_dx(kf_cuda_type type, void *dlogits, const void *dweight, const void *weight, const int32_t *index,
+int kf_cuda_route_dx(kf_num_type type, void *dlogits, const float *dweight, const float *weight, const int32_t *index,
 	int T, int E, int k, kf_cuda_stream s);
-int kf_cuda_split_qkv(kf_cuda_type type, void *fused, void *q, void *k, void *v, int64_t T, const kf_attn *host_attn,
+int kf_cuda_split_qkv(kf_num_type type, void *fused, void *q, void *k, void *v, int64_t T, const kf_attn *host_attn,
 	bool grouped, bool join, kf_cuda_stream s);
-/* out (n, C) = rows[i] of y. Ascending rows in place, as ops.h has it, would race between blocks: out is other memory. */
-int kf_cuda_keep_rows(kf_cuda_type type, void *out, const void *y, int C, const int32_t *rows, int n, kf_cuda_stream s);
 
 /* ---- norm.cu, layernorm.cu ---- */
 
-int kf_cuda_rmsnorm(kf_cuda_type type, void *y, float *rstd, const void *in, const void *w, float eps, int64_t rows, int C,
+int kf_cuda_rmsnorm(kf_num_type type, void *y, float *rstd, const void *in, const float *w, float eps, int64_t rows, int C,
 	kf_cuda_stream s);
-/* Backwards add to dx (type) and to dw, db (gtype); each may be NULL. */
+/* Backwards add to dx, dw and db; each may be NULL. */
 size_t kf_cuda_norm_dx_scratch(int64_t rows, int C);   /* of both */
-int kf_cuda_rmsnorm_dx(kf_cuda_type type, void *dx, kf_cuda_type gtype, void *dw, const void *dy, const void *in,
-	const void *w, const float *rstd, int64_t rows, int C, void *scratch, kf_cuda_stream s);
-int kf_cuda_layernorm(kf_cuda_type type, void *y, float *stat, const void *in, const void *w, const void *b, float eps,
+int kf_cuda_rmsnorm_dx(kf_num_type type, void *dx, float *dw, const void *dy, const void *in, const float *w, const float *rstd, int64_t rows, int C, void *scratch, kf_cuda_stream s);
+int kf_cuda_layernorm(kf_num_type type, void *y, float *stat, const void *in, const float *w, const float *b, float eps,
 	int64_t rows, int C, kf_cuda_stream s);
-int kf_cuda_layernorm_dx(kf_cuda_type type, void *dx, kf_cuda_type gtype, void *dw, void *db, const void *dy, const void *in,
-	const void *w, const float *stat, int64_t rows, int C, void *scratch, kf_cuda_stream s);
+int kf_cuda_layernorm_dx(kf_num_type type, void *dx, float *dw, float *db, const void *dy, const void *in,
+	const float *w, const float *stat, int64_t rows, int C, void *scratch, kf_cuda_stream s);
 /* db (N) += column sums of dy (T, N): the bias's gradient. */
 size_t kf_cuda_column_sums_scratch(int64_t T, int N);
-int kf_cuda_column_sums(kf_cuda_type gtype, void *db, kf_cuda_type type, const void *dy, int64_t T, int N, void *scratch,
-	kf_cuda_stream s);
+int kf_cuda_column_sums(float *db, kf_num_type type, const void *dy, int64_t T, int N, void *scratch, kf_cuda_stream s);
 
 /* ---- rope.cu ---- */
 
 /* begin, end (T): where the sequence of each row begins and ends, from offset (S + 1). */
 int kf_cuda_spans(int32_t *begin, int32_t *end, const int32_t *offset, int S, int T, kf_cuda_stream s);
-int kf_cuda_rope(kf_cuda_type type, void *v, const kf_rotary *host_rotary, const int32_t *begin, int T, int heads, int D,
+int kf_cuda_rope(kf_num_type type, void *v, const kf_rotary *host_rotary, const int32_t *begin, int T, int heads, int D,
 	bool inverse, kf_cuda_stream s);   /* host_rotary->inv_freq is on the device */
 
 /* ---- attention.cu, attention_dx.cu: our own, for what the vendor's lacks (ALiBi, soft caps, odd head sizes) ---- */
 
 enum { KF_CUDA_MAX_HEAD = 256 };   /* D, at most */
 /* host_attn->slopes is on the device. begin, end: kf_cuda_spans. */
-int kf_cuda_attention(kf_cuda_type type, void *out, float *lse, const void *q, const void *k, const void *v,
+int kf_cuda_attention(kf_num_type type, void *out, float *lse, const void *q, const void *k, const void *v,
 	const int32_t *begin, int T, const kf_attn *host_attn, kf_cuda_stream s);
 size_t kf_cuda_attention_dx_scratch(int T, const kf_attn *host_attn);
-int kf_cuda_attention_dx(kf_cuda_type type, void *dq, void *dk, void *dv, const void *dout, const void *out, const float *lse,
+int kf_cuda_attention_dx(kf_num_type type, void *dq, void *dk, void *dv, const void *dout, const void *out, const float *lse,
 	const void *q, const void *k, const void *v, const int32_t *begin, const int32_t *end, int T, const kf_attn *host_attn,
 	void *scratch, kf_cuda_stream s);
 
@@ -191,7 +177,7 @@ int kf_cuda_loss_begin(const kf_cuda_loss *host_q, kf_cuda_stream s);
 int kf_cuda_loss_fold(const kf_cuda_loss *host_q, const float *logits, int64_t ld, int v0, int n, kf_cuda_stream s);
 int kf_cuda_loss_settle(const kf_cuda_loss *host_q, kf_cuda_stream s);
 /* dlogits (T, n) of type, times scale, from logits (T, ld); in place where type is F32 and ld = n. */
-int kf_cuda_loss_back(const kf_cuda_loss *host_q, kf_cuda_type type, void *dlogits, const float *logits, int64_t ld, int v0,
+int kf_cuda_loss_back(const kf_cuda_loss *host_q, kf_num_type type, void *dlogits, const float *logits, int64_t ld, int v0,
 	int n, kf_cuda_stream s);
 
 #ifdef __cplusplus

@@ -1,0 +1,53 @@
+/* A launch emulator: CUDA kernels on the host's processor, so that code for a GPU is tested where there is none.
+ *
+ * The kernels' own .cu sources are compiled by the host's C++ compiler with tests/emu/include before the toolkit's
+ * headers. A launch runs its blocks in turn. The threads of a block are cooperative contexts in one host thread: each runs
+ * until it ends or waits (barrier, shuffle, vote); when all whom it waits for have come, it goes on.
+ *
+ * What is emulated: grids and blocks of up to three dimensions, static (KF_SHARED) and dynamic shared memory,
+ * __syncthreads and its voting kinds, __syncwarp, the __shfl_*_sync family with masks and widths, votes, atomics, bf16 with
+ * the device's rounding, the tensor cores' m16n8k16 product of bf16 (KF_MMA), the intrinsics that the kernels use.
+ * Arithmetic is the host's: last bits differ from a device's.
+ *
+ * What is found, as a failed launch (cudaErrorLaunchFailure) with a message in emu_error():
+ *   - a barrier that some threads of the block reach and others do not, or in another place in the source;
+ *   - a warp operation that names lanes which are absent, have ended, or are at another operation;
+ *   - a shuffle that reads a lane which its mask does not name;
+ *   - blocks, grids and shared memory larger than devices allow (more than 48 KiB without cudaFuncSetAttribute, more than 227 KiB);
+ *   - writes beyond the ends of a buffer of emu_alloc (under ASAN=1: reads, too, and of shared memory as well).
+ * What shows as wrong results: shared memory is filled with NaNs before each block, so a read of what nobody wrote
+ * gives one; and emu_order runs threads and blocks in other orders, under which a race gives other results.
+ * What is not found: races between single instructions of a warp (lanes never interleave between waits), misuse of
+ * caches and asynchronous copies, anything about time.
+ *
+ * One launch at a time, from one host thread. */
+#ifndef KF_TESTS_EMU_H
+#define KF_TESTS_EMU_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* "Device" memory, filled with NaNs; ends of every block are checked after each launch, and when it is freed. NULL: no memory. */
+void *emu_alloc(size_t bytes);
+void emu_free(void *p);   /* accepts NULL */
+
+/* The order in which the threads of a block, and the blocks of a grid, take their turns from now on. Every setting
+ * is a legal device; results must not depend on it. */
+typedef enum { EMU_FORWARD, EMU_REVERSE, EMU_RANDOM } emu_turns;
+void emu_order(emu_turns order, unsigned seed);
+
+/* Why the last launch failed, or NULL where it did not. */
+const char *emu_error(void);
+/* Forget a failure (a device would have to be reset): else every later launch fails, too. */
+void emu_reset(void);
+
+/* Launches so far, and their blocks. */
+long emu_launches(void), emu_blocks(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
