@@ -90,6 +90,10 @@ typedef struct {
 kf_status kf_fuse_doc(const kf_fuse_how *how, const kf_logits_rec *target, const kf_dist_rec *aligned, int m,
 	kf_arena *arena, kf_dist_rec *out, kf_fuse_tally *tally, kf_err *err) KF_MUST_CHECK;
 
+/* The same, and share (target->n + 1, models) gets every position's weights; zeros where there is no distribution. */
+kf_status kf_fuse_doc_shares(const kf_fuse_how *how, const kf_logits_rec *target, const kf_dist_rec *aligned, int m,
+	kf_arena *arena, kf_dist_rec *out, kf_fuse_tally *tally, double *share, kf_err *err) KF_MUST_CHECK;
+
 /* The labels that all models have a ce of: ce (target->n, models) receives the first tally->tokens rows. */
 kf_status kf_fuse_labels(bool with_target, const kf_logits_rec *target, const kf_dist_rec *aligned, int m,
 	float *ce, kf_fuse_tally *tally, kf_err *err) KF_MUST_CHECK;
@@ -127,6 +131,22 @@ typedef struct {
  * the labels. */
 kf_status kf_fuse_run(const kf_fuse_opts *o, kf_pool *pool, kf_set_state *state, json_t **stats,
 	kf_err *err) KF_MUST_CHECK;
+
+/* Who taught what, position by position, of some documents of a set that kf_fuse_run has made: those of these numbers, or
+ * the first of every domain. Fuses them again as o says and writes path, a line of JSON a document:
+ *
+ *   doc, id, piece, domain; function: o->how's, by name; models: [names], the m of a tally
+ *   text         what the target's tokens spell; bytes that are not UTF-8 as U+FFFD
+ *   cut [n + 1]  byte of text where each token begins, and the end; a token that begins inside a character: after it
+ *   context [n]  of conversations: 1 where a position is only context
+ *   fusion [n]   the record's weights, if it has some
+ *   weights      for each of n tokens the m weights of its position's mixture, null where there is no distribution
+ *   candidates   for each of n tokens [TEXT, q, q_1 .. q_m]: the fused probability of a candidate and what each
+ *                model gives it (as it was mixed), null where it is none of the model's. The likeliest
+ *                KF_FUSE_TRACE_BEST, the best of each model, and the label
+ *   label [n]    which of these is the document's own token, -1: none */
+#define KF_FUSE_TRACE_BEST 5
+kf_status kf_fuse_trace(const kf_fuse_opts *o, const char *path, const uint64_t *docs, int n_docs, kf_err *err) KF_MUST_CHECK;
 
 /* Fit weights by domain, and over all, to target and aligned of o: *out is the content of a file of weights
  * (weights.h). The same whatever the threads and shards. Of o->how only with_target counts. */

@@ -1,4 +1,5 @@
 /* kf-fuse: the target's own and aligned distributions into training targets. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,11 +15,12 @@
 #define SHARE .01
 
 static struct {
-	const char *target, *out, *report, *weights, *fit;
-	kf_list aligned;
+	const char *target, *out, *report, *weights, *fit, *trace;
+	kf_list aligned, trace_docs;
 	int function, level, metric, without_target, weight, tail, precision;
 	double full, temperature, rate, forget, share;
 	bool same_text;
+	uint64_t docs[KF_LIST_MAX];          /* trace_docs as numbers */
 	kf_common common;
 } o = { .full = FULL, .temperature = 1, .rate = RATE, .forget = FORGET, .share = SHARE };
 
@@ -68,6 +70,9 @@ static const kf_opt table[] = {
 	{ "precision", KF_OPT_CHOICE, &o.precision, "source|packed|f32",
 		"of the numbers stored; source: as the aligned sets have them", .flags = KF_OPT_SHAPES },
 	{ "report", KF_OPT_STRING, &o.report, "FILE", "write what every source contributed, as JSON", .flags = 0 },
+	{ "trace", KF_OPT_STRING, &o.trace, "FILE",
+		"write who taught what, token by token, of some documents, as JSON Lines", .flags = 0 },
+	{ "trace-doc", KF_OPT_LIST, &o.trace_docs, "N", "which documents to trace; none: the first of every domain", .flags = 0 },
 	KF_OPT_COMMON(&o.common),
 	KF_OPT_SHARD(&o.common),
 	{ 0 }
@@ -85,9 +90,27 @@ static const kf_program program = {
 static kf_status check_fit(kf_err *err)
 {
 	if (o.function || o.level || o.metric || o.weight || o.tail || o.precision || o.weights || o.report ||
-		o.common.shard)
+		o.trace || o.common.shard)
 		return kf_fail(err, KF_EUSAGE,
 			"--fit takes --target, --aligned and --with-target; how to fuse is said when its weights are used");
+	return KF_OK;
+}
+
+static kf_status check_trace(kf_err *err)
+{
+	if (o.trace_docs.n && !o.trace)
+		return kf_fail(err, KF_EUSAGE, "--trace-doc is about --trace, which is missing");
+	if (o.trace && o.common.shard)
+		return kf_fail(err, KF_EUSAGE, "--trace wants the whole set: trace when every part is there, without --shard");
+	for (int i = 0; i < o.trace_docs.n; i++) {
+		const char *text = o.trace_docs.item[i];
+		char *end;
+
+		errno = 0;
+		o.docs[i] = strtoull(text, &end, 10);
+		if (*text < '0' || *text > '9' || *end || errno)
+			return kf_fail(err, KF_EUSAGE, "--trace-doc %s: must be a document's number", text);
+	}
 	return KF_OK;
 }
 
@@ -121,7 +144,7 @@ static kf_status check_options(kf_err *err)
 			"--weights is for --function domain or dynamic, or --weight advantage-domain");
 	if (o.same_text && !o.weights)
 		return kf_fail(err, KF_EUSAGE, "--same-text is about --weights, which is missing");
-	return KF_OK;
+	return check_trace(err);
 }
 
 /* What shapes this function's content: options of other functions are no part of a set's identity. */
@@ -193,7 +216,8 @@ static kf_status fuse(const kf_fuse_opts *f, kf_pool *pool, kf_err *err)
 	} else if (stats && !o.common.quiet && (rc = print(stats, kf_fuse_report, err)) != KF_OK) {
 		goto out;
 	}
-	if (stats && o.report) rc = write_json(o.report, stats, err);
+	if (stats && o.report && (rc = write_json(o.report, stats, err)) != KF_OK) goto out;
+	if (o.trace) rc = kf_fuse_trace(f, o.trace, o.docs, o.trace_docs.n, err);
 out:
 	kf_set_close(set);
 	json_decref(stats);

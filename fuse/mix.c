@@ -258,6 +258,12 @@ static kf_status models_of(models *m, bool with_target, const kf_logits_rec *tar
 kf_status kf_fuse_doc(const kf_fuse_how *how, const kf_logits_rec *target, const kf_dist_rec *aligned,
 	int n_aligned, kf_arena *arena, kf_dist_rec *out, kf_fuse_tally *tally, kf_err *err)
 {
+	return kf_fuse_doc_shares(how, target, aligned, n_aligned, arena, out, tally, NULL, err);
+}
+
+kf_status kf_fuse_doc_shares(const kf_fuse_how *how, const kf_logits_rec *target, const kf_dist_rec *aligned,
+	int n_aligned, kf_arena *arena, kf_dist_rec *out, kf_fuse_tally *tally, double *share, kf_err *err)
+{
 	models m;
 	basis base = { .given = NULL };
 	uint32_t n = target->n, wide, at = 0, *off;
@@ -297,6 +303,7 @@ kf_status kf_fuse_doc(const kf_fuse_how *how, const kf_logits_rec *target, const
 
 		off[p] = at;
 		weigh(&base, how, &m, p, here, w);
+		if (share) memcpy(share + (size_t)p * (size_t)m.n, w, (size_t)m.n * sizeof *w);
 		kf_bag_begin(&b, p, ids + at);
 		for (int i = 0; i < m.n; i++) {
 			if (w[i] <= 0) continue;

@@ -3,8 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-/* Length of the UTF-8 character at s (n > 0 bytes), 0 when there is none: shortest form, no surrogates, to U+10FFFF. */
-static size_t utf8_length(const uint8_t *s, size_t n)
+size_t kf_json_char(const uint8_t *s, size_t n)
 {
 	uint8_t a = s[0], lo = 0x80, hi = 0xbf;
 	size_t len;
@@ -27,7 +26,7 @@ void kf_json_string(FILE *out, const uint8_t *s, size_t n)
 {
 	putc('"', out);
 	while (n) {
-		size_t len = utf8_length(s, n);
+		size_t len = kf_json_char(s, n);
 		uint8_t c = *s;
 
 		if (len == 0) fputs("\xef\xbf\xbd", out);

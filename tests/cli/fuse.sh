@@ -149,3 +149,47 @@ check_fails 1 "logits" "logits where an aligned set belongs" "$BIN/kf-fuse" --ta
 check "other logits of the same target" "$BIN/kf-extract" --quiet --model tests/models/llama-tiny --corpus "$TMP/corpus" --out "$TMP/k5" --top-k 5
 check_fails 1 "aligned to other logits" "are not what it was aligned to" "$BIN/kf-fuse" --target "$TMP/k5" --aligned "$TMP/a-gemma3-tiny" --out "$TMP/x"
 check "no set is left of a failure" test ! -e "$TMP/x/manifest.json"
+
+# --- who taught what, token by token ---
+check "a trace" fuse --quiet --out "$TMP/dynamic-f32" --function dynamic --precision f32 --trace "$TMP/trace.jsonl" --report "$TMP/traced.json"
+check "of the first document of each domain" test "$(grep -o '"domain":"[a-z]*"' "$TMP/trace.jsonl" | tr '\n' ' ')" = '"domain":"prose" "domain":"code" '
+check "a trace of a set that was there" fuse --quiet --out "$TMP/dynamic-f32" --function dynamic --precision f32 --trace "$TMP/trace2.jsonl"
+check_same "is the same" "$TMP/trace.jsonl" "$TMP/trace2.jsonl"
+check "of every document" fuse --quiet --out "$TMP/dynamic-f32" --function dynamic --precision f32 --trace "$TMP/all.jsonl" --trace-doc 2 --trace-doc 0 --trace-doc 1
+"$BIN/kf-inspect" --json "$TMP/dynamic-f32" >"$TMP/dynamic-f32.jsonl"
+check "says what was fused, by whom, and of what text" python3 - "$TMP/all.jsonl" "$TMP/dynamic-f32.jsonl" "$TMP/traced.json" "$TMP/text.jsonl" <<'E2'
+import json, math, sys
+traces, records = ({r["doc"]: r for r in map(json.loads, open(f))} for f in sys.argv[1:3])
+stats = json.load(open(sys.argv[3]))
+texts = [json.loads(line)["text"] for line in open(sys.argv[4])]
+assert [json.loads(line)["doc"] for line in open(sys.argv[1])] == [2, 0, 1]
+models = ["llama-tiny", "qwen2-tiny", "gemma3-tiny"]
+share, positions = [0] * 3, 0
+for doc, t in traces.items():
+    r, n = records[doc], len(records[doc]["tokens"])
+    assert t["models"] == models and t["function"] == "dynamic" and t["text"] == texts[doc], t["text"]
+    assert len(t["cut"]) == n + 1 and t["cut"] == r["start"]      # this text is all ASCII
+    assert len(t["weights"]) == len(t["candidates"]) == len(t["label"]) == n
+    for p in range(n):
+        q = dict(zip(r["top_ids"][p], map(math.exp, r["top_logprobs"][p])))
+        w, c, label = t["weights"][p], t["candidates"][p], t["label"][p]
+        assert (w is None) == (not q) == (not c), p
+        if not q: continue
+        assert abs(sum(w) - 1) < 1e-3
+        share = [a + b for a, b in zip(share, w)]
+        positions += 1
+        assert [x[1] for x in c] == sorted((x[1] for x in c), reverse=True)
+        assert all(abs(a[1] - b) < 1e-3 * b + 1e-9 for a, b in zip(c, sorted(q.values(), reverse=True)[:5]))
+        for text, fused, *of in c:    # the mixture of what each model gives
+            assert abs(fused - sum(a * (b or 0) for a, b in zip(w, of))) < 2e-3 * fused + 2e-6, (p, text, fused, of)
+        if label >= 0:
+            assert abs(c[label][1] - q[r["tokens"][p]]) < 1e-3 * c[label][1]
+            assert c[label][0] == t["text"][t["cut"][p]:t["cut"][p + 1]], (p, c[label])
+for name, s in zip(models, share):
+    assert abs(s / positions - stats["all"]["models"][name]["share"]) < 1e-3, (name, s / positions)
+E2
+check_fails 1 "no document 99" "a document that is not there" fuse --quiet --out "$TMP/dynamic-f32" --function dynamic --precision f32 --trace "$TMP/no.jsonl" --trace-doc 99
+check "leaves no file" test ! -e "$TMP/no.jsonl"
+check_fails 2 "document's number" "no number" fuse --out "$TMP/dynamic-f32" --trace "$TMP/no.jsonl" --trace-doc x
+check_fails 2 "missing" "documents, but no file" fuse --out "$TMP/dynamic-f32" --trace-doc 1
+check_fails 2 "whole set" "a trace of a part" fuse --out "$TMP/dynamic-f32" --trace "$TMP/no.jsonl" --shard 0/2
