@@ -3,7 +3,7 @@
 # `make deps` installs it.
 #
 #   DEV=1    strict warnings as errors      ASAN=1   address and undefined-behaviour sanitizers
-#   CUDA=1   reserved                       ARCH=…   processor to compile for (native)
+#   CUDA=1   with the CUDA backend (cuda.mk) ARCH=…   processor to compile for (native)
 
 .DEFAULT_GOAL := all
 SHELL := /bin/bash
@@ -40,7 +40,11 @@ FOLDERS := extract align fuse train merge eval import export data inspect
 STAGES := $(patsubst %/main.c,%,$(wildcard */main.c))
 PROGRAMS := $(patsubst %/kf-data,%/kf-prepare,$(STAGES:%=$B/bin/kf-%))
 
-LIB_SRC := $(wildcard common/*/*.c common/*/*/*.c common/*/*.cc) $(filter-out %/main.c,$(wildcard $(FOLDERS:%=%/*.c)))
+LIB_SRC := $(filter-out common/ops/cuda/%,$(wildcard common/*/*.c common/*/*/*.c common/*/*.cc)) \
+  $(filter-out %/main.c,$(wildcard $(FOLDERS:%=%/*.c)))
+ifeq ($(CUDA),1)
+include cuda.mk
+endif
 LIB_OBJ := $(patsubst %,$B/obj/%.o,$(basename $(LIB_SRC)))
 UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
 UNIT := $(UNIT_SRC:tests/unit/%.c=$B/tests/%)
@@ -80,7 +84,7 @@ $B/tests/%: $B/obj/tests/unit/%.o $B/libkfuse.a
 	$(call link,-lcmocka)
 
 # Objects are made again when the flags change.
-FLAGS := $(CC) $(CPPFLAGS) $(CFLAGS) $(CXXFLAGS) $(LDFLAGS) $(LDLIBS)
+FLAGS := $(CC) $(CPPFLAGS) $(CFLAGS) $(CXXFLAGS) $(NVCCFLAGS) $(LDFLAGS) $(LDLIBS)
 $B/flags: FORCE
 	@mkdir -p $B
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@

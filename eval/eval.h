@@ -14,6 +14,7 @@
 #include <jansson.h>
 
 #include "common/base/mem.h"
+#include "common/ops/ops.h"
 #include "common/store/record.h"
 
 #define KF_EVAL_MODELS 64
@@ -69,6 +70,7 @@ typedef struct {
 	uint64_t seed;
 	bool per_document;         /* keep every document's value in the report */
 	int threads, progress;
+	const kf_ops *ops;         /* the backend of models that are run; NULL: the CPU's */
 	int compute;               /* kf_compute */
 	long batch_tokens;
 } kf_eval_opts;

@@ -55,7 +55,7 @@ static kf_status start_model(runner *x, const kf_eval_opts *o, kf_err *err)
 
 	if ((rc = kf_run_order(x->tokenizer, kf_weights_arch(x->weights)->V, &x->order, err)) != KF_OK) return rc;
 	if ((rc = kf_pool_new(o->threads, &x->pool, err)) != KF_OK) return rc;
-	if ((rc = kf_exec_new(&kf_ops_cpu, x->pool, (kf_compute)o->compute, &x->exec, err)) != KF_OK) return rc;
+	if ((rc = kf_exec_new(o->ops ? o->ops : &kf_ops_cpu, x->pool, (kf_compute)o->compute, &x->exec, err)) != KF_OK) return rc;
 	return kf_model_new(x->weights, x->exec, &opts, &x->model, err);
 }
 

@@ -158,7 +158,7 @@ static kf_status run_shards(extract *x, int context, kf_err *err)
 	if (!docs) return KF_OK;
 	if ((rc = kf_run_order(x->tokenizer, kf_weights_arch(x->weights)->V, &x->order, err)) != KF_OK) return rc;
 	if ((rc = kf_pool_new(o->threads, &x->pool, err)) != KF_OK) return rc;
-	if ((rc = kf_exec_new(&kf_ops_cpu, x->pool, o->compute, &x->exec, err)) != KF_OK) return rc;
+	if ((rc = kf_exec_new(o->ops ? o->ops : &kf_ops_cpu, x->pool, o->compute, &x->exec, err)) != KF_OK) return rc;
 	if ((rc = kf_model_new(x->weights, x->exec, &opts, &x->model, err)) != KF_OK) return rc;
 	const kf_runner e = {
 		.tokenizer = x->tokenizer, .order = x->order, .k = (int)o->top_k, .byte_path = o->byte_path,

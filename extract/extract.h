@@ -22,6 +22,7 @@ typedef struct {
 	long context;              /* longest sequence; 0: the model's */
 	long path_min, path_extra; /* m and E of the byte path's extra candidates (ops.h, kf_score_query) */
 	bool byte_path, f32;
+	const kf_ops *ops;         /* the backend; NULL: the CPU's */
 	kf_compute compute;
 	int threads;
 	int part, parts;           /* shards s with s % parts == part */

@@ -3,6 +3,7 @@
 
 #include "common/base/opt.h"
 #include "common/base/progress.h"
+#include "common/ops/backend.h"
 #include "extract/extract.h"
 
 static struct {
@@ -27,7 +28,7 @@ static const kf_opt table[] = {
 	{ "precision", KF_OPT_CHOICE, &o.precision, "packed|f32", "how numbers are stored: packed within 1/32 and 1/512 nat, or as they are",
 		0, 0, KF_OPT_SHAPES },
 	{ "batch-tokens", KF_OPT_INT, &o.x.batch_tokens, "N", "tokens run at once", 1, 1 << 20, 0 },
-	{ "compute", KF_OPT_CHOICE, &o.compute, "auto|f32|bf16", "matrix products in float32 or bfloat16", 0, 0, KF_OPT_SHAPES },
+	{ "compute", KF_OPT_CHOICE, &o.compute, "auto|f32|bf16", "matrix products in float32 or bfloat16; auto is f32 on the CPU, bf16 on CUDA", 0, 0, KF_OPT_SHAPES },
 	KF_OPT_BACKEND(&o.common),
 	KF_OPT_SHARD(&o.common),
 	KF_OPT_COMMON(&o.common),
@@ -45,7 +46,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	kf_status rc;
 	(void)operands;
 	if (o.x.context == 1) return kf_fail(err, KF_EUSAGE, "--context 1 leaves no token to predict from; give at least 2, or 0");
-	if (o.common.backend == 2) return kf_fail(err, KF_EUNSUPPORTED, "--backend cuda: this kfuse was built for the CPU only");
+	if ((rc = kf_backend(o.common.backend, &o.x.ops, &o.compute, err)) != KF_OK) return rc;
 	if ((rc = kf_parse_shard(o.common.shard, &o.x.part, &o.x.parts, err)) != KF_OK) return rc;
 	o.x.threads = (int)o.common.threads;
 	o.x.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress;

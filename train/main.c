@@ -3,6 +3,7 @@
 
 #include "common/base/opt.h"
 #include "common/base/progress.h"
+#include "common/ops/backend.h"
 #include "train/train.h"
 
 static kf_train_opts o = {
@@ -33,7 +34,8 @@ static const kf_opt TABLE[] = {
 	{ "clip", KF_OPT_REAL, &o.clip, "X", "largest norm of the gradient, 0 for any", 0, 1e9, KF_OPT_SHAPES },
 	{ "batch-tokens", KF_OPT_INT, &o.batch_tokens, "N", "tokens a step of the optimizer", 1, 1e9, KF_OPT_SHAPES },
 	{ "micro-tokens", KF_OPT_INT, &o.micro_tokens, "N", "tokens at a time: less memory, less speed", 1, 1e7, KF_OPT_SHAPES },
-	{ "compute", KF_OPT_CHOICE, &compute, "auto|f32|bf16", "matrix products in float32, or in bfloat16 with float32 sums; auto is f32",
+	{ "compute", KF_OPT_CHOICE, &compute, "auto|f32|bf16", "matrix products in float32, or in bfloat16 with float32 sums; "
+		"auto is f32 on the CPU, bf16 on CUDA",
 		0, 0, KF_OPT_SHAPES },
 	{ "context", KF_OPT_INT, &o.context, "N", "cut longer sequences here, 0 for the model's context", 0, 1e7, KF_OPT_SHAPES },
 	{ "keep-mb", KF_OPT_INT, &o.keep_mb, "MB", "memory for activations; layers beyond it are computed twice; 0 for any",
@@ -66,11 +68,12 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	kf_train_result r;
 	kf_pool *pool = NULL;
 	kf_exec *x = NULL;
+	const kf_ops *ops;
 	kf_status rc;
 
 	(void)operands;
-	if (common.backend == 2)
-		return kf_fail(err, KF_EUNSUPPORTED, "this kf-train was built without CUDA; use --backend cpu");
+	if ((rc = kf_backend(common.backend, &ops, &compute, err)) != KF_OK)
+		return rc;
 	o.seed = common.seed;
 	o.progress = common.quiet ? KF_PROGRESS_NONE : common.progress;
 	if (!(o.record = kf_opt_record(&PROGRAM)) || json_object_set_new(o.record, "seed", json_integer(o.seed)) != 0) {
@@ -78,7 +81,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 		goto out;
 	}
 	if ((rc = kf_pool_new((int)common.threads, &pool, err)) != KF_OK ||
-	    (rc = kf_exec_new(&kf_ops_cpu, pool, (kf_compute)compute, &x, err)) != KF_OK ||
+	    (rc = kf_exec_new(ops, pool, (kf_compute)compute, &x, err)) != KF_OK ||
 	    (rc = kf_train(&o, x, &r, err)) != KF_OK)
 		goto out;
 	if (common.quiet)

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/base/bf16.h"
 #include "common/base/pool.h"
 #include "common/base/status.h"
 
@@ -43,12 +44,4 @@ void kf_tensor_unpack(const kf_tensor *t, kf_pool *pool, float *out);
 
 float kf_f16_to_f32(uint16_t h);
 uint16_t kf_f32_to_f16(float f);                     /* to nearest even */
-static inline float kf_bf16_to_f32(uint16_t b) { union { uint32_t u; float f; } x = { (uint32_t)b << 16 }; return x.f; }
-static inline uint16_t kf_f32_to_bf16(float f)       /* to nearest even; NaN stays NaN */
-{
-	union { float f; uint32_t u; } x = { f };
-	if ((x.u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((x.u >> 16) | 64);
-	return (uint16_t)((x.u + 0x7fffu + ((x.u >> 16) & 1)) >> 16);
-}
-
 #endif

@@ -174,9 +174,17 @@ typedef struct {
 	void *w;
 	const void *g;
 	float *master;               /* (n) what is updated, w being its rounding as put_num does it; NULL where w is float32 */
-	float *m, *v;                /* (n) moments */
+	float *m, *v;                /* (n) moments; NULL where they are in 8 bits */
 	size_t n;
+	/* Moments in 8 bits, by blocks of KF_MOMENT_BLOCK with a scale each (moments8.h); m8 NULL: not. All zero before the
+	 * first step. salt differs from parameter to parameter: rounding is by chance. */
+	int8_t *m8;
+	uint8_t *v8;
+	float *m_scale, *v_scale;    /* (n / KF_MOMENT_BLOCK, rounded up) */
+	uint32_t salt;
 } kf_adamw;
+
+enum { KF_MOMENT_BLOCK = 256 };
 
 /* g is multiplied by gscale first; step counts from 1. */
 typedef struct {
@@ -192,6 +200,8 @@ struct kf_ops {
 	void (*close)(kf_exec *x);
 	void *(*alloc)(kf_exec *x, size_t n, size_t size);
 	void (*free)(kf_exec *x, void *p);
+	/* Bytes of the backend's memory that are free; NULL where that is the host's. */
+	kf_status (*memory)(kf_exec *x, size_t *left, kf_err *err);
 	kf_status (*put)(kf_exec *x, void *dst, const void *host, size_t bytes, kf_err *err);
 	kf_status (*get)(kf_exec *x, void *host, const void *src, size_t bytes, kf_err *err);
 	/* n numbers of type from and to floats of the host; to bfloat16 by rounding to the nearest, ties to even */

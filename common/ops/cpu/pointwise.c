@@ -2,6 +2,7 @@
  * where they are long enough to repay the waking. */
 #include "common/ops/cpu/cpu.h"
 #include "common/ops/cpu/vmath.h"
+#include "common/ops/moments8.h"
 #include "common/ops/ref/ref.h"
 
 enum { GRAIN = 1 << 14, CHUNK = 1 << 16 };   /* elements */
@@ -180,11 +181,55 @@ static void adamw_task(void *arg, size_t begin, size_t end, int worker)
 	}
 }
 
+typedef struct {
+	adamw_job step;
+	const kf_adamw *p;
+	uint64_t draw;
+} adamw8_job;
+
+/* A block: its moments unpacked, the step, and packed again. */
+static void adamw8_task(void *arg, size_t block, int worker)
+{
+	const adamw8_job *j = arg;
+	const kf_adamw *p = j->p;
+	const size_t at = block * KF_MOMENT_BLOCK, n = p->n - at < KF_MOMENT_BLOCK ? p->n - at : KF_MOMENT_BLOCK;
+	float m[KF_MOMENT_BLOCK], v[KF_MOMENT_BLOCK], top_m = 0, top_v = 0;
+	adamw_job step = j->step;
+
+	for (size_t i = 0; i < n; i++) {
+		m[i] = kf_moment_m(p->m8[at + i], p->m_scale[block]);
+		v[i] = kf_moment_v(p->v8[at + i], p->v_scale[block]);
+	}
+	step.w += at;
+	step.g += at;
+	step.m = m;
+	step.v = v;
+	adamw_task(&step, 0, n, worker);
+	for (size_t i = 0; i < n; i++) {
+		top_m = fmaxf(top_m, fabsf(m[i]));
+		top_v = fmaxf(top_v, v[i]);
+	}
+	for (size_t i = 0; i < n; i++) {
+		const uint64_t draw = j->draw + 2 * (at + i);
+
+		p->m8[at + i] = kf_moment_m_code(m[i], top_m, kf_moment_chance(p->salt, draw));
+		p->v8[at + i] = kf_moment_v_code(v[i], top_v, kf_moment_chance(p->salt, draw + 1));
+	}
+	p->m_scale[block] = top_m;
+	p->v_scale[block] = top_v;
+}
+
 void kf_cpu_adamw(kf_exec *x, const kf_adamw *p, const kf_adamw_opts *o)
 {
 	adamw_job j = { p->w, p->m, p->v, p->g, o->gscale, o->beta1, o->beta2, o->eps,
 		(float)(1 - (double)o->lr * o->decay), (float)(o->lr / (1 - pow(o->beta1, (double)o->step))),
 		(float)(1 / sqrt(1 - pow(o->beta2, (double)o->step))) };
 
+	if (p->m8) {
+		adamw8_job j8 = { j, p, kf_moment_draw(o->step) };
+
+		kf_pool_run(x->pool, (p->n + KF_MOMENT_BLOCK - 1) / KF_MOMENT_BLOCK, adamw8_task, &j8);
+		return;
+	}
 	split(x, p->n, adamw_task, &j);
 }

@@ -15,7 +15,7 @@ typedef struct CUstream_st *kf_cuda_stream;
 
 typedef struct {
 	kf_cuda_stream stream;
-	char name[128];          /* "NVIDIA H100 80GB HBM3" */
+	char name[256];          /* "NVIDIA H100 80GB HBM3" */
 	int sm;                  /* compute capability, 10 major + minor */
 	int units;               /* multiprocessors */
 } kf_cuda_device;
@@ -37,6 +37,7 @@ int kf_cuda_memory(size_t *free, size_t *total);
 /* In the order of the stream. Host memory must be pinned, and stay as it is until the stream has passed. */
 int kf_cuda_copy_in(void *dst, const void *pinned, size_t bytes, kf_cuda_stream s);
 int kf_cuda_copy_out(void *pinned, const void *src, size_t bytes, kf_cuda_stream s);
+int kf_cuda_copy(void *dst, const void *src, size_t bytes, kf_cuda_stream s);     /* both on the device */
 int kf_cuda_zero(void *p, size_t bytes, kf_cuda_stream s);
 int kf_cuda_sync(kf_cuda_stream s);
 

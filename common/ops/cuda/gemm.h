@@ -26,7 +26,7 @@ typedef struct {
 	kf_num_type in, out;     /* of A and B; of C: the same, or float32 */
 } kf_cuda_product;
 
-/* Only puts the work on the stream. KF_OK at once where M or N is 0; with K = 0, C is 0 or left alone. */
+/* Only puts the work on the stream; none where M or N is 0. K > 0. */
 kf_status kf_cuda_gemm_run(kf_cuda_gemm *g, const kf_cuda_product *p, void *C, const void *A, const void *B,
 	kf_err *err) KF_MUST_CHECK;
 

@@ -1,4 +1,5 @@
 /* Gated activations, sums, AdamW. */
+#include "common/ops/moments8.h"
 #include "common/ops/ref/ref.h"
 
 #include <math.h>
@@ -72,20 +73,49 @@ double kf_ref_sumsq(kf_exec *x, const void *v, kf_num_type type, size_t n)
 	return s;
 }
 
-void kf_ref_adamw(kf_exec *x, const kf_adamw *p, const kf_adamw_opts *o)
+/* One step of w by d, in double; m and v are moved on. */
+static double adamw(const kf_adamw_opts *o, double w, double d, float *m, float *v)
 {
 	const double c1 = 1 - pow(o->beta1, (double)o->step), c2 = 1 - pow(o->beta2, (double)o->step);
+	const double mi = o->beta1 * (double)*m + (1 - (double)o->beta1) * d,
+		vi = o->beta2 * (double)*v + (1 - (double)o->beta2) * d * d;
+
+	*m = (float)mi;
+	*v = (float)vi;
+	return w * (1 - (double)o->lr * o->decay) - o->lr * (mi / c1) / (sqrt(vi / c2) + o->eps);
+}
+
+/* A block of n numbers from at on with its moments in 8 bits. */
+static void adamw8(const kf_adamw *p, const kf_adamw_opts *o, size_t at, size_t n)
+{
+	float m[KF_MOMENT_BLOCK], v[KF_MOMENT_BLOCK], *w = p->w, top_m = 0, top_v = 0;
+	const float *g = p->g;
+	float *sm = p->m_scale + at / KF_MOMENT_BLOCK, *sv = p->v_scale + at / KF_MOMENT_BLOCK;
+
+	for (size_t i = 0; i < n; i++) {
+		m[i] = kf_moment_m(p->m8[at + i], *sm);
+		v[i] = kf_moment_v(p->v8[at + i], *sv);
+		w[at + i] = (float)adamw(o, w[at + i], (double)g[at + i] * o->gscale, m + i, v + i);
+		top_m = fmaxf(top_m, fabsf(m[i]));
+		top_v = fmaxf(top_v, v[i]);
+	}
+	for (size_t i = 0; i < n; i++) {
+		const uint64_t draw = kf_moment_draw(o->step) + 2 * (at + i);
+
+		p->m8[at + i] = kf_moment_m_code(m[i], top_m, kf_moment_chance(p->salt, draw));
+		p->v8[at + i] = kf_moment_v_code(v[i], top_v, kf_moment_chance(p->salt, draw + 1));
+	}
+	*sm = top_m;
+	*sv = top_v;
+}
+
+void kf_ref_adamw(kf_exec *x, const kf_adamw *p, const kf_adamw_opts *o)
+{
 	float *w = p->w;
 	const float *g = p->g;
 
 	(void)x;
-	for (size_t i = 0; i < p->n; i++) {
-		double d = (double)g[i] * o->gscale;
-		double mi = o->beta1 * (double)p->m[i] + (1 - (double)o->beta1) * d,
-			vi = o->beta2 * (double)p->v[i] + (1 - (double)o->beta2) * d * d;
-
-		w[i] = (float)(w[i] * (1 - (double)o->lr * o->decay) - o->lr * (mi / c1) / (sqrt(vi / c2) + o->eps));
-		p->m[i] = (float)mi;
-		p->v[i] = (float)vi;
-	}
+	for (size_t i = 0; p->m8 && i < p->n; i += KF_MOMENT_BLOCK)
+		adamw8(p, o, i, p->n - i < KF_MOMENT_BLOCK ? p->n - i : KF_MOMENT_BLOCK);
+	for (size_t i = 0; !p->m8 && i < p->n; i++) w[i] = (float)adamw(o, w[i], (double)g[i] * o->gscale, p->m + i, p->v + i);
 }

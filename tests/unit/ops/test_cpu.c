@@ -3,6 +3,7 @@
 #include "tests/unit/ops/util.h"
 
 #include "common/ops/cpu/vmath.h"
+#include "common/ops/moments8.h"
 
 #define TOL 4e-6        /* a float rounding is 6e-8; sums of up to some thousands of terms */
 #define COUNT(a) (sizeof(a) / sizeof *(a))
@@ -594,6 +595,68 @@ static void test_sums(void **state)
 	}
 }
 
+/* Moments in 8 bits: the backends agree to the chance of a rounding, the same at any number of threads, and what is
+ * unpacked is near what float moments would be, without a bias. */
+static void test_adamw8(void **state)
+{
+	enum { N = 70001, BLOCKS = (N + KF_MOMENT_BLOCK - 1) / KF_MOMENT_BLOCK, STEPS = 20 };
+	float *w0 = random_floats(&f.rng, N, 1), *g = random_floats(&f.rng, N, 1), *want = copy_floats(w0, N);
+	float *m = kf_zalloc(N, sizeof *m), *v = kf_zalloc(N, sizeof *v);
+	int8_t *m8[BACKENDS + 1];
+	uint8_t *v8[BACKENDS + 1];
+	float *w[BACKENDS + 1], *sm[BACKENDS + 1], *sv[BACKENDS + 1];
+	double bias = 0, size = 0, off = 0;
+	int differ = 0;
+
+	(void)state;
+	for (int i = 0; i <= BACKENDS; i++) {
+		w[i] = copy_floats(w0, N);
+		m8[i] = kf_zalloc(N, 1);
+		v8[i] = kf_zalloc(N, 1);
+		sm[i] = kf_zalloc(BLOCKS, sizeof *sm[i]);
+		sv[i] = kf_zalloc(BLOCKS, sizeof *sv[i]);
+	}
+	for (int s = 1; s <= STEPS; s++) {
+		const kf_adamw_opts o = { 0.5f, 1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, s };
+
+		kf_ops_ref.adamw(f.ref, &(kf_adamw){ .w = want, .g = g, .m = m, .v = v, .n = N }, &o);
+		for (int i = 0; i <= BACKENDS; i++) {
+			kf_exec *x = i < BACKENDS ? f.cpu[i] : f.ref;
+
+			x->ops->adamw(x, &(kf_adamw){ .w = w[i], .g = g, .m8 = m8[i], .v8 = v8[i], .m_scale = sm[i], .v_scale = sv[i], .n = N,
+				.salt = 7 }, &o);
+		}
+	}
+	for (int i = 1; i < BACKENDS; i++) {
+		assert_memory_equal(w[i], w[0], N * sizeof *w0);
+		assert_memory_equal(m8[i], m8[0], N);
+		assert_memory_equal(v8[i], v8[0], N);
+	}
+	for (size_t i = 0; i < N; i++) {
+		const double got = (double)kf_moment_m(m8[0][i], sm[0][i / KF_MOMENT_BLOCK]);
+
+		differ += m8[0][i] != m8[BACKENDS][i] || v8[0][i] != v8[BACKENDS][i];
+		bias += got - (double)m[i];
+		size += fabs((double)m[i]);
+		off += fabs((double)w[0][i] - (double)want[i]);
+	}
+	assert_true(differ < N / 50);
+	assert_true(fabs(bias) < 1e-3 * size);
+	assert_true(off / N < 0.02 * STEPS * 1e-3);   /* a weight moves by about 1e-3 a step */
+	for (int i = 0; i <= BACKENDS; i++) {
+		kf_free(w[i]);
+		kf_free(m8[i]);
+		kf_free(v8[i]);
+		kf_free(sm[i]);
+		kf_free(sv[i]);
+	}
+	kf_free(v);
+	kf_free(m);
+	kf_free(want);
+	kf_free(g);
+	kf_free(w0);
+}
+
 static void test_adamw(void **state)
 {
 	const size_t n = 70001;
@@ -702,6 +765,7 @@ int main(void)
 			cmocka_unit_test(test_embed),
 		cmocka_unit_test(test_rmsnorm), cmocka_unit_test(test_layernorm), cmocka_unit_test(test_rows), cmocka_unit_test(test_rope), cmocka_unit_test(test_attention), cmocka_unit_test(test_attention_after),
 		cmocka_unit_test(test_glu), cmocka_unit_test(test_sums), cmocka_unit_test(test_adamw),
+		cmocka_unit_test(test_adamw8),
 		cmocka_unit_test(test_memory), cmocka_unit_test(test_repeatable),
 	};
 

@@ -1,0 +1,75 @@
+/* The CUDA backend's host side: what its ops share. An op family a file, over
+ *
+ *     kernels.h           our kernels' launchers (.cu)
+ *     device.h            memory, copies, the stream
+ *     gemm.h              matrix products
+ *     fused_attention.h   attention, where the vendor's library has the case
+ *
+ * Each of the four has another implementation in tests/emu, so that everything else here runs in the tests on machines
+ * without a device. Ops only put work on the stream; the host waits where an answer leaves the device: get, get_num, sumsq,
+ * the heads' answers, and the routing of experts. Contracts of the ops: common/ops/ops.h.
+ */
+#ifndef KF_OPS_CUDA_CUDA_H
+#define KF_OPS_CUDA_CUDA_H
+
+#include "common/ops/cuda/device.h"
+#include "common/ops/cuda/fused_attention.h"
+#include "common/ops/cuda/gemm.h"
+#include "common/ops/cuda/kernels.h"
+#include "common/ops/ops.h"
+
+/* Device memory that is kept from call to call, one block a slot. */
+enum { KF_CUDA_BOUNCE = 8 << 20 };
+enum {
+	KF_CUDA_WORK,          /* a launcher's own scratch */
+	KF_CUDA_ROWS,          /* keep_rows' copy */
+	KF_CUDA_LOGITS, KF_CUDA_DLOGITS, KF_CUDA_TILE_W, KF_CUDA_STATE, KF_CUDA_ANSWERS, KF_CUDA_QUERY, /* the heads' */
+	KF_CUDA_ORDER, KF_CUDA_SPANS, KF_CUDA_SUMS,
+	KF_CUDA_SLOTS
+};
+
+typedef struct { void *p; size_t size; } kf_cuda_block;
+
+typedef struct {
+	kf_cuda_device dev;
+	kf_cuda_gemm *gemm;
+	kf_cuda_fused *fused;            /* NULL: none */
+	kf_cuda_block slot[KF_CUDA_SLOTS];
+	/* Uploads: a ring of pinned memory and one on the device, filled in step; where it ends the host waits for the stream. */
+	char *pinned, *ring;
+	size_t ring_at, ring_size;
+	char *bounce;                    /* (2, KF_CUDA_BOUNCE) pinned, for what get and put move */
+	/* The sequences last seen, and where each row's begins and ends. */
+	int32_t *offset;                 /* (S + 1) on the host */
+	int S, offset_cap, longest;
+	int32_t *begin, *end;            /* (T) on the device */
+	/* The order of the vocabulary last seen. */
+	int32_t *order_host, *order, *rank; /* (V); the last two on the device */
+	int V;
+	kf_err first;                    /* of the first op that failed and cannot say so: the next that can does */
+	kf_status rc;                    /* why scratch or upload gave NULL last */
+} kf_cuda;
+
+static inline kf_cuda *kf_cuda_of(kf_exec *x) { return x->state; }
+
+/* state.c */
+kf_status kf_cuda_open(kf_exec *x, kf_err *err) KF_MUST_CHECK;
+void kf_cuda_close(kf_exec *x);
+/* At least `bytes` of the device's memory, not cleared; valid until the same slot is asked for more. NULL: no memory; c->rc is
+ * what to return. */
+void *kf_cuda_scratch(kf_cuda *c, int slot, size_t bytes, const char *what, kf_err *err);
+/* A copy on the device of host memory, which may change at once; valid for the work of this op. NULL: it failed, and c->rc
+ * is what to return. An op with several uploads first makes room for all of them together (the last of them must not lie
+ * where the first still are): bytes, each upload's rounded up to 256. */
+void *kf_cuda_upload(kf_cuda *c, const void *host, size_t bytes, kf_err *err);
+kf_status kf_cuda_room(kf_cuda *c, size_t bytes, kf_err *err) KF_MUST_CHECK;
+/* For ops that return nothing. Where a message goes so that the first of all is kept; NULL when there was one. */
+kf_err *kf_cuda_later(kf_cuda *c);
+/* Remember a launch that failed. */
+void kf_cuda_note(kf_cuda *c, int code, const char *op);
+/* What was remembered; otherwise code. */
+kf_status kf_cuda_check(kf_cuda *c, int code, const char *op, kf_err *err) KF_MUST_CHECK;
+/* begin and end of offset's rows in c. */
+kf_status kf_cuda_see_spans(kf_cuda *c, const int32_t *offset, int S, kf_err *err) KF_MUST_CHECK;
+
+#endif
