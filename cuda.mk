@@ -39,11 +39,11 @@ endif
 
 CPPFLAGS += -DKF_CUDA -isystem $(cuda_include) $(if $(CUDNN),-isystem $(cudnn_include) -isystem $(CUDNN_FRONTEND))
 NVCCFLAGS := -std=c++17 -O3 -g -I. $(cuda_gencode) --threads 0 -Xcompiler -Wall,-Wextra,-pthread -Wno-deprecated-gpu-targets
-LDLIBS += -L$(cuda_lib) -Wl,-rpath,$(cuda_lib) -lcublasLt -lcublas -lcudart_static -ldl -lrt
+LDLIBS += -L$(cuda_lib) -Wl,-rpath,$(cuda_lib) -lcublasLt -lcudart_static -ldl -lrt
 ifneq ($(CUDNN),)
 cudnn_lib := $(patsubst %/libcudnn.so,%,$(firstword $(wildcard $(CUDNN_HOME)/lib64/libcudnn.so $(CUDNN_HOME)/lib/libcudnn.so \
   $(cuda_lib)/libcudnn.so /usr/lib/x86_64-linux-gnu/libcudnn.so)))
-LDLIBS += -L$(cudnn_lib) -Wl,-rpath,$(cudnn_lib) -lcudnn
+LDLIBS += -L$(cudnn_lib) -Wl,-rpath,$(cudnn_lib) -lcudnn -lnvrtc
 endif
 
 # Headers of cuDNN's frontend, which are not in its Debian packages.
@@ -54,9 +54,10 @@ cuda-deps:
 	cd build/cudnn-frontend && python3 -m zipfile -e *.whl . && rm -f *.whl
 
 LIB_SRC += $(filter-out %/$(if $(CUDNN),fused_attention_none.c,fused_attention.cc),$(wildcard common/ops/cuda/*.c \
-  common/ops/cuda/*.cc common/ops/cuda/*.cu))
+  common/ops/cuda/*.cc))
+LIB_OBJ += $(patsubst %,$B/obj/%.o,$(wildcard common/ops/cuda/*.cu))
 
-$B/obj/%.o: %.cu $(DEPS_STAMP) $B/flags
+$B/obj/%.cu.o: %.cu $(DEPS_STAMP) $B/flags
 	@mkdir -p $(@D)
 	@echo "  nvcc  $<"
 	@$(NVCC) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@
