@@ -220,7 +220,7 @@ static kf_status write_model(run *r, kf_err *err)
 	}
 	rc = kf_hf_write(r->o->out, &(kf_hf_spec){ .arch = kf_weights_arch(r->in.first), .tensors = t, .n = n,
 		.dtype = r->dtype, .stored = true, .shard_bytes = (uint64_t)r->o->shard_bytes,
-		.tokenizer = r->in.tokenizer, .more = write_records, .arg = r }, err);
+		.tokenizer = r->in.tokenizer, .like = r->in.first, .more = write_records, .arg = r }, err);
 	kf_free(t);
 	return rc;
 }

@@ -63,16 +63,69 @@ static const char *torch_dtype(kf_dtype t)
 	return t == KF_F32 ? "float32" : t == KF_F16 ? "float16" : "bfloat16";
 }
 
+/* Keys that the model's own configuration may have, and the one written may not: what kf_arch_to_config says in another
+ * way, what is of another file format, and code that is not in this folder. */
+static bool superseded(const char *key)
+{
+	static const char *const keys[] = { "dtype", "rope_parameters", "rope_scaling", "rope_theta", "rope_local_base_freq",
+		"original_max_position_embeddings", "partial_rotary_factor", "sliding_window", "sliding_window_pattern",
+		"_sliding_window_pattern", "use_sliding_window", "max_window_layers", "layer_types", "head_dim", "num_key_value_heads",
+		"num_experts_per_tok", "num_local_experts", "quantization_config", "compression_config", "auto_map" };
+
+	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+		if (!strcmp(key, keys[i])) return true;
+	return false;
+}
+
+/* What changes no number: here the model's own word stands. */
+static bool own_word(const char *key)
+{
+	static const char *const keys[] = { "bos_token_id", "eos_token_id", "use_cache", "attention_dropout", "pretraining_tp",
+		"output_router_logits" };
+
+	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+		if (!strcmp(key, keys[i])) return true;
+	return false;
+}
+
+/* config.json: the architecture, and beside it what the folder that the model comes from says and we do not know. */
+static json_t *config_of(const struct writer *w)
+{
+	json_t *c = kf_arch_to_config(w->arch, torch_dtype(w->dtype)), *v;
+	const json_t *own = w->spec->like ? kf_weights_config(w->spec->like) : NULL, *text = json_object_get(own, "text_config");
+	const char *key;
+
+	if (json_is_object(text)) own = text;
+	json_object_foreach((json_t *)(uintptr_t)own, key, v) {
+		json_t *ours = json_object_get(c, key);
+
+		if (json_is_object(ours) && json_is_object(v)) json_object_update_missing(ours, v); /* MPT's attn_config */
+		if (superseded(key) || (ours && !own_word(key))) continue;
+		if (c && json_object_set(c, key, v) < 0) {
+			json_decref(c);
+			return NULL;
+		}
+	}
+	return c;
+}
+
+static json_t *generation_of(const struct writer *w)
+{
+	const json_t *own = w->spec->like ? kf_weights_generation(w->spec->like) : NULL;
+	json_t *g;
+
+	if (json_is_object(own)) return json_incref((json_t *)(uintptr_t)own);
+	if (!(g = json_pack("{s:b}", "_from_model_config", 1))) return NULL;
+	if (w->arch->bos >= 0) json_object_set_new(g, "bos_token_id", json_integer(w->arch->bos));
+	if (w->arch->eos >= 0) json_object_set_new(g, "eos_token_id", json_integer(w->arch->eos));
+	return g;
+}
+
 static kf_status write_configs(const struct writer *w, kf_err *err)
 {
-	json_t *g = json_pack("{s:b}", "_from_model_config", 1);
-	kf_status rc;
+	kf_status rc = write_json(w, "generation_config.json", generation_of(w), err);
 
-	if (g && w->arch->bos >= 0) json_object_set_new(g, "bos_token_id", json_integer(w->arch->bos));
-	if (g && w->arch->eos >= 0) json_object_set_new(g, "eos_token_id", json_integer(w->arch->eos));
-	rc = write_json(w, "generation_config.json", g, err);
-	if (rc != KF_OK) return rc;
-	return write_json(w, "config.json", kf_arch_to_config(w->arch, torch_dtype(w->dtype)), err);
+	return rc == KF_OK ? write_json(w, "config.json", config_of(w), err) : rc;
 }
 
 /* ---- tensors ---- */

@@ -546,7 +546,7 @@ kf_status kf_model_write(kf_model *m, const char *dir, kf_dtype dtype, const kf_
 			.get = get_tensor, .arg = m };
 	}
 	rc = kf_hf_write(dir, &(kf_hf_spec){ .arch = m->arch, .tensors = t, .n = m->n, .dtype = dtype,
-		.tokenizer = tokenizer }, err);
+		.tokenizer = tokenizer, .like = m->weights }, err);
 	kf_free(t);
 	return rc;
 }

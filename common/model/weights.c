@@ -15,6 +15,8 @@
 
 const char *kf_weights_path(const kf_weights *w) { return w->path; }
 const kf_arch *kf_weights_arch(const kf_weights *w) { return &w->arch; }
+const json_t *kf_weights_config(const kf_weights *w) { return w->config; }
+const json_t *kf_weights_generation(const kf_weights *w) { return w->generation; }
 int kf_weights_count(const kf_weights *w) { return w->n; }
 const kf_tensor *kf_weights_at(const kf_weights *w, int i)
 {
@@ -285,12 +287,21 @@ static bool folder_has(const char *dir, const char *tail)
 	return found;
 }
 
+static kf_status read_json(const char *path, json_t **out, kf_err *err)
+{
+	kf_buf text = { 0 };
+	json_error_t je;
+	kf_status rc = kf_file_read(path, MAX_CONFIG, &text, err);
+
+	if (rc == KF_OK && !(*out = json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, &je)))
+		rc = kf_fail(err, KF_EDATA, "%s is no good JSON: %s (line %d)", path, je.text, je.line);
+	kf_buf_release(&text);
+	return rc;
+}
+
 static kf_status read_config(kf_weights *w, kf_err *err)
 {
 	char path[KF_PATH_MAX];
-	kf_buf text = { 0 };
-	json_t *config = NULL;
-	json_error_t je;
 	kf_status rc;
 
 	if ((rc = kf_path_join(path, w->path, "config.json", err)) != KF_OK) return rc;
@@ -303,16 +314,10 @@ static kf_status read_config(kf_weights *w, kf_err *err)
 			"*.safetensors or pytorch_model*.bin, tokenizer) or a GGUF file",
 			w->path);
 	}
-	if ((rc = kf_file_read(path, MAX_CONFIG, &text, err)) != KF_OK) goto out;
-	if (!(config = json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, &je))) {
-		rc = kf_fail(err, KF_EDATA, "%s is no good JSON: %s (line %d)", path, je.text, je.line);
-		goto out;
-	}
-	rc = kf_context(err, kf_arch_from_config(config, &w->arch, err), "%s", w->path);
-out:
-	json_decref(config);
-	kf_buf_release(&text);
-	return rc;
+	if ((rc = read_json(path, &w->config, err)) != KF_OK) return rc;
+	if ((rc = kf_arch_from_config(w->config, &w->arch, err)) != KF_OK) return kf_context(err, rc, "%s", w->path);
+	if ((rc = kf_path_join(path, w->path, "generation_config.json", err)) != KF_OK) return rc;
+	return kf_exists(path) ? read_json(path, &w->generation, err) : KF_OK;
 }
 
 static kf_status open_folder(kf_weights *w, kf_err *err)
@@ -378,6 +383,8 @@ void kf_weights_close(kf_weights *w)
 	kf_gguf_close(w->gguf);
 	kf_safetensors_close(w->st);
 	kf_arena_release(&w->arena);
+	json_decref(w->config);
+	json_decref(w->generation);
 	kf_free(w->path);
 	kf_free(w);
 }

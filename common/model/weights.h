@@ -22,6 +22,9 @@ void kf_weights_close(kf_weights *w);                        /* accepts NULL */
 
 const char *kf_weights_path(const kf_weights *w);
 const kf_arch *kf_weights_arch(const kf_weights *w);
+/* config.json as it was read, and generation_config.json; borrowed, NULL where there is none (GGUF). */
+const json_t *kf_weights_config(const kf_weights *w);
+const json_t *kf_weights_generation(const kf_weights *w);
 /* Fingerprint of everything that decides what the model computes (config and tensors; not the tokenizer). */
 kf_status kf_weights_fp(kf_weights *w, kf_fp *out, kf_err *err) KF_MUST_CHECK;
 
@@ -60,6 +63,7 @@ typedef struct {
 	                                 * (Gemma's norms with the 1 added: the writer takes it off) */
 	uint64_t shard_bytes;           /* a larger model becomes several files and an index; 0: 5 GB */
 	const kf_tokenizer *tokenizer;  /* NULL: none written */
+	const kf_weights *like;         /* the model it was made from: what its configurations say beyond arch is kept; NULL: none */
 	kf_status (*more)(void *arg, const char *dir, kf_err *err); /* further files of the program's own, kfuse.json or
 	                                 * merge.json, into dir when the tensors are written; NULL: none */
 	void *arg;                      /* of more */

@@ -11,6 +11,7 @@ struct kf_weights {
 	kf_gguf *gguf;           /* one of these two */
 	kf_safetensors *st;
 	kf_arch arch;
+	json_t *config, *generation; /* of a folder; or NULL */
 	kf_tensor *tensor;       /* (n) in the architecture's order */
 	struct named *by_name;   /* (n) */
 	int n;

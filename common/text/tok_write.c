@@ -296,6 +296,8 @@ static kf_status write_config(const kf_tokenizer *t, const char *dir, kf_buf *b,
 	/* Llama's and Gemma's classes add BOS by their own settings, so these must be said. */
 	const char *class = t->hf_class ? t->hf_class : bpe ? "PreTrainedTokenizerFast"
 		: t->sp.dummy_prefix ? "LlamaTokenizer" : "GemmaTokenizer";
+	/* its code came with the model, and does what Llama's does */
+	if (!strcmp(class, "InternLM2Tokenizer") || !strcmp(class, "InternLM2TokenizerFast")) class = "LlamaTokenizer";
 
 	kf_buf_clear(b);
 	put(b, t->add_bos ? "{\"add_bos_token\":true" : "{\"add_bos_token\":false");

@@ -72,7 +72,7 @@ static kf_status copy(struct source *s, const char *dir, kf_dtype dtype, uint64_
 		t[i] = (kf_out_tensor){ k->name, k->rows, k->cols, k->n_dims, get, s };
 	}
 	rc = kf_hf_write(dir, &(kf_hf_spec){ .arch = kf_weights_arch(s->w), .tensors = t, .n = n, .dtype = dtype,
-		.shard_bytes = shard, .tokenizer = tok }, err);
+		.shard_bytes = shard, .tokenizer = tok, .like = s->w }, err);
 	free(t);
 	return rc;
 }
@@ -147,6 +147,64 @@ static void test_tiny(void **state)
 		kf_weights_close(c);
 		kf_weights_close(b);
 		kf_weights_close(a);
+	}
+}
+
+static json_t *read_json(const char *dir, const char *name)
+{
+	char path[512];
+	json_error_t je;
+	json_t *v;
+
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	if (!(v = json_load_file(path, 0, &je))) fail_msg("%s: %s", path, je.text);
+	return v;
+}
+
+/* What a folder's configurations say and we do not know is in the copy; what we write otherwise is not there twice. */
+static void test_unknown_keys(void **state)
+{
+	static const struct { const char *model, *more, *kept[6], *gone[4]; } cases[] = {
+		{ "llama-tiny", "{\"pad_token_id\":2,\"eos_token_id\":[2,0],\"my_note\":{\"a\":[1]},\"initializer_range\":0.125,\"use_cache\":false,"
+			"\"dtype\":\"float32\",\"auto_map\":{\"AutoConfig\":\"x.Y\"},\"rope_parameters\":null}",
+			{ "pad_token_id", "eos_token_id", "my_note", "initializer_range", "use_cache" }, { "dtype", "auto_map", "rope_parameters" } },
+		{ "families/mpt", "{\"init_device\":\"cpu\",\"verbose\":0,\"emb_pdrop\":0.25}", { "init_device", "verbose", "emb_pdrop" }, { NULL } },
+		{ "families/qwen2-window", "{\"max_window_layers\":1,\"x\":1}", { "x" }, { "max_window_layers" } },
+	};
+	(void)state;
+
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		char dir[100], out[140], from[200];
+		snprintf(dir, sizeof dir, "%s", in_scratch("like"));
+		snprintf(out, sizeof out, "%s-out-%zu", dir, i);
+		snprintf(from, sizeof from, "tests/models/%s %s", cases[i].model, dir);
+		run("rm -rf %s", dir);
+		run("cp -r %s", from);
+		json_t *was = read_json(dir, "config.json"), *more = json_loads(cases[i].more, 0, NULL), *now;
+		assert_non_null(more);
+		json_object_update(was, more);
+		json_dump_file(was, in_scratch("like/config.json"), 0);
+		json_dump_file(more, in_scratch("like/generation_config.json"), 0);
+
+		kf_weights *a = open_good(dir), *b;
+		copy_good(a, out, KF_F32, 0);
+		now = read_json(out, "config.json");
+		for (int k = 0; k < 6 && cases[i].kept[k]; k++)
+			if (!json_equal(json_object_get(now, cases[i].kept[k]), json_object_get(was, cases[i].kept[k])))
+				fail_msg("%s: \"%s\" is lost", cases[i].model, cases[i].kept[k]);
+		for (int k = 0; k < 4 && cases[i].gone[k]; k++) assert_null(json_object_get(now, cases[i].gone[k]));
+		if (i == 1) /* what is inside attn_config, too */
+			assert_non_null(json_object_get(json_object_get(now, "attn_config"), "attn_impl"));
+		json_decref(now);
+		now = read_json(out, "generation_config.json");
+		assert_true(json_equal(now, more));
+		b = open_good(out);
+		assert_true(difference(a, b) == 0);
+		kf_weights_close(a);
+		kf_weights_close(b);
+		json_decref(now);
+		json_decref(was);
+		json_decref(more);
 	}
 }
 
@@ -355,7 +413,7 @@ static void test_tokenizer(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tiny), cmocka_unit_test(test_families), cmocka_unit_test(test_from_gguf),
+		cmocka_unit_test(test_tiny), cmocka_unit_test(test_unknown_keys), cmocka_unit_test(test_families), cmocka_unit_test(test_from_gguf),
 		cmocka_unit_test(test_families_from_gguf), cmocka_unit_test(test_shards),
 		cmocka_unit_test(test_atomic), cmocka_unit_test(test_arguments), cmocka_unit_test(test_tokenizer),
 	};
