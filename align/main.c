@@ -41,6 +41,7 @@ static const kf_program program = {
 	.notes = "Both sets must be of one corpus. --method byte covers every position that the source covers; its ce sums to\n"
 		"the source's own log-likelihood of the text. --method dtw --vocab-map exact is FuseLLM's way, for comparison.",
 	.opts = table,
+	.stops = true,
 };
 
 static void print_row(const char *name, const json_t *s)

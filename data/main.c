@@ -38,7 +38,7 @@ static const kf_program program = {
 	"Files are text, a document each, or JSON Lines (*.jsonl, *.ndjson) with a record a document:\n"
 	"\"text\", or \"messages\" of a conversation ([{\"role\": …, \"content\": …}, …]), and, as there are, \"id\", \"domain\",\n"
 	"\"split\". A conversation is cut only before a message of the user. Folders are searched through.",
-	table, true
+	table, true, true
 };
 
 static kf_status run(const kf_list *operands, kf_err *err)

@@ -45,7 +45,7 @@ static const kf_program program = {
 	"(--model [NAME=]PATH --corpus DIR | --logits [NAME=]DIR | --mixture [NAME=]DIR) … [options]",
 	"Models are compared on the same bytes: those that every one of them covers. Perplexity is per\n"
 	"token of a model's own tokenizer, so only comparable between models that share one.",
-	table, false
+	table, false, false
 };
 
 /* "NAME=PATH", or "PATH", whose name is its last part. name is newly allocated. */

@@ -25,7 +25,7 @@ static const kf_opt table[] = {
 
 static const kf_program program = {
 	"kf-export", "write what a set holds as JSON Lines", "--set DIR --out DIR|FILE [options]",
-	"docs/import.md tells the two forms.", table, false
+	"docs/import.md tells the two forms.", table, false, false
 };
 
 static kf_status run(const kf_list *operands, kf_err *err)

@@ -37,7 +37,7 @@ static const kf_opt table[] = {
 
 static const kf_program program = {
 	"kf-extract", "run a model over a corpus and keep what it predicts", "--model PATH --corpus DIR --out DIR [options]",
-	NULL, table, false
+	NULL, table, false, true
 };
 
 static kf_status run(const kf_list *operands, kf_err *err)

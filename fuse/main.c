@@ -83,6 +83,7 @@ static const kf_program program = {
 	.summary = "fuse aligned distributions into training targets",
 	.usage = "--target DIR --aligned DIR... --out DIR|--fit FILE [options]",
 	.opts = table,
+	.stops = true,
 };
 
 /* ---- options that do not go together ---- */

@@ -31,7 +31,7 @@ static const kf_opt table[] = {
 static const kf_program program = {
 	"kf-import", "make a logits set of log-probabilities that another program computed",
 	"--corpus DIR --input FILE --tokenizer PATH --out DIR [options]",
-	"Input has a record for every document of the corpus, in any order; docs/import.md tells the forms.", table, false
+	"Input has a record for every document of the corpus, in any order; docs/import.md tells the forms.", table, false, true
 };
 
 static kf_status run(const kf_list *operands, kf_err *err)

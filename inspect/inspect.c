@@ -330,22 +330,64 @@ static kf_status find_doc(struct job *j)
 
 /* ---- checking ---- */
 
-static kf_status verify_shard(struct job *j, kf_shard *s, void *arg)
+static kf_status verify_shard(struct job *j, int i)
 {
-	int *i = arg;
-	kf_status rc = kf_shard_verify(j->set, (*i)++, s, j->err);
+	kf_shard *s;
+	kf_status rc = kf_shard_open(j->set, i, &s, j->err);
 
-	return rc == KF_OK ? all_of(j, s, NULL) : rc;
+	if (rc != KF_OK) return rc;
+	if ((rc = kf_shard_verify(j->set, i, s, j->err)) == KF_OK) rc = all_of(j, s, NULL);
+	kf_shard_close(s);
+	return rc;
 }
 
+static kf_status take_away(struct job *j, const bool *bad, int n, kf_status why)
+{
+	kf_status rc;
+
+	if (!j->o->repair) return why;
+	if ((rc = kf_set_drop(j->o->dir, bad, n, j->err)) == KF_OK)
+		fprintf(j->out, "%s: what was damaged is taken away; run the command that makes the set\n", j->o->dir);
+	return rc;
+}
+
+/* Every shard is looked at, whatever was found before; a shortage of memory or the like is no damage. */
 static kf_status verify(struct job *j)
 {
-	int i = 0;
-	kf_status rc = each_shard(j, verify_shard, &i);
+	int n = kf_set_shards(j->set), found = 0;
+	bool *bad = kf_zalloc((size_t)n, sizeof *bad);
+	kf_status rc = bad ? KF_OK : kf_fail(j->err, KF_ENOMEM, "no memory for %d shards", n);
+	char first[512] = "";
 
-	if (rc == KF_OK)
-		fprintf(j->out, "%s: %d shards, %llu documents: good\n", j->o->dir, i, (unsigned long long)kf_set_docs(j->set));
+	if (!json_object_get(kf_set_manifest(j->set), "seal")) {
+		snprintf(first, sizeof first, "%.400s/manifest.json: its seal is not there", j->o->dir);
+		fprintf(j->out, "damaged: %s\n", first);
+		found++;
+	}
+	for (int i = 0; i < n && rc == KF_OK; i++) {
+		rc = verify_shard(j, i);
+		if (rc != KF_EDATA && rc != KF_ENOTFOUND && rc != KF_EUNSUPPORTED) continue;
+		fprintf(j->out, "damaged: %s\n", j->err->text);
+		if (!found++) snprintf(first, sizeof first, "%.511s", j->err->text);
+		bad[i] = true;
+		rc = KF_OK;
+	}
+	if (rc == KF_OK && found)
+		rc = take_away(j, bad, n, kf_fail(j->err, KF_EDATA, "%s%s. kf-inspect --repair takes away what is damaged, and the command "
+			"that makes the set makes it again", first, found > 1 ? ", and others" : ""));
+	else if (rc == KF_OK)
+		fprintf(j->out, "%s: %d shards, %llu documents: good\n", j->o->dir, n, (unsigned long long)kf_set_docs(j->set));
+	kf_free(bad);
 	return rc;
+}
+
+/* A set that cannot be opened: its manifest or tokenizer is damaged. Of shards without a manifest the stage looks at every
+ * block before it keeps them. */
+static kf_status cannot_open(struct job *j, kf_status rc)
+{
+	if (!j->o->repair || rc != KF_EDATA) return rc;
+	fprintf(j->out, "damaged: %s\n", j->err->text);
+	return take_away(j, NULL, 0, rc);
 }
 
 /* A reader that has seen enough is no error; a full disk is. */
@@ -365,7 +407,7 @@ kf_status kf_inspect(const kf_inspect_opts *o, FILE *out, kf_err *err)
 		if ((rc = kf_inspect_map(o, out, err)) != KF_OK) return rc;
 		return flushed(out, err);
 	}
-	if ((rc = kf_set_open(o->dir, KF_SET_KINDS, &j.set, err)) != KF_OK) return rc;
+	if ((rc = kf_set_open(o->dir, KF_SET_KINDS, &j.set, err)) != KF_OK) return cannot_open(&j, rc);
 	j.kind = kf_set_get_kind(j.set);
 	kf_arena_init(&j.arena);
 	if (o->doc >= 0 && !o->json && kf_set_tokenizer(j.set, &data, &n, NULL) == KF_OK &&
@@ -373,7 +415,7 @@ kf_status kf_inspect(const kf_inspect_opts *o, FILE *out, kf_err *err)
 		kf_context(err, rc, "%s: its tokenizer", o->dir);
 		goto out;
 	}
-	if (o->verify) rc = verify(&j);
+	if (o->verify || o->repair) rc = verify(&j);
 	else if (o->sizes) rc = sizes(&j);
 	else if (o->doc >= 0) rc = find_doc(&j);
 	else if (o->json) rc = each_shard(&j, all_of, NULL);

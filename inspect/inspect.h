@@ -13,7 +13,8 @@ typedef struct {
 	bool json;     /* JSON Lines, one object a document */
 	bool path;     /* JSON: also what the byte path needs: path_nlm, extra_ids, extra_logprobs */
 	bool sizes;    /* bytes a token by plane */
-	bool verify;   /* read everything and compare checksums */
+	bool verify;   /* read everything and compare checksums; tells of every shard that is damaged */
+	bool repair;   /* verify, and take damaged shards away, so that the command that makes the set makes them again */
 } kf_inspect_opts;
 
 /* Writes to out. A reader that closes its end early (| head) is no error. */

@@ -11,14 +11,16 @@ static const kf_opt table[] = {
 	{ "path", KF_OPT_FLAG, &o.path, NULL, "with --json: also the byte path's masses and extra candidates", 0, 0, 0 },
 	{ "sizes", KF_OPT_FLAG, &o.sizes, NULL, "bytes a token by what they are spent on", 0, 0, 0 },
 	{ "verify", KF_OPT_FLAG, &o.verify, NULL, "read everything and compare checksums", 0, 0, 0 },
+	{ "repair", KF_OPT_FLAG, &o.repair, NULL, "the same, and take away the shards that are damaged: the command that made the "
+		"set makes these again, and no others", 0, 0, 0 },
 	{ 0 }
 };
 
 static const kf_program program = {
-	"kf-inspect", "what is in a shard set or a vocabulary map", "DIR|FILE [--doc N] [--json] [--sizes] [--verify]",
+	"kf-inspect", "what is in a shard set or a vocabulary map", "DIR|FILE [--doc N] [--json] [--sizes] [--verify|--repair]",
 	"A FILE is a vocabulary map that kf-align --map wrote. Without options: a summary. With --doc N alone: the document for people.\n"
 	"In JSON, a number that is absent is null, an infinite one is 1e999, and a byte\n"
-	"of text that is not UTF-8 is U+FFFD.", table, true
+	"of text that is not UTF-8 is U+FFFD.", table, true, false
 };
 
 static kf_status run(const kf_list *operands, kf_err *err)

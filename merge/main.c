@@ -48,6 +48,7 @@ static const kf_program PROGRAM = {
 	.notes = "linear and slerp mix the models themselves; the other methods add their changes to the pivot.\n"
 		"docs/merge.md defines them. The result does not depend on --threads.",
 	.opts = TABLE,
+	.stops = true,
 };
 
 static void report(const kf_merge_result *r)

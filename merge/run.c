@@ -10,6 +10,7 @@
 #include "common/base/file.h"
 #include "common/base/progress.h"
 #include "common/base/record.h"
+#include "common/base/stop.h"
 #include "merge/inputs.h"
 #include "merge/plan.h"
 
@@ -116,9 +117,10 @@ static kf_status merge_one(void *arg, int index, float *out, kf_err *err)
 	const kf_tensor *first = kf_weights_at(r->in.first, index);
 	kf_merge_how how = r->how;
 	kf_merge_facts facts;
-	kf_status rc;
+	kf_status rc = kf_stop_check(err);
 	input t;
 
+	if (rc != KF_OK) return rc;
 	gather(r, index, &t);
 	if (r->varm)
 		for (int j = 0; j < r->in.n; j++)

@@ -61,6 +61,7 @@ static const kf_program PROGRAM = {
 	.notes = "The loss is lambda * CLM + (1 - lambda) * fusion; --lambda 1 is plain language modelling on the same tokens and\n"
 		"steps. A run that was stopped continues from its last checkpoint when the same command is given again.",
 	.opts = TABLE,
+	.stops = true,
 };
 
 static kf_status run(const kf_list *operands, kf_err *err)

@@ -9,6 +9,7 @@
 #include "common/base/opt.h"
 #include "common/base/progress.h"
 #include "common/base/record.h"
+#include "common/base/stop.h"
 #include "train/checkpoint.h"
 #include "train/data.h"
 #include "train/optim.h"
@@ -163,6 +164,8 @@ static kf_status run_micro(trainer *t, kf_loss *sum, kf_err *err)
 
 	if (t->micro.T == 0)
 		return KF_OK;
+	if ((rc = kf_stop_check(err)) != KF_OK)
+		return rc;
 	kf_micro_finish(&t->micro);
 	q = t->micro.query;
 	q.lambda = kf_lambda_at(t->o, t->step + 1, t->total);
@@ -211,8 +214,10 @@ static kf_status run_step(trainer *t, int64_t epoch, uint64_t first, uint64_t la
 	kf_status rc;
 
 	kf_model_zero_grad(t->model);
-	if ((rc = run_docs(t, first, last, &sum, err)) != KF_OK)
+	if ((rc = run_docs(t, first, last, &sum, err)) != KF_OK) {
+		t->tokens = before;   /* of a step that is not done */
 		return rc;
+	}
 	/* The loss is the mean over the step's rows, however they were cut into micro-batches. */
 	scale = sum.rows ? 1.0 / (double)sum.rows : 0;
 	norm = kf_optim_norm(&t->optim) * scale;
@@ -273,6 +278,15 @@ static kf_status end_epoch(trainer *t, int64_t epoch, kf_err *err)
 	return best && (t->o->valid || t->step == t->total) ? write_model(t, t->best, err) : KF_OK;
 }
 
+/* Between two steps, or within one whose gradients nothing has been done with yet: a checkpoint is as good as any. */
+static kf_status stopped(trainer *t, kf_err *err)
+{
+	kf_err why;
+	kf_status rc = t->o->save_every && t->step > 0 ? save(t, &why) : KF_OK;
+
+	return rc == KF_OK ? KF_ESTOPPED : kf_fail(err, rc, "%s (it was stopped by a signal)", why.text);
+}
+
 static kf_status run_epochs(trainer *t, kf_err *err)
 {
 	int64_t steps = kf_plan_steps(t->docs, t->o->batch_tokens);
@@ -287,7 +301,7 @@ static kf_status run_epochs(trainer *t, kf_err *err)
 			return rc;
 		for (int64_t s = t->step % steps; s < steps && t->step < t->total; s++) {
 			if ((rc = run_step(t, epoch, t->plan.first[s], t->plan.first[s + 1], err)) != KF_OK)
-				return rc;
+				return rc == KF_ESTOPPED ? stopped(t, err) : rc;
 			if ((s + 1 == steps || t->step == t->total) && (rc = end_epoch(t, epoch, err)) != KF_OK)
 				return rc;
 			if (t->o->save_every && t->step % t->o->save_every == 0 && t->step < t->total &&

@@ -1,5 +1,6 @@
 #include "common/base/opt.h"
 #include "common/base/opt_help.h"
+#include "common/base/stop.h"
 
 #include <errno.h>
 #include <math.h>
@@ -226,11 +227,13 @@ int kf_main(const kf_program *p, int argc, char **argv, kf_status (*run)(const k
 	bool usage = rc != KF_OK;
 
 	if (rc == KF_OK) {
+		if (p->stops) kf_stop_arm();
 		rc = run(&operands, &err);
 		usage = rc == KF_EUSAGE;
 	}
 	if (rc != KF_OK && rc != KF_END) {
 		fprintf(stderr, "%s: %s\n", p->name, err.text[0] ? err.text : kf_status_name(rc));
+		if (rc == KF_ESTOPPED) kf_stop_raise();
 		return usage ? 2 : 1;
 	}
 	/* A full disk or closed pipe behind standard output is found out here. */

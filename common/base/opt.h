@@ -81,6 +81,7 @@ typedef struct {
 	const char *notes;     /* after the options in --help, or NULL */
 	const kf_opt *opts;
 	bool operands;         /* whether words that are no options are accepted */
+	bool stops;            /* it keeps what it finished, and looks whether it is asked to end (stop.h) */
 } kf_program;
 
 /* Parse. operands (may be NULL) receives what is no option. Returns KF_OK, KF_END
@@ -95,7 +96,7 @@ json_t *kf_opt_record(const kf_program *p);
 kf_status kf_parse_shard(const char *text, int *i, int *n, kf_err *err) KF_MUST_CHECK;
 
 /* A program's whole life around its work: parse the options, run, print the error
- * ("kf-extract: ...") and return the exit status: 0 done, 1 failed, 2 wrong usage. */
+ * ("kf-extract: ...") and return the exit status: 0 done, 1 failed, 2 wrong usage. Stopped by a signal, it ends by it. */
 int kf_main(const kf_program *p, int argc, char **argv, kf_status (*run)(const kf_list *operands, kf_err *err));
 
 #define KF_VERSION "0.1.0"

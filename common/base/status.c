@@ -61,6 +61,7 @@ const char *kf_status_name(kf_status code)
 	case KF_EDATA: return "damaged data";
 	case KF_EMISMATCH: return "mismatch";
 	case KF_EUNSUPPORTED: return "not supported";
+	case KF_ESTOPPED: return "stopped";
 	case KF_ENOTFOUND: return "not found";
 	case KF_END: return "end";
 	}

@@ -20,6 +20,7 @@ typedef enum {
 	KF_EMISMATCH,   /* two good things do not belong together */
 	KF_EUNSUPPORTED,/* understood, but not something kfuse does */
 	KF_ENOTFOUND,   /* a name, file or record that is not there */
+	KF_ESTOPPED,    /* asked to end (stop.h); what was finished is kept */
 	KF_END          /* not an error: nothing more to read */
 } kf_status;
 

@@ -67,6 +67,38 @@ static bool get_hash(const json_t *o, const char *name, uint64_t *out)
 	return true;
 }
 
+/* ---- a seal: the fingerprint of everything else in an object, so that a changed bit shows ---- */
+
+static char *unsealed(const json_t *o)
+{
+	json_t *rest = json_copy((json_t *)(uintptr_t)o);
+	char *text;
+
+	json_object_del(rest, "seal");
+	text = json_dumps(rest, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENSURE_ASCII);
+	json_decref(rest);
+	return text;
+}
+
+static void seal(json_t *o)
+{
+	char *text = unsealed(o);
+
+	if (text) json_object_set_new(o, "seal", json_fp(kf_fp_of(text, strlen(text))));
+	free(text);
+}
+
+/* What has none was written before there were seals. */
+static bool seal_holds(const json_t *o)
+{
+	const json_t *s = json_object_get(o, "seal");
+	char *text = s ? unsealed(o) : NULL, hex[KF_FP_HEX] = "";
+
+	if (text) kf_fp_hex(kf_fp_of(text, strlen(text)), hex);
+	free(text);
+	return !s || (json_is_string(s) && strcmp(json_string_value(s), hex) == 0);
+}
+
 /* ---- facts ---- */
 
 static json_t *facts_json(const kf_shard_facts *f)
@@ -97,6 +129,7 @@ kf_status kf_facts_encode(const kf_shard_facts *f, kf_buf *out, kf_err *err)
 	char *text;
 
 	json_object_set_new(o, "identity", json_fp(f->identity));
+	seal(o);
 	text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
 	json_decref(o);
 	if (!text) return kf_fail(err, KF_ENOMEM, "no memory for a shard's facts");
@@ -111,7 +144,7 @@ kf_status kf_facts_decode(const void *data, size_t n, kf_shard_facts *f, kf_err 
 	bool ok;
 
 	memset(f, 0, sizeof *f);
-	ok = o && facts_from(o, f) && get_fp(o, "identity", &f->identity);
+	ok = o && seal_holds(o) && facts_from(o, f) && get_fp(o, "identity", &f->identity);
 	json_decref(o);
 	return ok ? KF_OK : kf_fail(err, KF_EDATA, "has damaged facts");
 }
@@ -337,6 +370,10 @@ kf_status kf_manifest_load(const char *path, json_t **out, kf_err *err)
 		rc = kf_fail(err, KF_EDATA, "%s: not the manifest of a shard set", path);
 		goto out;
 	}
+	if (!seal_holds(m)) {
+		rc = kf_fail(err, KF_EDATA, "%s: damaged: its seal does not hold", path);
+		goto out;
+	}
 	if (v > KF_SET_FORMAT) {
 		rc = kf_fail(err, KF_EUNSUPPORTED, "%s: made by a newer version of kfuse (format %lld; this program reads up to %d)", path,
 			(long long)v, KF_SET_FORMAT);
@@ -372,11 +409,12 @@ out:
 
 kf_status kf_manifest_write(const char *path, json_t *m, kf_err *err)
 {
-	char *text = json_dumps(m, JSON_INDENT(1));
+	char *text;
 	kf_buf buf = { 0 };
 	kf_status rc;
 
-	if (!text) return kf_fail(err, KF_ENOMEM, "no memory to write %s", path);
+	seal(m);
+	if (!(text = json_dumps(m, JSON_INDENT(1)))) return kf_fail(err, KF_ENOMEM, "no memory to write %s", path);
 	kf_buf_put(&buf, text, strlen(text));
 	kf_buf_u8(&buf, '\n');
 	free(text);

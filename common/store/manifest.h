@@ -11,7 +11,7 @@ kf_fp kf_manifest_identity(const kf_set_spec *spec, kf_fp tokenizer);
 kf_status kf_manifest_same(const json_t *there, const json_t *here, const char *dir, kf_err *err) KF_MUST_CHECK;
 /* Read one and check its form: format, kind, shards, inputs. */
 kf_status kf_manifest_load(const char *path, json_t **out, kf_err *err) KF_MUST_CHECK;
-kf_status kf_manifest_write(const char *path, json_t *manifest, kf_err *err) KF_MUST_CHECK;
+kf_status kf_manifest_write(const char *path, json_t *manifest, kf_err *err) KF_MUST_CHECK; /* and seals it */
 kf_status kf_manifest_facts(const json_t *manifest, int shard, kf_shard_facts *f, kf_err *err) KF_MUST_CHECK;
 kf_status kf_manifest_add_facts(json_t *manifest, const kf_shard_facts *facts, int n, kf_err *err) KF_MUST_CHECK;
 int kf_manifest_shards(const json_t *manifest);

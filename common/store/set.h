@@ -77,6 +77,10 @@ void kf_shard_abandon(kf_shard_writer *sw);                                /* fr
 kf_status kf_set_commit(kf_set_writer *w, json_t *stats, bool *complete, kf_err *err) KF_MUST_CHECK;
 void kf_set_abandon(kf_set_writer *w);  /* keeps finished shards for the next run; accepts NULL */
 
+/* Take shards i with bad[i] (n) out of a set, which is incomplete then: the command that makes it makes these again. n = 0:
+ * its manifest or tokenizer is what is damaged. */
+kf_status kf_set_drop(const char *dir, const bool *bad, int n, kf_err *err) KF_MUST_CHECK;
+
 /* ---- reading ---- */
 
 typedef struct kf_set kf_set;

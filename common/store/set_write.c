@@ -122,10 +122,10 @@ static kf_status write_tokenizer(const kf_set_spec *spec, kf_err *err)
 /* ---- beginning ---- */
 
 /* Is shard i there, whole, and of this set? Then its facts. What is there but is not that is not removed: the shard that
- * will be made takes its place. */
-static bool shard_there(const kf_set_writer *w, int i, kf_shard_facts *f, char path[KF_PATH_MAX])
+ * will be made takes its place. sound: read all of it, too, for a shard whose checksum no manifest keeps. */
+static bool shard_there(const kf_set_writer *w, int i, bool sound, kf_shard_facts *f, char path[KF_PATH_MAX])
 {
-	return kf_shard_path(path, w->dir, i, NULL) == KF_OK && kf_exists(path) && kf_shard_facts_of(path, f, NULL) == KF_OK &&
+	return kf_shard_path(path, w->dir, i, NULL) == KF_OK && kf_exists(path) && kf_shard_facts_of(path, sound, f, NULL) == KF_OK &&
 		kf_fp_equal(f->identity, w->identity);
 }
 
@@ -180,7 +180,7 @@ static kf_status begin_locked(const kf_set_spec *spec, kf_set_writer *w, kf_set_
 		rc = kf_fail_errno(err, "cannot remove %s, whose shards are incomplete", manifest);
 		goto out;
 	}
-	for (int i = 0; there && i < w->n_shards; i++) w->done[i] = shard_there(w, i, &f, path);
+	for (int i = 0; i < w->n_shards; i++) w->done[i] = shard_there(w, i, true, &f, path);
 out:
 	json_decref(there);
 	return rc;
@@ -235,7 +235,7 @@ static kf_status gather(kf_set_writer *w, kf_shard_facts *facts, bool *complete,
 
 	*complete = false;
 	for (int i = 0; i < w->n_shards; i++)
-		if (!shard_there(w, i, &facts[i], path)) return KF_OK;
+		if (!shard_there(w, i, false, &facts[i], path)) return KF_OK;
 	for (int i = 0; i < w->n_shards; i++) {
 		if ((rc = kf_shard_path(path, w->dir, i, err)) != KF_OK) return rc;
 		if ((rc = kf_fp_file(path, &facts[i].checksum, err)) != KF_OK) return rc;
@@ -267,6 +267,33 @@ static kf_status commit_locked(kf_set_writer *w, json_t *stats, bool *complete, 
 out:
 	if (rc != KF_OK) *complete = false;
 	kf_free(facts);
+	return rc;
+}
+
+/* ---- taking away what is damaged ---- */
+
+kf_status kf_set_drop(const char *dir, const bool *bad, int n, kf_err *err)
+{
+	char manifest[KF_PATH_MAX], part[KF_PATH_MAX], path[KF_PATH_MAX];
+	json_t *m = NULL;
+	kf_status rc;
+	int fd;
+
+	if ((rc = kf_path_join(manifest, dir, MANIFEST, err)) != KF_OK || (rc = kf_path_join(part, dir, MANIFEST_PART, err)) != KF_OK)
+		return rc;
+	fd = lock_dir(dir);
+	/* Shards first: a shard must never be there without the checksum that tells that it is damaged. */
+	for (int i = 0; i < n && rc == KF_OK; i++)
+		if (bad[i] && (rc = kf_shard_path(path, dir, i, err)) == KF_OK && unlink(path) < 0 && errno != ENOENT)
+			rc = kf_fail_errno(err, "cannot remove %s", path);
+	if (rc != KF_OK) goto out;
+	/* One that cannot be read says nothing: the shards tell by themselves what they belong to. */
+	if (kf_manifest_load(manifest, &m, NULL) == KF_OK) rc = kf_manifest_write(part, m, err);
+	if (rc == KF_OK && unlink(manifest) < 0 && errno != ENOENT) rc = kf_fail_errno(err, "cannot remove %s", manifest);
+	if (rc == KF_OK) rc = kf_sync_dir(dir, err);
+out:
+	json_decref(m);
+	unlock_dir(fd);
 	return rc;
 }
 

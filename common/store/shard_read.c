@@ -67,16 +67,6 @@ fail:
 	return rc;
 }
 
-kf_status kf_shard_facts_of(const char *path, kf_shard_facts *f, kf_err *err)
-{
-	kf_shard *s;
-	kf_status rc = kf_shard_open_file(path, &s, err);
-
-	if (rc == KF_OK) *f = s->facts;
-	kf_shard_close(s);
-	return rc;
-}
-
 void kf_shard_close(kf_shard *s)
 {
 	if (!s) return;
@@ -100,13 +90,13 @@ kf_status kf_shard_seek(kf_shard *s, uint64_t n, kf_err *err)
 	return KF_OK;
 }
 
-/* Is the block what its header says, of this shard's codec? */
+/* Is the block what its header says, of this shard's codec (when that is known)? */
 static kf_status check_block(const kf_shard *s, const struct kf_block_ref *b, kf_err *err)
 {
 	kf_block_head head;
 
 	memcpy(&head, b->data, sizeof head);
-	if (head.magic != KF_BLOCK_MAGIC(s->codec->letter))
+	if (s->codec && head.magic != KF_BLOCK_MAGIC(s->codec->letter))
 		return kf_fail(err, KF_EDATA, "it is of another kind or of a newer codec");
 	if (head.checksum != kf_hash64(b->data + KF_BLOCK_HEAD, b->size - KF_BLOCK_HEAD))
 		return kf_fail(err, KF_EDATA, "its checksum does not match");
@@ -118,6 +108,18 @@ static kf_status block_context(const kf_shard *s, const struct kf_block_ref *b, 
 {
 	return rc == KF_ENOMEM ? rc : kf_context(err, rc, "%s: the block of document %llu is damaged", s->path,
 		(unsigned long long)b->doc);
+}
+
+kf_status kf_shard_facts_of(const char *path, bool sound, kf_shard_facts *f, kf_err *err)
+{
+	kf_shard *s;
+	kf_status rc = kf_shard_open_file(path, &s, err);
+
+	for (size_t at = 0; rc == KF_OK && sound && at < s->n_blocks; at++)
+		rc = block_context(s, &s->blocks[at], check_block(s, &s->blocks[at], err), err);
+	if (rc == KF_OK) *f = s->facts;
+	kf_shard_close(s);
+	return rc;
 }
 
 /* Do a block's heads go with its key and with the next block's? */

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/stop.h"
 #include "common/store/store.h"
 #include "common/store/writer.h"
 
@@ -168,6 +169,9 @@ static void writer_free(kf_shard_writer *sw)
 
 kf_status kf_shard_put_begin(kf_shard_writer *sw, const kf_dochead *h, kf_err *err)
 {
+	kf_status rc = kf_stop_check(err);
+
+	if (rc != KF_OK) return rc;
 	if (h->doc >= KF_MAX_DOC)
 		return kf_fail(err, KF_EINVAL, "document number %llu is too large", (unsigned long long)h->doc);
 	if (sw->any && h->doc <= sw->last_doc)

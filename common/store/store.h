@@ -30,8 +30,8 @@ typedef struct {
 
 kf_status kf_facts_encode(const kf_shard_facts *f, kf_buf *out, kf_err *err) KF_MUST_CHECK;
 kf_status kf_facts_decode(const void *data, size_t n, kf_shard_facts *f, kf_err *err) KF_MUST_CHECK;
-/* Map a shard's file and read its facts (no checksum). */
-kf_status kf_shard_facts_of(const char *path, kf_shard_facts *f, kf_err *err) KF_MUST_CHECK;
+/* Map a shard's file and read its facts (no checksum); sound: compare every block with its own checksum, too. */
+kf_status kf_shard_facts_of(const char *path, bool sound, kf_shard_facts *f, kf_err *err) KF_MUST_CHECK;
 uint64_t kf_json_u64(const json_t *o, const char *name); /* 0 when absent or negative */
 
 /* ---- blocks ---- */

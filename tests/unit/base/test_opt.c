@@ -28,7 +28,7 @@ static const kf_opt table[] = {
 	{ "aligned", KF_OPT_LIST, &o.list, "DIR", "list", 0, 0, 0 },
 	{ 0 }
 };
-static const kf_program program = { "kf-x", "does x", "--out DIR", NULL, table, false };
+static const kf_program program = { "kf-x", "does x", "--out DIR", NULL, table, false, false };
 
 static kf_status parse(const char *line, kf_err *err)
 {

@@ -1,0 +1,89 @@
+# A bit that changes in any file of a set: found, the file named, the shard made again, and no other. And what a run that is
+# asked to end leaves behind. FLIPS: how many bits (make test-long: more).
+. tests/lib.sh
+. tests/fault/promises.inc
+FLIPS=${FLIPS:-32}
+python3 - "$TMP/text.jsonl" <<'END'
+import json, random, sys
+random.seed(5)
+words = "the of and a to in is it that was for on are as with his they at be this from have or by one had not but what all".split()
+with open(sys.argv[1], "w") as f:
+    for i in range(160):
+        f.write(json.dumps({"id": f"t{i}", "domain": "ab"[i % 2], "text": " ".join(random.choice(words) for _ in range(60)) + ".\n"}) + "\n")
+END
+C=$TMP/corpus M=tests/models
+make_corpus=("$BIN/kf-prepare" --out OUT --shards 4 --quiet "$TMP/text.jsonl")
+make_logits=("$BIN/kf-extract" --model $M/llama-tiny --corpus "$C" --out OUT --quiet)
+make_aligned=("$BIN/kf-align" --source "$TMP/source" --target "$TMP/logits" --out OUT --quiet)
+make_targets=("$BIN/kf-fuse" --target "$TMP/logits" --aligned "$TMP/aligned" --out OUT --quiet)
+with_out "$C" "${make_corpus[@]}" && with_out "$TMP/logits" "${make_logits[@]}" &&
+	"$BIN/kf-extract" --model $M/qwen2-tiny --corpus "$C" --out "$TMP/source" --quiet &&
+	with_out "$TMP/aligned" "${make_aligned[@]}" && with_out "$TMP/targets" "${make_targets[@]}" || { not_ok "the sets"; exit; }
+
+# flip DIR FILE N: the N-th bit of a fixed random order. Prints nothing.
+flip() {
+	python3 - "$1" "$2" "$3" <<'END'
+import os, random, sys
+path = os.path.join(sys.argv[1], sys.argv[2])
+data = bytearray(open(path, "rb").read())
+bit = random.Random(f"{sys.argv[2]}{sys.argv[3]}").randrange(len(data) * 8)
+data[bit >> 3] ^= 1 << (bit & 7)
+open(path, "wb").write(data)
+END
+}
+flips() { # NAME SET CMD...
+	local name=$1 set=$2 i file files n found=0 named=0 again=0; shift 2
+	files=($(ls "$set")); n=$((FLIPS / 4))
+	for ((i = 0; i < n; i++)); do
+		file=${files[$((i % ${#files[@]}))]}
+		rm -rf "$TMP/hurt"; cp -r "$set" "$TMP/hurt"
+		flip "$TMP/hurt" "$file" $i
+		if ! "$BIN/kf-inspect" "$TMP/hurt" --verify >"$TMP/.out" 2>"$TMP/.err"; then found=$((found + 1)); fi
+		if grep -q "$file" "$TMP/.out" "$TMP/.err"; then named=$((named + 1)); else echo "# $file, $i: not named"; fi
+		"$BIN/kf-inspect" "$TMP/hurt" --repair >"$TMP/.out" 2>"$TMP/.err" && with_out "$TMP/hurt" "$@" >"$TMP/.out" 2>"$TMP/.err" &&
+			[ "$(content "$TMP/hurt")" = "$(content "$set")" ] && "$BIN/kf-inspect" "$TMP/hurt" --verify >/dev/null 2>&1 && again=$((again + 1)) ||
+			echo "# $file, $i: $(cat "$TMP/.out" "$TMP/.err" | tail -n 2)"
+	done
+	check "$name: $n bits changed, all found" test $found -eq $n
+	check "$name: the file named each time" test $named -eq $n
+	check "$name: repaired each time, with the same content" test $again -eq $n
+}
+flips corpus "$C" "${make_corpus[@]}"
+flips logits "$TMP/logits" "${make_logits[@]}"
+flips aligned "$TMP/aligned" "${make_aligned[@]}"
+flips targets "$TMP/targets" "${make_targets[@]}"
+
+# Only the damaged shard is made again: the others keep their time.
+rm -rf "$TMP/hurt"; cp -r "$TMP/logits" "$TMP/hurt"; touch -d @1000000000 "$TMP/hurt"/shard-*; flip "$TMP/hurt" shard-00002.mdb 1
+"$BIN/kf-inspect" "$TMP/hurt" --repair >/dev/null && with_out "$TMP/hurt" "${make_logits[@]}"
+check "only the damaged shard is made again" test "$(find "$TMP/hurt" -name 'shard-*' -newermt @1000000001 -printf '%f')" = shard-00002.mdb
+
+# A half-written set whose finished shard is damaged: found before it is kept.
+rm -rf "$TMP/hurt"; cp -r "$TMP/logits" "$TMP/hurt"; mv "$TMP/hurt/manifest.json" "$TMP/hurt/manifest.part.json"
+rm "$TMP/hurt/shard-00003.mdb"; flip "$TMP/hurt" shard-00001.mdb 7
+with_out "$TMP/hurt" "${make_logits[@]}"
+check "a damaged shard of a half-written set is made again" test "$(content "$TMP/hurt")" = "$(content "$TMP/logits")"
+
+# ---- asked to end ----
+stopped() { # NAME SIGNAL OUT CMD...: ends by the signal, says so, leaves nothing half-written under a final name; then goes on
+	local name=$1 sig=$2 out=$3 pid status; shift 3
+	rm -rf "$out"
+	place "$out" "$@"
+	"${words[@]}" >"$TMP/run.out" 2>"$TMP/run.err" & pid=$!
+	for _ in $(seq 200); do ls "$out" 2>/dev/null | grep -q "$STARTED" && break; sleep 0.02; done
+	kill -"$sig" $pid; wait $pid; status=$?
+	if [ $status -eq 0 ]; then skip "$name: stopped by SIG$sig" "it had finished"; return; fi
+	check "$name: ends by SIG$sig" test $status -eq $((128 + $(kill -l "$sig")))
+	check "$name: says so" grep -q "stopped by SIG$sig" "$TMP/run.err"
+	check "$name: leaves nothing half-made" test -z "$(ls "$out" | grep -E '\.part$|\.tmp')"
+	check "$name: goes on" "${words[@]}"
+}
+# enough text that a run takes seconds
+for _ in $(seq 12); do cat "$TMP/text.jsonl"; done | sed 's/"id": "t/&x/' | awk '{ sub(/"id": "/, "&" NR "-"); print }' > "$TMP/more.jsonl"
+"$BIN/kf-prepare" --out "$TMP/large" --shards 12 --quiet "$TMP/more.jsonl"
+STARTED=manifest stopped extract TERM "$TMP/stopped" "$BIN/kf-extract" --model $M/llama-tiny --corpus "$TMP/large" --out OUT --threads 1 --batch-tokens 256
+"$BIN/kf-extract" --model $M/llama-tiny --corpus "$TMP/large" --out "$TMP/undisturbed" --quiet
+check "extract: the same content as undisturbed" test "$(content "$TMP/stopped")" = "$(content "$TMP/undisturbed")"
+STARTED=state stopped train TERM "$TMP/trained" "$BIN/kf-train" --model $M/llama-tiny --targets "$TMP/undisturbed" --out OUT --lambda 1 --epochs 2 --batch-tokens 512 --threads 1
+"$BIN/kf-train" --model $M/llama-tiny --targets "$TMP/undisturbed" --out "$TMP/trained.ref" --lambda 1 --epochs 2 --batch-tokens 512 --threads 1 --quiet
+check_same "train: the same model as undisturbed" "$TMP/trained/model.safetensors" "$TMP/trained.ref/model.safetensors"

@@ -1,0 +1,2 @@
+# The same with many bits.
+FLIPS=2000 . tests/fault/flips.sh
