@@ -25,12 +25,12 @@ static int32_t id_of(const kf_tokenizer *t, const char *piece)
 
 static int setup(void **state)
 {
-	static const char *const ms[] = { "a b" }, *const mt[] = { "b c", "c c", "cc cc", "a a" };
+	static const char *const ms[] = { "a b", "b a" }, *const mt[] = { "b c", "c c", "cc cc", "a a", "a b", "b ab" };
 	fixture *f = calloc(1, sizeof *f);
 	kf_err err;
 
-	f->s = synth_bpe("abc", ms, 1, true);
-	f->t = synth_bpe("abc", mt, 4, true);
+	f->s = synth_bpe("abc", ms, 2, true);
+	f->t = synth_bpe("abc", mt, 6, true);
 	kf_arena_init(&f->arena);
 	*state = f;
 	return align_counted_lexicon(f->s, f->t, &f->x, &err) != KF_OK;
@@ -83,6 +83,22 @@ static void expect(const fixture *f, const char *s, const char *t, uint64_t time
 	for (size_t i = 0; i < f->pairs.n; i++)
 		if (align_pairs_a(&f->pairs, i) == id_of(f->s, s) && align_pairs_b(&f->pairs, i) == id_of(f->t, t)) got = f->pairs.count[i];
 	assert_int_equal(got, times);
+}
+
+/* Costs ab-a 1, ab-bab 1, ab-a 1; a-a 0, a-bab 2, a-a 0; ba-a 1, ba-bab 1, ba-a 1: ab-a, a-a, ba-bab, ba-a and ab-a, ab-bab,
+ * a-a, ba-a both cost 3. From the end the way back goes to the target's earlier token first. */
+static void ties(void **state)
+{
+	fixture *f = *state;
+
+	count(f, RECORD(f, f->s, false, "ab", "a", "ba"), RECORD(f, f->t, false, "a", "bab", "a"));
+	assert_true(align_pairs_sort(&f->pairs));
+	assert_int_equal(f->pairs.n, 4);
+	expect(f, "ab", "a", 1);
+	expect(f, "a", "a", 1);
+	expect(f, "ba", "bab", 1);
+	expect(f, "ba", "a", 1);
+	expect(f, "ab", "bab", 0);
 }
 
 static void by_hand(void **state)
@@ -183,6 +199,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(by_hand, setup, teardown),
+		cmocka_unit_test_setup_teardown(ties, setup, teardown),
 		cmocka_unit_test_setup_teardown(weights, setup, teardown),
 		cmocka_unit_test_setup_teardown(conversations, setup, teardown),
 		cmocka_unit_test_setup_teardown(refused, setup, teardown),
