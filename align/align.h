@@ -64,9 +64,12 @@
  *   diagonal, left, up. Position p takes the source's position j where token j-1 of the source is a partner of
  *   token p-1 of the target and either is equal to the other or its end: one to one, several target tokens to
  *   one of the source (the last one gets it), several of the source to one of the target. Of several partners the
- *   equal one, else the last such. (The first release mixed the positions of several source tokens that together
- *   are the target's, with weights; the second takes one, the only that predicts what follows.) Candidates
- *   that the target spells alike are those tokens, the others go through the map. The rest as above.
+ *   equal one, else the last such. Candidates that the target spells alike are those tokens, the others go through
+ *   the map. The rest as above.
+ *   kf_aligner_weigh (--one-to-many weighted) is what the first release did where several of the source's tokens, one after
+ *   the other, are the target's: position p takes the positions after all of them, mixed.
+ *   Weights: softmax over how often each was aligned with the target's token in the text. The release multiplies logits
+ *   by them; a logit's zero is arbitrary and our numbers are probabilities, so here the distributions are mixed.
  *
  * --reference-quirks (kf_aligner_quirks) gives for either what the published code gives, position for position: align/quirks.c.
  *
@@ -114,6 +117,10 @@ kf_status kf_aligner_new(const kf_tokenizer *source, const kf_tokenizer *target,
 /* From now on as the published code has it (--reference-quirks); before the first document. KF_EINVAL: byte has none. */
 kf_status kf_aligner_quirks(kf_aligner *a, kf_err *err) KF_MUST_CHECK;
 void kf_aligner_free(kf_aligner *a);  /* accepts NULL */
+/* From now on mix by these counts (--one-to-many weighted, dtw-chat only); before the first document. pairs are sorted
+ * (align/pairs.h) and borrowed. KF_EUSAGE: another method, or with quirks: the published code that has quirks mixes nothing. */
+struct align_pairs;
+kf_status kf_aligner_weigh(kf_aligner *a, const struct align_pairs *counts, kf_err *err) KF_MUST_CHECK;
 /* Copies what it needs of the map. KF_EMISMATCH: of other vocabularies. */
 kf_status kf_aligner_use_map(kf_aligner *a, const kf_vocabmap *map, kf_err *err) KF_MUST_CHECK;
 
@@ -146,6 +153,7 @@ typedef struct {
 	bool cooccurrence;                   /* mined: choose among equally near tokens by what they occur with */
 	bool any_corpus;                     /* a map_file that another text was counted for will do */
 	bool quirks;                         /* kf_aligner_quirks */
+	bool weighted;                       /* kf_aligner_weigh, by counts of the whole of both sets */
 	int precision;                       /* 0 as the source set, 1 packed, 2 f32 */
 	const char *shard;                   /* "I/N" or NULL */
 	int progress;                        /* KF_PROGRESS_* */

@@ -164,20 +164,6 @@ static void put(kf_vocabmap *map, const spellings *s, int32_t x, int32_t y, uint
 	map->equal[x] = na == nb && align_ends(b, nb, a, na);
 }
 
-static uint64_t count_of(const align_pairs *pairs, int32_t x, int32_t y)
-{
-	uint64_t key = (uint64_t)(uint32_t)x << 32 | (uint32_t)y;
-	size_t lo = 0, hi = pairs->n;
-
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-
-		if (pairs->key[mid] < key) lo = mid + 1;
-		else hi = mid;
-	}
-	return lo < pairs->n && pairs->key[lo] == key ? pairs->count[lo] : 0;
-}
-
 kf_status align_counted_choose(const align_pairs *pairs, const kf_tokenizer *source, const kf_tokenizer *target, kf_vocabmap *map,
 	kf_err *err)
 {
@@ -199,14 +185,14 @@ kf_status align_counted_choose(const align_pairs *pairs, const kf_tokenizer *sou
 	}
 	for (int e = 0; e < 2; e++)
 		if (ends[e][0] >= 0 && ends[e][1] >= 0)
-			put(map, &s, ends[e][0], ends[e][1], count_of(pairs, ends[e][0], ends[e][1]));
+			put(map, &s, ends[e][0], ends[e][1], align_pairs_count(pairs, ends[e][0], ends[e][1]));
 out:
 	spellings_release(&s);
 	return rc;
 }
 
-kf_status align_counted(kf_set *source, kf_set *target, const kf_tokenizer *st, const kf_tokenizer *tt, kf_pool *pool, int progress,
-	kf_vocabmap *map, kf_err *err)
+kf_status align_count(kf_set *source, kf_set *target, const kf_tokenizer *st, const kf_tokenizer *tt, kf_pool *pool, int progress,
+	align_pairs *pairs, kf_err *err)
 {
 	kf_set *const in[2] = { target, source };
 	text x = { .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -218,10 +204,10 @@ kf_status align_counted(kf_set *source, kf_set *target, const kf_tokenizer *st, 
 	if ((rc = align_counted_lexicon(st, tt, &x.lexicon, err)) != KF_OK) goto out;
 	if ((rc = kf_pass_run(&p, pool, &none, &whole, err)) != KF_OK) goto out;
 	if (!align_pairs_sort(&x.pairs)) rc = kf_fail(err, KF_ENOMEM, "no memory for counts of aligned tokens");
-	if (rc == KF_OK) rc = align_counted_choose(&x.pairs, st, tt, map, err);
 out:
 	kf_tally_release(&none);
-	align_pairs_release(&x.pairs);
 	align_lexicon_free(x.lexicon);
+	if (rc != KF_OK) align_pairs_release(&x.pairs);
+	*pairs = x.pairs;
 	return rc;
 }

@@ -27,8 +27,8 @@ kf_status align_count_doc(const align_lexicon *x, const kf_logits_rec *source, c
 kf_status align_counted_choose(const align_pairs *pairs, const kf_tokenizer *source, const kf_tokenizer *target, kf_vocabmap *map,
 	kf_err *err) KF_MUST_CHECK;
 
-/* Both, over the logits of two models of one corpus. */
-kf_status align_counted(kf_set *source, kf_set *target, const kf_tokenizer *st, const kf_tokenizer *tt, kf_pool *pool, int progress,
-	kf_vocabmap *map, kf_err *err) KF_MUST_CHECK;
+/* Count over the logits of two models of one corpus. *pairs: sorted; the caller releases them. */
+kf_status align_count(kf_set *source, kf_set *target, const kf_tokenizer *st, const kf_tokenizer *tt, kf_pool *pool, int progress,
+	align_pairs *pairs, kf_err *err) KF_MUST_CHECK;
 
 #endif

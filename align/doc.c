@@ -23,7 +23,9 @@ kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_
 
 	assert(a->ready);
 	if ((rc = align_path_check(a, src, tgt, err)) != KF_OK) return rc;
-	room = ((uint64_t)tgt->n + 1) * ((uint64_t)align_widest(src) + 1);
+	/* mixing puts the candidates of a source's position where each of its partners in warping is, and a path has no more
+	 * steps than there are tokens */
+	room = ((uint64_t)tgt->n + 1 + (a->counts ? src->n : 0)) * ((uint64_t)align_widest(src) + 1);
 	if (room > UINT32_MAX)
 		return kf_fail(err, KF_EUNSUPPORTED, "document %llu has too many tokens times candidates (%llu) to align: cut documents "
 			"shorter (kf-prepare --doc-bytes)", (unsigned long long)src->head.doc, (unsigned long long)room);

@@ -100,6 +100,79 @@ static int32_t ending(const kf_aligner *a, const kf_logits_rec *src, int32_t tok
 	return found;
 }
 
+/* ---- several of the source's tokens that are the target's: their positions mixed ---- */
+
+kf_status kf_aligner_weigh(kf_aligner *a, const align_pairs *counts, kf_err *err)
+{
+	if (a->method != KF_ALIGN_DTW_CHAT)
+		return kf_fail(err, KF_EUSAGE, "--one-to-many is for --method dtw-chat: nothing else takes several of the source's tokens for one");
+	if (a->quirks)
+		return kf_fail(err, KF_EUSAGE, "--reference-quirks is the published code of August 2024, which takes one position and mixes "
+			"none; the one of February multiplies logits, which cannot be told from probabilities");
+	a->counts = counts;
+	return KF_OK;
+}
+
+/* One of the source's tokens, and what the position after it counts. */
+typedef struct { uint32_t at; double weight; } piece;
+
+/* The partners that, one after the other, are the token; one that does not go on where those before it ended is passed
+ * over. out: room for all partners; returns how many, 0: they are something else. */
+static uint32_t pieces_of(const kf_aligner *a, const kf_logits_rec *src, int32_t token, align_partner p, piece *out)
+{
+	uint32_t nt, ns, done = 0, n = 0;
+	const uint32_t *t = align_word(&a->lexicon->b, token, &nt), *s;
+
+	for (uint32_t j = p.first; j <= p.last; j++) {
+		s = align_word(&a->lexicon->a, src->tokens[j], &ns);
+		if (ns == 0 || ns > nt - done || memcmp(s, t + done, ns * sizeof *s) != 0) continue;
+		done += ns;
+		out[n++].at = j;
+	}
+	return nt > 0 && done == nt ? n : 0;
+}
+
+/* Softmax over how often each piece is aligned with the token; a position that predicts nothing takes no part. */
+static void weigh(const kf_aligner *a, const kf_logits_rec *src, int32_t token, piece *p, uint32_t n)
+{
+	uint64_t most = 0, count;
+	double sum = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		count = align_pairs_count(a->counts, src->tokens[p[i].at], token);
+		most = count > most ? count : most;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		count = align_pairs_count(a->counts, src->tokens[p[i].at], token);
+		p[i].weight = kf_predicted(src, p[i].at + 1) ? exp(-(double)(most - count)) : 0;
+		sum += p[i].weight;
+	}
+	for (uint32_t i = 0; i < n && sum > 0; i++) p[i].weight /= sum;
+}
+
+/* The source's positions after the pieces, mixed; else as align_take. id, q: room for n * src->k. */
+static uint32_t mix(kf_aligner *a, const kf_logits_rec *src, const piece *p, uint32_t n, bool last, int32_t *id, float *q)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t before = kept, end;
+
+		if (p[i].weight <= 0) continue;
+		end = before + align_take(a, src, p[i].at + 1, image_chat, last, id + before, q + before);
+		for (uint32_t j = before; j < end; j++) {
+			float part = (float)p[i].weight * q[j];
+			int32_t of = id[j];
+			uint32_t k = 0;
+
+			while (k < before && id[k] != of) k++;
+			if (k < before) q[k] += part;
+			else id[kept] = of, q[kept++] = part;
+		}
+	}
+	return kept;
+}
+
 kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *tgt, kf_arena *arena,
 	align_out *out, kf_err *err)
 {
@@ -108,15 +181,21 @@ kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *
 	uint32_t n = src->n, m = tgt->n, at = 0;
 	align_partner *of_a = KF_ARENA_NEW(arena, align_partner, (size_t)n + 1);
 	align_partner *of_b = KF_ARENA_NEW(arena, align_partner, (size_t)m + 1);
-	float *q = KF_ARENA_NEW(arena, float, (size_t)src->k + 1);
+	uint32_t widest = 1, n_parts;
+	piece *parts = a->counts ? KF_ARENA_NEW(arena, piece, (size_t)n + 1) : NULL;
+	float *q;
 	align_seq sa = { .ids = src->tokens, .at = src->start, .n = n },
 		sb = { .ids = tgt->tokens, .at = tgt->start, .n = m };
 	kf_status rc;
 
-	if (!of_a || !of_b || !q) return kf_fail(err, KF_ENOMEM, "no memory to align a document");
+	if (!of_a || !of_b || (a->counts && !parts)) return kf_fail(err, KF_ENOMEM, "no memory to align a document");
 	if ((rc = align_check_target(a, tgt, err)) != KF_OK) return rc;
 	rc = align_partners(a->lexicon, &sa, &sb, chat ? ALIGN_LEFT_FIRST : ALIGN_UP_FIRST, arena, of_a, of_b, err);
 	if (rc != KF_OK) return kf_context(err, rc, "document %llu", (unsigned long long)tgt->head.doc);
+	for (uint32_t j = 0; a->counts && j < m; j++)
+		if (of_b[j].first <= of_b[j].last && of_b[j].last - of_b[j].first >= widest) widest = of_b[j].last - of_b[j].first + 1;
+	if (!(q = KF_ARENA_NEW(arena, float, (size_t)src->k * widest + 1)))
+		return kf_fail(err, KF_ENOMEM, "no memory to align a document");
 
 	for (uint32_t p = 0; p <= m; p++) {
 		bool last = p == m;
@@ -130,11 +209,15 @@ kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *
 		if (p > 0 && n > 0)
 			from = chat ? ending(a, src, tgt->tokens[p - 1], of_b[p - 1])
 				: same(a, src, of_a, tgt->tokens[p - 1], of_b[p - 1], p - 1);
-		if (p == 0 || from >= 0) from++;
-		if (from >= 0 && kf_predicted(src, (uint32_t)from)) {
-			kept = align_take(a, src, (uint32_t)from, chat ? image_chat : image, last, id, q);
-			kept = kf_sparse_settle(kept, id, q, label, out->lp + at, &out->tail[p]);
+		if (a->counts && p > 0 && (n_parts = pieces_of(a, src, tgt->tokens[p - 1], of_b[p - 1], parts)) > 1) {
+			weigh(a, src, tgt->tokens[p - 1], parts, n_parts);
+			kept = mix(a, src, parts, n_parts, last, id, q);
+		} else {
+			if (p == 0 || from >= 0) from++;
+			if (from >= 0 && kf_predicted(src, (uint32_t)from))
+				kept = align_take(a, src, (uint32_t)from, chat ? image_chat : image, last, id, q);
 		}
+		if (kept > 0) kept = kf_sparse_settle(kept, id, q, label, out->lp + at, &out->tail[p]);
 		if (kept > 0) {
 			out->covered += !last;
 		} else if (!last) {

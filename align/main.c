@@ -8,7 +8,7 @@
 
 static struct {
 	const char *source, *target, *out, *map_file;
-	int method, map, map_ties, map_corpus, precision;
+	int method, map, map_ties, map_corpus, many, precision;
 	bool quirks;
 	kf_common common;
 } o;
@@ -25,6 +25,8 @@ static const kf_opt table[] = {
 	{ "map-ties", KF_OPT_CHOICE, &o.map_ties, "first|co-occurrence", "mined: of equally near tokens the first, or the one that occurs "
 		"with the same tokens", .flags = 0 },
 	{ "map-corpus", KF_OPT_CHOICE, &o.map_corpus, "same|any", "which text a FILE that counts some may be of", .flags = 0 },
+	{ "one-to-many", KF_OPT_CHOICE, &o.many, "last|weighted", "dtw-chat: where several of the source's tokens are one of the target's, "
+		"what the source says after the last, or after each, mixed by how often they are aligned", .flags = KF_OPT_SHAPES },
 	{ "reference-quirks", KF_OPT_FLAG, &o.quirks, NULL, "dtw, dtw-chat: what the papers' published code gives",
 		.flags = KF_OPT_SHAPES },
 	{ "precision", KF_OPT_CHOICE, &o.precision, "source|packed|f32", "of the numbers stored; source: as the source's set has them",
@@ -59,7 +61,7 @@ static void print_row(const char *name, const json_t *s)
 static kf_status run(const kf_list *operands, kf_err *err)
 {
 	kf_align_opts a = { .source = o.source, .target = o.target, .out = o.out, .method = (kf_align_method)o.method,
-		.map = (kf_align_map)o.map, .quirks = o.quirks, .map_file = o.map_file, .cooccurrence = o.map_ties == 1, .any_corpus = o.map_corpus == 1,
+		.map = (kf_align_map)o.map, .quirks = o.quirks, .weighted = o.many == 1, .map_file = o.map_file, .cooccurrence = o.map_ties == 1, .any_corpus = o.map_corpus == 1,
 		.precision = o.precision, .shard = o.common.shard, .program = program.name,
 		.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress };
 	kf_pool *pool = NULL;

@@ -67,6 +67,18 @@ static kf_status mine(const align_map_from *from, kf_pool *pool, kf_vocabmap *ma
 	return rc;
 }
 
+static kf_status count(const align_map_from *from, kf_pool *pool, kf_vocabmap *map, kf_err *err)
+{
+	align_pairs own = { 0 };
+	kf_status rc = KF_OK;
+
+	if (!from->counted)
+		rc = align_count(from->source, from->target, from->st, from->tt, pool, from->progress, &own, err);
+	if (rc == KF_OK) rc = align_counted_choose(from->counted ? from->counted : &own, from->st, from->tt, map, err);
+	align_pairs_release(&own);
+	return rc;
+}
+
 kf_status align_map_make(const align_map_from *from, kf_pool *pool, kf_vocabmap **out, kf_err *err)
 {
 	kf_vocabmap_key key;
@@ -78,8 +90,7 @@ kf_status align_map_make(const align_map_from *from, kf_pool *pool, kf_vocabmap 
 	if (!spellings(*out, 0, from->st) || !spellings(*out, 1, from->tt))
 		rc = kf_fail(err, KF_ENOMEM, "no memory for a vocabulary map of %d tokens", (int)key.n);
 	else
-		rc = from->map == KF_ALIGN_MINED ? mine(from, pool, *out, err)
-			: align_counted(from->source, from->target, from->st, from->tt, pool, from->progress, *out, err);
+		rc = from->map == KF_ALIGN_MINED ? mine(from, pool, *out, err) : count(from, pool, *out, err);
 	if (rc != KF_OK) {
 		kf_vocabmap_free(*out);
 		*out = NULL;

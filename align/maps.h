@@ -3,6 +3,7 @@
 #define KF_ALIGN_MAPS_H
 
 #include "align/align.h"
+#include "align/pairs.h"
 #include "common/store/set.h"
 
 /* What a map is to be made from. The sets are of one corpus and have these tokenizers. */
@@ -12,6 +13,7 @@ typedef struct {
 	kf_set *source, *target;
 	const kf_tokenizer *st, *tt;
 	const char *source_name, *target_name;   /* of the models */
+	const align_pairs *counted;              /* what align_count gives of the sets; NULL: not counted yet */
 	int progress;            /* KF_PROGRESS_* */
 } align_map_from;
 

@@ -76,6 +76,20 @@ bool align_pairs_sort(align_pairs *p)
 	return true;
 }
 
+uint64_t align_pairs_count(const align_pairs *p, int32_t a, int32_t b)
+{
+	uint64_t key = (uint64_t)(uint32_t)a << 32 | (uint32_t)b;
+	size_t lo = 0, hi = p->n;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (p->key[mid] < key) lo = mid + 1;
+		else hi = mid;
+	}
+	return lo < p->n && p->key[lo] == key ? p->count[lo] : 0;
+}
+
 void align_pairs_release(align_pairs *p)
 {
 	kf_free(p->key);

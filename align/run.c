@@ -1,4 +1,5 @@
 /* kf-align over shard sets. */
+#include "align/counted.h"
 #include "align/maps.h"
 #include "common/base/opt.h"
 #include "common/store/pass.h"
@@ -93,6 +94,7 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 	kf_pass pass = { .in = set, .n_in = 2, .label = "align", .progress = o->progress, .doc = one_document };
 	kf_tally tally = KF_TALLY(kf_align_stat);
 	align_map_from from = { .map = o->map, .cooccurrence = o->cooccurrence, .progress = o->progress };
+	align_pairs counts = { 0 };
 	kf_vocabmap *map = NULL;
 	json_t *info = NULL, *template;
 	bool whole, complete;
@@ -118,6 +120,7 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 	if ((rc = find_map(o, &from, &map, in, &spec.n_inputs, err)) != KF_OK) goto out;
 	if ((rc = kf_aligner_new(st, tt, o->method, o->map, &j.aligner, err)) != KF_OK) goto out;
 	if (o->quirks && (rc = kf_aligner_quirks(j.aligner, err)) != KF_OK) goto out;
+	if (o->weighted && (rc = kf_aligner_weigh(j.aligner, &counts, err)) != KF_OK) goto out;
 
 	const char *path = path_kind(set[1], o->method);
 	if (!(info = json_pack("{s:s,s:s,s:s}", "source", from.source_name, "target", from.target_name, "path", path))) {
@@ -137,6 +140,10 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 	if ((rc = kf_set_begin(&spec, &w, state, err)) != KF_OK) goto out;
 	if (*state == KF_SET_CURRENT) goto out;
 
+	if (o->weighted) {
+		if ((rc = align_count(set[1], set[0], st, tt, pool, o->progress, &counts, err)) != KF_OK) goto out;
+		from.counted = &counts;
+	}
 	if ((rc = use_map(o, &from, pool, j.aligner, &map, err)) != KF_OK) goto out;
 	pass.out = w;
 	pass.arg = &j;
@@ -151,6 +158,7 @@ out:
 	kf_set_abandon(w);
 	kf_tally_release(&tally);
 	kf_aligner_free(j.aligner);
+	align_pairs_release(&counts);
 	kf_vocabmap_free(map);
 	kf_tokenizer_free(tt);
 	kf_tokenizer_free(st);

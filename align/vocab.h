@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "align/align.h"
+#include "align/pairs.h"
 #include "align/spell.h"
 
 #define ALIGN_UNSET (-2)  /* in the lazy maps: not asked yet */
@@ -28,6 +29,7 @@ struct kf_aligner {
 	int32_t *image;            /* (vs) what the map makes of a whole token, -1: nothing; NULL for the prefix map */
 	bool ready;                /* image is filled */
 	bool quirks;               /* kf_aligner_quirks */
+	const align_pairs *counts; /* kf_aligner_weigh; NULL: nothing is mixed */
 	int32_t unknown;           /* with quirks: the target's unknown token as the published code has it; -1: none */
 };
 

@@ -17,7 +17,7 @@ import sys
 import time
 
 MARKS = ("<!-- tables of make bench-align -->", "<!-- end of tables -->")
-METHODS = ["byte", "dtw", "dtw-chat"]
+METHODS = {"byte": ["byte"], "dtw": ["dtw"], "dtw-chat": ["dtw-chat"], "dtw-chat, weighted": ["dtw-chat", "--one-to-many", "weighted"]}
 MAPS = [("prefix", []), ("exact", []), ("mined", []), ("mined, co-occurrence", ["--map-ties", "co-occurrence"]), ("stats", [])]
 
 
@@ -49,10 +49,10 @@ class Table:
     def row(self, source, target, method, name, options):
         out = self.work + "/out"
         shutil.rmtree(out, ignore_errors=True)
-        self.align(source, target, out, "--method", method, *options)
+        self.align(source, target, out, "--method", *METHODS[method], *options)
         s = self.manifest(out)["stats"]["all"]
         file = [options[options.index("--map") + 1]] if "--map" in options else []
-        speed = subprocess.run([self.bench, self.logits + "/" + source, self.logits + "/" + target, method, options[1], *file],
+        speed = subprocess.run([self.bench, self.logits + "/" + source, self.logits + "/" + target, method.replace(", ", "-"), options[1], *file],
                                stdout=subprocess.PIPE, check=True).stdout
         return {"method": method, "map": name, "coverage": s["coverage"], "labelled": s["coverage"] * s["labelled"],
                 "label_nll": s["label_nll"], "mass": s["mass"], "ce": s["ce"],
@@ -75,7 +75,7 @@ class Table:
                 shutil.rmtree(scratch)
             rows += [self.row(source, target, method, name, options) for method in METHODS]
         tokens = self.manifest(own)["tokens"]
-        rows.sort(key=lambda r: METHODS.index(r["method"]))
+        rows.sort(key=lambda r: list(METHODS).index(r["method"]))
         return {"source": source, "target": target, "tokens": tokens, "target_ce": self.manifest(own)["stats"]["all"]["ce"],
                 "map_cpu_seconds": maps, "rows": rows}
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "align/align.h"
+#include "align/counted.h"
 #include "common/base/progress.h"
 
 #define SECONDS 2.0
@@ -70,8 +71,10 @@ static kf_status load(bench *b, const char *source, const char *target, kf_err *
 	return KF_OK;
 }
 
-/* method over all documents, again and again; the first round, which fills the prefix map, is told apart. file: of the map */
-static kf_status decoded(bench *b, kf_align_method method, kf_align_map map, const char *file, const char *name, kf_err *err)
+/* method over all documents, again and again; the first round, which fills the prefix map, is told apart. file: of the map;
+ * counts: to mix by, may be NULL */
+static kf_status decoded(bench *b, kf_align_method method, kf_align_map map, const char *file, const align_pairs *counts,
+	const char *name, kf_err *err)
 {
 	kf_aligner *a;
 	kf_vocabmap *v;
@@ -85,6 +88,7 @@ static kf_status decoded(bench *b, kf_align_method method, kf_align_map map, con
 		if ((rc = kf_vocabmap_read(file, &v, err)) != KF_OK || (rc = kf_aligner_use_map(a, v, err)) != KF_OK) return rc;
 		kf_vocabmap_free(v);
 	}
+	if (counts && (rc = kf_aligner_weigh(a, counts, err)) != KF_OK) return rc;
 	kf_arena_init(&arena);
 	do {
 		double t = kf_now(), c = cpu_now();
@@ -182,8 +186,8 @@ static kf_status long_documents(const bench *b, kf_err *err)
 	kf_status rc;
 
 	if ((rc = join(b, 2048, &of, err)) != KF_OK || of.n == 0) return rc;
-	if ((rc = decoded(&of, KF_ALIGN_DTW, KF_ALIGN_EXACT, NULL, "dtw, 2048 tokens a document", err)) != KF_OK) return rc;
-	if ((rc = decoded(&of, KF_ALIGN_DTW_CHAT, KF_ALIGN_PREFIX, NULL, "dtw-chat, 2048 tokens a document", err)) != KF_OK) return rc;
+	if ((rc = decoded(&of, KF_ALIGN_DTW, KF_ALIGN_EXACT, NULL, NULL, "dtw, 2048 tokens a document", err)) != KF_OK) return rc;
+	if ((rc = decoded(&of, KF_ALIGN_DTW_CHAT, KF_ALIGN_PREFIX, NULL, NULL, "dtw-chat, 2048 tokens a document", err)) != KF_OK) return rc;
 	kf_free(of.docs);
 	kf_arena_release(&of.arena);
 	return KF_OK;
@@ -342,19 +346,33 @@ static int place(const char *word, const char *const *words, int n)
 
 static kf_status one(bench *b, char **word, const char *file, kf_err *err)
 {
-	static const char *const methods[] = { "byte", "dtw", "dtw-chat" }, *const maps[] = { "prefix", "exact", "mined", "stats" };
+	static const char *const methods[] = { "byte", "dtw", "dtw-chat", "dtw-chat-weighted" },
+		*const maps[] = { "prefix", "exact", "mined", "stats" };
+	int method = place(word[0], methods, 4);
+	align_pairs counts = { 0 };
+	kf_pool *pool = NULL;
+	kf_status rc = KF_OK;
 
-	return decoded(b, (kf_align_method)place(word[0], methods, 3), (kf_align_map)place(word[1], maps, 4), file, word[0], err);
+	if (method == 3) {
+		if ((rc = kf_pool_new(1, &pool, err)) == KF_OK)
+			rc = align_count(b->src, b->tgt, b->src_tok, b->tgt_tok, pool, KF_PROGRESS_NONE, &counts, err);
+		kf_pool_free(pool);
+	}
+	if (rc == KF_OK)
+		rc = decoded(b, method == 3 ? KF_ALIGN_DTW_CHAT : (kf_align_method)method, (kf_align_map)place(word[1], maps, 4), file,
+			method == 3 ? &counts : NULL, word[0], err);
+	align_pairs_release(&counts);
+	return rc;
 }
 
 static kf_status everything(bench *b, char **set, kf_err *err)
 {
 	kf_status rc;
 
-	if ((rc = decoded(b, KF_ALIGN_BYTE, KF_ALIGN_PREFIX, NULL, "byte", err)) != KF_OK) return rc;
+	if ((rc = decoded(b, KF_ALIGN_BYTE, KF_ALIGN_PREFIX, NULL, NULL, "byte", err)) != KF_OK) return rc;
 	if ((rc = disk(b, set[0], set[1], err)) != KF_OK) return rc;
-	if ((rc = decoded(b, KF_ALIGN_DTW, KF_ALIGN_EXACT, NULL, "dtw", err)) != KF_OK) return rc;
-	if ((rc = decoded(b, KF_ALIGN_DTW_CHAT, KF_ALIGN_PREFIX, NULL, "dtw-chat", err)) != KF_OK) return rc;
+	if ((rc = decoded(b, KF_ALIGN_DTW, KF_ALIGN_EXACT, NULL, NULL, "dtw", err)) != KF_OK) return rc;
+	if ((rc = decoded(b, KF_ALIGN_DTW_CHAT, KF_ALIGN_PREFIX, NULL, NULL, "dtw-chat", err)) != KF_OK) return rc;
 	return long_documents(b, err);
 }
 

@@ -38,6 +38,16 @@ check "a report by domain" says "hostile .*coverage" align --out "$TMP/again"
 check "FuseLLM's way" align --out "$TMP/dtw" --method dtw --vocab-map exact
 check "warping through the prefix map" align --out "$TMP/dtw-prefix" --method dtw
 check "FuseChat's way" says "hostile .*coverage.*at .* of them" align --out "$TMP/chat" --method dtw-chat
+check "FuseChat's first way, mixing" says "hostile .*coverage" align --out "$TMP/mixed" --method dtw-chat --one-to-many weighted --threads 1
+check "with the map that is counted, too" align --out "$TMP/mixed-stats" --method dtw-chat --one-to-many weighted --vocab-map stats --map "$TMP/mixed.map"
+check "which is the map without it" align --out "$TMP/last-stats" --method dtw-chat --vocab-map stats --map "$TMP/mixed.map"
+check_fails 1 "option --one-to-many" "which is another set than the last position's" align --out "$TMP/chat" --method dtw-chat --one-to-many weighted
+check "its parts" align --out "$TMP/mixed-parts" --method dtw-chat --one-to-many weighted --shard 1/2 --quiet
+check "and the other" align --out "$TMP/mixed-parts" --method dtw-chat --one-to-many weighted --shard 0/2 --quiet
+check "are weighed by the whole text" same_shards "$TMP/mixed" "$TMP/mixed-parts"
+check "something was mixed" eval '! same_shards "$TMP/mixed" "$TMP/chat"'
+check_fails 2 "one-to-many is for --method dtw-chat" "byte mixes nothing" align --out "$TMP/x" --one-to-many weighted
+check_fails 2 "reference-quirks is .*August" "the published code mixes logits" align --out "$TMP/x" --method dtw-chat --one-to-many weighted --reference-quirks
 check "as the published code of FuseLLM" align --out "$TMP/quirks" --method dtw --vocab-map exact --reference-quirks
 check_fails 1 "option" "which is another set" align --out "$TMP/quirks" --method dtw --vocab-map exact
 check "as the published code of FuseChat" align --out "$TMP/chat-quirks" --method dtw-chat --reference-quirks

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "align/pairs.h"
 #include "synth.h"
 
 #define L(x) ((float)log(x))
@@ -189,6 +190,104 @@ static void chat_by_hand(void **state)
 	kf_arena_release(&arena);
 }
 
+static void weighted(kf_aligner **a, const kf_tokenizer *s, const kf_tokenizer *t, const align_pairs *counts)
+{
+	kf_err err = { 0 };
+
+	if (kf_aligner_new(s, t, KF_ALIGN_DTW_CHAT, KF_ALIGN_EXACT, a, &err) != KF_OK ||
+	    kf_aligner_weigh(*a, counts, &err) != KF_OK) fail_msg("%s", err.text);
+}
+
+/* a|bc|a onto abc|a, both partners of abc. bc ends it, so alone it would be taken; together they are it, so both positions
+ * after them are mixed. bc was aligned with abc once more than a: weights 1/(1+e) and e/(1+e). After a (equal) nothing is. */
+static void chat_weighted(void **state)
+{
+	static const char *const ms[] = { "a b", "ab c", "b c" }, *const mt[] = { "b c" };
+	static const int32_t target[] = { SABC, SA }, tok[] = { TA, TBC, TA };
+	static const int32_t ids[] = { TA, TB, TA, TC, TB, TA, TBC, TC, TA, TEOS, TB, TA };
+	static const uint32_t ts[] = { 0, 3, 4 }, start[] = { 0, 1, 3, 4 };
+	const float ce[] = { N(.5), N(.5), N(.5) }, lp[] = { L(.4), L(.2), L(.1), L(.5), L(.2), L(.1), L(.5), L(.2), L(.1), L(.6), L(.2), L(.1) };
+	const kf_dochead head = { .doc = 1, .id = "", .domain = "", .bytes = 4 };
+	kf_logits_rec s = { .head = head, .bos = true, .n = 3, .k = 3, .tokens = tok, .start = start, .ce = ce,
+		.top_ids = ids, .top_lp = lp };
+	kf_logits_rec t = { .head = head, .bos = true, .n = 2, .tokens = target, .start = ts };
+	kf_tokenizer *st = synth_bpe("abc", mt, 1, true), *tg = synth_bpe("abc", ms, 3, true);
+	const double w = 1 / (1 + exp(1)), v = 1 - w;
+	align_pairs counts = { 0 }, none = { 0 };
+	kf_aligner *al;
+	kf_arena arena;
+	kf_dist_rec r;
+	kf_err err = { 0 };
+
+	(void)state;
+	kf_arena_init(&arena);
+	assert_true(align_pairs_add(&counts, TA, SABC, 4) && align_pairs_add(&counts, TBC, SABC, 5) && align_pairs_sort(&counts));
+	assert_true(align_pairs_sort(&none));
+	weighted(&al, st, tg, &counts);
+	if (kf_align_doc(al, &s, &t, &arena, &r, NULL, &err) != KF_OK) fail_msg("%s", err.text);
+	near(q_of(&r, 1, SC), w * .5 + v * .2);
+	near(q_of(&r, 1, SB), w * .2);
+	near(q_of(&r, 1, SA), .1);
+	near(q_of(&r, 1, SBC), v * .5);
+	near(r.tail[1], .2);
+	near(q_of(&r, 2, SEOS), .6);
+	near(q_of(&r, 2, SB), .2);
+	kf_aligner_free(al);
+	/* never counted: all alike */
+	weighted(&al, st, tg, &none);
+	if (kf_align_doc(al, &s, &t, &arena, &r, NULL, &err) != KF_OK) fail_msg("%s", err.text);
+	near(q_of(&r, 1, SBC), .25);
+	near(q_of(&r, 1, SC), .35);
+	kf_aligner_free(al);
+
+	static const struct { kf_align_method method; bool quirks; const char *says; } refused[] = {
+		{ KF_ALIGN_BYTE, false, "dtw-chat" }, { KF_ALIGN_DTW, false, "dtw-chat" }, { KF_ALIGN_DTW_CHAT, true, "reference-quirks" } };
+	for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+		assert_int_equal(kf_aligner_new(st, tg, refused[i].method, KF_ALIGN_PREFIX, &al, &err), KF_OK);
+		if (refused[i].quirks) assert_int_equal(kf_aligner_quirks(al, &err), KF_OK);
+		assert_int_equal(kf_aligner_weigh(al, &none, &err), KF_EUSAGE);
+		assert_non_null(strstr(err.text, refused[i].says));
+		kf_aligner_free(al);
+	}
+	align_pairs_release(&counts);
+	align_pairs_release(&none);
+	kf_tokenizer_free(st);
+	kf_tokenizer_free(tg);
+	kf_arena_release(&arena);
+}
+
+/* ab|a|ba onto a|bab|a. Costs in tenths: ab-a 1, ab-bab 1, ab-a 1; a-a 0, a-bab 2, a-a 0; ba-a 1, ba-bab 1, ba-a 1. Two ways cost
+ * 3: (ab,a) (a,a) (ba,bab) (ba,a) and (ab,a) (ab,bab) (a,a) (ba,a). The way back goes to the target's earlier token first, which
+ * is the former: after the first a the source's a, after bab nothing (ba is not its end), after the last a the source's ba. */
+static void chat_ties(void **state)
+{
+	static const char *const ms[] = { "a b", "b a" }, *const mt[] = { "a b", "b ab" };
+	/* a b ab ba <eos>, a b ab bab <eos> */
+	static const int32_t tok[] = { 2, 0, 3 }, tt[] = { 0, 3, 0 };
+	static const int32_t ids[] = { 0, 1, 2, 0, 1, 2, 0, 1 };
+	static const uint32_t start[] = { 0, 2, 3, 5 }, ts[] = { 0, 1, 4, 5 };
+	const float ce[] = { N(.5), N(.5), N(.5) }, lp[] = { L(.9), L(.01), L(.5), L(.1), L(.4), L(.2), L(.3), L(.25) };
+	const kf_dochead head = { .doc = 1, .id = "", .domain = "", .bytes = 5 };
+	kf_logits_rec s = { .head = head, .bos = true, .n = 3, .k = 2, .tokens = tok, .start = start, .ce = ce,
+		.top_ids = ids, .top_lp = lp };
+	kf_logits_rec t = { .head = head, .bos = true, .n = 3, .tokens = tt, .start = ts };
+	kf_tokenizer *st = synth_bpe("ab", ms, 2, true), *tg = synth_bpe("ab", mt, 2, true);
+	kf_arena arena;
+	kf_dist_rec r;
+
+	(void)state;
+	kf_arena_init(&arena);
+	go(KF_ALIGN_DTW_CHAT, KF_ALIGN_EXACT, false, st, tg, &s, &t, &arena, &r);
+	near(q_of(&r, 1, 1), .4);
+	near(q_of(&r, 1, 2), .2);
+	near(q_of(&r, 2, 0), 1);
+	near(q_of(&r, 3, 0), .3);
+	near(q_of(&r, 3, 1), .25);
+	kf_tokenizer_free(st);
+	kf_tokenizer_free(tg);
+	kf_arena_release(&arena);
+}
+
 /* A tokenizer with itself: every position takes its own, EOS and all, under any rule. */
 static void identity(void **state)
 {
@@ -233,6 +332,7 @@ static void anything(void **state)
 		*const pieces[] = { "\xe2\x96\x81""ab", "ab", "bc" };
 	kf_arena arena;
 	kf_rng rng;
+	int mixed = 0;
 
 	(void)state;
 	kf_arena_init(&arena);
@@ -263,10 +363,34 @@ static void anything(void **state)
 				if (p == 0 && !tb) assert_int_equal(r.off[1], 0);
 			}
 		}
+		kf_aligner *a;
+		kf_dist_rec r;
+		kf_err err = { 0 };
+		align_pairs counts = { 0 };
+
+		for (uint32_t i = 0; i < src.rec.n && tgt.rec.n > 0; i++)
+			assert_true(align_pairs_add(&counts, src.rec.tokens[i], tgt.rec.tokens[i % tgt.rec.n], 1 + kf_rng_below(&rng, 3)));
+		assert_true(align_pairs_sort(&counts));
+		weighted(&a, s, t, &counts);
+		if (kf_align_doc(a, &src.rec, &tgt.rec, &arena, &r, NULL, &err) != KF_OK) fail_msg("%s", err.text);
+		for (uint32_t p = 0; p <= r.n; p++) {
+			double q = 0;
+
+			for (uint32_t j = r.off[p]; j < r.off[p + 1]; j++) {
+				q += exp(r.lp[j]);
+				for (uint32_t k = r.off[p]; k < j; k++) assert_int_not_equal(r.ids[k], r.ids[j]);
+			}
+			assert_true(q <= 1 + 1e-6);
+			if (p < r.n && (p > 0 || tb)) assert_true(r.off[p + 1] > r.off[p]);
+			mixed += r.off[p + 1] - r.off[p] > 3;
+		}
+		kf_aligner_free(a);
+		align_pairs_release(&counts);
 		kf_tokenizer_free(s);
 		kf_tokenizer_free(t);
 		kf_arena_reset(&arena);
 	}
+	assert_true(mixed > 3);   /* positions with more candidates than any of the source's: those that were mixed */
 	kf_arena_release(&arena);
 }
 
@@ -355,6 +479,8 @@ int main(void)
 		cmocka_unit_test(by_hand),
 		cmocka_unit_test(markers),
 		cmocka_unit_test(chat_by_hand),
+		cmocka_unit_test(chat_weighted),
+		cmocka_unit_test(chat_ties),
 		cmocka_unit_test(identity),
 		cmocka_unit_test(anything),
 		cmocka_unit_test(hostile_ids),

@@ -1,6 +1,7 @@
 /* --reference-quirks, row for row, against what the papers' published code returned
  * (tests/parity/reference/alignment.json says how it came about), for small tokenizers that are committed and
- * for the demo's where they are on this machine. */
+ * for the demo's where they are on this machine; and which rows --one-to-many weighted mixes, and how, against FuseChat's
+ * first release (weighted.json). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -48,6 +49,13 @@ static kf_tokenizer *tokenizer(const char *name)
 	kf_gguf_close(g);
 	kf_arena_release(&arena);
 	return opened[i].t;
+}
+
+/* Before what has their names goes. */
+static void close_tokenizers(void)
+{
+	for (int i = 0; i < TOKENIZERS; i++) kf_tokenizer_free(opened[i].t);
+	memset(opened, 0, sizeof opened);
 }
 
 static const char *string(const json_t *o, const char *key)
@@ -180,7 +188,75 @@ static void published_code(void **state)
 	json_array_foreach(json_object_get(all, "cases"), i, c) done += one_case(c);
 	print_message("%d of %zu cases\n", done, json_array_size(json_object_get(all, "cases")));
 	assert_true(done > 0);
-	for (i = 0; i < TOKENIZERS; i++) kf_tokenizer_free(opened[i].t);
+	close_tokenizers();
+	json_decref(all);
+}
+
+/* Candidates of .3 and .2 everywhere. The fixture's were all of logit 1, so what came out are the rows' weights: of its
+ * ids each is an image of one row's first or second candidate. */
+static int weighted_case(const json_t *c)
+{
+	kf_tokenizer *s = tokenizer(string(c, "source")), *t = tokenizer(string(c, "target"));
+	const json_t *row, *given = json_object_get(c, "ids");
+	align_pairs counts = { 0 };
+	kf_logits_rec src, tgt;
+	kf_dist_rec out;
+	kf_aligner *a;
+	kf_arena arena;
+	kf_err err = { 0 };
+	size_t i;
+
+	kf_arena_init(&arena);
+	record(s, c, "source_rows", false, json_is_true(json_array_get(json_object_get(c, "bos"), 0)), &arena, &src);
+	record(t, c, "target_rows", false, json_is_true(json_array_get(json_object_get(c, "bos"), 1)), &arena, &tgt);
+	candidates(c, &src, &arena);
+	float *lp = KF_ARENA_NEW(&arena, float, (src.n + 1) * src.k);
+	for (i = 0; i < (src.n + 1) * src.k; i++) lp[i] = (float)log(i % 2 ? .2 : .3);
+	src.top_lp = lp;
+	json_array_foreach(json_object_get(c, "counts"), i, row)
+		assert_true(align_pairs_add(&counts, (int32_t)json_integer_value(json_array_get(row, 1)),
+			(int32_t)json_integer_value(json_array_get(row, 0)), (uint64_t)json_integer_value(json_array_get(row, 2))));
+	assert_true(align_pairs_sort(&counts));
+	if (kf_aligner_new(s, t, KF_ALIGN_DTW_CHAT, KF_ALIGN_EXACT, &a, &err) != KF_OK || kf_aligner_weigh(a, &counts, &err) != KF_OK ||
+	    kf_align_doc(a, &src, &tgt, &arena, &out, NULL, &err) != KF_OK) fail_msg("%s", err.text);
+	json_array_foreach(json_object_get(c, "mixed"), i, row) {
+		const json_t *ids = json_object_get(row, "ids"), *weights = json_object_get(row, "weights");
+		uint32_t r = (uint32_t)json_integer_value(json_object_get(row, "row")), p = r + 1 - tgt.bos;
+
+		if (out.off[p + 1] - out.off[p] != json_array_size(ids))
+			fail_msg("%s, row %u: %u candidates instead of %zu", string(c, "text"), r, out.off[p + 1] - out.off[p], json_array_size(ids));
+		for (size_t j = 0; j < json_array_size(ids); j++) {
+			int32_t id = (int32_t)json_integer_value(json_array_get(ids, j));
+			double w = json_number_value(json_array_get(weights, j)), q = 0, p1 = -1;
+
+			for (size_t from = 0; from < json_array_size(given); from++)
+				for (size_t k = 0; k < 2; k++)
+					if (a->exact[(int32_t)number(given, from, k)] == id) p1 = k ? .2 : .3;
+			for (uint32_t k = out.off[p]; k < out.off[p + 1]; k++)
+				if (out.ids[k] == id) q = exp(out.lp[k]);
+			if (!(fabs(q - w * p1) < 1e-6)) fail_msg("%s, row %u, token %d: %.7f instead of %.7f", string(c, "text"), r, id, q, w * p1);
+		}
+		assert_true(fabs(out.tail[p] - .5) < 1e-5);
+	}
+	kf_aligner_free(a);
+	align_pairs_release(&counts);
+	kf_arena_release(&arena);
+	return (int)i;
+}
+
+static void weighted_rows(void **state)
+{
+	json_error_t je;
+	json_t *all = json_load_file("tests/parity/reference/weighted.json", 0, &je), *c;
+	int rows = 0;
+	size_t i;
+
+	(void)state;
+	if (!all) fail_msg("weighted.json: %s", je.text);
+	json_array_foreach(json_object_get(all, "cases"), i, c) rows += weighted_case(c);
+	print_message("%d rows\n", rows);
+	assert_true(rows > 20);
+	close_tokenizers();
 	json_decref(all);
 }
 
@@ -188,6 +264,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(published_code),
+		cmocka_unit_test(weighted_rows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
