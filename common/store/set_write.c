@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <zstd.h>
 
+#include "common/base/progress.h"
 #include "common/store/manifest.h"
 #include "common/store/writer.h"
 
@@ -22,6 +23,9 @@ struct kf_set_writer {
 	json_t *manifest;
 	bool *done;                /* (n_shards) under lock */
 	pthread_mutex_t lock;
+	double start;              /* when it began: kf_now */
+	uint64_t wrote_docs, wrote_tokens, wrote_bytes; /* by this process, under lock */
+	int wrote;                 /* shards */
 };
 
 const char *kf_writer_dir(const kf_set_writer *w) { return w->dir; }
@@ -31,10 +35,14 @@ bool kf_writer_f32(const kf_set_writer *w) { return w->f32; }
 bool kf_writer_chat(const kf_set_writer *w) { return w->chat; }
 kf_fp kf_writer_identity(const kf_set_writer *w) { return w->identity; }
 
-void kf_writer_shard_done(kf_set_writer *w, int shard)
+void kf_writer_shard_done(kf_set_writer *w, int shard, const kf_shard_facts *facts)
 {
 	pthread_mutex_lock(&w->lock);
 	w->done[shard] = true;
+	w->wrote++;
+	w->wrote_docs += facts->docs;
+	w->wrote_tokens += facts->tokens;
+	w->wrote_bytes += facts->bytes;
 	pthread_mutex_unlock(&w->lock);
 }
 
@@ -79,7 +87,8 @@ static void unlock_dir(int fd)
 
 static bool ours(const char *name)
 {
-	return strncmp(name, "shard-", 6) == 0 || strncmp(name, "manifest.", 9) == 0 || strncmp(name, TOKENIZER, strlen(TOKENIZER)) == 0;
+	return strncmp(name, "shard-", 6) == 0 || strncmp(name, "manifest.", 9) == 0 || strcmp(name, TIMES) == 0 ||
+		strncmp(name, TOKENIZER, strlen(TOKENIZER)) == 0;
 }
 
 /* Look through the folder: *foreign gets a name that is not a set's, "" when there is none. With sweep, remove the
@@ -210,6 +219,7 @@ kf_status kf_set_begin(const kf_set_spec *spec, kf_set_writer **out, kf_set_stat
 	w->f32 = spec->f32;
 	w->chat = spec->chat;
 	w->n_shards = spec->n_shards;
+	w->start = kf_now();
 	w->identity = kf_manifest_identity(spec, tokenizer);
 	w->manifest = kf_manifest_new(spec, tokenizer);
 	w->done = kf_zalloc((size_t)spec->n_shards, sizeof *w->done);
@@ -270,6 +280,21 @@ out:
 	return rc;
 }
 
+/* A line on how long this run took for the shards it wrote: no part of the content, which is the same at any speed, and no
+ * reason to fail. One write to the end of the file, so that lines of an array job do not mix. */
+static void note_time(const kf_set_writer *w)
+{
+	char path[KF_PATH_MAX], line[256];
+	int n = snprintf(line, sizeof line, "{\"shards\":%d,\"docs\":%llu,\"tokens\":%llu,\"bytes\":%llu,\"seconds\":%.3f}\n", w->wrote,
+		(unsigned long long)w->wrote_docs, (unsigned long long)w->wrote_tokens, (unsigned long long)w->wrote_bytes,
+		kf_now() - w->start);
+	int fd = kf_path_join(path, w->dir, TIMES, NULL) == KF_OK ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
+
+	if (fd < 0) return;
+	if (write(fd, line, (size_t)n) != n && ftruncate(fd, 0) < 0) unlink(path); /* a torn line would spoil the rest */
+	close(fd);
+}
+
 /* ---- taking away what is damaged ---- */
 
 kf_status kf_set_drop(const char *dir, const bool *bad, int n, kf_err *err)
@@ -303,6 +328,7 @@ kf_status kf_set_commit(kf_set_writer *w, json_t *stats, bool *complete, kf_err 
 	bool whole = false;
 	kf_status rc = commit_locked(w, stats, &whole, err);
 
+	if (rc == KF_OK && w->wrote) note_time(w);
 	unlock_dir(fd);
 	if (complete) *complete = whole;
 	kf_set_abandon(w);

@@ -241,7 +241,7 @@ kf_status kf_shard_commit(kf_shard_writer *sw, kf_err *err)
 		goto out;
 	}
 	rc = kf_sync_dir(kf_writer_dir(sw->set), err);
-	if (rc == KF_OK) kf_writer_shard_done(sw->set, sw->shard);
+	if (rc == KF_OK) kf_writer_shard_done(sw->set, sw->shard, &sw->facts);
 out:
 	if (rc != KF_OK) unlink(e->part); /* without the name it has no value; frees the space on a full disk */
 	kf_buf_release(&facts);

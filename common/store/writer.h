@@ -10,6 +10,6 @@ kf_set_kind kf_writer_kind(const kf_set_writer *w);
 bool kf_writer_f32(const kf_set_writer *w);
 bool kf_writer_chat(const kf_set_writer *w);
 kf_fp kf_writer_identity(const kf_set_writer *w);
-void kf_writer_shard_done(kf_set_writer *w, int shard); /* from any thread */
+void kf_writer_shard_done(kf_set_writer *w, int shard, const kf_shard_facts *facts); /* from any thread */
 
 #endif

@@ -75,15 +75,39 @@ static bool has_other_files(const char *dir)
 	bool other = false;
 
 	while ((e = readdir(d)))
-		if (e->d_name[0] != '.' && strcmp(e->d_name, "manifest.json") && strcmp(e->d_name, "tokenizer.zst") &&
+		if (e->d_name[0] != '.' && strcmp(e->d_name, "manifest.json") && strcmp(e->d_name, "tokenizer.zst") && strcmp(e->d_name, "times.log") &&
 		    !(strncmp(e->d_name, "shard-", 6) == 0 && strlen(e->d_name) == strlen("shard-00000.mdb")))
 			other = true;
 	closedir(d);
 	return other;
 }
 
+/* Adds up what times.log says was written; how many lines it has. */
+static int times(const char *dir, long *tokens, long *docs)
+{
+	char path[KF_PATH_MAX + 32], line[512];
+	int n = 0, shards;
+	long t, d, bytes;
+	double seconds;
+	FILE *f;
+
+	snprintf(path, sizeof path, "%s/times.log", dir);
+	*tokens = *docs = 0;
+	if (!(f = fopen(path, "r"))) return 0;
+	for (; fgets(line, sizeof line, f); n++) {
+		assert_int_equal(sscanf(line, "{\"shards\":%d,\"docs\":%ld,\"tokens\":%ld,\"bytes\":%ld,\"seconds\":%lf}", &shards, &d, &t, &bytes,
+			&seconds), 5);
+		assert_true(seconds >= 0);
+		*tokens += t;
+		*docs += d;
+	}
+	fclose(f);
+	return n;
+}
+
 static void test_resume(void **st)
 {
+	long tokens, docs;
 	char dir[KF_PATH_MAX], path[KF_PATH_MAX + 32];
 	kf_set_spec spec;
 	kf_set_writer *w;
@@ -125,11 +149,16 @@ static void test_resume(void **st)
 	assert_true(complete);
 	check_set(dir, 3);
 	assert_false(has_other_files(dir));
+	/* each run tells of the shards that it wrote */
+	assert_int_equal(times(dir, &tokens, &docs), 2);
+	assert_int_equal(docs, 15);
+	assert_true(tokens > 15 * 40);
 
 	OK(kf_set_begin(&spec, &w, &state, &err));
 	assert_int_equal(state, KF_SET_CURRENT);
 	OK(kf_set_commit(w, NULL, &complete, &err));
 	assert_true(complete);
+	assert_int_equal(times(dir, &tokens, &docs), 2);   /* nothing was done */
 
 	/* a shard lost or cut short is made again */
 	snprintf(path, sizeof path, "%s/shard-00001.mdb", dir);
@@ -144,6 +173,8 @@ static void test_resume(void **st)
 	write_shard(w, 1);
 	OK(kf_set_commit(w, NULL, NULL, &err));
 	check_set(dir, 3);
+	assert_int_equal(times(dir, &tokens, &docs), 3);
+	assert_int_equal(docs, 20);
 	remove_dir(dir);
 }
 
