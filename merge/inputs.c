@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/failure.h"
+
 /* ---- of one kind ---- */
 
 /* What decides what is computed beside the tensors' shapes; context, bos and eos do not. */
@@ -122,41 +124,62 @@ void kf_merge_close(kf_merge_inputs *in)
 
 /* ---- what they are ---- */
 
-static kf_status add_fp(json_t *to, const char *role, kf_weights *w, kf_err *err)
-{
-	char hex[KF_FP_HEX];
-	kf_status rc;
-	kf_fp fp;
+struct prints {
+	kf_weights *const *w;
+	kf_fp *fp;
+	kf_failure failure;
+};
 
-	if ((rc = kf_weights_fp(w, &fp, err)) != KF_OK) return rc;
-	kf_fp_hex(fp, hex);
-	return json_object_set_new(to, role, json_string(hex)) == 0
-		? KF_OK
-		: kf_fail(err, KF_ENOMEM, "no memory for a fingerprint");
+static void print_one(void *arg, size_t i, int worker)
+{
+	struct prints *p = arg;
+	kf_err err;
+	kf_status rc = kf_weights_fp(p->w[i], &p->fp[i], &err);
+
+	(void)worker;
+	if (rc != KF_OK) kf_failure_note(&p->failure, (int)i, rc, &err);
 }
 
-kf_status kf_merge_fingerprints(const kf_merge_inputs *in, json_t **out, kf_err *err)
+static bool add_fp(json_t *to, const char *role, kf_fp fp)
 {
-	json_t *fps = json_object();
-	char hex[KF_FP_HEX], role[32];
-	kf_status rc = fps ? KF_OK : kf_fail(err, KF_ENOMEM, "no memory for fingerprints");
+	char hex[KF_FP_HEX];
 
-	if (rc == KF_OK && in->pivot) rc = add_fp(fps, "pivot", in->pivot, err);
-	for (int i = 0; rc == KF_OK && i < in->n; i++) {
-		snprintf(role, sizeof role, "model %d", i + 1);
-		rc = add_fp(fps, role, in->model[i], err);
-	}
-	if (rc == KF_OK) {
-		kf_fp_hex(kf_tokenizer_fp(in->tokenizer), hex);
-		if (json_object_set_new(fps, "tokenizer", json_string(hex)) != 0)
-			rc = kf_fail(err, KF_ENOMEM, "no memory for fingerprints");
-	}
-	if (rc != KF_OK) {
+	kf_fp_hex(fp, hex);
+	return json_object_set_new(to, role, json_string(hex)) == 0;
+}
+
+kf_status kf_merge_fingerprints(const kf_merge_inputs *in, kf_pool *pool, json_t **out, kf_err *err)
+{
+	kf_weights *w[KF_MERGE_MODELS + 1];
+	kf_fp fp[KF_MERGE_MODELS + 1];
+	struct prints p = { .w = w, .fp = fp, .failure = KF_FAILURE };
+	json_t *fps = json_object();
+	int n = 0;
+	bool ok = fps != NULL;
+
+	*out = NULL;
+	if (in->pivot) w[n++] = in->pivot;
+	for (int i = 0; i < in->n; i++) w[n++] = in->model[i];
+	kf_pool_run(pool, (size_t)n, print_one, &p);
+	if (p.failure.rc != KF_OK) {
 		json_decref(fps);
-		fps = NULL;
+		*err = p.failure.err;
+		return p.failure.rc;
+	}
+	if (in->pivot) ok = ok && add_fp(fps, "pivot", fp[0]);
+	for (int i = 0; i < in->n; i++) {
+		char role[32];
+
+		snprintf(role, sizeof role, "model %d", i + 1);
+		ok = ok && add_fp(fps, role, fp[n - in->n + i]);
+	}
+	ok = ok && add_fp(fps, "tokenizer", kf_tokenizer_fp(in->tokenizer));
+	if (!ok) {
+		json_decref(fps);
+		return kf_fail(err, KF_ENOMEM, "no memory for fingerprints");
 	}
 	*out = fps;
-	return rc;
+	return KF_OK;
 }
 
 kf_dtype kf_merge_common_dtype(const kf_merge_inputs *in)

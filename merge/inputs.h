@@ -20,7 +20,7 @@ kf_status kf_merge_open(
 void kf_merge_close(kf_merge_inputs *in);
 
 /* {"pivot": fingerprint, "model 1": …, "tokenizer": …}: a new reference. */
-kf_status kf_merge_fingerprints(const kf_merge_inputs *in, json_t **out, kf_err *err) KF_MUST_CHECK;
+kf_status kf_merge_fingerprints(const kf_merge_inputs *in, kf_pool *pool, json_t **out, kf_err *err) KF_MUST_CHECK;
 
 /* The type that all models' matrices share if it is F16 or BF16, else F32. */
 kf_dtype kf_merge_common_dtype(const kf_merge_inputs *in);

@@ -145,10 +145,10 @@ static json_t *options(const kf_merge_opts *o, const kf_merge_how *how, kf_dtype
 }
 
 kf_status kf_merge_identity(const kf_merge_opts *o, const kf_merge_how *how, kf_dtype dtype,
-	const kf_merge_inputs *in, json_t **out, kf_err *err)
+	const kf_merge_inputs *in, kf_pool *pool, json_t **out, kf_err *err)
 {
 	json_t *fps;
-	kf_status rc = kf_merge_fingerprints(in, &fps, err);
+	kf_status rc = kf_merge_fingerprints(in, pool, &fps, err);
 
 	*out = NULL;
 	if (rc != KF_OK) return rc;

@@ -16,6 +16,6 @@ kf_status kf_merge_plan(const kf_merge_opts *o, kf_merge_how *how, kf_err *err) 
 /* {"program", "version", "options", "inputs"}: the options are those that shape what this method makes, as
  * they were resolved. A new reference. */
 kf_status kf_merge_identity(const kf_merge_opts *o, const kf_merge_how *how, kf_dtype dtype,
-	const kf_merge_inputs *in, json_t **out, kf_err *err) KF_MUST_CHECK;
+	const kf_merge_inputs *in, kf_pool *pool, json_t **out, kf_err *err) KF_MUST_CHECK;
 
 #endif

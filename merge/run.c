@@ -296,7 +296,7 @@ kf_status kf_merge(const kf_merge_opts *o, kf_pool *pool, kf_merge_result *out, 
 		(rc = kf_merge_open(&r.in, o->pivot, &o->models, err)) != KF_OK)
 		goto out;
 	r.dtype = out->dtype = o->dtype ? DTYPES[o->dtype] : kf_merge_common_dtype(&r.in);
-	if ((rc = kf_merge_identity(o, &r.how, r.dtype, &r.in, &r.identity, err)) != KF_OK ||
+	if ((rc = kf_merge_identity(o, &r.how, r.dtype, &r.in, pool, &r.identity, err)) != KF_OK ||
 		(rc = look(&r, &out->current, err)) != KF_OK || out->current)
 		goto out;
 	if ((rc = work(&r, err)) != KF_OK) goto out;

@@ -11,12 +11,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/behind.h"
 #include "common/base/file.h"
 #include "common/base/mem.h"
 
 /* A Hugging Face folder, written under the name "<dir>.partial" and renamed when
- * everything in it is on disk. Tensors are fetched one at a time and converted in
- * pieces, so that memory is one tensor in float32. */
+ * everything in it is on disk. A tensor is converted and written behind the caller's back, in pieces, while the
+ * next is fetched, where both have room in the memory that the largest needs, and an eighth: memory is one tensor in float32. */
 
 #define DEFAULT_SHARD 5000000000u   /* bytes, as transformers cuts by default */
 #define PIECE 65536                 /* elements converted at a time */
@@ -194,25 +195,72 @@ static bool loses_one(const struct writer *w, const char *name)
 	return !w->spec->stored && w->arch->norm_plus_one && n >= 11 && !strcmp(name + n - 11, "norm.weight");
 }
 
-static kf_status put_tensor(const struct writer *w, int fd, const char *path, const kf_out_tensor *t,
-	float *values, uint16_t *piece, kf_err *err)
+/* Where tensors are fetched to, and what writes them. */
+struct desk {
+	float *values;              /* (room) */
+	size_t room;
+	uint16_t *piece;            /* (PIECE) */
+	kf_behind *behind;
+};
+
+/* A tensor on its way into a file. */
+struct parcel {
+	const struct writer *w;
+	const kf_out_tensor *t;
+	float *values;              /* of it, in the desk's */
+	uint16_t *piece;
+	const char *path;
+	int fd;
+};
+
+static kf_status put_tensor(void *arg, kf_err *err)
 {
-	size_t n = (size_t)(t->rows * t->cols);
+	const struct parcel *p = arg;
+	size_t n = (size_t)(p->t->rows * p->t->cols);
 	kf_status rc;
 
-	if (loses_one(w, t->name))
-		for (size_t i = 0; i < n; i++) values[i] -= 1;
-	if (w->dtype == KF_F32) return put(fd, path, values, n * 4, err);
+	if (loses_one(p->w, p->t->name))
+		for (size_t i = 0; i < n; i++) p->values[i] -= 1;
 	for (size_t at = 0; at < n; at += PIECE) {
 		size_t k = n - at < PIECE ? n - at : PIECE;
-		if (w->dtype == KF_F16) for (size_t i = 0; i < k; i++) piece[i] = kf_f32_to_f16(values[at + i]);
-		else for (size_t i = 0; i < k; i++) piece[i] = kf_f32_to_bf16(values[at + i]);
-		if ((rc = put(fd, path, piece, k * 2, err)) != KF_OK) return rc;
+		const void *bytes = p->piece;
+
+		if (p->w->dtype == KF_F32) bytes = p->values + at;
+		else if (p->w->dtype == KF_F16) for (size_t i = 0; i < k; i++) p->piece[i] = kf_f32_to_f16(p->values[at + i]);
+		else for (size_t i = 0; i < k; i++) p->piece[i] = kf_f32_to_bf16(p->values[at + i]);
+		if ((rc = put(p->fd, p->path, bytes, k * p->w->width, err)) != KF_OK) return rc;
 	}
 	return KF_OK;
 }
 
-static kf_status write_shard(const struct writer *w, int shard, float *values, uint16_t *piece, kf_err *err)
+/* Fetch the file's tensors and give them to be written, one behind the other. */
+static kf_status send_tensors(const struct writer *w, int shard, const struct desk *d, int fd, const char *path, kf_err *err)
+{
+	struct parcel parcel[2];
+	size_t from = 0, to = 0;    /* elements of the desk that are being written */
+	kf_status rc = KF_OK, last;
+	int turn = 0;
+	kf_err later;
+
+	for (int i = 0; i < w->n && rc == KF_OK; i++) {
+		const kf_out_tensor *t = &w->t[i];
+		size_t n = (size_t)(t->rows * t->cols), at = n <= d->room - to ? to : 0;
+
+		if (w->shard[i] != shard) continue;
+		if (at == 0 && n > from && (rc = kf_behind_wait(d->behind, err)) != KF_OK) break;
+		if ((rc = t->get(t->arg, i, d->values + at, err)) != KF_OK) break;
+		parcel[turn] = (struct parcel){ w, t, d->values + at, d->piece, path, fd };
+		rc = kf_behind_do(d->behind, put_tensor, &parcel[turn], err);
+		turn = !turn;
+		from = at;
+		to = at + n;
+	}
+	/* the first error is the one to tell */
+	last = kf_behind_wait(d->behind, rc == KF_OK ? err : &later);
+	return rc == KF_OK ? last : rc;
+}
+
+static kf_status write_shard(const struct writer *w, int shard, const struct desk *d, kf_err *err)
 {
 	char name[64], path[KF_PATH_MAX], *header = NULL;
 	uint8_t length[8];
@@ -230,13 +278,7 @@ static kf_status write_shard(const struct writer *w, int shard, float *values, u
 	}
 	if ((rc = put(fd, path, length, 8, err)) != KF_OK || (rc = put(fd, path, header, n, err)) != KF_OK)
 		goto out;
-	for (int i = 0; i < w->n; i++) {
-		const kf_out_tensor *t = &w->t[i];
-		if (w->shard[i] != shard) continue;
-		if ((rc = t->get(t->arg, i, values, err)) != KF_OK ||
-			(rc = put_tensor(w, fd, path, t, values, piece, err)) != KF_OK)
-			goto out;
-	}
+	if ((rc = send_tensors(w, shard, d, fd, path, err)) != KF_OK) goto out;
 	if (fsync(fd) < 0) rc = kf_fail_errno(err, "cannot sync %s", path);
 out:
 	if (fd >= 0 && close(fd) < 0 && rc == KF_OK) rc = kf_fail_errno(err, "cannot write %s", path);
@@ -263,21 +305,22 @@ static kf_status write_index(const struct writer *w, kf_err *err)
 
 static kf_status write_tensors(struct writer *w, kf_err *err)
 {
-	uint64_t largest = 1;
-	float *values;
-	uint16_t *piece;
-	kf_status rc = KF_OK;
+	struct desk d = { .room = 1 };
+	kf_status rc;
 
 	for (int i = 0; i < w->n; i++)
-		if (w->t[i].rows * w->t[i].cols > largest) largest = w->t[i].rows * w->t[i].cols;
-	values = kf_alloc((size_t)largest, sizeof *values);
-	piece = kf_alloc(PIECE, sizeof *piece);
-	if (!values || !piece)
-		rc = kf_fail(err, KF_ENOMEM, "%s: no memory for a tensor of %" PRIu64 " elements", w->dir, largest);
-	for (int s = 0; s < w->n_shards && rc == KF_OK; s++) rc = write_shard(w, s, values, piece, err);
+		if (w->t[i].rows * w->t[i].cols > d.room) d.room = (size_t)(w->t[i].rows * w->t[i].cols);
+	/* an eighth more, so that what comes after the largest need not wait for it */
+	d.room += d.room / 8;
+	d.values = kf_alloc(d.room, sizeof *d.values);
+	d.piece = kf_alloc(PIECE, sizeof *d.piece);
+	if (d.values && d.piece) rc = kf_behind_new(&d.behind, err);
+	else rc = kf_fail(err, KF_ENOMEM, "%s: no memory for a tensor of %zu elements", w->dir, d.room);
+	for (int s = 0; s < w->n_shards && rc == KF_OK; s++) rc = write_shard(w, s, &d, err);
 	if (rc == KF_OK && w->n_shards > 1) rc = write_index(w, err);
-	kf_free(values);
-	kf_free(piece);
+	kf_behind_free(d.behind);
+	kf_free(d.values);
+	kf_free(d.piece);
 	return rc;
 }
 

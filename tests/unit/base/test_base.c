@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/behind.h"
 #include "common/base/file.h"
 #include "common/base/hash.h"
 #include "common/base/mem.h"
@@ -220,6 +221,55 @@ static void pools_do_everything_once(void **state)
 	}
 }
 
+typedef struct { int step, fails_at; int *last; } errand;
+
+/* Follows the one before, never beside it. */
+static kf_status run_errand(void *arg, kf_err *err)
+{
+	errand *e = arg;
+
+	usleep((unsigned)(e->step % 3) * 300);
+	if (*e->last != e->step - 1) return kf_fail(err, KF_EINVAL, "step %d after %d", e->step, *e->last);
+	if (e->step == e->fails_at) return kf_fail(err, KF_EIO, "step %d failed", e->step);
+	*e->last = e->step;
+	return KF_OK;
+}
+
+static void work_goes_on_behind(void **state)
+{
+	errand e[50];
+
+	(void)state;
+	for (int fails_at = -1; fails_at < 20; fails_at += 20) {
+		int last = -1, given = 0;
+		kf_behind *b;
+		kf_status rc = KF_OK;
+		kf_err err;
+
+		assert_int_equal(kf_behind_new(&b, &err), KF_OK);
+		assert_int_equal(kf_behind_wait(b, &err), KF_OK);
+		for (; given < 50 && rc == KF_OK; given++) {
+			e[given] = (errand){ .step = given, .fails_at = fails_at, .last = &last };
+			rc = kf_behind_do(b, run_errand, &e[given], &err);
+		}
+		if (fails_at < 0) {
+			assert_int_equal(rc, KF_OK);
+			assert_int_equal(kf_behind_wait(b, &err), KF_OK);
+			assert_int_equal(last, 49);
+		} else {
+			/* told when the next is given, and again at the end; nothing is done after it */
+			assert_int_equal(given, fails_at + 2);
+			assert_int_equal(rc, KF_EIO);
+			assert_string_equal(err.text, "step 19 failed");
+			assert_int_equal(kf_behind_do(b, run_errand, &e[0], &err), KF_EIO);
+			assert_int_equal(kf_behind_wait(b, &err), KF_EIO);
+			assert_int_equal(last, fails_at - 1);
+		}
+		kf_behind_free(b);
+	}
+	kf_behind_free(NULL);
+}
+
 static void figures_read_well(void **state)
 {
 	static const struct { double n; const char *want; } counts[] = {
@@ -246,7 +296,8 @@ int main(void)
 		cmocka_unit_test(errors_carry_context), cmocka_unit_test(allocation_refuses_overflow),
 		cmocka_unit_test(cursors_stop_at_the_end), cmocka_unit_test(files_are_written_whole),
 		cmocka_unit_test(fingerprints_round_trip), cmocka_unit_test(random_numbers_are_fixed_and_even),
-		cmocka_unit_test(pools_do_everything_once), cmocka_unit_test(figures_read_well),
+		cmocka_unit_test(pools_do_everything_once), cmocka_unit_test(work_goes_on_behind),
+		cmocka_unit_test(figures_read_well),
 	};
 
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);

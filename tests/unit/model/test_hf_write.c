@@ -358,6 +358,59 @@ static void test_atomic(void **state)
 	kf_weights_close(a);
 }
 
+/* Every value of tensor i is i and something of its place. */
+static kf_status count_up(void *arg, int i, float *out, kf_err *err)
+{
+	const kf_out_tensor *t = (const kf_out_tensor *)arg + i;
+
+	(void)err;
+	for (size_t k = 0; k < (size_t)(t->rows * t->cols); k++) out[k] = (float)i + (float)(k % 8) / 8;
+	return KF_OK;
+}
+
+/* Tensors are fetched while the one before is converted and written: none is overwritten before it is on its way, whether the
+ * next has room beside it or has to wait. The shapes make conversion of the first take much longer than fetching the next. */
+static void test_behind(void **state)
+{
+	enum { MANY = 64 };
+	static const uint32_t width[] = { 2048, 8192 };
+	kf_weights *a = open_good("tests/models/llama-tiny"), *b;
+	kf_out_tensor t[MANY] = { { 0 } };
+	char name[MANY][128];
+	float *x = malloc((size_t)20000 * 256 * sizeof *x);
+	kf_err err;
+	(void)state;
+
+	assert_non_null(x);
+	for (int wide = 0; wide < 2; wide++) {
+		kf_arch arch = *kf_weights_arch(a);
+
+		arch.V = 20000, arch.C = 256, arch.F = (int32_t)width[wide], arch.H = arch.G = 4, arch.D = 64;
+		int n = kf_arch_tensor(&arch, -1, name[0], &t[0].rows, &t[0].cols);
+		assert_true(n <= MANY);
+		for (int i = 0; i < n; i++) {
+			kf_arch_tensor(&arch, i, name[i], &t[i].rows, &t[i].cols);
+			t[i].name = name[i], t[i].n_dims = t[i].rows == 1 ? 1 : 2, t[i].get = count_up, t[i].arg = t;
+		}
+		const char *dir = in_scratch(wide ? "wide" : "narrow");
+		if (kf_hf_write(dir, &(kf_hf_spec){ .arch = &arch, .tensors = t, .n = n, .dtype = KF_BF16 }, &err) != KF_OK)
+			fail_msg("%s", err.text);
+		b = open_good(dir);
+		for (int i = 0; i < n; i++) {
+			const kf_tensor *got = kf_weights_find(b, name[i]);
+			kf_tensor stored = kf_weights_stored(b, got);
+
+			assert_true(stored.rows * stored.cols <= 20000 * 256);
+			kf_tensor_rows(&stored, 0, stored.rows, x);
+			for (size_t k = 0; k < (size_t)(stored.rows * stored.cols); k++)
+				if (x[k] != (float)i + (float)(k % 8) / 8) fail_msg("%s, value %zu: %g", name[i], k, (double)x[k]);
+		}
+		kf_weights_close(b);
+	}
+	free(x);
+	kf_weights_close(a);
+}
+
 /* Wrong tensors are the caller's mistake, said before anything is written. */
 static void test_arguments(void **state)
 {
@@ -415,7 +468,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tiny), cmocka_unit_test(test_unknown_keys), cmocka_unit_test(test_families), cmocka_unit_test(test_from_gguf),
 		cmocka_unit_test(test_families_from_gguf), cmocka_unit_test(test_shards),
-		cmocka_unit_test(test_atomic), cmocka_unit_test(test_arguments), cmocka_unit_test(test_tokenizer),
+		cmocka_unit_test(test_atomic), cmocka_unit_test(test_behind), cmocka_unit_test(test_arguments), cmocka_unit_test(test_tokenizer),
 	};
 	return cmocka_run_group_tests(tests, make_scratch, drop_scratch);
 }
