@@ -1,0 +1,112 @@
+/* Causal attention of packed sequences, forward: online softmax over tiles of keys (Milakov and Gimelshein 2018; Dao et al. 2022).
+ *
+ * A block has BM rows of one head; rows of several sequences may share it: each sees what is its own. Limited by float32
+ * arithmetic, 4 D flops a (row, key) pair, of which every pair in a tile with a visible one is computed: the tensor cores are
+ * the vendor's business, and this one is for what that lacks. */
+#include "common/ops/cuda/attention.cuh"
+
+namespace {
+
+/* Rows and keys of a tile: 64, or 32 where heads are large. */
+template <int DM> struct forward_shape {
+	enum { B = DM <= 128 ? 64 : 32, LD = B + 4, I = B / 16, SHARED = (2 * B * (DM + 4) + B * LD) * 4 };
+};
+
+template <int DM, typename T>
+__global__ void __launch_bounds__(ATTN_THREADS) attention_kernel(T *out, float *lse, const T *q, const T *k, const T *v, attn a)
+{
+	typedef forward_shape<DM> sh;
+	enum { B = sh::B, LD = sh::LD, I = sh::I };
+	KF_DYNAMIC_SHARED(float, qs);                    /* (B, DM + 4) */
+	float *ks = qs + B * (DM + 4);                   /* (B, DM + 4) keys, then values */
+	float *ps = ks + B * (DM + 4);                   /* (B, LD) */
+	const int ty = (int)threadIdx.x / 16, tx = (int)threadIdx.x % 16, h = (int)blockIdx.y;
+	const int t0 = (int)(gridDim.x - 1 - blockIdx.x) * B;   /* the longest first */
+	const int t1 = t0 + B < a.rows ? t0 + B : a.rows;
+	const size_t qstride = (size_t)a.H * (size_t)a.D, kstride = (size_t)a.G * (size_t)a.D;
+	const T *kh = k + (size_t)(h / (a.H / a.G)) * (size_t)a.D, *vh = v + (kh - k);
+	const float head_slope = a.slopes ? a.slopes[h] : 0;
+	float o[I][DM / 16], m[I], sum[I];
+	int first[I];
+
+	load_tile<B, DM>(a, qs, q + (size_t)h * (size_t)a.D, t0, t1, qstride);
+#pragma unroll
+	for (int i = 0; i < I; i++) {
+		const int t = t0 + ty + 16 * i;
+
+		first[i] = t < t1 ? first_key(a, t) : 0x7fffffff;
+		m[i] = -INFINITY;
+		sum[i] = 0;
+#pragma unroll
+		for (int c = 0; c < DM / 16; c++) o[i][c] = 0;
+	}
+	for (int j0 = first_key(a, t0); j0 < t1; j0 += B) {
+		float s[I][I];
+
+		__syncthreads();   /* the values of the tile before are read */
+		load_tile<B, DM>(a, ks, kh, j0, t1, kstride);
+		__syncthreads();
+		tile_product<I, I, DM>(s, qs, ks, ty, tx);
+#pragma unroll
+		for (int i = 0; i < I; i++) {
+			const int t = t0 + ty + 16 * i;
+			float top = -INFINITY, add = 0, fix, unused;
+
+#pragma unroll
+			for (int j = 0; j < I; j++) {
+				const int key = j0 + tx + 16 * j;
+
+				s[i][j] = key >= first[i] && key <= t ? attn_score(a, s[i][j], head_slope, key - t, &unused) : -INFINITY;
+				top = fmaxf(top, s[i][j]);
+			}
+			top = fmaxf(row_max(top), m[i]);
+			fix = top > -INFINITY ? __expf(m[i] - top) : 1;
+#pragma unroll
+			for (int j = 0; j < I; j++) {
+				const float p = s[i][j] == -INFINITY ? 0 : __expf(s[i][j] - top);
+
+				add += p;
+				ps[(ty + 16 * i) * LD + tx + 16 * j] = p;
+			}
+			sum[i] = sum[i] * fix + row_sum(add);
+			m[i] = top;
+#pragma unroll
+			for (int c = 0; c < DM / 16; c++) o[i][c] *= fix;
+		}
+		__syncthreads();   /* the keys are read */
+		load_tile<B, DM>(a, ks, vh, j0, t1, kstride);
+		__syncthreads();
+		tile_add<I, B, DM, LD, false>(o, ps, ks, ty, tx);
+	}
+#pragma unroll
+	for (int i = 0; i < I; i++) {
+		const int t = t0 + ty + 16 * i;
+
+		if (t >= t1) continue;
+		store_row<DM>(a, out + (size_t)t * qstride + (size_t)h * (size_t)a.D, o[i], 1 / sum[i], tx);
+		if (lse && tx == 0) lse[(size_t)t * (size_t)a.H + (size_t)h] = m[i] + logf(sum[i]);
+	}
+}
+
+template <int DM, typename T>
+int launch(T *out, float *lse, const T *q, const T *k, const T *v, const attn &a, kf_cuda_stream s)
+{
+	typedef forward_shape<DM> sh;
+	const auto kernel = attention_kernel<DM, T>;
+	const int st = kf_allow_shared(kernel, sh::SHARED);
+
+	return st ? st : KF_LAUNCH(kernel, dim3(((unsigned)a.rows + sh::B - 1) / sh::B, (unsigned)a.H), dim3(ATTN_THREADS), sh::SHARED, s,
+		out, lse, q, k, v, a);
+}
+
+} // namespace
+
+int kf_cuda_attention(kf_num_type type, void *out, float *lse, const void *q, const void *k, const void *v, const int32_t *begin,
+	int T_, const kf_attn *at, kf_cuda_stream s)
+{
+	const attn a = attn_of(type, at, begin, NULL, T_, kf_wide(q, k, v));
+
+	if (T_ <= 0) return 0;
+	if (at->D > KF_CUDA_MAX_HEAD) return (int)cudaErrorInvalidValue;
+	return KF_BY_TYPE(type, T, KF_BY_HEAD(at->D, DM, launch<DM, T>((T *)out, lse, (const T *)q, (const T *)k, (const T *)v, a, s)));
+}
