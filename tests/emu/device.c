@@ -1,63 +1,36 @@
-/* The device seam without a device: the emulator's memory, and no stream. A copy is done at once. */
+/* The device of the emulated build: the host's memory, and a stream on which everything has happened at once. */
 #include "common/ops/cuda/device.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/mem.h"
 #include "tests/emu/emu.h"
 
-bool kf_cuda_device_present(void)
-{
-	return true;
-}
+bool kf_cuda_device_present(void) { return true; }
 
 kf_status kf_cuda_device_open(kf_cuda_device *d, kf_err *err)
 {
 	(void)err;
-	*d = (kf_cuda_device){ .name = "launch emulator", .sm = 80, .units = 1 };
+	*d = (kf_cuda_device){ .sm = 80, .units = 1 };
+	snprintf(d->name, sizeof d->name, "emulator");
 	return KF_OK;
 }
 
-void kf_cuda_device_close(kf_cuda_device *d)
-{
-	(void)d;
-}
-
-void *kf_cuda_device_alloc(size_t bytes)
-{
-	return emu_alloc(bytes ? bytes : 1);
-}
-
-void kf_cuda_device_free(void *p)
-{
-	emu_free(p);
-}
-
-void *kf_cuda_pinned_alloc(size_t bytes)
-{
-	return kf_alloc(bytes ? bytes : 1, 1);
-}
-
-void kf_cuda_pinned_free(void *p)
-{
-	kf_free(p);
-}
+void kf_cuda_device_close(kf_cuda_device *d) { (void)d; }
+void *kf_cuda_device_alloc(size_t bytes) { return emu_alloc(bytes); }
+void kf_cuda_device_free(void *p) { emu_free(p); }
+void *kf_cuda_pinned_alloc(size_t bytes) { return kf_alloc(bytes, 1); }
+void kf_cuda_pinned_free(void *p) { kf_free(p); }
 
 int kf_cuda_memory(size_t *free, size_t *total)
 {
-	*free = *total = (size_t)4 << 30;
+	*free = *total = (size_t)1 << 34;
 	return 0;
 }
 
-int kf_cuda_copy_in(void *dst, const void *pinned, size_t bytes, kf_cuda_stream s)
-{
-	return kf_cuda_copy(dst, pinned, bytes, s);
-}
-
-int kf_cuda_copy_out(void *pinned, const void *src, size_t bytes, kf_cuda_stream s)
-{
-	return kf_cuda_copy(pinned, src, bytes, s);
-}
+int kf_cuda_copy_in(void *dst, const void *pinned, size_t bytes, kf_cuda_stream s) { return kf_cuda_copy(dst, pinned, bytes, s); }
+int kf_cuda_copy_out(void *pinned, const void *src, size_t bytes, kf_cuda_stream s) { return kf_cuda_copy(pinned, src, bytes, s); }
 
 int kf_cuda_copy(void *dst, const void *src, size_t bytes, kf_cuda_stream s)
 {
@@ -82,5 +55,5 @@ int kf_cuda_sync(kf_cuda_stream s)
 kf_status kf_cuda_status(int code, const char *what, kf_err *err)
 {
 	if (!code) return KF_OK;
-	return kf_fail(err, KF_EIO, "%s: error %d%s%s", what, code, emu_error() ? ": " : "", emu_error() ? emu_error() : "");
+	return kf_fail(err, KF_EIO, "%s: the emulated device failed with %d: %s", what, code, emu_error() ? emu_error() : "");
 }

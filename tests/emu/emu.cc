@@ -51,7 +51,8 @@ struct thread {
 
 struct emulator {
 	thread threads[MAX_THREADS];
-	int n = 0;                     /* threads of a block */
+	int n = 0, ended = 0;          /* threads of a block; of them ended */
+	int at_barrier = 0, in_warp[MAX_THREADS / 32] = { 0 };   /* waiting at a barrier; lanes at warp operations */
 	thread *self = nullptr;
 	void (*run)(void *) = nullptr;
 	void *arg = nullptr;
@@ -185,6 +186,11 @@ bool prepare(thread *t)
 
 /* ---- waiting ---- */
 
+bool same_place(const thread *a, const thread *b)
+{
+	return a->op == b->op && a->line == b->line && (a->file == b->file || !strcmp(a->file, b->file));
+}
+
 const char *name_of(emu_op op)
 {
 	switch (op) {
@@ -205,6 +211,7 @@ void settle_block(const thread *t)
 {
 	uint64_t count = 0;
 
+	if (++E.at_barrier + E.ended < E.n) return;   /* others may yet come */
 	for (int i = 0; i < E.n; i++) {
 		const thread *o = &E.threads[i];
 
@@ -212,9 +219,7 @@ void settle_block(const thread *t)
 			fail("%s has ended, but %s waits for it at %s:%d", who(o).c_str(), who(t).c_str(), t->file, t->line);
 			return;
 		}
-		if (o->st != WAITING) return;
-		if (o->op > EMU_SYNCTHREADS_COUNT) return;   /* it may yet come */
-		if (o->op != t->op || o->line != t->line || strcmp(o->file, t->file)) {
+		if (!same_place(o, t)) {
 			fail("barriers differ: %s is at %s:%d, %s at %s:%d", who(t).c_str(), t->file, t->line, who(o).c_str(),
 				o->file, o->line);
 			return;
@@ -225,6 +230,7 @@ void settle_block(const thread *t)
 		E.threads[i].value = t->op == EMU_SYNCTHREADS_OR ? count > 0 : count;
 		E.threads[i].st = RUNNABLE;
 	}
+	E.at_barrier = 0;
 }
 
 int source_lane(const thread *t, int lane)
@@ -288,25 +294,26 @@ void settle_warp(thread *t)
 			return;
 		}
 	}
+	if (lane0 + 32 > E.n && t->mask >> (E.n - lane0)) {
+		fail("%s names lanes at %s (%s:%d) of which some do not exist: mask %08x", who(t).c_str(), name_of(t->op), t->file, t->line,
+			t->mask);
+		return;
+	}
+	if (++E.in_warp[index / 32] < __builtin_popcount(t->mask)) return;   /* others may yet come, or never: see the scheduler */
 	for (int l = 0; l < 32; l++) {
 		const thread *o = warp + l;
 
 		if (!(t->mask >> l & 1)) continue;
-		if (lane0 + l >= E.n || o->st == ENDED) {
-			fail("%s waits for lane %d at %s (%s:%d), which %s", who(t).c_str(), l, name_of(t->op), t->file, t->line,
-				lane0 + l >= E.n ? "does not exist" : "has ended");
-			return;
-		}
-		if (o->st != WAITING || o->op <= EMU_SYNCTHREADS_COUNT) return;   /* it may yet come, or never: see the scheduler */
-		if (o->op != t->op || o->mask != t->mask || o->line != t->line || strcmp(o->file, t->file)) {
-			if (!(o->mask & t->mask & (1u << (index & 31)))) continue;
+		if (o->st != WAITING || o->op <= EMU_SYNCTHREADS_COUNT) return;
+		if (!same_place(o, t) || o->mask != t->mask) {
+			if (!(o->mask & (1u << (index & 31)))) continue;   /* it is busy with others */
 			fail("%s is at %s (%s:%d, mask %08x), lane %d at %s (%s:%d, mask %08x)", who(t).c_str(), name_of(t->op), t->file,
 				t->line, t->mask, l, name_of(o->op), o->file, o->line, o->mask);
 			return;
 		}
 	}
 	for (int l = 0; l < 32; l++)
-		if (t->mask >> l & 1 && (warp[l].op != t->op || warp[l].mask != t->mask || warp[l].line != t->line)) return;
+		if (t->mask >> l & 1 && (!same_place(warp + l, t) || warp[l].mask != t->mask)) return;
 	for (int l = 0; l < 32; l++)
 		if (t->mask >> l & 1 && warp[l].value) ballot |= 1u << l;
 	for (int l = 0; l < 32; l++) {
@@ -329,6 +336,7 @@ void settle_warp(thread *t)
 			warp[l].value = result[l];
 			warp[l].st = RUNNABLE;
 		}
+	E.in_warp[index / 32] -= __builtin_popcount(t->mask);
 }
 
 void settle(thread *t)
@@ -341,7 +349,7 @@ void settle(thread *t)
 
 unsigned next(unsigned *r) { return *r = *r * 1664525u + 1013904223u; }
 
-/* The i-th of n in turn: order is filled for the random one alone. */
+/* The order of turns of n blocks or threads. */
 void shuffle(std::vector<int> &order, int n, unsigned *r)
 {
 	order.resize((size_t)n);
@@ -371,21 +379,22 @@ void stuck(void)
 
 void run_block(std::vector<int> &order, unsigned *r)
 {
-	int left = E.n;
-
 	memset(E.dynamic, 0xff, E.dynamic_bytes);   /* of float and bf16 a NaN, of int -1 */
 	for (auto &s : E.statics) memset(s.second.first, 0xff, s.second.second);
-	while (left) {
+	E.ended = E.at_barrier = 0;
+	memset(E.in_warp, 0, sizeof E.in_warp);
+	shuffle(order, E.n, r);
+	while (E.ended < E.n) {
+		const int from = E.turns == EMU_RANDOM ? (int)((next(r) >> 8) % (unsigned)E.n) : 0;
 		bool ran = false;
 
-		shuffle(order, E.n, r);
-		for (int i : order) {
-			thread *t = &E.threads[i];
+		for (int k = 0; k < E.n; k++) {
+			thread *t = &E.threads[order[(size_t)(from + k < E.n ? from + k : from + k - E.n)]];
 
 			if (t->st != RUNNABLE) continue;
 			to_thread(t);
 			ran = true;
-			if (t->st == ENDED) left--;
+			if (t->st == ENDED) E.ended++;
 			else settle(t);
 			if (E.failed) return;
 		}
@@ -485,7 +494,8 @@ extern "C" int emu_launch(dim3 grid, dim3 block, size_t shared, const void *kern
 	}
 	for (auto &s : E.statics) total += s.second.second;
 	if (!E.failed && total > MAX_SHARED) fail("%zu bytes of shared memory", total);
-	if (!E.failed && total - shared > DEFAULT_SHARED) fail("%zu bytes of static shared memory", total - shared);
+	if (!E.failed && total > DEFAULT_SHARED && (allowed == E.attribute.end() || total - shared > DEFAULT_SHARED))
+		fail("%zu bytes of shared memory, %zu of them static, more than the kernel may have", total, total - shared);
 	free(E.dynamic);
 	E.dynamic = nullptr;
 	for (auto &l : E.live)

@@ -117,10 +117,10 @@ static inline unsigned kf_blocks(size_t n, size_t per, size_t most = 1 << 14)
 	return (unsigned)(b < most ? b : most);
 }
 
-/* Let a kernel have more than 48 KiB of dynamic shared memory. */
+/* Let a kernel have more than 48 KiB of shared memory, of which our kernels declare less than 1 KiB themselves. */
 template <typename F> static inline int kf_allow_shared(F *kernel, size_t bytes)
 {
-	return bytes > (48 << 10) ? (int)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes) : 0;
+	return bytes > (47 << 10) ? (int)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes) : 0;
 }
 
 #endif

@@ -126,7 +126,7 @@ static void misuse(void **state)
 	refused(WRONG_BARRIER_LEFT_OUT, out, 0, "has ended");
 	refused(WRONG_BARRIERS_DIFFER, out, 0, "barriers differ");
 	refused(WRONG_BARRIER_SHUFFLE, out, 0, "wrong.cu:");
-	refused(WRONG_LANES_ABSENT, out, 0, "does not exist");
+	refused(WRONG_LANES_ABSENT, out, 0, "do not exist");
 	refused(WRONG_LANES_ELSEWHERE, out, 0, "has ended");
 	refused(WRONG_NOT_IN_MASK, out, 0, "does not name");
 	refused(WRONG_OTHER_MASK, out, 0, "__shfl_xor_sync");

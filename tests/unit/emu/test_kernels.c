@@ -365,11 +365,12 @@ static void adamw(void **state)
 
 			if (clipped) opts.gscale *= clip;
 			for (opts.step = 1; opts.step <= 3; opts.step++)
-				kf_ops_ref.adamw(ref, &(kf_adamw){ KF_NUM_F32, ww, g, NULL, wm, wv, n }, &opts);
+				kf_ops_ref.adamw(ref, &(kf_adamw){ .w = ww, .g = g, .m = wm, .v = wv, .n = n }, &opts);
 			for (FOR_ORDERS(o)) {
 				float *master = device_bytes(w0, n * 4), *m = emu_alloc(n * 4), *v = emu_alloc(n * 4), *scale = device_bytes(&clip, 4);
 				void *dg = device_numbers(type, g, n), *w = device_empty(type, n);
-				const kf_adamw p = type == KF_NUM_BF16 ? (kf_adamw){ type, w, dg, master, m, v, n } : (kf_adamw){ type, master, dg, NULL, m, v, n };
+				const kf_adamw p = { .type = type, .w = type == KF_NUM_BF16 ? w : master, .g = dg,
+					.master = type == KF_NUM_BF16 ? master : NULL, .m = m, .v = v, .n = n };
 				float *copy;
 
 				memset(m, 0, n * 4);
@@ -417,8 +418,8 @@ static void adamw8(void **state)
 				g[i] = c * (w[i] + noise);
 				ge[i] = c * (exact[i] + noise);
 			}
-			launched(kf_cuda_adamw(&(kf_adamw){ KF_NUM_F32, exact, ge, NULL, m, v, N }, &opts, NULL, NULL));
-			launched(kf_cuda_adamw8(&(kf_adamw){ KF_NUM_F32, w, g, NULL, NULL, NULL, N }, m8, v8, ms, vs, 5, &opts, NULL, NULL));
+			launched(kf_cuda_adamw(&(kf_adamw){ .w = exact, .g = ge, .m = m, .v = v, .n = N }, &opts, NULL, NULL));
+			launched(kf_cuda_adamw8(&(kf_adamw){ .w = w, .g = g, .n = N }, m8, v8, ms, vs, 5, &opts, NULL, NULL));
 		}
 		for (int i = 0; i < N; i++) {
 			const double c = v8[i] / 255.;

@@ -29,12 +29,18 @@ static inline uint16_t float_bf16(float f)
 	return (u & 0x7fffffff) > 0x7f800000 ? 0x7fff : (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
+/* Round p to what the type can hold. */
+static inline void round_numbers(kf_num_type type, float *p, size_t n)
+{
+	for (size_t i = 0; type == KF_NUM_BF16 && i < n; i++) p[i] = bf16_float(float_bf16(p[i]));
+}
+
 /* Gaussian numbers that `type` can hold: the reference then computes from the same. */
 static inline float *numbers(kf_rng *r, kf_num_type type, size_t n, double deviation)
 {
 	float *p = random_floats(r, n, deviation);
 
-	for (size_t i = 0; type == KF_NUM_BF16 && i < n; i++) p[i] = bf16_float(float_bf16(p[i]));
+	round_numbers(type, p, n);
 	return p;
 }
 
@@ -66,6 +72,19 @@ static inline float *host_numbers(kf_num_type type, const void *p, size_t n)
 	assert_non_null(out);
 	for (size_t i = 0; i < n; i++) out[i] = type == KF_NUM_BF16 ? bf16_float(((const uint16_t *)p)[i]) : ((const float *)p)[i];
 	return out;
+}
+
+/* The CUDA backend's table, on the emulator. */
+extern const kf_ops kf_cuda_ops;
+
+static inline kf_exec *emulated(kf_num_type type)
+{
+	kf_exec *x;
+	kf_err err;
+
+	if (kf_exec_new(&kf_cuda_ops, NULL, type == KF_NUM_BF16 ? KF_COMPUTE_BF16 : KF_COMPUTE_F32, &x, &err) != KF_OK) fail_msg("%s", err.text);
+	assert_int_equal(x->num, type);
+	return x;
 }
 
 static inline void launched(int status)
