@@ -119,12 +119,14 @@ static kf_status get_act(const json_t *c, const char *key, kf_act absent, kf_act
 
 /* ---- what we would not honour ---- */
 
-/* A key that must be absent, null, false, or this number. */
+/* A key that must be absent, null, false, empty, or this number. */
 static kf_status refuse(const json_t *c, const char *key, double harmless, kf_err *err)
 {
 	const json_t *v = get(c, key);
 
-	if (!v || json_is_false(v) || (json_is_number(v) && json_number_value(v) == harmless)) return KF_OK;
+	if (!v || json_is_false(v) || (json_is_number(v) && json_number_value(v) == harmless) ||
+		(json_is_object(v) && !json_object_size(v)) || (json_is_array(v) && !json_array_size(v)))
+		return KF_OK;
 	return kf_fail(
 		err, KF_EUNSUPPORTED, "%s: \"%s\" changes what the model computes and is not supported", where, key);
 }
@@ -134,14 +136,15 @@ static kf_status refuse_all(const json_t *c, unsigned families, kf_err *err)
 {
 	static const struct { const char *key; double harmless; unsigned known; } keys[] = {
 		{ "quantization_config", NAN, 0 }, { "compression_config", NAN, 0 },
-		{ "attn_logit_softcapping", NAN, 1u << KF_FAMILY_GEMMA2 }, { "final_logit_softcapping", NAN, 1u << KF_FAMILY_GEMMA2 },
+		{ "attn_logit_softcapping", NAN, 1u << KF_FAMILY_GEMMA2 }, { "final_logit_softcapping", NAN, 1u << KF_FAMILY_GEMMA2 | 1u << KF_FAMILY_GEMMA3 },
 		{ "partial_rotary_factor", 1, 1u << KF_FAMILY_GPT_NEOX } /* rotary_pct counts */, { "rotary_pct", 1, 1u << KF_FAMILY_GPT_NEOX },
 		{ "use_bidirectional_attention", NAN, 0 }, { "use_mrope", NAN, 0 }, { "vision_config", NAN, 0 },
 		{ "num_experts", 0, 0 }, { "num_local_experts", 0, 1u << KF_FAMILY_MIXTRAL }, { "n_routed_experts", 0, 0 },
 		{ "logit_scale", 1, 0 }, { "logits_scaling", 1, 0 }, { "embedding_multiplier", 1, 0 },
 		{ "residual_multiplier", 1, 0 }, { "attention_multiplier", NAN, 0 }, { "clip_qkv", NAN, 0 }, { "alibi", NAN, 0 },
 		{ "qk_layernorm", NAN, 0 }, { "use_qk_norm", NAN, 0 }, { "attention_chunk_size", NAN, 0 },
-		{ "no_rope_layers", NAN, 0 }, { "attn_output_gate", NAN, 0 },
+		{ "no_rope_layers", NAN, 0 }, { "attn_output_gate", NAN, 0 }, { "rope_interleaved", NAN, 0 }, { "pruned_heads", NAN, 0 },
+		{ "is_encoder_decoder", NAN, 0 }, { "add_cross_attention", NAN, 0 },
 	};
 	kf_status rc = KF_OK;
 
@@ -406,10 +409,10 @@ static kf_status get_mpt(const json_t *c, kf_arch *a, kf_err *err)
 {
 	static const struct { const char *key; double harmless; } off[] = {
 		{ "clip_qkv", NAN }, { "qk_ln", NAN }, { "qk_gn", NAN }, { "prefix_lm", NAN }, { "attn_uses_sequence_id", NAN },
-		{ "rope", NAN }, { "sliding_window_size", -1 },
+		{ "rope", NAN }, { "sliding_window_size", -1 }, { "attn_logit_softcapping", NAN },
 	};
 	const json_t *attn = get(c, "attn_config"), *type = get(attn, "attn_type");
-	const char *norm = json_string_value(get(c, "norm_type"));
+	const char *norm = json_string_value(get(c, "norm_type")), *ffn = json_string_value(get(get(c, "ffn_config"), "ffn_type"));
 	bool alibi, no_bias;
 	int ratio = 4, most = 8;
 	double eps, scale;
@@ -422,6 +425,8 @@ static kf_status get_mpt(const json_t *c, kf_arch *a, kf_err *err)
 		return kf_fail(err, KF_EUNSUPPORTED, "%s: \"attn_type\" other than \"multihead_attention\" is not supported", where);
 	if (norm && !strstr(norm, "layernorm"))
 		return kf_fail(err, KF_EUNSUPPORTED, "%s: \"norm_type\": \"%s\" is not supported; layernorm is", where, norm);
+	if (ffn && strcmp(ffn, "mptmlp") != 0)
+		return kf_fail(err, KF_EUNSUPPORTED, "%s: \"ffn_type\": \"%s\" is not supported; mptmlp is", where, ffn);
 	if ((rc = get_int(c, "d_model", 2048, &a->C, err)) != KF_OK || (rc = get_int(c, "n_heads", 16, &a->H, err)) != KF_OK ||
 		(rc = get_int(c, "n_layers", 24, &a->L, err)) != KF_OK || (rc = get_int(c, "vocab_size", 50368, &a->V, err)) != KF_OK ||
 		(rc = get_int(c, "max_seq_len", 2048, &a->context, err)) != KF_OK ||
@@ -476,10 +481,20 @@ static kf_status get_neox(const json_t *c, kf_arch *a, kf_err *err)
 	return KF_OK;
 }
 
+/* null: none. */
+static kf_status get_cap(const json_t *c, const char *key, double absent, float *out, kf_err *err)
+{
+	double cap;
+	kf_status rc = get_real(c, key, json_is_null(json_object_get(c, key)) ? 0 : absent, &cap, err);
+
+	*out = (float)cap;
+	return rc;
+}
+
 static kf_status get_gemma(const json_t *c, kf_arch *a, kf_err *err)
 {
 	bool second = a->family == KF_FAMILY_GEMMA2;
-	double scalar, attn, logit;
+	double scalar;
 	kf_status rc;
 
 	if ((rc = get_real(c, "query_pre_attn_scalar", 256, &scalar, err)) != KF_OK) return rc;
@@ -487,13 +502,8 @@ static kf_status get_gemma(const json_t *c, kf_arch *a, kf_err *err)
 	a->norm_plus_one = a->post_norms = true;
 	a->qk_norm = !second;
 	a->embed_scale = (float)sqrt(a->C);
-	if (!second) return KF_OK;
-	if ((rc = get_real(c, "attn_logit_softcapping", json_is_null(json_object_get(c, "attn_logit_softcapping")) ? 0 : 50, &attn, err)) != KF_OK ||
-		(rc = get_real(c, "final_logit_softcapping", json_is_null(json_object_get(c, "final_logit_softcapping")) ? 0 : 30, &logit, err)) != KF_OK)
-		return rc;
-	a->attn_cap = (float)attn;
-	a->logit_cap = (float)logit;
-	return KF_OK;
+	if ((rc = get_cap(c, "attn_logit_softcapping", second ? 50 : 0, &a->attn_cap, err)) != KF_OK) return rc;
+	return get_cap(c, "final_logit_softcapping", second ? 30 : 0, &a->logit_cap, err);
 }
 
 /* What is left to one family or another. */

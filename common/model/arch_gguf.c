@@ -106,7 +106,7 @@ static kf_status check_values(struct reader *r, const kf_arch *a)
 		if (v != a->D)
 			return refuse(r, head_sizes[i], "differs from the size of a head, which is not supported");
 	}
-	for (size_t i = a->family == KF_FAMILY_GEMMA2 ? 2 : 0; i < sizeof caps / sizeof *caps; i++) {
+	for (size_t i = a->family == KF_FAMILY_GEMMA2 ? 2 : a->family == KF_FAMILY_GEMMA3; i < sizeof caps / sizeof *caps; i++) {
 		if ((rc = get_real(r, caps[i], 0, &cap)) != KF_OK) return rc;
 		if (cap != 0) return refuse(r, caps[i], "is not supported");
 	}
@@ -323,7 +323,7 @@ static kf_status get_own(struct reader *r, kf_arch *a)
 		/* The 27B models, known by their layers, scale by the width's share of a head, not the head's size;
 		 * GGUF has no key for it. */
 		if (a->L == (a->family == KF_FAMILY_GEMMA3 ? 62 : 46)) a->attn_scale = (float)(1 / sqrt((double)a->C / a->H));
-		if (a->family == KF_FAMILY_GEMMA3) return KF_OK;
+		if (a->family == KF_FAMILY_GEMMA3) return get_real(r, "final_logit_softcapping", 0, &a->logit_cap);
 		if ((rc = get_real(r, "attn_logit_softcapping", 50, &a->attn_cap)) != KF_OK) return rc;
 		return get_real(r, "final_logit_softcapping", 30, &a->logit_cap);
 	case KF_FAMILY_GPT_NEOX:

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/file.h"
+#include "common/base/listing.h"
 #include "common/base/mem.h"
 #include "common/model/pickle.h"
 #include "common/model/zip.h"
@@ -379,9 +380,25 @@ out:
 	return rc;
 }
 
+static kf_status told(kf_listing *l, const char *path, const char *what, const char *thing, kf_err *err)
+{
+	kf_buf b = { 0 };
+	kf_status rc = KF_OK;
+
+	kf_listing_put(l, &b, what, thing);
+	if (b.len || b.failed) {
+		kf_buf_put(&b, "", 1);
+		if ((rc = kf_buf_check(&b, err)) == KF_OK) rc = kf_fail(err, KF_EDATA, "%s: %s", path, (const char *)b.data);
+	}
+	kf_buf_release(&b);
+	kf_listing_release(l);
+	return rc;
+}
+
 /* Every tensor the index names is in the file it names. */
 static kf_status check_index(const kf_safetensors *s, const char *path, const json_t *map, kf_err *err)
 {
+	kf_listing wrong = { 0 };
 	const char *name;
 	json_t *v;
 
@@ -389,10 +406,20 @@ static kf_status check_index(const kf_safetensors *s, const char *path, const js
 		const kf_st_tensor *t = kf_safetensors_find(s, name);
 		const char *base = t ? strrchr(s->file[t->file].path, '/') : NULL;
 		if (!t || !base || strcmp(base + 1, json_string_value(v)) != 0)
-			return kf_fail(err, KF_EDATA, "%s: says tensor %s is in %s, but it is not", path, name,
-				json_string_value(v));
+			kf_listing_add(&wrong, "%s in %s", name, json_string_value(v));
 	}
-	return KF_OK;
+	return told(&wrong, path, "it names what is not there:", "tensor", err);
+}
+
+/* The files the index names are there. */
+static kf_status check_files(const char *dir, const char *path, const char *const *names, int n, kf_err *err)
+{
+	kf_listing missing = { 0 };
+	char file[KF_PATH_MAX];
+
+	for (int i = 0; i < n; i++)
+		if (kf_path_join(file, dir, names[i], err) != KF_OK || !kf_exists(file)) kf_listing_add(&missing, "%s", names[i]);
+	return told(&missing, path, "it names what is not there:", "file", err);
 }
 
 static kf_status open_index(const char *dir, const char *path, kf_safetensors **out, kf_err *err)
@@ -420,7 +447,7 @@ static kf_status open_index(const char *dir, const char *path, kf_safetensors **
 		rc = no_memory(path, err);
 		goto out;
 	}
-	if ((rc = index_files(path, map, names, &n, err)) != KF_OK) goto out;
+	if ((rc = index_files(path, map, names, &n, err)) != KF_OK || (rc = check_files(dir, path, names, n, err)) != KF_OK) goto out;
 	if ((rc = begin(n, &s, path, err)) != KF_OK) goto out;
 	for (int i = 0; i < n && rc == KF_OK; i++)
 		if ((rc = kf_path_join(file, dir, names[i], err)) == KF_OK)

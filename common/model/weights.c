@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/base/file.h"
+#include "common/base/listing.h"
 
 #define MAX_CONFIG (16u << 20)
 
@@ -72,24 +72,6 @@ const kf_tensor *kf_weights_find(const kf_weights *w, const char *name)
 
 /* ---- the tables ---- */
 
-/* What is wrong with the tensors, all of it: one error names the first few of each kind. */
-struct complaint { kf_buf text; int n; };
-
-enum { LISTED = 8 };
-
-static void complain(struct complaint *c, const char *fmt, ...)
-{
-	char text[512];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	if (c->n++ >= LISTED) return;
-	if (c->text.len) kf_buf_put(&c->text, ", ", 2);
-	kf_buf_put(&c->text, text, strlen(text));
-}
-
 /* What the file calls tensor i. GGUF stacks the experts of a layer; files of before 2024 have one tensor an expert. */
 static void source_name(const kf_weights *w, int i, char name[128])
 {
@@ -110,7 +92,7 @@ static void source_name(const kf_weights *w, int i, char name[128])
 
 /* Tensor i, called `name` in the file, transforms aside. What is wrong is complained of, once for a stack of experts. */
 static void source_find(const kf_weights *w, int i, const char *name, uint64_t rows, uint64_t cols, kf_tensor *out,
-	struct complaint *missing, struct complaint *wrong)
+	kf_listing *missing, kf_listing *wrong)
 {
 	const kf_gguf_tensor *g = w->gguf ? kf_gguf_tensor_find(w->gguf, name) : NULL;
 	const kf_st_tensor *s = w->gguf ? NULL : kf_safetensors_find(w->st, name);
@@ -119,11 +101,11 @@ static void source_find(const kf_weights *w, int i, const char *name, uint64_t r
 	kf_err e;
 
 	if (!g && !s) {
-		if (want == 1 || expert == 0) complain(missing, "%s", name);
+		if (want == 1 || expert == 0) kf_listing_add(missing, "%s", name);
 		return;
 	}
 	if (s && kf_safetensors_check(w->st, s, &e) != KF_OK) {
-		complain(wrong, "%s", e.text);
+		kf_listing_add(wrong, "%s", e.text);
 		return;
 	}
 	*out = g ? (kf_tensor){ .dtype = g->dtype, .rows = g->rows, .cols = g->cols, .n_dims = g->rows == 1 ? 1 : 2, .data = g->data }
@@ -131,9 +113,9 @@ static void source_find(const kf_weights *w, int i, const char *name, uint64_t r
 	if (have == want && out->rows == rows && out->cols == cols && out->n_dims == (rows == 1 ? 1 : 2)) {
 		if (want > 1) out->data += g->size / want * (uint64_t)expert;
 	} else if (have == 1 && want == 1) {
-		complain(wrong, "%s (%" PRIu64 " x %" PRIu64 ", not %" PRIu64 " x %" PRIu64 ")", name, out->rows, out->cols, rows, cols);
+		kf_listing_add(wrong, "%s (%" PRIu64 " x %" PRIu64 ", not %" PRIu64 " x %" PRIu64 ")", name, out->rows, out->cols, rows, cols);
 	} else if (expert <= 0) {
-		complain(wrong, "%s (%" PRIu64 " x %" PRIu64 " x %" PRIu64 ", not %" PRIu64 " x %" PRIu64 " x %" PRIu64 ")", name,
+		kf_listing_add(wrong, "%s (%" PRIu64 " x %" PRIu64 " x %" PRIu64 ", not %" PRIu64 " x %" PRIu64 " x %" PRIu64 ")", name,
 			have, out->rows, out->cols, want, rows, cols);
 	}
 }
@@ -155,7 +137,7 @@ static int qkv_heads(const kf_weights *w, kf_part part)
 	return w->gguf && w->arch.qkv == KF_QKV_GROUPED && (part == KF_P_QKV || part == KF_P_QKVB) ? w->arch.H : 0;
 }
 
-static kf_status collect(kf_weights *w, struct complaint *missing, struct complaint *wrong, kf_err *err)
+static kf_status collect(kf_weights *w, kf_listing *missing, kf_listing *wrong, kf_err *err)
 {
 	char name[128], source[128];
 	uint64_t rows, cols;
@@ -205,7 +187,7 @@ static bool harmless(const kf_weights *w, const char *name)
 	return true; /* other heads, on top of the model */
 }
 
-static kf_status find_extra(const kf_weights *w, struct complaint *extra, kf_err *err)
+static kf_status find_extra(const kf_weights *w, kf_listing *extra, kf_err *err)
 {
 	int n = w->gguf ? kf_gguf_tensors(w->gguf) : kf_safetensors_count(w->st);
 	char (*names)[128] = kf_alloc((size_t)w->n, sizeof *names);
@@ -225,7 +207,7 @@ static kf_status find_extra(const kf_weights *w, struct complaint *extra, kf_err
 		const char *name =
 			w->gguf ? kf_gguf_tensor_at(w->gguf, i)->name : kf_safetensors_at(w->st, i)->t.name;
 		struct named key = { name, 0 };
-		if (!bsearch(&key, sorted, (size_t)w->n, sizeof key, by_name) && !harmless(w, name)) complain(extra, "%s", name);
+		if (!bsearch(&key, sorted, (size_t)w->n, sizeof key, by_name) && !harmless(w, name)) kf_listing_add(extra, "%s", name);
 	}
 out:
 	kf_free(names);
@@ -233,43 +215,28 @@ out:
 	return rc;
 }
 
-static void add_complaint(kf_buf *b, const struct complaint *c, const char *what)
-{
-	char more[64] = "", head[64];
-
-	if (!c->n) return;
-	if (c->n > LISTED) snprintf(more, sizeof more, " and %d more", c->n - LISTED);
-	snprintf(head, sizeof head, "%s%s tensor%s ", b->len ? "; " : "", what, c->n > 1 ? "s" : "");
-	kf_buf_put(b, head, strlen(head));
-	kf_buf_put(b, c->text.data, c->text.len);
-	kf_buf_put(b, more, strlen(more));
-}
-
 /* The architecture's tensors are there, of their shapes, and no others. */
 static kf_status find_tensors(kf_weights *w, kf_err *err)
 {
-	struct complaint missing = { 0 }, wrong = { 0 }, extra = { 0 };
+	kf_listing missing = { 0 }, wrong = { 0 }, extra = { 0 };
 	kf_buf b = { 0 };
 	kf_status rc;
 
 	if ((rc = collect(w, &missing, &wrong, err)) != KF_OK || (rc = find_extra(w, &extra, err)) != KF_OK) goto out;
-	if (!missing.n && !wrong.n && !extra.n) goto out;
-	add_complaint(&b, &missing, "it lacks");
-	add_complaint(&b, &wrong, "it cannot use");
-	add_complaint(&b, &extra, "it has no use for");
+	kf_listing_put(&missing, &b, "it lacks", "tensor");
+	kf_listing_put(&wrong, &b, "it cannot use", "tensor");
+	kf_listing_put(&extra, &b, "it has no use for", "tensor");
+	if (!b.len && !b.failed) goto out;
 	kf_buf_put(&b, "", 1);
-	if (kf_buf_check(&b, err) != KF_OK || kf_buf_check(&missing.text, err) != KF_OK ||
-		kf_buf_check(&wrong.text, err) != KF_OK || kf_buf_check(&extra.text, err) != KF_OK)
-		rc = KF_ENOMEM;
-	else
-		rc = kf_fail(err, missing.n || wrong.n ? KF_EDATA : KF_EUNSUPPORTED,
-			"%s: its tensors are not those of a %s model as configured: %s; either the model is of a kind that is not "
-			"supported, or its files do not belong together",
-			w->path, kf_family_name(w->arch.family), (const char *)b.data);
+	if ((rc = kf_buf_check(&b, err)) != KF_OK) goto out;
+	rc = kf_fail(err, missing.n || wrong.n ? KF_EDATA : KF_EUNSUPPORTED,
+		"%s: its tensors are not those of a %s model as configured: %s; either the model is of a kind that is not "
+		"supported, or its files do not belong together",
+		w->path, kf_family_name(w->arch.family), (const char *)b.data);
 out:
-	kf_buf_release(&missing.text);
-	kf_buf_release(&wrong.text);
-	kf_buf_release(&extra.text);
+	kf_listing_release(&missing);
+	kf_listing_release(&wrong);
+	kf_listing_release(&extra);
 	kf_buf_release(&b);
 	return rc;
 }

@@ -86,8 +86,12 @@ CONFIGS = {
     "mpt": lambda: mpt(4),
     "mpt-6-heads": lambda: mpt(6, softmax_scale=0.4),
 }
+LATER = {   # at the end, so that the others keep their seeds
+    "gemma3-capped": lambda: Gemma3TextConfig(**small(head_dim=10, sliding_window=5, attention_bias=True, tie_word_embeddings=False, query_pre_attn_scalar=12,
+                                                      final_logit_softcapping=3.0, layer_types=["sliding_attention", "full_attention"])),
+}
 PICKLED = {"llama-pickled": lambda: LlamaConfig(**small(hidden_size=24, tie_word_embeddings=True))}
-HALF = {"llama-solar", "mixtral-2-of-4", "qwen3", "gemma2", "gpt-neox", "mpt", "internlm2"}   # stored as bfloat16
+HALF = {"gemma3-capped", "llama-solar", "mixtral-2-of-4", "qwen3", "gemma2", "gpt-neox", "mpt", "internlm2"}   # stored as bfloat16
 
 
 class Norm(torch.nn.Module):
@@ -208,7 +212,7 @@ def build(name, seed):
     os.makedirs(out)
     if name in INTERN:
         return internlm2(name, out, seed)
-    config = {**CONFIGS, **PICKLED}[name]()
+    config = {**CONFIGS, **PICKLED, **LATER}[name]()
     model = randomise(AutoModelForCausalLM.from_config(config, attn_implementation="eager"), seed, 0.35)
     if name == "llama-pickled":
         return pickled(model, out)
@@ -333,7 +337,7 @@ APART = {"mixtral-1-of-3"}   # a tensor an expert, as before 2024
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for i, n in enumerate([*CONFIGS, *INTERN, *PICKLED]):
+    for i, n in enumerate([*CONFIGS, *INTERN, *PICKLED, *LATER]):
         r = random.Random(i)
         # Ascending: transformers' dynamic frequencies remember a longer sequence. Token 0 pads: it would get no gradient.
         texts = [[r.randrange(1, V) for _ in range(k)] for k in (1, 9, 19, 24)]

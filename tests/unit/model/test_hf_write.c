@@ -214,7 +214,7 @@ static void test_families(void **state)
 	static const char *const models[] = { "llama-dynamic", "llama-yarn", "llama-yarn-all", "llama-longrope",
 		"llama-longrope-factor", "mistral", "mistral-full", "mixtral-2-of-4", "mixtral-all", "qwen1.5", "qwen2-window",
 		"qwen3", "qwen3-bias", "gemma2", "gemma2-uncapped", "gpt-neox", "gpt-neox-serial", "mpt", "mpt-6-heads",
-		"internlm2", "internlm2-bias" };
+		"internlm2", "internlm2-bias", "gemma3-capped" };
 	(void)state;
 
 	for (size_t i = 0; i < sizeof models / sizeof *models; i++) {

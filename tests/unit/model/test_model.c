@@ -18,7 +18,8 @@ static const char *const MODELS[] = { "llama-tiny", "llama-untied", "qwen2-tiny"
 	"families/mistral-full", "families/mixtral-2-of-4", "families/mixtral-1-of-3", "families/mixtral-all",
 	"families/qwen1.5", "families/qwen2-window", "families/qwen3", "families/qwen3-bias", "families/gemma2",
 	"families/gemma2-uncapped", "families/gpt-neox", "families/gpt-neox-serial", "families/mpt",
-	"families/mpt-6-heads", "families/internlm2", "families/internlm2-bias", "families/llama-pickled" };
+	"families/mpt-6-heads", "families/internlm2", "families/internlm2-bias", "families/llama-pickled",
+	"families/gemma3-capped" };
 #define N_MODELS ((int)(sizeof MODELS / sizeof *MODELS))
 
 #define OK(call) do { kf_err e_; if ((call) != KF_OK) fail_msg("%s", e_.text); } while (0)

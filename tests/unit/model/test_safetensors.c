@@ -160,8 +160,9 @@ static void test_index(void **state)
 		{ "{\"weight_map\":{\"a\":7}}", "tensor a is not in a file of this folder" },
 		{ "{\"weight_map\":{}}", "lacks the object \"weight_map\"" },
 		{ "{", "is no good JSON" },
-		{ "{\"weight_map\":{\"a\":\"two.safetensors\",\"b\":\"one.safetensors\"}}", "safetensors, but it is not" },
-		{ "{\"weight_map\":{\"a\":\"three.safetensors\"}}", "three.safetensors" },
+		{ "{\"weight_map\":{\"a\":\"two.safetensors\",\"b\":\"one.safetensors\"}}", "it names what is not there: tensors a in two.safetensors, b in one.safetensors" },
+		{ "{\"weight_map\":{\"a\":\"three.safetensors\",\"b\":\"one.safetensors\",\"c\":\"four.safetensors\"}}",
+			"it names what is not there: files four.safetensors, three.safetensors" },
 		{ "{\"weight_map\":{\"a\":\"one.safetensors\",\"b\":\"one2.safetensors\"}}", "tensor a is both in" },
 	};
 	char dir[] = "/tmp/kf-test-XXXXXX", cmd[64];
