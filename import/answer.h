@@ -22,6 +22,7 @@ typedef struct {
 	int32_t *cand;             /* -1: named no token */
 	bool named;                /* they came by name */
 	float *cand_lp;
+	const uint32_t *offset;    /* (n) characters of the echoed text before each token, by the server; NULL: not told */
 	/* jsonl only; NULL: not told */
 	const uint32_t *start;     /* (n_start) n or n + 1 */
 	uint32_t n_start;

@@ -179,12 +179,16 @@ typedef struct {
 	int file;
 	uint64_t at, size, line;
 	const char *where;
+	const json_t *text;        /* the record's own, where it is told by something else */
 } place;
 
 static kf_status assign(const place *p, import_doc *d, bool by_text, kf_err *err)
 {
 	char other[KF_PATH_MAX + 32];
 
+	if (json_is_string(p->text) && d->text != kf_hash64(json_string_value(p->text), json_string_length(p->text)))
+		return kf_fail(err, KF_EDATA, "%s: its \"text\" is not that of document %llu: is it of another corpus, or of the text before it was "
+			"cut into pieces?", p->where, (unsigned long long)d->doc);
 	if (d->line) {
 		if (by_text && d->by_text) return KF_OK;   /* the same text again */
 		import_lines_where(p->l, d->file, d->line, other);
@@ -272,7 +276,7 @@ static kf_status one_line(const place *p, kf_err *err)
 
 	if (p->size > LINE_MAX_BYTES) return kf_fail(err, KF_EDATA, "%s: the line is longer than %zu bytes", p->where, LINE_MAX_BYTES);
 	if ((rc = import_parse(p->l->file[p->file].map.data + p->at, p->size, p->where, &o, err)) != KF_OK) return rc;
-	rc = json_is_object(o) ? reference(p, o, err) : kf_fail(err, KF_EDATA, "%s: the record is not a JSON object", p->where);
+	rc = json_is_object(o) ? reference(&(place){ p->l, p->file, p->at, p->size, p->line, p->where, json_object_get(o, "text") }, o, err) : kf_fail(err, KF_EDATA, "%s: the record is not a JSON object", p->where);
 	json_decref(o);
 	return rc;
 }

@@ -117,6 +117,25 @@ static kf_status disagree(const matcher *m, kf_err *err)
 		m->byte, text, ask);
 }
 
+/* A server's offsets are of characters, and it may have lost the space a token begins with: from one token to the next they
+ * must be apart as far as the text is, or the token's name is long. Where characters are not bytes they are not looked at. */
+static kf_status check_offsets(const matcher *m, const import_match *r, kf_err *err)
+{
+	const import_answer *a = m->a;
+
+	for (uint32_t i = 0; a->offset && i + 1 < r->n; i++) {
+		const uint8_t *p = m->doc->text + r->start[i];
+		uint32_t n = r->start[i + 1] - r->start[i], at = r->base + i, apart = a->offset[at + 1] - a->offset[at];
+
+		for (uint32_t k = 0; k < n; k++)
+			if (p[k] >= 0x80) return KF_OK;
+		if (i == 0 || apart == n || (a->name[at].s && apart == a->name[at].n)) continue;
+		return kf_fail(err, KF_EDATA, "%s: by its \"text_offset\" token %u has %u characters, by the text of document %llu %u", a->where, at,
+			apart, (unsigned long long)m->doc->head.doc, n);
+	}
+	return KF_OK;
+}
+
 /* A BOS that the tokenizer adds may come first, unless the record says how it has it. */
 static uint32_t base_of(const matcher *m)
 {
@@ -206,5 +225,5 @@ kf_status import_match_tokens(const import_answer *a, const import_names *names,
 		if (a->start[out->base + i] != out->start[i])
 			return kf_fail(err, KF_EDATA, "%s: token %u begins at byte %u of document %llu by its \"start\", at byte %u by its text", a->where,
 				out->base + i, a->start[out->base + i], (unsigned long long)doc->head.doc, out->start[i]);
-	return KF_OK;
+	return check_offsets(&m, out, err);
 }

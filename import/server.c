@@ -103,6 +103,27 @@ kf_status import_answer_vllm(const json_t *body, const json_t *choice, const imp
 
 /* ---- OpenAI: a completion with echo ---- */
 
+static kf_status offsets_of(import_answer *a, const json_t *o, kf_arena *arena, kf_err *err)
+{
+	const json_t *list;
+	uint32_t *at;
+	int32_t v;
+	kf_status rc;
+
+	if ((rc = import_list(a, o, "text_offset", &list, err)) != KF_OK || !list) return rc;
+	if (json_array_size(list) != a->n)
+		return kf_fail(err, KF_EDATA, "%s: \"text_offset\" has %zu items for %u tokens", a->where, json_array_size(list), a->n);
+	if (!(at = KF_ARENA_NEW(arena, uint32_t, (size_t)a->n + 1))) return import_nomem(a, err);
+	for (uint32_t i = 0; i < a->n; i++) {
+		if ((rc = import_id(a, json_array_get(list, i), "text_offset", i, &v, err)) != KF_OK) return rc;
+		at[i] = (uint32_t)v;
+		if (i && at[i] < at[i - 1])
+			return kf_fail(err, KF_EDATA, "%s: item %u of \"text_offset\", %u, is below the one before it", a->where, i, at[i]);
+	}
+	a->offset = at;
+	return KF_OK;
+}
+
 kf_status import_answer_openai(const json_t *choice, const import_names *names, kf_arena *arena, import_answer *a, kf_err *err)
 {
 	const json_t *o = json_object_get(choice, "logprobs"), *tokens, *lps, *top;
@@ -132,5 +153,5 @@ kf_status import_answer_openai(const json_t *choice, const import_names *names, 
 		if (top && (rc = named_row(a, json_array_get(top, i), "top_logprobs", i, names, &at, err)) != KF_OK) return rc;
 	}
 	a->off[n] = at;
-	return KF_OK;
+	return offsets_of(a, o, arena, err);
 }

@@ -3,7 +3,7 @@
     python3 tests/cli/bad_records.py FOLDER RESPONSES
 
 Reads FOLDER/qwen2-tiny-packed.jsonl, which kf-export wrote, and RESPONSES (tests/parity/import); writes FOLDER/case-NAME.jsonl,
-and to standard output NAME, the tokenizer's model and what the error must match. FOLDER/short.jsonl has as little as may be.
+and to standard output NAME, the tokenizer's model and what the error must match. FOLDER/short.jsonl has as little as may be, FOLDER/offsets.jsonl what servers say of places.
 """
 import copy
 import json
@@ -71,6 +71,7 @@ broken("token", "line 2: token 3, id 0 .* is not what document 1 has at byte", p
 broken("beyond", "line 2: token 3, id 99999 ..not in the vocabulary", put("tokens", 3, 99999))
 broken("negative", "line 2: item 3 of \"tokens\" is not a token's id", put("tokens", 3, -4))
 broken("name", "line 2: token 0, \"zzz\", is not what document 1 has at byte 0, \"for i", put("tokens", 0, "zzz"))
+broken("othertext", "line 2: its \"text\" is not that of document 1", put("text", "another"))
 broken("short", "line 2: \"top_ids\" has [0-9]+ items for [0-9]+ tokens", both(without("start"), shorter("tokens", "ce")))
 broken("ends", "line 2: its [0-9]+ tokens end at byte [0-9]+ of document 1, which goes on",
        both(without("start"), shorter("tokens", "ce", "top_ids", "top_logprobs", "path_nlm", "extra_ids", "extra_logprobs")))
@@ -124,6 +125,36 @@ def openai(name, regex, *change):
 openai("echo", "line 2: the corpus has no document with this text", "text", "What?")
 openai("counts", "line 2: [0-9]+ \"tokens\", 1 \"token_logprobs\"", "logprobs", "token_logprobs", [1])
 openai("chatlogprobs", "line 2: its \"logprobs\" have no \"tokens\"", "logprobs", {"content": []})
+
+
+
+def offsets(r):
+    """As servers count: characters of the tokens' texts before each."""
+    o, at = r["choices"][0]["logprobs"], 0
+    o["text_offset"] = []
+    for t in o["tokens"]:
+        o["text_offset"].append(at)
+        at += len(t)
+
+
+def moved(r):
+    offsets(r)
+    at = r["choices"][0]["logprobs"]["text_offset"]
+    at[5:] = [x + 1 for x in at[5:]]
+
+
+ascii_line = next(i for i, r in enumerate(servers["openai"]) if r["choices"][0]["text"].isascii())
+broken("offset", f"line {ascii_line + 1}: by its \"text_offset\" token 4 has [0-9]+ characters, by the text of document [0-9]+ [0-9]+", moved,
+       ascii_line, servers["openai"], "llama-untied")
+broken("offsets", f"line {ascii_line + 1}: \"text_offset\" has 1 items for",
+       put("choices", 0, "logprobs", "text_offset", [0]), ascii_line, servers["openai"], "llama-untied")
+broken("offsetback", f"line {ascii_line + 1}: item 1 of \"text_offset\", 0, is below",
+       lambda r: put("choices", 0, "logprobs", "text_offset", [9] + [0] * (len(r["choices"][0]["logprobs"]["tokens"]) - 1))(r), ascii_line,
+       servers["openai"], "llama-untied")
+with open(f"{tmp}/offsets.jsonl", "w") as f:
+    for r in copy.deepcopy(servers["openai"]):
+        offsets(r)
+        f.write(json.dumps(r) + "\n")
 
 with open(f"{tmp}/short.jsonl", "w") as f:
     for r in good:

@@ -88,6 +88,7 @@ python3 tests/cli/bad_records.py "$TMP" $P >"$TMP/cases"
 while IFS=$'\t' read -r name model regex; do
 	check_fails 1 "$regex" "bad record: $name" import --input "$TMP/case-$name.jsonl" --tokenizer "$M/$model" --out "$TMP/no" --top-k 6
 done <"$TMP/cases"
+check "a server's text offsets that fit" import --quiet --input "$TMP/offsets.jsonl" --tokenizer $M/llama-untied --out "$TMP/offsets" --top-k 6
 check "ids, log-probabilities and an object a position are enough" import --quiet --input "$TMP/short.jsonl" --tokenizer $M/qwen2-tiny --out "$TMP/short" --top-k 6
 check "and give the same" python3 - "$BIN/kf-inspect" "$TMP/short" "$TMP/qwen2-tiny-packed" <<'END'
 import subprocess, sys
