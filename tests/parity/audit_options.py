@@ -2,7 +2,7 @@
 """Set every option of every family's configuration, one at a time, to something else, and compare what transformers and
 kfuse make of it: the same log-probabilities, or a refusal that names the option.
 
-    python tests/parity/audit_options.py [FAMILY...]      # wants build/bin; needs torch and transformers (4.57)
+    python tests/parity/audit_options.py [FAMILY...]      # needs torch and transformers (4.57); BIN: another build/bin
 
 Keys are those of the family's configuration class, of all the other classes, and some that models with code of their own
 have. Prints what is wrong (exit status 1): options that change transformers' result and not ours, or ours otherwise; refusals that do not
@@ -25,7 +25,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "models"))
 from make_models import randomise  # noqa: E402
 
 TOKENIZER = os.path.join(HERE, "..", "models", "llama-tiny")
-BIN = os.path.join(ROOT, "build", "bin")
+BIN = os.environ.get("BIN") or os.path.join(ROOT, "build", "bin")
 TEXT = "The cat said 'we'll see': 2,000 metres above the sea, and the donkey understood nothing."
 COMMON = dict(vocab_size=400, hidden_size=24, intermediate_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
               max_position_embeddings=128, bos_token_id=1, eos_token_id=2, pad_token_id=0)
