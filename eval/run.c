@@ -37,8 +37,8 @@ static kf_status runner_open(runner *x, const kf_eval_opts *o, int m, kf_err *er
 	if ((rc = kf_set_open(o->corpus, KF_SET_CORPUS, &x->corpus, err)) != KF_OK) return rc;
 	if ((rc = kf_weights_open(o->model[m].path, &x->weights, err)) != KF_OK) return rc;
 	x->context = kf_weights_arch(x->weights)->context;
-	if ((rc = kf_weights_tokenizer(x->weights, &x->tokenizer, err)) != KF_OK || !kf_set_chat(x->corpus)) return rc;
-	return kf_chat_choose(o->model[m].chat_template, x->tokenizer, o->model[m].path, &x->chat, err);
+	if ((rc = kf_weights_tokenizer(x->weights, &x->tokenizer, err)) != KF_OK) return rc;
+	return kf_run_chat(x->corpus, o->model[m].chat_template, x->tokenizer, o->model[m].path, &x->chat, err);
 }
 
 static kf_status score(void *arg, const kf_batch *b, const kf_score_query *q, kf_score *out, kf_err *err)

@@ -183,9 +183,8 @@ kf_status kf_extract(const kf_extract_opts *o, kf_extract_stats *stats, kf_err *
 	if ((rc = kf_set_open(o->corpus, KF_SET_CORPUS, &x.corpus, err)) != KF_OK) goto out;
 	if ((rc = kf_weights_open(o->model, &x.weights, err)) != KF_OK) goto out;
 	if ((rc = kf_weights_tokenizer(x.weights, &x.tokenizer, err)) != KF_OK) goto out;
-	if (kf_set_chat(x.corpus)) {
-		if ((rc = kf_chat_choose(o->chat_template, x.tokenizer, o->model, &x.chat, err)) != KF_OK) goto out;
-	} else if (o->chat_template) {
+	if ((rc = kf_run_chat(x.corpus, o->chat_template, x.tokenizer, o->model, &x.chat, err)) != KF_OK) goto out;
+	if (o->chat_template && !x.chat) {
 		rc = kf_fail(err, KF_EINVAL, "--chat-template %s: %s has no conversations", o->chat_template, o->corpus);
 		goto out;
 	}

@@ -78,8 +78,7 @@ static kf_status read_corpus(kf_valid *v, const kf_set *set, const kf_tokenizer 
 	kf_arena arena;
 	kf_status rc = KF_OK;
 
-	if (kf_set_chat(set) && (rc = kf_chat_choose(chat_template, tokenizer, "the model", &chat, err)) != KF_OK)
-		return rc;
+	if ((rc = kf_run_chat(set, chat_template, tokenizer, "the model", &chat, err)) != KF_OK) return rc;
 	kf_arena_init(&arena);
 	for (int s = 0; s < kf_set_shards(set) && rc == KF_OK; s++) {
 		kf_shard *shard;

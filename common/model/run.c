@@ -286,6 +286,38 @@ kf_status kf_run_blame(const kf_run *r, size_t i, kf_status rc, kf_err *err)
 		(unsigned long long)r->w[b->first + b->n - 1].d->rec->head.doc);
 }
 
+/* rec and its strings live in arena. KF_END: there is none. */
+static kf_status first_conversation(const kf_set *corpus, kf_arena *arena, kf_corpus_rec *rec, kf_err *err)
+{
+	kf_status rc = KF_END;
+
+	for (int s = 0; s < kf_set_shards(corpus) && rc == KF_END; s++) {
+		kf_shard *shard;
+
+		if ((rc = kf_shard_open(corpus, s, &shard, err)) != KF_OK) return rc;
+		while (kf_arena_reset(arena), (rc = kf_shard_next_corpus(shard, arena, rec, err)) == KF_OK && rec->n_turns == 0) {}
+		kf_shard_close(shard);
+	}
+	return rc;
+}
+
+kf_status kf_run_chat(const kf_set *corpus, const char *name, const kf_tokenizer *t, const char *model, kf_chat **out, kf_err *err)
+{
+	kf_arena arena;
+	kf_corpus_rec rec;
+	kf_err none;
+	kf_status rc;
+
+	*out = NULL;
+	if (!kf_set_chat(corpus) || (rc = kf_chat_choose(name, t, model, out, err)) == KF_OK) return KF_OK;
+	kf_arena_init(&arena);
+	if (first_conversation(corpus, &arena, &rec, &none) == KF_OK)
+		rc = kf_context(err, rc, "%s: document %llu (\"%.200s\", piece %u) is a conversation", kf_set_dir(corpus),
+			(unsigned long long)rec.head.doc, rec.head.id, rec.head.piece);
+	kf_arena_release(&arena);
+	return rc;
+}
+
 kf_status kf_run_encode(const kf_tokenizer *t, const kf_chat *chat, const kf_corpus_rec *rec, kf_arena *arena, kf_encoding *out,
 	kf_err *err)
 {

@@ -38,6 +38,10 @@ typedef struct {
 	void *arg;
 } kf_runner;
 
+/* The chat template for a corpus: kf_chat_choose where it holds conversations, else *out is NULL. What fails names the first
+ * conversation, which is what wants a template. */
+kf_status kf_run_chat(const kf_set *corpus, const char *name, const kf_tokenizer *t, const char *model, kf_chat **out,
+	kf_err *err) KF_MUST_CHECK;
 /* Encode a document: its text, or, a conversation, what chat makes of it (may be NULL where there are none). */
 kf_status kf_run_encode(const kf_tokenizer *t, const kf_chat *chat, const kf_corpus_rec *rec, kf_arena *arena, kf_encoding *out,
 	kf_err *err) KF_MUST_CHECK;

@@ -33,7 +33,7 @@ done
 
 differ() { ! cmp -s "$1" "$2"; }
 # every map with every method; a map changes what comes out
-for method in byte dtw; do
+for method in byte dtw dtw-chat; do
 	for map in prefix exact mined stats; do
 		check "$method with $map" align llama-tiny gemma3-tiny "$method-$map" --method $method --vocab-map $map
 		"$BIN/kf-inspect" --json "$TMP/$method-$map" >"$TMP/$method-$map.json"

@@ -78,6 +78,12 @@ check "to f32 and back" \
 	merge "$TMP/gemma32" --quiet --models tests/models/gemma3-tiny --method linear --dtype f32
 check "bf16 from f32" merge "$TMP/gemma16" --quiet --models "$TMP/gemma32" --method linear --dtype bf16
 check "is the same" same "$TMP/gemma16" tests/models/gemma3-tiny
+check "f16 from f32" merge "$TMP/half" --quiet --models "$TMP/m1" --models "$TMP/m2" --method linear --dtype f16
+check "f16 stays f16" merge "$TMP/halves" --quiet --models "$TMP/half" --models "$TMP/half" --method linear
+check "f16 is read" same "$TMP/halves" "$TMP/half"
+check "bf16 of the same" merge "$TMP/brain" --quiet --models "$TMP/half" --method linear --dtype bf16
+check "f16 and bf16 and f32 together" merge "$TMP/types" --quiet --pivot "$TMP/m1" --models "$TMP/half" --models "$TMP/brain" --method sce
+check "become f32" grep -q '"torch_dtype": "float32"\|"dtype": "float32"' "$TMP/types/config.json"
 check "several files in, one out" merge "$TMP/qwen" --quiet --models tests/models/qwen2-tiny --method linear
 check "one in, several out" \
 	merge "$TMP/sharded" --quiet --models "$TMP/qwen" --method linear --max-shard-bytes 60000
@@ -162,9 +168,10 @@ cp -r $M "$TMP/extra"; python3 "$TMP/edit.py" "$TMP/extra" 'header["model.layers
 check_fails 1 'extra.*tensor model.layers.7.mlp.up_proj.weight' "a tensor too many" pair "$TMP/extra"
 cp -r $M "$TMP/nan"; python3 "$TMP/edit.py" "$TMP/nan" 'v = values("model.layers.1.mlp.up_proj.weight"); v[43] = float("nan"); put("model.layers.1.mlp.up_proj.weight", v)'
 cp -r $M "$TMP/inf"; python3 "$TMP/edit.py" "$TMP/inf" 'v = values("model.norm.weight"); v[3] = float("-inf"); put("model.norm.weight", v)'
-for method in sce varm linear task-arithmetic ties dare; do
+for method in sce varm linear task-arithmetic ties dare dare-ties; do
 	check_fails 1 'nan: tensor model.layers.1.mlp.up_proj.weight has a NaN at row 1, column 3' "$method: a NaN" pair "$TMP/nan" --method $method
 done
+check_fails 1 'nan: tensor model.layers.1.mlp.up_proj.weight has a NaN at row 1, column 3' "slerp: a NaN" merge "$TMP/x" --quiet --method slerp --models "$TMP/m1" --models "$TMP/nan"
 check_fails 1 'inf: tensor model.norm.weight has an infinite value at row 0, column 3' "an infinity" \
 	pair "$TMP/inf"
 check_fails 1 'nan: tensor .* has a NaN' "a NaN in the pivot" \
