@@ -24,6 +24,7 @@ SEED       ?= 1
 # What these make goes by their names; another choice of text wants another WORK.
 ALIGN     ?= byte
 VOCAB_MAP ?= $(if $(filter byte,$(ALIGN)),prefix,exact)
+ONE_TO_MANY ?= last
 FUNCTION  ?= dynamic
 LEVEL     ?= sequence
 WEIGHT    ?= advantage
@@ -78,7 +79,7 @@ logits = $(run)/logits/$1/$(TARGET)
 
 # ---- aligned: a source's predictions in the target's vocabulary ----
 
-align_tag := $(if $(filter byte-prefix,$(ALIGN)-$(VOCAB_MAP)),,-$(ALIGN)-$(VOCAB_MAP))
+align_tag := $(if $(filter byte-prefix,$(ALIGN)-$(VOCAB_MAP)),,-$(ALIGN)-$(VOCAB_MAP))$(addprefix -,$(filter-out last,$(ONE_TO_MANY)))
 aligned = $(run)/aligned/$1/$2$(align_tag)
 # A map by edit distance is of two tokenizers, one of counted pairs of a text as well.
 map_file = $(strip $(if $(filter mined,$(VOCAB_MAP)),$(WORK)/maps/$2-$(TARGET)-mined.map) \
@@ -87,7 +88,7 @@ define aligned_rule
 $(call aligned,$1,$2)/manifest.json: $(run)/logits/$1/$2/manifest.json $(call logits,$1)/manifest.json | $(bin)/kf-align
 	$(if $(call map_file,$1,$2),@mkdir -p $(dir $(call map_file,$1,$2)))
 	$(bin)/kf-align --source $(run)/logits/$1/$2 --target $(call logits,$1) --out $$(@D) \
-	  --method $(ALIGN) --vocab-map $(VOCAB_MAP) $(addprefix --map ,$(call map_file,$1,$2)) --threads $(THREADS)
+	  --method $(ALIGN) --vocab-map $(VOCAB_MAP) --one-to-many $(ONE_TO_MANY) $(addprefix --map ,$(call map_file,$1,$2)) --threads $(THREADS)
 endef
 $(foreach s,$(splits),$(foreach m,$(filter-out $(TARGET),$(models)),$(eval $(call aligned_rule,$s,$m))))
 
@@ -117,12 +118,12 @@ $(run)/train/$1/config.json: $2/manifest.json $5 $(run)/corpus/valid/manifest.js
 	$(bin)/kf-train --model $4 --targets $2 --valid $(run)/corpus/valid --out $$(@D) --lambda $3 $(training)
 endef
 
-# ---- evaluation on held-out text. Report, models, arguments, what these depend on ----
+# ---- evaluation on held-out text. Report, models, arguments, what these depend on. Models that are run here are the target, trained ----
 
 define report_rule
 $(run)/report/$1.json: $(2:%=$(run)/logits/test/%/manifest.json) $4 | $(bin)/kf-eval
 	@mkdir -p $$(@D)
-	$(bin)/kf-eval --corpus $(run)/corpus/test $3 --markdown $$(@:.json=.md) --report $$@.tmp --threads $(THREADS) > $$(@:.json=.txt)
+	$(bin)/kf-eval --corpus $(run)/corpus/test $3 $(addprefix --chat-template ,$(CHAT_TEMPLATE_$(TARGET))) --markdown $$(@:.json=.md) --report $$@.tmp --threads $(THREADS) > $$(@:.json=.txt)
 	@mv $$@.tmp $$@
 endef
 # The rows of models as they come: the sources, and the target as "target".

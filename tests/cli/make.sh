@@ -32,9 +32,20 @@ check "make continual" run continual SOURCES=llama-tiny ADD=gemma3-tiny
 check "its report" rows continual gemma3-tiny llama-tiny target fused continual
 check "weights fitted to validation text" run demo "${both[@]}" FUNCTION=domain
 check "the papers' alignment, with a map of its own" run demo "${both[@]}" FUNCTION=min-ce ALIGN=dtw VOCAB_MAP=mined
+check "FuseChat's, mixing" run demo "${both[@]}" ALIGN=dtw-chat VOCAB_MAP=stats ONE_TO_MANY=weighted
+check "in a folder of its own" test -s "$W/docs4/aligned/train/llama-tiny-dtw-chat-stats-weighted/manifest.json"
 check "the map is kept" test -s "$W/maps/llama-tiny-qwen2-tiny-mined.map"
 for what in demo pairs baselines; do
 	run $what "${both[@]}" --trace 2>/dev/null | grep -oE 'bin/kf-[a-z]+ --.*' > "$TMP/ran"
 	check "make $what a second time runs no program" test ! -s "$TMP/ran"
 done
+
+# On conversations: tiny models have no templates of their own.
+for i in $(seq 40); do
+	printf '{"id": "t%d", "domain": "talks", "messages": [{"role": "user", "content": "Question %d?"}, {"role": "assistant", "content": "The answer is %d, of course."}]}\n' $i $i $((i * 3))
+done > "$D/text/talks.jsonl"
+check "make fusechat-demo" run fusechat-demo "${both[@]}" CHAT_DOMAINS=talks CHAT_WORK="$W/chat" CHAT_TEMPLATE_qwen2-tiny=chatml \
+	CHAT_TEMPLATE_llama-tiny=smollm2 CHAT_TEMPLATE_gemma3-tiny=gemma3
+check "its report" rows chat/pairs gemma3-tiny llama-tiny target clm target+gemma3-tiny target+llama-tiny linear slerp task-arithmetic ties dare varm sce
+check "of conversations" grep -q '"format": *2' "$W/chat/docs4/corpus/test/manifest.json"
 check_fails 2 "which model to add" "continual wants a model" run continual SOURCES=llama-tiny
