@@ -45,7 +45,7 @@ LIB_SRC := $(filter-out common/ops/cuda/%,$(wildcard common/*/*.c common/*/*/*.c
 ifeq ($(CUDA),1)
 include cuda.mk
 endif
-LIB_OBJ := $(patsubst %,$B/obj/%.o,$(basename $(LIB_SRC)))
+LIB_OBJ := $(patsubst %,$B/obj/%.o,$(basename $(LIB_SRC))) $(CU_OBJ)
 UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
 UNIT := $(UNIT_SRC:tests/unit/%.c=$B/tests/%)
 

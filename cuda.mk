@@ -55,7 +55,7 @@ cuda-deps:
 
 LIB_SRC += $(filter-out %/$(if $(CUDNN),fused_attention_none.c,fused_attention.cc),$(wildcard common/ops/cuda/*.c \
   common/ops/cuda/*.cc))
-LIB_OBJ += $(patsubst %,$B/obj/%.o,$(wildcard common/ops/cuda/*.cu))
+CU_OBJ := $(patsubst %,$B/obj/%.o,$(wildcard common/ops/cuda/*.cu))
 
 $B/obj/%.cu.o: %.cu $(DEPS_STAMP) $B/flags
 	@mkdir -p $(@D)

@@ -39,7 +39,7 @@ bench-peers: programs $(BENCH) $(bench_models) $(text)
 # The kernels' own sources by the host's compiler, and the backend's host side, over an emulator (tests/emu/emu.h).
 EMU_OBJ := $(patsubst %.cu,$B/obj/emu/%.o,$(wildcard common/ops/cuda/*.cu tests/unit/emu/*.cu)) \
   $(patsubst %.c,$B/obj/%.o,$(filter-out %/device.c %/gemm.c,$(wildcard common/ops/cuda/*.c))) \
-  $(patsubst %,$B/obj/%.o,$(basename $(wildcard tests/emu/*.cc tests/emu/*.c)))
+  $(patsubst %,$B/obj/%.o,$(basename $(wildcard tests/emu/*.cc tests/emu/*.c tests/gpu/parity*.c)))
 $B/obj/emu/%.o: %.cu $(DEPS_STAMP) $B/flags
 	@mkdir -p $(@D)
 	@echo "  c++   $< (emulated)"
