@@ -113,7 +113,7 @@ static kf_status project(kf_model *m, const kf_layer *y, const kf_num *h, kf_num
 }
 
 /* out = mid + MLP(h) */
-static kf_status mlp(kf_model *m, const kf_layer *y, const float *h, kf_acts *a, float *out, int T, kf_err *err)
+static kf_status mlp(kf_model *m, const kf_layer *y, const kf_num *h, kf_acts *a, kf_num *out, int T, kf_err *err)
 {
 	const kf_arch *arch = m->arch;
 	const kf_ops *ops = m->x->ops;
@@ -123,7 +123,7 @@ static kf_status mlp(kf_model *m, const kf_layer *y, const float *h, kf_acts *a,
 
 	if (arch->experts) {
 		if (out && out != a->mid) {
-			ops->zero(x, out, (size_t)T * (size_t)arch->C * sizeof *out);
+			ops->zero(x, out, kf_num_bytes(m, (size_t)T * (size_t)arch->C));
 			ops->add(x, out, a->mid, (size_t)T * (size_t)arch->C);
 		}
 		return kf_experts_forward(m, y, h, a, out, T, err);
