@@ -40,13 +40,15 @@ typedef void kf_num;
 
 typedef enum { KF_NUM_F32, KF_NUM_BF16 } kf_num_type;
 
-typedef enum { KF_COMPUTE_AUTO, KF_COMPUTE_F32, KF_COMPUTE_BF16 } kf_compute;
+/* Of matrix products. bf16: both operands rounded to bfloat16, float32 sums. int8: the matrices that say so (kf_mat.int8)
+ * in blocks of eight-bit integers, the others as bf16. Both give the same on every processor (bf16 but for the order of sums). */
+typedef enum { KF_COMPUTE_AUTO, KF_COMPUTE_F32, KF_COMPUTE_BF16, KF_COMPUTE_INT8 } kf_compute;
 
 /* What every op gets: backend, threads, and the backend's own scratch memory. */
 typedef struct kf_exec {
 	const kf_ops *ops;
 	kf_pool *pool;
-	kf_compute compute;      /* of matrix products: f32, or bf16 with f32 accumulation */
+	kf_compute compute;      /* of matrix products; not AUTO */
 	kf_num_type num;         /* how kf_num is stored; float32 unless open says otherwise */
 	void *state;             /* the backend's */
 } kf_exec;
@@ -74,6 +76,7 @@ typedef struct {
 	/* Unpack rows [row, row + n), or those that index names, into out (n, cols). Called from many threads. */
 	void (*unpack)(const void *src, const int32_t *index, uint64_t row, uint64_t n, float *out);
 	const void *src;
+	bool int8;               /* forward products with it may be in int8 where the exec computes so */
 } kf_mat;
 
 /* What the head is asked about each row when a model is run over known text. */

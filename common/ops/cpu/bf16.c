@@ -11,22 +11,29 @@ struct kf_cpu_bf16 {
 	dnnl_engine_t engine;
 	int streams;
 	dnnl_stream_t *stream;   /* (streams) one a thread */
+	bool native;
+	struct wide { float *p; size_t n; } (*wide)[2]; /* (streams) not native: the operands as floats */
 };
 
-kf_status kf_cpu_bf16_new(int threads, kf_cpu_bf16 **out, kf_err *err)
+bool kf_cpu_bf16_native(void)
 {
 	const int need = dnnl_cpu_isa_avx512_core_bf16;
-	kf_cpu_bf16 *b;
+
+	return ((int)dnnl_get_effective_cpu_isa() & need) == need;
+}
+
+kf_status kf_cpu_bf16_new(int threads, bool native, kf_cpu_bf16 **out, kf_err *err)
+{
+	kf_cpu_bf16 *b = kf_zalloc(1, sizeof *b);
 	int st;
 
 	*out = NULL;
-	if (((int)dnnl_get_effective_cpu_isa() & need) != need)
-		return kf_fail(err, KF_EUNSUPPORTED,
-			"this processor has no bfloat16 instructions (AVX512_BF16): choose f32");
-	if (!(b = kf_zalloc(1, sizeof *b)) || !(b->stream = kf_zalloc((size_t)threads, sizeof *b->stream))) {
-		kf_free(b);
+	if (!b || !(b->stream = kf_zalloc((size_t)threads, sizeof *b->stream)) ||
+		!(b->wide = kf_zalloc((size_t)threads, sizeof *b->wide))) {
+		kf_cpu_bf16_free(b);
 		return kf_fail(err, KF_ENOMEM, "out of memory for the CPU backend");
 	}
+	b->native = native && kf_cpu_bf16_native();
 	st = dnnl_engine_create(&b->engine, dnnl_cpu, 0);
 	for (; !st && b->streams < threads; b->streams++)
 		st = dnnl_stream_create(&b->stream[b->streams], b->engine, dnnl_stream_default_flags);
@@ -41,9 +48,13 @@ kf_status kf_cpu_bf16_new(int threads, kf_cpu_bf16 **out, kf_err *err)
 void kf_cpu_bf16_free(kf_cpu_bf16 *b)
 {
 	if (!b) return;
-	for (int i = 0; i < b->streams; i++)
+	for (int i = 0; i < b->streams; i++) {
 		if (b->stream[i]) dnnl_stream_destroy(b->stream[i]);
+		kf_free(b->wide[i][0].p);
+		kf_free(b->wide[i][1].p);
+	}
 	if (b->engine) dnnl_engine_destroy(b->engine);
+	kf_free(b->wide);
 	kf_free(b->stream);
 	kf_free(b);
 }
@@ -91,6 +102,34 @@ static int describe(dnnl_memory_desc_t *md, dnnl_data_type_t type, int64_t rows,
 	return dnnl_memory_desc_init_by_strides(md, 2, dims, type, strides);
 }
 
+static const float *widen(struct wide *w, const uint16_t *src, int64_t rows, int64_t cols, int64_t ld)
+{
+	const size_t n = (size_t)rows * (size_t)cols;
+
+	if (n > w->n) {
+		kf_free(w->p);
+		w->p = kf_alloc(n, sizeof *w->p);
+		w->n = w->p ? n : 0;
+	}
+	for (int64_t r = 0; w->p && r < rows; r++)
+		for (int64_t c = 0; c < cols; c++) {
+			const uint32_t u = (uint32_t)src[r * ld + c] << 16;
+
+			memcpy(w->p + r * cols + c, &u, sizeof u);
+		}
+	return w->p;
+}
+
+static int as_floats(kf_cpu_bf16 *s, int worker, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const uint16_t *A,
+	int64_t lda, const uint16_t *B, int64_t ldb, bool add, float *C, int64_t ldc)
+{
+	struct wide *w = s->wide[worker];
+	const float *a = widen(&w[0], A, ta ? K : M, ta ? M : K, lda), *b = widen(&w[1], B, tb ? N : K, tb ? K : N, ldb);
+
+	if (!a || !b) return dnnl_out_of_memory;
+	return kf_cpu_sgemm(ta, tb, M, N, K, 1, a, ta ? M : K, b, tb ? K : N, add, C, ldc);
+}
+
 int kf_cpu_bf16_gemm(kf_cpu_bf16 *s, int worker, bool ta, bool tb, int64_t M, int64_t N, int64_t K,
 	const uint16_t *A, int64_t lda, const uint16_t *B, int64_t ldb, bool add, float *C, int64_t ldc)
 {
@@ -104,6 +143,7 @@ int kf_cpu_bf16_gemm(kf_cpu_bf16 *s, int worker, bool ta, bool tb, int64_t M, in
 	dnnl_memory_t ma = NULL, mb = NULL, mc = NULL;
 	int st;
 
+	if (!s->native) return as_floats(s, worker, ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);
 	omp_set_num_threads(1);
 	if ((st = describe(&a, dnnl_bf16, M, K, ta ? 1 : lda, ta ? lda : 1))) goto out;
 	if ((st = describe(&b, dnnl_bf16, K, N, tb ? 1 : ldb, tb ? ldb : 1))) goto out;

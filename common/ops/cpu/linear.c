@@ -120,6 +120,7 @@ kf_status kf_cpu_linear(kf_exec *x, float *y, const float *in, const kf_mat *w, 
 	const int step = panel_rows(w);
 	kf_status rc;
 
+	if (kf_cpu_int8_of(x, w)) return kf_cpu_linear_int8(x, y, in, w, bias, T, add, err);
 	for (int n = 0; n < w->rows; n += step) {
 		const int rows = n + step < w->rows ? step : w->rows - n;
 		gemm_job j = { .tb = true, .M = T, .N = rows, .K = w->cols, .A = in, .lda = w->cols,

@@ -2,7 +2,10 @@
 #ifndef KF_OPS_CPU_STATE_H
 #define KF_OPS_CPU_STATE_H
 
+#include <stdatomic.h>
+
 #include "common/ops/cpu/cpu.h"
+#include "common/ops/cpu/int8.h"
 
 enum { KF_CPU_ROPES = 4 };
 
@@ -20,8 +23,10 @@ kf_cpu_rope_table *kf_cpu_rope_tables(kf_exec *x);   /* (KF_CPU_ROPES) */
 /* Products in bfloat16 (bf16.c): oneDNN's engine, and a stream a thread. */
 typedef struct kf_cpu_bf16 kf_cpu_bf16;
 
-/* KF_EUNSUPPORTED where the processor has no bfloat16 instructions. */
-kf_status kf_cpu_bf16_new(int threads, kf_cpu_bf16 **out, kf_err *err) KF_MUST_CHECK;
+/* native: with the processor's bfloat16 instructions, where it has them (AVX512_BF16, AMX). Otherwise the same numbers are
+ * multiplied as floats: every product is the same, sums may be in another order. */
+kf_status kf_cpu_bf16_new(int threads, bool native, kf_cpu_bf16 **out, kf_err *err) KF_MUST_CHECK;
+bool kf_cpu_bf16_native(void);           /* whether it has them */
 void kf_cpu_bf16_free(kf_cpu_bf16 *b);   /* accepts NULL */
 kf_cpu_bf16 *kf_cpu_bf16_of(kf_exec *x); /* NULL: this backend computes in float32 */
 
@@ -32,5 +37,14 @@ uint16_t *kf_cpu_to_bf16(kf_exec *x, int slot, const float *src, int64_t rows, i
 int kf_cpu_bf16_gemm(kf_cpu_bf16 *s, int worker, bool ta, bool tb, int64_t M, int64_t N, int64_t K,
 	const uint16_t *A, int64_t lda,
 	const uint16_t *B, int64_t ldb, bool add, float *C, int64_t ldc);
+
+/* Products in int8 (linear_int8.c): whether this one is; rows quantised into a scratch slot (false: no memory); rows
+ * of a matrix, [row, row + n) or those that index names, packed (int8.h) by a worker, *failed set where it has no memory. */
+static inline bool kf_cpu_int8_of(const kf_exec *x, const kf_mat *w) { return x->compute == KF_COMPUTE_INT8 && w->int8; }
+bool kf_cpu_int8_quantise(kf_exec *x, int slot, const float *in, int64_t rows, int64_t K, kf_int8_rows *out);
+void kf_cpu_int8_pack(kf_exec *x, int worker, const kf_mat *w, const int32_t *index, uint64_t row, uint64_t n, char *out,
+	atomic_int *failed);
+kf_status kf_cpu_linear_int8(kf_exec *x, float *y, const float *in, const kf_mat *w, const float *bias, int T, bool add,
+	kf_err *err) KF_MUST_CHECK;
 
 #endif

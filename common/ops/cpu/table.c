@@ -27,7 +27,7 @@ kf_status kf_cpu_open(kf_exec *x, kf_err *err)
 		kf_free(s);
 		return kf_fail(err, KF_ENOMEM, "out of memory for the CPU backend");
 	}
-	if (x->compute == KF_COMPUTE_BF16 && (rc = kf_cpu_bf16_new(s->workers, &s->bf16, err)) != KF_OK) {
+	if (x->compute != KF_COMPUTE_F32 && (rc = kf_cpu_bf16_new(s->workers, true, &s->bf16, err)) != KF_OK) {
 		kf_free(s->worker);
 		kf_free(s);
 		return rc;
