@@ -15,6 +15,19 @@ static void unpack(const void *src, const int32_t *index, uint64_t row, uint64_t
 		kf_tensor_rows(t, row, n, out);
 }
 
+/* The kind of matrix: KF_INT8_*. */
+static unsigned kind_of(kf_part part)
+{
+	switch (part) {
+	case KF_P_HEAD: return KF_INT8_HEAD;
+	case KF_P_Q: case KF_P_K: case KF_P_V: case KF_P_QKV: return KF_INT8_QKV;
+	case KF_P_O: return KF_INT8_OUT;
+	case KF_P_GATE: case KF_P_UP: case KF_P_E_GATE: case KF_P_E_UP: return KF_INT8_UP;
+	case KF_P_DOWN: case KF_P_E_DOWN: return KF_INT8_DOWN;
+	default: return 0;
+	}
+}
+
 static kf_status make_slot(kf_model *m, kf_slot *s, kf_err *err)
 {
 	const kf_tensor *t = s->file;
@@ -167,9 +180,12 @@ kf_status kf_model_new(const kf_weights *weights, kf_exec *x, const kf_model_opt
 	for (int l = 0; l < m->arch->L; l++)
 		m->layers[l].expert = m->experts + (size_t)l * experts;
 	bind(m);
-	for (int i = 0; i < m->n; i++)
+	for (int i = 0; i < m->n; i++) {
 		if ((rc = make_slot(m, &m->slots[i], err)) != KF_OK)
 			goto fail;
+		m->slots[i].mat.int8 = (opts->int8 & kind_of(kf_arch_place(m->arch, i).part)) != 0;
+	}
+	m->head->mat.int8 = (opts->int8 & KF_INT8_HEAD) != 0;   /* also where it is the embedding */
 	if ((rc = make_positions(m, err)) != KF_OK)
 		goto fail;
 	if (opts->train)

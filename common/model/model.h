@@ -9,7 +9,11 @@
 
 typedef struct kf_model kf_model;
 
+/* Kinds of matrices, for kf_model_opts.int8. */
+enum { KF_INT8_HEAD = 1, KF_INT8_QKV = 2, KF_INT8_OUT = 4, KF_INT8_UP = 8, KF_INT8_DOWN = 16, KF_INT8_ALL = 31 };
+
 typedef struct {
+	unsigned int8;            /* which kinds of matrices are multiplied in int8 where the exec computes so */
 	bool train;               /* parameters resident, with gradients */
 	bool resident;            /* not training: unpack all weights once (fast for small batches);
 	                           * otherwise each matrix is unpacked when it is used */
