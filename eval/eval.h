@@ -71,7 +71,8 @@ typedef struct {
 	bool per_document;         /* keep every document's value in the report */
 	int threads, progress;
 	const kf_ops *ops;         /* the backend of models that are run; NULL: the CPU's */
-	int compute;               /* kf_compute */
+	int compute;               /* kf_compute; auto is float32 here: what is compared may differ by less than other ways are off */
+	unsigned int8;             /* with int8: which matrices (model.h) */
 	long batch_tokens;
 } kf_eval_opts;
 

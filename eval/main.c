@@ -5,6 +5,7 @@
 #include "common/base/file.h"
 #include "common/base/opt.h"
 #include "common/base/progress.h"
+#include "common/model/way.h"
 #include "common/ops/backend.h"
 #include "eval/eval.h"
 
@@ -13,9 +14,10 @@ static struct {
 	const char *corpus, *report, *markdown;
 	bool per_document;
 	int compute;
+	const char *int8;
 	long batch_tokens;
 	kf_common common;
-} o = { .batch_tokens = 4096 };
+} o = { .int8 = "all", .batch_tokens = 4096 };
 
 static const kf_opt table[] = {
 	{ "model", KF_OPT_LIST, &o.models, "[NAME=]PATH", "a model to run", 0, 0, 0 },
@@ -33,7 +35,9 @@ static const kf_opt table[] = {
 	{ "markdown", KF_OPT_STRING, &o.markdown, "FILE", "write the tables as Markdown", 0, 0, 0 },
 	{ "per-document", KF_OPT_FLAG, &o.per_document, NULL, "put every document's values in the report",
 		0, 0, 0 },
-	{ "compute", KF_OPT_CHOICE, &o.compute, "auto|f32|bf16", "of the matrix products; auto is f32 on the CPU, bf16 on CUDA", 0, 0, 0 },
+	{ "compute", KF_OPT_CHOICE, &o.compute, "auto|f32|bf16|int8", "of the matrix products; auto is f32 on the CPU, bf16 on CUDA", 0, 0, 0 },
+	{ "int8", KF_OPT_STRING, &o.int8, "KINDS", "with --compute int8: the matrices it is for, all or some of head,qkv,out,up,down; the others "
+		"are computed in bf16", 0, 0, 0 },
 	{ "batch-tokens", KF_OPT_INT, &o.batch_tokens, "N", "tokens in a batch", 1, 1e7, 0 },
 	KF_OPT_BACKEND(&o.common),
 	KF_OPT_COMMON(&o.common),
@@ -163,6 +167,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 
 	(void)operands;
 	if ((rc = kf_backend(o.common.backend, &e.ops, &e.compute, err)) != KF_OK) return rc;
+	if ((rc = kf_int8_parse(o.int8, &e.int8, err)) != KF_OK) return rc;
 	if (total > KF_EVAL_MODELS) return kf_fail(err, KF_EUSAGE, "more than %d models", KF_EVAL_MODELS);
 	if (total == 0) return kf_fail(err, KF_EUSAGE, "nothing to evaluate: give --model, --logits or --mixture");
 	for (size_t k = 0; k < sizeof given / sizeof *given; k++) {

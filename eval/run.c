@@ -50,7 +50,7 @@ static kf_status score(void *arg, const kf_batch *b, const kf_score_query *q, kf
 
 static kf_status start_model(runner *x, const kf_eval_opts *o, kf_err *err)
 {
-	const kf_model_opts opts = { 0 };
+	const kf_model_opts opts = { .int8 = o->int8 };
 	kf_status rc;
 
 	if ((rc = kf_run_order(x->tokenizer, kf_weights_arch(x->weights)->V, &x->order, err)) != KF_OK) return rc;

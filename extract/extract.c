@@ -4,6 +4,7 @@
 
 #include "common/base/progress.h"
 #include "common/model/run.h"
+#include "extract/way.h"
 
 enum { GROUP = 8 }; /* batches of documents held at once: all but the last of them are full */
 
@@ -18,6 +19,7 @@ typedef struct {
 	kf_pool *pool;
 	kf_exec *exec;
 	kf_model *model;
+	kf_way way;                /* how it computes */
 	int32_t *order;
 	kf_progress progress;
 	double share;              /* of the corpus that this run does, by documents */
@@ -122,13 +124,14 @@ static kf_status begin(extract *x, int context, kf_set_state *state, kf_err *err
 		"family", kf_family_name(arch->family), "vocabulary", arch->V, "context", context,
 		"bos", kf_tokenizer_bos(x->tokenizer) >= 0, "byte_path", o->byte_path);
 	/* The template shapes the content of conversations, and of nothing else. */
-	json_t *record = !x->chat ? json_incref(o->record) : o->record ? json_copy(o->record) : json_object();
-	if (!info || (o->record && !record) ||
+	json_t *record = o->record ? json_copy(o->record) : json_object();
+	if (!info || !record ||
 	    (x->chat && (json_object_set_new(info, "chat_template", json_string(kf_chat_name(x->chat))) != 0 ||
 	    json_object_set_new(record, "chat-template", json_string(kf_chat_name(x->chat))) != 0))) {
 		rc = kf_fail(err, KF_ENOMEM, "no memory to describe the set");
 		goto out;
 	}
+	if ((rc = kf_extract_way(o, x->corpus, x->weights, x->tokenizer, x->chat, record, info, &x->way, err)) != KF_OK) goto out;
 	if ((rc = kf_weights_fp(x->weights, &inputs[1].fp, err)) != KF_OK) goto out;
 	if ((rc = kf_tokenizer_save(x->tokenizer, &tokenizer, err)) != KF_OK) goto out;
 	kf_set_spec spec = {
@@ -148,7 +151,7 @@ out:
 static kf_status run_shards(extract *x, int context, kf_err *err)
 {
 	const kf_extract_opts *o = x->o;
-	const kf_model_opts opts = { 0 };
+	const kf_model_opts opts = { .int8 = x->way.int8 };
 	uint64_t docs = 0;
 	int shards = kf_set_shards(x->corpus);
 	kf_status rc;
@@ -158,7 +161,7 @@ static kf_status run_shards(extract *x, int context, kf_err *err)
 	if (!docs) return KF_OK;
 	if ((rc = kf_run_order(x->tokenizer, kf_weights_arch(x->weights)->V, &x->order, err)) != KF_OK) return rc;
 	if ((rc = kf_pool_new(o->threads, &x->pool, err)) != KF_OK) return rc;
-	if ((rc = kf_exec_new(o->ops ? o->ops : &kf_ops_cpu, x->pool, o->compute, &x->exec, err)) != KF_OK) return rc;
+	if ((rc = kf_exec_new(o->ops ? o->ops : &kf_ops_cpu, x->pool, x->way.compute, &x->exec, err)) != KF_OK) return rc;
 	if ((rc = kf_model_new(x->weights, x->exec, &opts, &x->model, err)) != KF_OK) return rc;
 	const kf_runner e = {
 		.tokenizer = x->tokenizer, .order = x->order, .k = (int)o->top_k, .byte_path = o->byte_path,

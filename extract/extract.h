@@ -23,7 +23,8 @@ typedef struct {
 	long path_min, path_extra; /* m and E of the byte path's extra candidates (ops.h, kf_score_query) */
 	bool byte_path, f32;
 	const kf_ops *ops;         /* the backend; NULL: the CPU's */
-	kf_compute compute;
+	kf_compute compute;        /* AUTO on the CPU: way.h */
+	unsigned int8;             /* with INT8: which matrices, KF_INT8_* (model.h) */
 	int threads;
 	int part, parts;           /* shards s with s % parts == part */
 	int progress;              /* KF_PROGRESS_* */

@@ -36,5 +36,7 @@ kf_status kf_backend(int choice, const kf_ops **out, int *compute, kf_err *err)
 			"or use --backend cpu.");
 	if (choice == CUDA || (choice == AUTO && kf_ops_cuda() && device_present())) *out = kf_ops_cuda();
 	if (*out != &kf_ops_cpu && *compute == KF_COMPUTE_AUTO) *compute = KF_COMPUTE_BF16;
+	if (*out != &kf_ops_cpu && *compute == KF_COMPUTE_INT8)
+		return kf_fail(err, KF_EUNSUPPORTED, "--compute int8 is for the CPU; on CUDA use bf16, or give --backend cpu");
 	return KF_OK;
 }

@@ -81,6 +81,9 @@ void kf_set_abandon(kf_set_writer *w);  /* keeps finished shards for the next ru
  * its manifest or tokenizer is what is damaged. */
 kf_status kf_set_drop(const char *dir, const bool *bad, int n, kf_err *err) KF_MUST_CHECK;
 
+/* The options that made the set in a folder, complete or half-written; NULL where there is none. A new reference. */
+kf_status kf_set_recorded(const char *dir, json_t **out, kf_err *err) KF_MUST_CHECK;
+
 /* ---- reading ---- */
 
 typedef struct kf_set kf_set;

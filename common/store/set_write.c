@@ -195,6 +195,23 @@ out:
 	return rc;
 }
 
+kf_status kf_set_recorded(const char *dir, json_t **out, kf_err *err)
+{
+	static const char *const names[] = { MANIFEST, MANIFEST_PART };
+	char path[KF_PATH_MAX];
+	json_t *manifest = NULL;
+	kf_status rc = KF_OK;
+
+	*out = NULL;
+	for (size_t i = 0; !manifest && i < sizeof names / sizeof *names; i++) {
+		if ((rc = kf_path_join(path, dir, names[i], err)) != KF_OK) return rc;
+		if (kf_exists(path) && (rc = kf_manifest_load(path, &manifest, err)) != KF_OK) return rc;
+	}
+	if (manifest) *out = json_incref(json_object_get(manifest, "options"));
+	json_decref(manifest);
+	return KF_OK;
+}
+
 kf_status kf_set_begin(const kf_set_spec *spec, kf_set_writer **out, kf_set_state *state, kf_err *err)
 {
 	kf_set_writer *w;

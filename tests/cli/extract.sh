@@ -67,6 +67,60 @@ END
 	close "$m: packed within 1/32 nat" 0.0313 "$TMP/$m" "$TMP/$m-packed"
 done
 
+# ---- other ways to compute ----
+option() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1] + "/manifest.json"))["options"].get(sys.argv[2]))' "$1" "$2"; }
+has() { check "$1" test "$(option "$2" "$3")" = "$4"; }
+for way in bf16 int8; do
+	for m in llama-tiny gemma3-tiny; do
+		x() { "$BIN/kf-extract" --quiet --model $M/$m --corpus "$C" --precision f32 --top-k 1 --byte-path no --compute $way "$@"; }
+		check "$m: $way" x --out "$TMP/$m-$way"
+		"$BIN/kf-extract" --quiet --model $M/$m --corpus "$C" --out "$TMP/$m-1" --precision f32 --top-k 1 --byte-path no
+		show "$TMP/$m-1" >"$TMP/a.jsonl"; show "$TMP/$m-$way" >"$TMP/b.jsonl"
+		check "$m: $way is near f32, and is not f32" python3 - "$TMP/a.jsonl" "$TMP/b.jsonl" $way <<'END'
+import json, sys
+off = [abs(x - y) for a, b in zip(*map(open, sys.argv[1:3]), strict=True) for x, y in zip(json.loads(a)["ce"], json.loads(b)["ce"]) if x]
+most = 0.05 if sys.argv[3] == "bf16" else 0.2   # of random weights, which answer to the least rounding
+assert 1e-6 < sum(off) / len(off) < most and max(off) < 10 * most, (sum(off) / len(off), max(off))
+END
+		x --out "$TMP/$m-$way-small" --batch-tokens 7 --threads 1
+		show "$TMP/$m-$way-small" >"$TMP/a.jsonl"
+		check "$m: $way: batches and threads change next to nothing" python3 - "$TMP/a.jsonl" "$TMP/b.jsonl" <<'END'
+import json, sys
+off = [abs(x - y) for a, b in zip(*map(open, sys.argv[1:]), strict=True) for x, y in zip(json.loads(a)["ce"], json.loads(b)["ce"]) if x]
+assert max(off) < 5e-3, max(off)
+END
+	done
+done
+x() { "$BIN/kf-extract" --model $M/llama-tiny --corpus "$C" --precision f32 --top-k 1 --byte-path no "$@"; }
+has "int8 is recorded" "$TMP/llama-tiny-int8" compute int8
+has "and of which matrices" "$TMP/llama-tiny-int8" int8 all
+x --out "$TMP/llama-tiny-int8" >"$TMP/again"
+check "auto goes on with the way a set was made" grep -q "up to date" "$TMP/again"
+check_fails 1 "option --compute: .int8. there, .f32. here" "another way into the same set" x --out "$TMP/llama-tiny-int8" --compute f32
+check_fails 1 "option --int8: .all. there, .head. here" "other matrices into the same set" x --out "$TMP/llama-tiny-int8" --compute int8 --int8 head
+check_fails 2 "must be all, or some of" "matrices that there are not" x --out "$TMP/no" --compute int8 --int8 head,feet
+x --out "$TMP/small-auto" >/dev/null
+has "a small corpus is run in f32" "$TMP/small-auto" compute f32
+python3 - "$TMP/large.jsonl" <<'END'
+import json, sys
+with open(sys.argv[1], "w") as f:
+    for i in range(40): f.write(json.dumps({"text": " ".join("%x" % (j * j * (i + 7)) for j in range(450))}) + "\n")
+END
+"$BIN/kf-prepare" --quiet --out "$TMP/large" --shards 2 "$TMP/large.jsonl"
+x() { "$BIN/kf-extract" --model $M/llama-tiny --corpus "$TMP/large" --top-k 1 --byte-path no "$@"; }
+check "auto on more text: one part" x --out "$TMP/auto" --shard 1/2
+check "auto: the other part" x --out "$TMP/auto" --shard 0/2
+check "auto: what was chosen is recorded, and is close" python3 - "$TMP/auto/manifest.json" <<'END'
+import json, sys
+m = json.load(open(sys.argv[1]))
+way, kl = m["options"]["compute"], m["info"].get("kl")
+assert way in ("f32", "bf16", "int8") and (way == "int8") == ("int8" in m["options"]), m["options"]
+assert kl is None or 0 <= kl <= 1e-3, kl
+END
+x --out "$TMP/auto" --compute "$(option "$TMP/auto" compute)" --int8 "$(option "$TMP/auto" int8 | sed s/None/all/)" >"$TMP/again"
+check "auto: the same as when it is named" grep -q "up to date" "$TMP/again"
+check "kf-eval in int8" "$BIN/kf-eval" --model $M/llama-tiny --corpus "$C" --compute int8 --int8 head,out
+
 x() { "$BIN/kf-extract" --model $M/qwen2-tiny --corpus "$C" "$@"; }
 check "two parts" x --out "$TMP/parts" --precision f32 --shard 0/2
 check_fails 1 "not complete" "one part is no set" "$BIN/kf-inspect" "$TMP/parts"
