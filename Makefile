@@ -36,7 +36,7 @@ include deps.mk
 # ---- sources ----------------------------------------------------------------
 
 # A stage's library may stand before its program does.
-FOLDERS := extract align fuse train merge eval import export data inspect
+FOLDERS := extract align fuse train merge eval import export data inspect report
 STAGES := $(patsubst %/main.c,%,$(wildcard */main.c))
 PROGRAMS := $(patsubst %/kf-data,%/kf-prepare,$(STAGES:%=$B/bin/kf-%))
 
@@ -82,6 +82,16 @@ $B/bin/kf-prepare: $B/obj/data/main.o $B/libkfuse.a
 
 $B/tests/%: $B/obj/tests/unit/%.o $B/libkfuse.a
 	$(call link,-lcmocka)
+
+# kf-report carries its page's style and script, and their hashes for the page's content security policy.
+PAGE := report/page.css report/page.js
+$B/gen/report/assets_sha256.h: $(PAGE)
+	@mkdir -p $(@D)
+	@for f in $(PAGE); do e=$${f##*.}; printf '#define ASSET_%s_SHA256 "%s"\n' "$${e^^}" \
+		"$$(sha256sum $$f | cut -c1-64 | tr a-f A-F | basenc --base16 -d | base64)"; done > $@
+$B/obj/report/report.o $B/obj/report/assets.o: CPPFLAGS += -I$B/gen
+$B/obj/report/report.o $B/obj/report/assets.o: $B/gen/report/assets_sha256.h
+$B/obj/report/assets.o: $(PAGE)
 
 # Objects are made again when the flags change.
 FLAGS := $(CC) $(CPPFLAGS) $(CFLAGS) $(CXXFLAGS) $(NVCCFLAGS) $(LDFLAGS) $(LDLIBS)

@@ -30,21 +30,23 @@ $(eval $(call train_rule,$(clm),$(call logits,train),1,$(start),$(start)))
 trained = $(run)/train/$1/config.json
 row = --model $1=$(run)/train/$2
 
-# What a command ends with: a report, kept as REPORT in WORK as well, and printed. Report, name.
+# What a command ends with: a report and its page, kept as NAME in WORK as well, and the table printed. Report, name.
 define finish
-	@cp $(run)/report/$1.json $(WORK)/$2.json && cp $(run)/report/$1.md $(WORK)/$2.md
+	@for f in json md html; do cp $(run)/report/$1.$$f $(WORK)/$2.$$f || exit; done
 	@cat $(run)/report/$1.txt
-	@echo "Saved as $(WORK)/$2.json and $(WORK)/$2.md$(if $3,; the $3)"
+	@echo "Saved as $(WORK)/$2.html (a page for a browser), $(WORK)/$2.json and $(WORK)/$2.md$(if $3,; the $3)"
 endef
 
 # ---- make demo ----
 
 demo_report := $(call plus,$(sources))-$(how)-$(LAMBDA)-$(schedule)
 demo_fused := $(call fused,$(sources))
+demo_mix := $(call plus,$(sources))-$(how)
 $(eval $(call report_rule,$(demo_report),$(sources) $(TARGET),$(call as_they_come,$(sources)) \
 	  $(call row,clm,$(clm)) $(call row,fused,$(demo_fused)) --compare fused$(comma)target --compare fused$(comma)clm,\
 	  $(call trained,$(clm)) $(call trained,$(demo_fused))))
-demo: $(run)/report/$(demo_report).json
+$(eval $(call page_rule,$(demo_report),fused,clm=$(run)/train/$(clm) fused=$(run)/train/$(demo_fused),$(demo_mix),$(sources)))
+demo: $(run)/report/$(demo_report).html
 	$(call finish,$(demo_report),report,fused model is the folder $(run)/train/$(demo_fused))
 
 # ---- make pairs: FuseChat's way. The target with each source, and the results merged ----
@@ -61,7 +63,9 @@ $(eval $(call report_rule,$(pairs_report),$(sources) $(TARGET),$(call as_they_co
 	  $(foreach m,$(MERGES),--model $m=$(run)/merged/$(call merged,$m)) \
 	  $(foreach m,$(MERGES),--compare $m$(comma)clm),\
 	  $(call trained,$(clm)) $(foreach p,$(pairs),$(call trained,$p)) $(foreach m,$(MERGES),$(run)/merged/$(call merged,$m)/config.json)))
-pairs: $(run)/report/$(pairs_report).json
+$(eval $(call page_rule,$(pairs_report),,clm=$(run)/train/$(clm) $(foreach s,$(sources),target+$s=$(run)/train/$(call fused,$s)) \
+	  $(foreach m,$(MERGES),$m=$(run)/merged/$(call merged,$m)),$(sources:%=%-$(how)),$(sources)))
+pairs: $(run)/report/$(pairs_report).html
 	$(call finish,$(pairs_report),pairs,merged models are in $(run)/merged)
 
 # On conversations: only the replies are learnt and measured. Gemma as it comes is no chat model and has no template of its own.
@@ -89,7 +93,9 @@ $(eval $(call report_rule,$(baselines_report),$(sources) $(TARGET),$(call as_the
 	  $(call row,fused,$(demo_fused)) --compare fused$(comma)clm --compare fused$(comma)kd --compare fused$(comma)merged,\
 	  $(call trained,$(clm)) $(call trained,$(kd_model)) $(call trained,$(demo_fused)) $(run)/merged/$(call merged,linear)/config.json \
 	  $(run)/targets/$(ensemble)/manifest.json))
-baselines: $(run)/report/$(baselines_report).json
+$(eval $(call page_rule,$(baselines_report),fused,clm=$(run)/train/$(clm) kd=$(run)/train/$(kd_model) \
+	  merged=$(run)/merged/$(call merged,linear) fused=$(run)/train/$(demo_fused),$(demo_mix) $(kd),$(sources)))
+baselines: $(run)/report/$(baselines_report).html
 	$(call finish,$(baselines_report),baselines)
 
 # ---- make continual ADD=MODEL: a source more for the fused model. Only ADD is extracted and aligned ----
@@ -101,7 +107,9 @@ $(if $(ADD),$(eval $(call train_rule,$(continual),$(run)/targets/$(call plus,$(a
 $(if $(ADD),$(eval $(call report_rule,$(continual),$(all_sources) $(TARGET),$(call as_they_come,$(all_sources)) \
 	  $(call row,fused,$(demo_fused)) $(call row,continual,$(continual)) --compare continual$(comma)fused,\
 	  $(call trained,$(demo_fused)) $(call trained,$(continual)))))
-continual: $(if $(ADD),$(run)/report/$(continual).json)
+$(if $(ADD),$(eval $(call page_rule,$(continual),continual,fused=$(run)/train/$(demo_fused) continual=$(run)/train/$(continual),\
+	  $(demo_mix) $(call plus,$(all_sources))-$(how),$(all_sources))))
+continual: $(if $(ADD),$(run)/report/$(continual).html)
 	@$(if $(ADD),:,echo "make continual: which model to add? for example: make continual SOURCES=gemma3-270m ADD=qwen2.5-coder-0.5b" >&2; exit 2)
 	$(call finish,$(continual),continual,model is the folder $(run)/train/$(continual))
 

@@ -2,7 +2,7 @@
 # named after what it depends on, so that whatever did not change is reused:
 #
 #   text -> corpus/SPLIT -> logits/SPLIT/MODEL -> aligned/SPLIT/SOURCE -> targets/MIX -> train/MIX -> merged/METHOD
-#                                                                    report/… from logits/test and the models
+#                                                                    report/… from logits/test and the models, and a page
 #
 # What to make of these is in data/demo.mk.
 
@@ -101,12 +101,13 @@ $(call weights,$1): $(foreach m,$1,$(call aligned,valid,$m)/manifest.json) $(cal
 	$(bin)/kf-fuse --target $(call logits,valid) $(foreach m,$1,--aligned $(call aligned,valid,$m)) --fit $$@ --threads $(THREADS)
 endef
 
-# ---- targets: what to train on. NAME, split, sources, options, a file of weights ----
+# ---- targets: what to train on, and a trace of some documents. NAME, split, sources, options, a file of weights ----
 
 define fuse_rule
-$(run)/targets/$1/manifest.json: $(foreach m,$3,$(call aligned,$2,$m)/manifest.json) $(call logits,$2)/manifest.json $5 | $(bin)/kf-fuse
-	$(bin)/kf-fuse --target $(call logits,$2) $(foreach m,$3,--aligned $(call aligned,$2,$m)) --out $$(@D) \
-	  $4 $(addprefix --weights ,$5) --threads $(THREADS)
+$(run)/targets/$1/manifest.json $(run)/trace/$1.jsonl &: $(foreach m,$3,$(call aligned,$2,$m)/manifest.json) $(call logits,$2)/manifest.json $5 | $(bin)/kf-fuse
+	@mkdir -p $(run)/trace
+	$(bin)/kf-fuse --target $(call logits,$2) $(foreach m,$3,--aligned $(call aligned,$2,$m)) --out $(run)/targets/$1 \
+	  $4 $(addprefix --weights ,$5) --trace $(run)/trace/$1.jsonl --threads $(THREADS)
 endef
 
 # ---- training. NAME, set to train on, lambda, model to start from, what that depends on ----
@@ -126,6 +127,16 @@ $(run)/report/$1.json: $(2:%=$(run)/logits/test/%/manifest.json) $4 | $(bin)/kf-
 	$(bin)/kf-eval --corpus $(run)/corpus/test $3 $(addprefix --chat-template ,$(CHAT_TEMPLATE_$(TARGET))) --markdown $$(@:.json=.md) --report $$@.tmp --threads $(THREADS) > $$(@:.json=.txt)
 	@mv $$@.tmp $$@
 endef
+
+# The same as a page, with what the models were made from. Report, result (none: as compared), NAME=DIR of trained and merged models,
+# names in targets/, sources
+define page_rule
+$(run)/report/$1.html: $(run)/report/$1.json $(4:%=$(run)/trace/%.jsonl) | $(bin)/kf-report
+	$(bin)/kf-report --out $$@ --eval $$< $(addprefix --result ,$2) $(addprefix --model ,$3) $(splits:%=--set $(run)/corpus/%) \
+	  $(foreach m,$(TARGET) $5,--set $(run)/logits/train/$m) $(foreach m,$5,--set $(call aligned,train,$m)) \
+	  $(4:%=--set $(run)/targets/%) $(4:%=--trace $(run)/trace/%.jsonl) --quiet
+endef
+
 # The rows of models as they come: the sources, and the target as "target".
 as_they_come = $(foreach s,$(sort $1),--logits $s=$(run)/logits/test/$s) --logits target=$(run)/logits/test/$(TARGET)
 

@@ -30,6 +30,16 @@ check "make baselines" run baselines "${both[@]}"
 check "its report" rows baselines gemma3-tiny llama-tiny target clm kd merged fused ensemble
 check "make continual" run continual SOURCES=llama-tiny ADD=gemma3-tiny
 check "its report" rows continual gemma3-tiny llama-tiny target fused continual
+for what in report pairs baselines continual; do
+	check "make $what leaves a page" grep -q "</html>" "$W/$what.html"
+done
+check "with the curves of every trained model, and what each source gave" python3 - "$W/pairs.html" <<'END'
+import sys
+page = open(sys.argv[1]).read()
+for section in "bits", "passages", "sources", "training", "alignment", "sizes", "provenance": assert f'<section id="{section}"' in page, section
+training = page[page.index('id="training"'):page.index('id="alignment"')]
+for name in "clm", "target+gemma3-tiny", "target+llama-tiny": assert name in training, name
+END
 check "weights fitted to validation text" run demo "${both[@]}" FUNCTION=domain
 check "the papers' alignment, with a map of its own" run demo "${both[@]}" FUNCTION=min-ce ALIGN=dtw VOCAB_MAP=mined
 check "FuseChat's, mixing" run demo "${both[@]}" ALIGN=dtw-chat VOCAB_MAP=stats ONE_TO_MANY=weighted

@@ -1,0 +1,143 @@
+/* The page: its frame, its sections in order, and what it lacks. */
+#include "report/report.h"
+
+#include <math.h>
+
+#include "common/base/opt.h"
+#include "report/assets.h"
+#include "report/section.h"
+
+static const section *const SECTIONS[] = { &section_bits, &section_tasks, &section_passages, &section_shares, &section_training,
+	&section_coverage, &section_sizes, &section_provenance };
+#define N_SECTIONS (sizeof SECTIONS / sizeof *SECTIONS)
+
+static void put_head(const input *in, kf_buf *out)
+{
+	html_raw(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+	html_raw(out, "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; base-uri 'none'; form-action 'none'; style-src "
+		"'sha256-" ASSET_CSS_SHA256 "'; script-src 'sha256-" ASSET_JS_SHA256 "'\">\n");
+	html_raw(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+		"<meta name=\"color-scheme\" content=\"light dark\">\n");
+	html_put(out, "<meta name=\"generator\" content=\"kf-report %s\">\n", KF_VERSION);
+	html_raw(out, "<title>");
+	if (in->o->title) html_put(out, "%s", in->o->title);
+	else if (in->target) html_put(out, "%s: kfuse report", in->target);
+	else html_raw(out, "kfuse report");
+	html_raw(out, "</title>\n<style>");
+	kf_buf_put(out, kf_report_css, kf_report_css_size);
+	html_raw(out, "</style>\n</head>\n<body>\n");
+}
+
+static void put_sections(const input *in, kf_buf *out)
+{
+	int missing = 0;
+
+	html_raw(out, "<nav aria-label=\"Sections\"><ul>");
+	for (size_t i = 0; i < N_SECTIONS; i++)
+		if (SECTIONS[i]->there(in)) html_put(out, "<li><a href=\"#%s\">%s</a></li>", SECTIONS[i]->id, SECTIONS[i]->title);
+	html_raw(out, "</ul></nav>\n");
+	for (size_t i = 0; i < N_SECTIONS; i++) {
+		if (!SECTIONS[i]->there(in)) {
+			missing++;
+			continue;
+		}
+		html_put(out, "<section id=\"%s\">\n<h2>%s</h2>\n", SECTIONS[i]->id, SECTIONS[i]->title);
+		SECTIONS[i]->put(in, out);
+		html_raw(out, "</section>\n");
+	}
+	if (!missing) return;
+	html_raw(out, "<section id=\"missing\">\n<h2>Not on this page</h2>\n<ul>\n");
+	for (size_t i = 0; i < N_SECTIONS; i++) {
+		if (SECTIONS[i]->there(in)) continue;
+		html_put(out, "<li><strong>%s</strong>: ", SECTIONS[i]->title);
+		html_raw(out, SECTIONS[i]->fill);
+		html_raw(out, "</li>\n");
+	}
+	html_raw(out, "</ul>\n</section>\n");
+}
+
+kf_status kf_report(const kf_report_opts *o, kf_buf *html, kf_err *err)
+{
+	input in;
+	kf_status rc;
+
+	kf_buf_clear(html);
+	if ((rc = input_read(o, &in, err)) == KF_OK) {
+		put_head(&in, html);
+		chart_patterns(html);
+		html_raw(html, "<main>\n");
+		put_headline(&in, html);
+		put_sections(&in, html);
+		html_put(html, "</main>\n<footer>Made by kf-report %s. This page loads nothing and sends nothing.</footer>\n", KF_VERSION);
+		html_raw(html, "<script>");
+		kf_buf_put(html, kf_report_js, kf_report_js_size);
+		html_raw(html, "</script>\n</body>\n</html>\n");
+		rc = kf_buf_check(html, err);
+	}
+	input_release(&in);
+	return rc;
+}
+
+/* ---- what sections share ---- */
+
+const char *domain_name(const char *domain)
+{
+	return *domain ? domain : "(no domain)";
+}
+
+int mark_of(const input *in, const char *name)
+{
+	int slot;
+
+	if (in->result && strcmp(name, in->result) == 0) return MARK_RESULT;
+	slot = input_slot(in, name);
+	return slot;
+}
+
+void table_begin(kf_buf *out, const char *summary, const char *corner)
+{
+	html_put(out, "<details><summary>%s</summary><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"%s\"><table><thead><tr>"
+		"<th scope=\"col\">%s</th>", summary, summary, corner);
+}
+
+void table_column(kf_buf *out, const char *name)
+{
+	html_put(out, "<th scope=\"col\">%s</th>", name);
+}
+
+void table_body(kf_buf *out)
+{
+	html_raw(out, "</tr></thead><tbody>");
+}
+
+void table_row(kf_buf *out, const char *name)
+{
+	html_put(out, "<tr><th scope=\"row\">%s</th>", name);
+}
+
+void table_number(kf_buf *out, double v, int decimals, bool sign)
+{
+	html_raw(out, "<td>");
+	html_number(out, v, decimals, sign);
+	html_raw(out, "</td>");
+}
+
+void table_range(kf_buf *out, double low, double high, int decimals, bool sign)
+{
+	if (!isfinite(low) || !isfinite(high)) return;
+	html_raw(out, "<small>");
+	html_number(out, low, decimals, sign);
+	html_raw(out, " to ");
+	html_number(out, high, decimals, sign);
+	html_raw(out, "</small>");
+}
+
+void table_row_end(kf_buf *out)
+{
+	html_raw(out, "</tr>\n");
+}
+
+void table_end(kf_buf *out)
+{
+	html_raw(out, "</tbody></table></div></details>\n");
+}

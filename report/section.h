@@ -1,0 +1,40 @@
+/* The sections of a page. */
+#ifndef KF_REPORT_SECTION_H
+#define KF_REPORT_SECTION_H
+
+#include "report/chart.h"
+#include "report/html.h"
+#include "report/input.h"
+
+typedef struct {
+	const char *id, *title;
+	bool (*there)(const input *in);
+	void (*put)(const input *in, kf_buf *out);  /* when there; running out of memory shows in out */
+	const char *fill;                           /* "what would be here: how to get it", HTML of ours */
+} section;
+
+extern const section section_bits, section_tasks, section_training, section_shares, section_passages, section_coverage,
+	section_sizes, section_provenance;
+
+/* The heading and what it says in a sentence and a few numbers. */
+void put_headline(const input *in, kf_buf *out);
+
+/* ---- what several of them use ---- */
+
+/* A domain's name; what has none is said to. */
+const char *domain_name(const char *domain);
+/* MARK_* or the slot of a model of the evaluation. */
+int mark_of(const input *in, const char *name);
+/* The table behind a chart, folded away: table_begin, a table_column each, table_body, rows, table_end. A row is table_row,
+ * cells (table_number, or a <td> of the caller's), table_row_end. */
+void table_begin(kf_buf *out, const char *summary, const char *corner);
+void table_column(kf_buf *out, const char *name);
+void table_body(kf_buf *out);
+void table_row(kf_buf *out, const char *name);
+void table_number(kf_buf *out, double v, int decimals, bool sign);
+/* An interval, small, under a number; nothing where there is none. */
+void table_range(kf_buf *out, double low, double high, int decimals, bool sign);
+void table_row_end(kf_buf *out);
+void table_end(kf_buf *out);
+
+#endif

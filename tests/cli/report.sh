@@ -1,0 +1,234 @@
+# kf-report on the tiny models' pipeline, with names that would like to be markup: what the page holds, what it must not, and,
+# where there is a Chromium, that a browser shows it: no errors, nothing wider than a phone, the script's table of a token.
+. tests/lib.sh
+
+R=$BIN/kf-report
+evil='<u onclick>"'"'"'&amp;<!--'      # a model's: no = and no /
+title='</title><img src=x onerror=console.error(1)>"'"'"'&amp;'
+cat >"$TMP/make.py" <<'END'
+import json, sys
+evil = "</script><script>console.error('pwned')</script><!--"
+docs = [("prose", "a", "It is a truth universally acknowledged, that a single man in possession of a good fortune, must be in want of a wife."),
+        (evil, evil + "\u202e", "<b>bold</b> & \"quoted\" </script><script>console.error('pwned')</script>\n\tcaf\u00e9 \u2603 \U0001f600\n"),
+        ("prose", "c", "However little known the feelings or views of such a man may be on his first entering a neighbourhood"),
+        (evil, "d", "x < y && y > z ? '<!--' : \"]]>\";\n" * 3)]
+for domain, id, text in docs: print(json.dumps({"id": id, "domain": domain, "text": text}))
+END
+python3 "$TMP/make.py" >"$TMP/text.jsonl"
+mkdir -p "$TMP/m"; cp -r tests/models/qwen2-tiny "$TMP/m/$evil"
+stages() {
+	"$BIN/kf-prepare" --quiet --out "$TMP/corpus" "$TMP/text.jsonl" &&
+	"$BIN/kf-extract" --quiet --model tests/models/llama-tiny --corpus "$TMP/corpus" --out "$TMP/target" &&
+	"$BIN/kf-extract" --quiet --model tests/models/gemma3-tiny --corpus "$TMP/corpus" --out "$TMP/gemma" &&
+	"$BIN/kf-extract" --quiet --model "$TMP/m/$evil" --corpus "$TMP/corpus" --out "$TMP/qwen" &&
+	"$BIN/kf-align" --quiet --source "$TMP/gemma" --target "$TMP/target" --out "$TMP/a-gemma" &&
+	"$BIN/kf-align" --quiet --source "$TMP/qwen" --target "$TMP/target" --out "$TMP/a-qwen" &&
+	"$BIN/kf-fuse" --quiet --target "$TMP/target" --aligned "$TMP/a-gemma" --aligned "$TMP/a-qwen" --out "$TMP/targets" --function dynamic \
+		--weight advantage --trace "$TMP/trace.jsonl" &&
+	"$BIN/kf-train" --quiet --model tests/models/llama-tiny --targets "$TMP/targets" --valid "$TMP/corpus" --out "$TMP/fused" --lambda 0.5 \
+		--epochs 3 --batch-tokens 64 --lr 1e-3 &&
+	"$BIN/kf-train" --quiet --model tests/models/llama-tiny --targets "$TMP/target" --valid "$TMP/corpus" --out "$TMP/clm" --lambda 1 \
+		--epochs 3 --batch-tokens 64 --lr 1e-3 &&
+	"$BIN/kf-eval" --quiet --corpus "$TMP/corpus" --logits "gemma3-tiny=$TMP/gemma" --logits "$evil=$TMP/qwen" --logits "target=$TMP/target" \
+		--model "clm=$TMP/clm" --model "fused=$TMP/fused" --compare fused,target --compare fused,clm --report "$TMP/eval.json"
+}
+check "the stages" stages
+# scores on tasks, in kf-eval's form
+python3 - "$TMP/eval.json" "$TMP/eval-tasks.json" <<'END'
+import json, sys
+r = json.load(open(sys.argv[1]))
+names = list(r["models"])
+score = lambda i: {"value": 0.25 + i / 20, "low": 0.15 + i / 20, "high": 0.35 + i / 20}
+r["tasks"] = {"<i>quiz</i>": {"kind": "choice", "file": "q.jsonl", "items": 40, "shots": 0, "metrics": {
+    "acc": {"better": "higher", "models": {n: score(i) for i, n in enumerate(names)},
+            "comparisons": [{"a": "fused", "b": "clm", "difference": 0.05, "low": -0.01, "high": 0.11}]},
+    "bits_per_byte": {"better": "lower", "models": {n: score(i) for i, n in enumerate(names)}, "comparisons": []}}}}
+r["overlap"] = {"ngram": 13, "training_words": 1000, "tasks": {"<i>quiz</i>": {"items": 40, "shared": 2, "short": 1, "lines": [3, 9]}}, "text": {}}
+json.dump(r, open(sys.argv[2], "w"))
+END
+sets=(); for s in corpus target gemma qwen a-gemma a-qwen targets; do sets+=(--set "$TMP/$s"); done
+page() { "$R" --quiet --model "clm=$TMP/clm" --model "fused=$TMP/fused" "${sets[@]}" --trace "$TMP/trace.jsonl" "$@"; }
+check "a page" page --eval "$TMP/eval-tasks.json" --out "$TMP/page.html"
+check "a page again" page --eval "$TMP/eval-tasks.json" --out "$TMP/again.html"
+check_same "is the same to the byte" "$TMP/page.html" "$TMP/again.html"
+check "with a title of one's own" page --eval "$TMP/eval-tasks.json" --title "$title" --out "$TMP/titled.html"
+
+cat >"$TMP/check.py" <<'END'
+import base64, hashlib, html.parser, json, re, sys
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+class Page(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.tags, self.raw, self.text = [], [], [], {}, []
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        names = [a for a, _ in attrs]
+        assert len(names) == len(set(names)), (tag, names)
+        for a, v in attrs:
+            assert not a.startswith("on") and a not in ("src", "style"), (tag, a)
+            if a == "href": assert v.startswith("#"), v
+            if a == "id": self.ids.append(v)
+        if tag not in VOID: self.open.append(tag)
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID: self.open.pop()
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, (tag, self.open[-3:], self.getpos())
+        self.open.pop()
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("script", "style"): self.raw.setdefault(self.open[-1], []).append(data)
+        else: self.text.append(data)
+source = open(sys.argv[1], encoding="utf-8", newline="").read()
+assert len(source.encode()) < 2_000_000, len(source)
+p = Page(); p.feed(source); p.close()
+assert not p.open and len(p.ids) == len(set(p.ids)), (p.open, p.ids)
+assert all(i in p.ids for t, a in p.tags if t == "a" for i in [a["href"][1:]]), "a link leads nowhere"
+known = {"html", "head", "meta", "title", "style", "body", "script", "main", "header", "footer", "nav", "section", "article", "aside", "figure",
+         "figcaption", "div", "p", "span", "h1", "h2", "h3", "ul", "li", "a", "b", "strong", "em", "i", "small", "code", "br", "details", "summary",
+         "table", "thead", "tbody", "tfoot", "tr", "th", "td", "dl", "dt", "dd", "svg", "defs", "pattern", "g", "path", "rect", "circle", "text"}
+assert {t for t, _ in p.tags} <= known, {t for t, _ in p.tags} - known
+# a text that looks like a tag is none: its < is a reference, and nothing in it is one of the page's scripts
+data, script = p.raw["script"][:-1], p.raw["script"][-1]
+assert len([1 for t, a in p.tags if t == "script" and a.get("type") != "application/json"]) == 1
+assert all(json.loads(d)["models"] for d in data) and not any(c in d for d in data for c in "<>&")
+sha = lambda s: "'sha256-" + base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() + "'"
+policy = next(a["content"] for t, a in p.tags if t == "meta" and a.get("http-equiv"))
+assert sha(script) in policy and sha(p.raw["style"][0]) in policy and "unsafe" not in policy and "default-src 'none'" in policy, policy
+assert not re.search(r"https?://|url\((?!#)|@import", "".join(p.raw["style"]) + script), "loads something"
+assert "\u202e" not in source and "\x00" not in source
+text = "".join(p.text)
+sections = [a["id"] for t, a in p.tags if t == "section"]
+for want in sys.argv[2].split(): assert want in sections, (want, sections)
+for want in sys.argv[3:]: assert want in text, want
+svgs = [a for t, a in p.tags if t == "svg" and a.get("class") == "chart"]
+assert all(a.get("role") == "img" for a in svgs) and source.count('role="img"><title>') == len(svgs)
+assert not re.search(r"\b(nan|inf)\b", re.sub(r"<[^>]*>", " ", source.split("<script")[0]), re.I), "a number that is none"
+assert not re.search(r'="[^"]*\b(nan|inf)\b', source), "a coordinate that is none"
+END
+ALL="bits tasks passages sources training alignment sizes provenance"
+check "it is well-formed, whole, escaped, and loads nothing" python3 "$TMP/check.py" "$TMP/page.html" "$ALL" \
+	"What llama-tiny learned from gemma3-tiny and $evil" "<i>quiz</i>" "</script><script>console.error('pwned')</script>" "fused less clm"
+check "a hostile title is a title" python3 "$TMP/check.py" "$TMP/titled.html" "$ALL" "$title"
+
+# --- what is missing leaves its section out, and is said ---
+check "an evaluation alone" "$R" --quiet --eval "$TMP/eval.json" --out "$TMP/eval.html"
+check "has what it has, and says what it lacks" python3 "$TMP/check.py" "$TMP/eval.html" "bits provenance missing" "kf-eval --tasks" "kf-fuse --trace"
+check "its page has no other section" test "$(grep -c '<section id=' "$TMP/eval.html")" = 3
+check "sets alone" "$R" --quiet "${sets[@]}" --out "$TMP/sets.html"
+check "have theirs" python3 "$TMP/check.py" "$TMP/sets.html" "sources alignment sizes provenance missing" "kf-eval --report"
+check "a trace alone" "$R" --quiet --trace "$TMP/trace.jsonl" --passages 1 --passage-tokens 5 --out "$TMP/trace.html"
+check "has a passage" python3 "$TMP/check.py" "$TMP/trace.html" "passages missing" "the first 5 of"
+check "one document of two" test "$(grep -c '<article' "$TMP/trace.html")" = 1
+python3 - "$TMP/eval.json" "$TMP/null.json" <<'END'
+import json, sys
+def hole(v, key): return {k: hole(x, k) for k, x in v.items()} if isinstance(v, dict) else [hole(x, key) for x in v] if isinstance(v, list) else \
+    None if key in ("low", "high", "mean") else v
+json.dump(hole(json.load(open(sys.argv[1])), ""), open(sys.argv[2], "w"))
+END
+check "numbers that are not there" "$R" --quiet --eval "$TMP/null.json" --out "$TMP/null.html"
+check "are dashes" python3 "$TMP/check.py" "$TMP/null.html" "bits" "–"
+
+# --- what the numbers are ---
+check "shares, losses and bits are the files' own" python3 - "$TMP" <<'END'
+import json, re, sys, html
+d = sys.argv[1]
+page = open(d + "/page.html").read()
+cells = lambda s: [html.unescape(re.sub("<[^>]*>", " ", c)) for c in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", s, re.S)]
+r, stats = json.load(open(d + "/eval.json")), json.load(open(d + "/targets/manifest.json"))["stats"]
+table = page[page.index("Bits per byte as a table"):]
+for name, row in r["bits_per_byte"].items():
+    assert any(f"{row['mean']:.4f}" in c for c in cells(table[:table.index("</table>")])), name
+table = page[page.index("Contributions as a table"):]
+got = " ".join(cells(table[:table.index("</table>")]))
+for domain in list(stats["domains"].values()) + [stats["all"]]:
+    for m in domain["models"].values(): assert f"{100 * m['share']:.1f} %" in got, m
+best = [e for e in map(json.loads, open(d + "/fused/log.jsonl")) if e.get("best")][-1]
+table = page[page.index("Training in numbers"):]
+assert f"{best['valid_bits_per_byte']:.4f}" in table[:table.index("</table>")]
+trace = [json.loads(line) for line in open(d + "/trace.jsonl")]
+assert len(re.findall(r'<span class="t[ "]', page.split('id="passage-0"')[1].split("</article>")[0])) == len(trace[0]["weights"])
+END
+
+# --- bad input ---
+echo '{"models": {' >"$TMP/bad.json"; echo '{"loss": 1}' >"$TMP/list.json"; echo '[]' >"$TMP/array.json"
+check_fails 1 "bad.json is no JSON: line [0-9]" "half a report" "$R" --eval "$TMP/bad.json" --out "$TMP/no.html"
+check_fails 1 "list.json is no report of kf-eval" "another JSON" "$R" --eval "$TMP/list.json" --out "$TMP/no.html"
+check_fails 1 "array.json" "a list" "$R" --eval "$TMP/array.json" --out "$TMP/no.html"
+check_fails 1 "nowhere.json" "a report that is not there" "$R" --eval "$TMP/nowhere.json" --out "$TMP/no.html"
+check_fails 1 "corpus has no kfuse.json" "a set where a model belongs" "$R" --model "$TMP/corpus" --out "$TMP/no.html"
+check_fails 1 "fused" "a model where a set belongs" "$R" --set "$TMP/fused" --out "$TMP/no.html"
+cp -r "$TMP/fused" "$TMP/torn"; echo '{"step": 1, "loss": }' >>"$TMP/torn/log.jsonl"
+check_fails 1 "log.jsonl, line [0-9]+ is no JSON" "a damaged log" "$R" --model "$TMP/torn" --out "$TMP/no.html"
+cp "$TMP/fused/log.jsonl" "$TMP/torn/log.jsonl"; printf '{"step": 99, "lo' >>"$TMP/torn/log.jsonl"
+check "a log whose last line a killed run left" "$R" --quiet --model "fused=$TMP/torn" --out "$TMP/torn.html"
+sed 's/"weights":\[null,\[[^]]*\]/"weights":[null,[1]/' "$TMP/trace.jsonl" >"$TMP/short.jsonl"
+check_fails 1 "short.jsonl, line 1 is no document" "weights of other models" "$R" --trace "$TMP/short.jsonl" --out "$TMP/no.html"
+sed 's/"cut":\[0,[0-9]*/"cut":[0,99999/' "$TMP/trace.jsonl" >"$TMP/far.jsonl"
+check_fails 1 "far.jsonl, line 1 is no document" "tokens past the text" "$R" --trace "$TMP/far.jsonl" --out "$TMP/no.html"
+check_fails 1 "no such model" "a result that was not evaluated" "$R" --eval "$TMP/eval.json" --result nobody --out "$TMP/no.html"
+check_fails 2 "nothing to report" "nothing" "$R" --out "$TMP/no.html"
+check_fails 2 "result" "a result of no evaluation" "$R" --set "$TMP/corpus" --result x --out "$TMP/no.html"
+check "no page is left of a failure" test ! -e "$TMP/no.html"
+
+# --- in a browser ---
+browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome)
+if [ -z "$browser" ]; then skip "the page in a browser" "no chromium (Debian: apt-get install chromium)"; exit; fi
+# show FILE WIDTH HASH: the page as the browser has it, to standard output; what it complains about in $TMP/complaints
+show() {
+	timeout 120 "$browser" --headless=new --no-sandbox --disable-gpu --no-first-run --hide-scrollbars --user-data-dir="$TMP/profile" --enable-logging=stderr \
+		--virtual-time-budget=4000 --window-size="$2",800 --dump-dom "file://$1$3" 2>"$TMP/browser.err"
+	grep "CONSOLE" "$TMP/browser.err" >"$TMP/complaints"
+	! [ -s "$TMP/complaints" ]
+}
+if ! show "$TMP/eval.html" 800 "" >"$TMP/dom.html" && [ ! -s "$TMP/dom.html" ]; then
+	skip "the page in a browser" "$browser shows no page here: $(tail -n 1 "$TMP/browser.err")"; exit
+fi
+check "a browser has no complaint" show "$TMP/page.html" 1280 ""
+check "nor about a hostile title" show "$TMP/titled.html" 1280 ""
+show "$TMP/page.html" 1280 "#passage-1-3" >"$TMP/dom.html"
+check "a link to a token shows its candidates" python3 - "$TMP/dom.html" "$TMP/trace.jsonl" <<'END'
+import html, json, re, sys
+dom, trace = open(sys.argv[1]).read(), [json.loads(line) for line in open(sys.argv[2])]
+assert '<html lang="en" class="live">' in dom
+view = re.findall(r'<aside class="inspector".*?</aside>', dom, re.S)[1]
+assert 'data-token="3"' in view, view[:200]
+rows = re.findall(r"<tr[^>]*><th scope=\"row\"><code>(.*?)</code>.*?</tr>", view, re.S)
+want = [c[0].replace(" ", "␣").replace("\n", "↵").replace("\t", "→") for c in trace[1]["candidates"][3]]
+assert [html.unescape(r) for r in rows] == want, (rows, want)
+assert view.count('class="label"') == (trace[1]["label"][3] >= 0)
+END
+# Widths and keys are looked at by a script of the test's, which the page's policy would stop. A window may not be as narrow as a
+# phone: the page is made so instead.
+for width in 390 1280; do
+	python3 - "$TMP/page.html" "$TMP/probe.html" $width <<'END'
+import re, sys
+page, width = open(sys.argv[1]).read(), sys.argv[3]
+page, n = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+assert n == 1
+probe = """<script>
+document.querySelectorAll("details").forEach(function (d) { d.open = true; });
+document.documentElement.style.width = "WIDTHpx";
+var wide = [];
+document.querySelectorAll("body *").forEach(function (e) {
+  if (e.closest(".scroll, nav, .inspector, .hidden, defs")) return; // these scroll by themselves, or are not seen
+  var r = e.getBoundingClientRect();
+  if (r.width && (r.right > WIDTH + 0.5 || r.left < -0.5)) wide.push(e.tagName + "." + e.getAttribute("class") + " " + r.left + " " + r.right);
+});
+var box = document.querySelector(".tokens"), view = document.querySelector(".inspector"), was = Number(view.dataset.token);
+var tokens = box.querySelectorAll(".t"), seen = [];
+function key(k) { box.dispatchEvent(new KeyboardEvent("keydown", { key: k, bubbles: true, cancelable: true })); seen.push(view.dataset.token); }
+key("Home"); key("ArrowRight"); key("ArrowRight"); key("ArrowLeft"); key("End");
+tokens[5].click(); seen.push(view.dataset.token);
+document.body.dataset.probe = JSON.stringify({ seen: seen, last: tokens.length - 1, on: box.querySelectorAll(".on").length, wide: wide.slice(0, 9),
+  focus: box.tabIndex, titles: box.querySelectorAll("[title]").length });
+</script></body>"""
+open(sys.argv[2], "w").write(page.replace("</body>", probe.replace("WIDTH", width)))
+END
+	show "$TMP/probe.html" $width "" >"$TMP/dom.html"
+	check "$width pixels wide: nothing sticks out; keys and taps go from token to token" python3 - "$TMP/dom.html" <<'END'
+import html, json, re, sys
+probe = json.loads(html.unescape(re.search(r'data-probe="([^"]*)"', open(sys.argv[1]).read()).group(1)))
+assert not probe["wide"], probe["wide"]
+assert probe["seen"] == ["0", "1", "2", "1", str(probe["last"]), "5"] and probe["on"] == 1 and probe["focus"] == 0 and probe["titles"] == 0, probe
+END
+done
