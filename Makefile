@@ -27,7 +27,7 @@ endif
 CFLAGS += -std=c11 -g $(OPT) $(WARN) $(SAN) -pthread
 CXXFLAGS += -std=c++17 -g $(OPT) -Wall -Wextra $(SAN) -pthread
 LDFLAGS += $(SAN) -pthread
-LDLIBS += -llmdb -lzstd -lsentencepiece -ldnnl -lgomp -lpcre2-8 -lutf8proc -ljansson -lxxhash -lstdc++ -lm
+LDLIBS += -llmdb -lzstd -lsentencepiece -ldnnl -lgomp -lpcre2-8 -lutf8proc -ljansson -lxxhash -lz -lstdc++ -lm
 
 # ---- dependencies -----------------------------------------------------------
 

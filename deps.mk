@@ -3,7 +3,7 @@
 
 DEPS_HEADERS := lmdb.h:liblmdb-dev zstd.h:libzstd-dev sentencepiece_processor.h:libsentencepiece-dev \
   dnnl.h:libdnnl-dev pcre2.h:libpcre2-dev utf8proc.h:libutf8proc-dev jansson.h:libjansson-dev \
-  xxhash.h:libxxhash-dev cmocka.h:libcmocka-dev
+  xxhash.h:libxxhash-dev zlib.h:zlib1g-dev cmocka.h:libcmocka-dev
 
 # A file a build folder that says the headers are there; deps run when it is missing or this list changed.
 DEPS_STAMP := $B/deps

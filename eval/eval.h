@@ -58,7 +58,9 @@ typedef struct {
 	const char *name;
 	const char *path;
 	kf_eval_kind kind;
-	const char *chat_template; /* of a model that is run on conversations, by name; NULL: its own */
+	const char *run;           /* the model to run on tasks: path, or, beside logits, of the same name; NULL: none */
+	const char *chat_template; /* of a model that is run on conversations, by name; NULL: its own. On tasks, where prompts
+	                            * become a user's messages with it: "own" is its own, NULL plain text */
 } kf_eval_model;
 
 typedef struct {
@@ -109,6 +111,7 @@ void kf_eval_release(kf_eval_result *r);
 
 /* ---- reports ---- */
 
+json_t *kf_eval_json_head(const kf_eval_opts *o);               /* of a report without text: models, seed; new */
 json_t *kf_eval_json(const kf_eval_result *r);                  /* new; NULL on no memory */
 void kf_eval_table(const kf_eval_result *r, kf_buf *out);       /* for a terminal */
 void kf_eval_markdown(const kf_eval_result *r, kf_buf *out);

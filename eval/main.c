@@ -7,27 +7,31 @@
 #include "common/base/progress.h"
 #include "common/model/way.h"
 #include "common/ops/backend.h"
-#include "eval/eval.h"
+#include "eval/overlap.h"
+#include "eval/tasks.h"
 
 static struct {
-	kf_list models, logits, mixtures, compare, templates;
-	const char *corpus, *report, *markdown;
-	bool per_document;
+	kf_list models, logits, mixtures, compare, templates, tasks, overlap;
+	const char *corpus, *report, *markdown, *outputs;
+	bool per_document, unsafe_code;
 	int compute;
 	const char *int8;
-	long batch_tokens;
+	long batch_tokens, shots, samples, max_tokens, cache_mb, code_seconds, code_mb, ngram;
+	double temperature, top_p;
 	kf_common common;
-} o = { .int8 = "all", .batch_tokens = 4096 };
+} o = { .int8 = "all", .batch_tokens = 4096, .samples = 1, .cache_mb = 1024, .code_seconds = 10, .code_mb = 1024, .ngram = 13, .top_p = 1 };
 
 static const kf_opt table[] = {
-	{ "model", KF_OPT_LIST, &o.models, "[NAME=]PATH", "a model to run", 0, 0, 0 },
+	{ "model", KF_OPT_LIST, &o.models, "[NAME=]PATH", "a model to run; beside --logits of the same name it is run on tasks only",
+		0, 0, 0 },
 	{ "logits", KF_OPT_LIST, &o.logits, "[NAME=]DIR", "a model's logits over the corpus, from kf-extract",
 		0, 0, 0 },
 	{ "mixture", KF_OPT_LIST, &o.mixtures, "[NAME=]DIR", "an ensemble: a fused set over the corpus, from kf-fuse",
 		0, 0, 0 },
 	{ "corpus", KF_OPT_STRING, &o.corpus, "DIR", "the text to predict (needed with --model)", 0, 0, 0 },
+	{ "tasks", KF_OPT_LIST, &o.tasks, "FILE", "questions with answers: docs/eval.md's form, HumanEval's or BIG-bench's", 0, 0, 0 },
 	{ "chat-template", KF_OPT_LIST, &o.templates, "[MODEL=]NAME", "of conversations: the template of a model that is run, or of all, if not "
-		"its own", 0, 0, 0 },
+		"its own. On tasks: ask in a user's message, with this template (own: the model's)", 0, 0, 0 },
 	{ "compare", KF_OPT_LIST, &o.compare, "A,B",
 		"a paired comparison of two models, A minus B; none: each against the first",
 		0, 0, 0 },
@@ -35,6 +39,18 @@ static const kf_opt table[] = {
 	{ "markdown", KF_OPT_STRING, &o.markdown, "FILE", "write the tables as Markdown", 0, 0, 0 },
 	{ "per-document", KF_OPT_FLAG, &o.per_document, NULL, "put every document's values in the report",
 		0, 0, 0 },
+	{ "outputs", KF_OPT_STRING, &o.outputs, "FILE", "write what every model answered to every item, as JSON Lines", 0, 0, 0 },
+	{ "shots", KF_OPT_INT, &o.shots, "N", "show the first N items of each task solved, before the others", 0, 1000, 0 },
+	{ "max-tokens", KF_OPT_INT, &o.max_tokens, "N", "generate at most N tokens an answer; 0: as the task says", 0, 1e6, 0 },
+	{ "temperature", KF_OPT_REAL, &o.temperature, "X", "of generation; 0 takes the likeliest token", 0, 100, 0 },
+	{ "top-p", KF_OPT_REAL, &o.top_p, "P", "sample among the likeliest tokens that make up P", 0, 1, KF_OPT_POSITIVE },
+	{ "samples", KF_OPT_INT, &o.samples, "N", "programs for each item of code (pass@k)", 1, 1000, 0 },
+	{ "code-seconds", KF_OPT_INT, &o.code_seconds, "N", "time a generated program may take", 1, 3600, 0 },
+	{ "code-mb", KF_OPT_INT, &o.code_mb, "MB", "memory it may take", 64, 65536, 0 },
+	{ "unsafe-code", KF_OPT_FLAG, &o.unsafe_code, NULL, "run generated programs even where this system cannot keep them in", 0, 0, 0 },
+	{ "cache-mb", KF_OPT_INT, &o.cache_mb, "MB", "of keys and values while generating", 1, 1e7, 0 },
+	{ "overlap", KF_OPT_LIST, &o.overlap, "CORPUS", "training text: count the items and documents that share words with it", 0, 0, 0 },
+	{ "ngram", KF_OPT_INT, &o.ngram, "N", "words in a row that count as shared", 1, 1000, 0 },
 	{ "compute", KF_OPT_CHOICE, &o.compute, "auto|f32|bf16|int8", "of the matrix products; auto is f32 on the CPU, bf16 on CUDA", 0, 0, 0 },
 	{ "int8", KF_OPT_STRING, &o.int8, "KINDS", "with --compute int8: the matrices it is for, all or some of head,qkv,out,up,down; the others "
 		"are computed in bf16", 0, 0, 0 },
@@ -45,10 +61,11 @@ static const kf_opt table[] = {
 };
 
 static const kf_program program = {
-	"kf-eval", "bits per byte and perplexity of models, by domain",
-	"(--model [NAME=]PATH --corpus DIR | --logits [NAME=]DIR | --mixture [NAME=]DIR) … [options]",
+	"kf-eval", "bits per byte and perplexity of models by domain, and their scores on tasks",
+	"(--model [NAME=]PATH (--corpus DIR | --tasks FILE …) | --logits [NAME=]DIR | --mixture [NAME=]DIR) … [options]",
 	"Models are compared on the same bytes: those that every one of them covers. Perplexity is per\n"
-	"token of a model's own tokenizer, so only comparable between models that share one.",
+	"token of a model's own tokenizer, so only comparable between models that share one.\n"
+	"Programs that models write for tasks run in a sandbox; docs/eval.md says of what kind.",
 	table, false, false
 };
 
@@ -57,9 +74,7 @@ static kf_status parse_model(const char *text, kf_eval_kind kind, kf_eval_model 
 {
 	const char *eq = strchr(text, '='), *slash = strchr(text, '/'), *begin, *end;
 
-	out->kind = kind;
-	out->path = text;
-	out->chat_template = NULL;
+	*out = (kf_eval_model){ .kind = kind, .path = text };
 	if (eq && eq > text && (!slash || eq < slash)) {
 		begin = text;
 		end = eq;
@@ -118,38 +133,105 @@ static kf_status parse_templates(kf_eval_opts *e, kf_err *err)
 	return KF_OK;
 }
 
-static kf_status write_reports(const kf_eval_result *r, kf_err *err)
+/* What came of a run; NULL: not asked for. */
+typedef struct {
+	const kf_eval_opts *e;
+	const kf_eval_result *text;
+	const kf_tasks_result *tasks;
+	const kf_overlap *overlap;
+} results;
+
+static kf_status write_json(const results *r, const char *path, kf_err *err)
+{
+	json_t *json = r->text ? kf_eval_json(r->text) : kf_eval_json_head(r->e);
+	kf_buf text = { 0 };
+	char *dump;
+	kf_status rc;
+
+	if (json && r->tasks) json_object_set_new(json, "tasks", kf_tasks_json(r->tasks));
+	if (json && r->overlap) json_object_set_new(json, "overlap", kf_overlap_json(r->overlap));
+	dump = json ? json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(10)) : NULL;
+	rc = dump ? KF_OK : kf_fail(err, KF_ENOMEM, "out of memory for the report");
+	if (rc == KF_OK) {
+		kf_buf_put(&text, dump, strlen(dump));
+		kf_buf_u8(&text, '\n');
+		if ((rc = kf_buf_check(&text, err)) == KF_OK) rc = kf_file_write_atomic(path, text.data, text.len, err);
+	}
+	free(dump);
+	json_decref(json);
+	kf_buf_release(&text);
+	return rc;
+}
+
+/* One of the forms for people: those of text, tasks and overlap, with a blank line between. */
+static void write_parts(const results *r, kf_buf *out, void (*text)(const kf_eval_result *, kf_buf *),
+	void (*tasks)(const kf_tasks_result *, kf_buf *), void (*overlap)(const kf_overlap *, kf_buf *))
+{
+	if (r->text) text(r->text, out);
+	if (r->text && r->tasks) kf_buf_u8(out, '\n');
+	if (r->tasks) tasks(r->tasks, out);
+	if (r->overlap && (r->text || r->tasks)) kf_buf_u8(out, '\n');
+	if (r->overlap) overlap(r->overlap, out);
+}
+
+static kf_status write_reports(const results *r, kf_err *err)
 {
 	kf_buf text = { 0 };
 	kf_status rc = KF_OK;
 
-	if (o.report) {
-		json_t *json = kf_eval_json(r);
-		char *dump = json ? json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(10)) : NULL;
-
-		rc = dump ? KF_OK : kf_fail(err, KF_ENOMEM, "out of memory for the report");
-		if (rc == KF_OK) {
-			kf_buf_put(&text, dump, strlen(dump));
-			kf_buf_u8(&text, '\n');
-			if ((rc = kf_buf_check(&text, err)) == KF_OK)
-				rc = kf_file_write_atomic(o.report, text.data, text.len, err);
-		}
-		free(dump);
-		json_decref(json);
-	}
+	if (o.report) rc = write_json(r, o.report, err);
 	if (rc == KF_OK && o.markdown) {
-		kf_buf_clear(&text);
-		kf_eval_markdown(r, &text);
+		write_parts(r, &text, kf_eval_markdown, kf_tasks_markdown, kf_overlap_markdown);
 		if ((rc = kf_buf_check(&text, err)) == KF_OK)
 			rc = kf_file_write_atomic(o.markdown, text.data, text.len, err);
 	}
 	if (rc == KF_OK && !o.common.quiet) {
 		kf_buf_clear(&text);
-		kf_eval_table(r, &text);
+		write_parts(r, &text, kf_eval_table, kf_tasks_table, kf_overlap_table);
 		if ((rc = kf_buf_check(&text, err)) == KF_OK) fwrite(text.data, 1, text.len, stdout);
 	}
 	kf_buf_release(&text);
 	return rc;
+}
+
+/* The models that are given, logits first, mixtures last: the comparison begins at one of their tokens. */
+static kf_status collect_models(kf_eval_opts *e, char **name, kf_err *err)
+{
+	const struct { const kf_list *list; kf_eval_kind kind; } given[] = {
+		{ &o.logits, KF_EVAL_LOGITS }, { &o.models, KF_EVAL_RUN }, { &o.mixtures, KF_EVAL_MIXTURE } };
+	int n = 0;
+	kf_status rc;
+
+	if (o.logits.n + o.models.n + o.mixtures.n > KF_EVAL_MODELS) return kf_fail(err, KF_EUSAGE, "more than %d models", KF_EVAL_MODELS);
+	for (size_t k = 0; k < sizeof given / sizeof *given; k++)
+		for (int i = 0; i < given[k].list->n; i++) {
+			kf_eval_model m;
+			int same;
+
+			if ((rc = parse_model(given[k].list->item[i], given[k].kind, &m, &name[n++], err)) != KF_OK) return rc;
+			if (m.kind == KF_EVAL_RUN) m.run = m.path;
+			same = find_model(e, m.name, strlen(m.name));
+			/* its text is read from logits, its tasks are run */
+			if (same >= 0 && o.tasks.n && m.run && !e->model[same].run && e->model[same].kind == KF_EVAL_LOGITS) {
+				e->model[same].run = m.run;
+				continue;
+			}
+			if (same >= 0) return kf_fail(err, KF_EUSAGE, "two models are called \"%s\": name them, NAME=PATH", m.name);
+			e->model[e->n_models++] = m;
+		}
+	return KF_OK;
+}
+
+static kf_status check_usage(const kf_eval_opts *e, kf_err *err)
+{
+	bool runs = false;
+
+	for (int m = 0; m < e->n_models; m++) runs = runs || e->model[m].run;
+	if (o.overlap.n && !o.tasks.n && !o.corpus) return kf_fail(err, KF_EUSAGE, "--overlap needs --tasks or --corpus: what to look for in the training text");
+	if (!e->n_models && !o.overlap.n) return kf_fail(err, KF_EUSAGE, "nothing to evaluate: give --model, --logits or --mixture");
+	if (o.tasks.n && e->n_models && !runs) return kf_fail(err, KF_EUSAGE, "--tasks needs --model: logits of a text answer no questions");
+	if (o.samples > 1 && o.temperature == 0) return kf_fail(err, KF_EUSAGE, "--samples %ld needs --temperature: without it all are the same", o.samples);
+	return KF_OK;
 }
 
 static kf_status run(const kf_list *operands, kf_err *err)
@@ -157,35 +239,46 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	kf_eval_opts e = { .corpus = o.corpus, .seed = (uint64_t)o.common.seed, .per_document = o.per_document,
 		.threads = (int)o.common.threads, .progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress,
 		.compute = o.compute, .batch_tokens = o.batch_tokens };
-	/* mixtures last: the comparison begins at one of their tokens */
-	const struct { const kf_list *list; kf_eval_kind kind; } given[] = {
-		{ &o.logits, KF_EVAL_LOGITS }, { &o.models, KF_EVAL_RUN }, { &o.mixtures, KF_EVAL_MIXTURE } };
-	int total = o.logits.n + o.models.n + o.mixtures.n;
-	char *name[KF_EVAL_MODELS + 1] = { NULL };
+	kf_tasks tasks;
+	const kf_tasks_opts t = { .e = &e, .tasks = &tasks, .shots = (int)o.shots, .samples = (int)o.samples, .max_tokens = (int)o.max_tokens,
+		.temperature = o.temperature, .top_p = o.top_p, .cache_bytes = (size_t)o.cache_mb << 20, .outputs = o.outputs,
+		.sandbox = { .seconds = (double)o.code_seconds, .memory = o.code_mb << 20, .file_bytes = 16L << 20, .guards = KF_GUARD_ALL,
+			.unsafe = o.unsafe_code } };
+	char *name[3 * KF_LIST_MAX] = { NULL };
 	kf_eval_result r = { 0 };
+	kf_tasks_result tr = { 0 };
+	kf_overlap overlap = { 0 };
+	results all = { .e = &e };
 	kf_status rc = KF_OK;
 
 	(void)operands;
+	kf_tasks_init(&tasks);
 	if ((rc = kf_backend(o.common.backend, &e.ops, &e.compute, err)) != KF_OK) return rc;
 	if ((rc = kf_int8_parse(o.int8, &e.int8, err)) != KF_OK) return rc;
-	if (total > KF_EVAL_MODELS) return kf_fail(err, KF_EUSAGE, "more than %d models", KF_EVAL_MODELS);
-	if (total == 0) return kf_fail(err, KF_EUSAGE, "nothing to evaluate: give --model, --logits or --mixture");
-	for (size_t k = 0; k < sizeof given / sizeof *given; k++) {
-		for (int i = 0; i < given[k].list->n; i++) {
-			kf_eval_model m;
-
-			rc = parse_model(given[k].list->item[i], given[k].kind, &m, &name[e.n_models], err);
-			if (rc == KF_OK && find_model(&e, m.name, strlen(m.name)) >= 0)
-				rc = kf_fail(err, KF_EUSAGE, "two models are called \"%s\": name them, NAME=PATH", m.name);
-			if (rc != KF_OK) goto out;
-			e.model[e.n_models++] = m;
-		}
+	if ((rc = collect_models(&e, name, err)) != KF_OK || (rc = check_usage(&e, err)) != KF_OK ||
+	    (rc = parse_templates(&e, err)) != KF_OK || (rc = parse_compare(&e, err)) != KF_OK)
+		goto out;
+	for (int i = 0; i < o.tasks.n; i++)
+		if ((rc = kf_tasks_read(o.tasks.item[i], &tasks, err)) != KF_OK) goto out;
+	if (o.overlap.n) {
+		if ((rc = kf_overlap_find(o.overlap.item, o.overlap.n, &tasks, o.corpus, (int)o.ngram, &overlap, err)) != KF_OK) goto out;
+		all.overlap = &overlap;
 	}
-	if ((rc = parse_templates(&e, err)) != KF_OK || (rc = parse_compare(&e, err)) != KF_OK) goto out;
-	if ((rc = kf_eval(&e, &r, err)) == KF_OK) rc = write_reports(&r, err);
+	if (e.n_models && (o.corpus || o.logits.n || o.mixtures.n || !o.tasks.n)) {
+		if ((rc = kf_eval(&e, &r, err)) != KF_OK) goto out;
+		all.text = &r;
+	}
+	if (e.n_models && o.tasks.n) {
+		if ((rc = kf_tasks_run(&t, &tr, err)) != KF_OK) goto out;
+		all.tasks = &tr;
+	}
+	rc = write_reports(&all, err);
 out:
+	kf_overlap_release(&overlap);
+	kf_tasks_result_release(&tr);
 	kf_eval_release(&r);
-	for (int i = 0; i <= KF_EVAL_MODELS; i++) kf_free(name[i]);
+	kf_tasks_release(&tasks);
+	for (size_t i = 0; i < sizeof name / sizeof *name; i++) kf_free(name[i]);
 	return rc;
 }
 

@@ -1,24 +1,19 @@
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "eval/eval.h"
+#include "eval/print.h"
 
 /* ---- JSON ---- */
-
-static json_t *number(double v)
-{
-	return isfinite(v) ? json_real(v) : json_null();
-}
 
 /* {DOMAIN: value, ..., last: value} of n domains and one more. */
 static json_t *by_domain(const kf_eval_result *r, const double *v, const char *last)
 {
 	json_t *o = json_object();
 
-	for (int i = 0; i < r->n_domains; i++) json_object_set_new(o, r->domain[i], number(v[i]));
-	json_object_set_new(o, last, number(v[r->n_domains]));
+	for (int i = 0; i < r->n_domains; i++) json_object_set_new(o, r->domain[i], kf_print_number(v[i]));
+	json_object_set_new(o, last, kf_print_number(v[r->n_domains]));
 	return o;
 }
 
@@ -48,9 +43,9 @@ static json_t *intervals(const kf_eval_result *r, const kf_eval_interval *v, boo
 	for (int i = 0; i <= r->n_domains; i++) {
 		json_t *one = json_object();
 
-		if (difference) json_object_set_new(one, "difference", number(v[i].estimate));
-		json_object_set_new(one, "low", number(v[i].low));
-		json_object_set_new(one, "high", number(v[i].high));
+		if (difference) json_object_set_new(one, "difference", kf_print_number(v[i].estimate));
+		json_object_set_new(one, "low", kf_print_number(v[i].low));
+		json_object_set_new(one, "high", kf_print_number(v[i].high));
 		json_object_set_new(domains, i < r->n_domains ? r->domain[i] : "mean", one);
 	}
 	return domains;
@@ -75,7 +70,7 @@ static json_t *per_document(const kf_eval_result *r)
 		json_t *one = json_object(), *bits = json_object();
 
 		for (int m = 0; m < r->o->n_models; m++)
-			json_object_set_new(bits, r->o->model[m].name, number(r->bits[m][i]));
+			json_object_set_new(bits, r->o->model[m].name, kf_print_number(r->bits[m][i]));
 		json_object_set_new(one, "doc", json_integer((json_int_t)d->doc));
 		json_object_set_new(one, "domain", json_string(r->domain[d->domain]));
 		json_object_set_new(one, "bytes", json_integer(d->compared));
@@ -85,24 +80,29 @@ static json_t *per_document(const kf_eval_result *r)
 	return list;
 }
 
+json_t *kf_eval_json_head(const kf_eval_opts *o)
+{
+	json_t *j = json_object(), *models = json_object();
+
+	for (int m = 0; m < o->n_models; m++) json_object_set_new(models, o->model[m].name, json_string(o->model[m].path));
+	json_object_set_new(j, "models", models);
+	json_object_set_new(j, "resamples", json_integer(KF_EVAL_RESAMPLES));
+	json_object_set_new(j, "seed", json_integer((json_int_t)o->seed));
+	return j;
+}
+
 json_t *kf_eval_json(const kf_eval_result *r)
 {
-	json_t *o = json_object(), *list = json_array(), *models = json_object(), *of = json_object();
+	json_t *o = kf_eval_json_head(r->o), *list = json_array(), *of = json_object();
 
-	if (!o || !list || !models || !of) return NULL;
-	for (int m = 0; m < r->o->n_models; m++) {
-		json_object_set_new(models, r->o->model[m].name, json_string(r->o->model[m].path));
-		json_object_set_new(of, r->o->model[m].name, intervals(r, r->interval[m], false));
-	}
+	if (!o || !list || !of) return NULL;
+	for (int m = 0; m < r->o->n_models; m++) json_object_set_new(of, r->o->model[m].name, intervals(r, r->interval[m], false));
 	for (int c = 0; c < r->o->n_compare; c++) json_array_append_new(list, comparison(r, c));
-	json_object_set_new(o, "models", models);
 	json_object_set_new(o, "bits_per_byte", of_models(r, r->bpb, "mean"));
 	json_object_set_new(o, "intervals", of);
 	json_object_set_new(o, "perplexity", of_models(r, r->ppl, "all"));
 	json_object_set_new(o, "documents", counts(r, r->docs));
 	json_object_set_new(o, "bytes", counts(r, r->bytes));
-	json_object_set_new(o, "resamples", json_integer(KF_EVAL_RESAMPLES));
-	json_object_set_new(o, "seed", json_integer((json_int_t)r->o->seed));
 	json_object_set_new(o, "comparisons", list);
 	if (r->o->per_document) json_object_set_new(o, "per_document", per_document(r));
 	return o;
@@ -110,28 +110,9 @@ json_t *kf_eval_json(const kf_eval_result *r)
 
 /* ---- for people ---- */
 
-KF_PRINTF(2, 3)
-static void put(kf_buf *out, const char *fmt, ...)
-{
-	char line[1024];
-	va_list ap;
-	int n;
-
-	va_start(ap, fmt);
-	n = vsnprintf(line, sizeof line, fmt, ap);
-	va_end(ap);
-	if (n > 0) kf_buf_put(out, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
-}
-
 static const char *column_name(const kf_eval_result *r, int i)
 {
 	return i < r->n_domains ? r->domain[i] : "mean";
-}
-
-static void value(char out[32], double v)
-{
-	if (isfinite(v)) snprintf(out, 32, "%.4f", v);
-	else snprintf(out, 32, "-");
 }
 
 void kf_eval_table(const kf_eval_result *r, kf_buf *out)
@@ -141,52 +122,43 @@ void kf_eval_table(const kf_eval_result *r, kf_buf *out)
 
 	for (int m = 0; m < r->o->n_models; m++)
 		if ((int)strlen(r->o->model[m].name) + 2 > width) width = (int)strlen(r->o->model[m].name) + 2;
-	put(out, "%-*s", width, "bits per byte");
-	for (int i = 0; i <= r->n_domains; i++) put(out, " %10s", column_name(r, i));
-	put(out, "\n");
+	kf_print(out, "%-*s", width, "bits per byte");
+	for (int i = 0; i <= r->n_domains; i++) kf_print(out, " %10s", column_name(r, i));
+	kf_print(out, "\n");
 	for (int m = 0; m < r->o->n_models; m++) {
-		put(out, "%-*s", width, r->o->model[m].name);
+		kf_print(out, "%-*s", width, r->o->model[m].name);
 		for (int i = 0; i <= r->n_domains; i++) {
-			value(v, r->bpb[m][i]);
-			put(out, " %10s", v);
+			kf_print_value(v, r->bpb[m][i]);
+			kf_print(out, " %10s", v);
 		}
-		put(out, "\n");
+		kf_print(out, "\n");
 	}
-	put(out, "%-*s", width, "documents");
-	for (int i = 0; i <= r->n_domains; i++) put(out, " %10.0f", r->docs[i]);
-	put(out, "\n%-*s", width, "bytes");
-	for (int i = 0; i <= r->n_domains; i++) put(out, " %10.0f", r->bytes[i]);
-	put(out, "\n");
+	kf_print(out, "%-*s", width, "documents");
+	for (int i = 0; i <= r->n_domains; i++) kf_print(out, " %10.0f", r->docs[i]);
+	kf_print(out, "\n%-*s", width, "bytes");
+	for (int i = 0; i <= r->n_domains; i++) kf_print(out, " %10.0f", r->bytes[i]);
+	kf_print(out, "\n");
 	for (int c = 0; c < r->o->n_compare; c++) {
 		const kf_eval_interval *d = &r->diff[c][r->n_domains];
 
-		put(out, "%s - %s: %+.4f bits per byte in the mean", r->o->model[r->o->compare[c][0]].name,
+		kf_print(out, "%s - %s: %+.4f bits per byte in the mean", r->o->model[r->o->compare[c][0]].name,
 			r->o->model[r->o->compare[c][1]].name, d->estimate);
-		if (isfinite(d->low)) put(out, " (95 %% interval %+.4f to %+.4f)", d->low, d->high);
-		put(out, "\n");
-	}
-}
-
-/* A name in a table's cell: a bar would end the cell. */
-static void cell(kf_buf *out, const char *text)
-{
-	for (; *text; text++) {
-		if (*text == '|') kf_buf_u8(out, '\\');
-		kf_buf_u8(out, (uint8_t)*text);
+		if (isfinite(d->low)) kf_print(out, " (95 %% interval %+.4f to %+.4f)", d->low, d->high);
+		kf_print(out, "\n");
 	}
 }
 
 static void header(const kf_eval_result *r, kf_buf *out, const char *corner)
 {
-	put(out, "| %s |", corner);
+	kf_print(out, "| %s |", corner);
 	for (int i = 0; i <= r->n_domains; i++) {
-		put(out, " ");
-		cell(out, column_name(r, i));
-		put(out, " |");
+		kf_print(out, " ");
+		kf_print_cell(out, column_name(r, i));
+		kf_print(out, " |");
 	}
-	put(out, "\n|---|");
-	for (int i = 0; i <= r->n_domains; i++) put(out, "---:|");
-	put(out, "\n");
+	kf_print(out, "\n|---|");
+	for (int i = 0; i <= r->n_domains; i++) kf_print(out, "---:|");
+	kf_print(out, "\n");
 }
 
 static bool best(const kf_eval_result *r, int model, int column)
@@ -200,44 +172,44 @@ void kf_eval_markdown(const kf_eval_result *r, kf_buf *out)
 {
 	int last = r->n_domains;
 
-	put(out, "Bits per byte: lower is better, the best of a column is bold. The mean is\n"
+	kf_print(out, "Bits per byte: lower is better, the best of a column is bold. The mean is\n"
 		"over the domains, unweighted.\n\n");
 	header(r, out, "bits per byte");
 	for (int m = 0; m < r->o->n_models; m++) {
-		put(out, "| ");
-		cell(out, r->o->model[m].name);
-		put(out, " |");
+		kf_print(out, "| ");
+		kf_print_cell(out, r->o->model[m].name);
+		kf_print(out, " |");
 		for (int i = 0; i <= last; i++) {
 			char v[32];
 
-			value(v, r->bpb[m][i]);
-			put(out, best(r, m, i) ? " **%s** |" : " %s |", v);
+			kf_print_value(v, r->bpb[m][i]);
+			kf_print(out, best(r, m, i) ? " **%s** |" : " %s |", v);
 		}
-		put(out, "\n");
+		kf_print(out, "\n");
 	}
-	put(out, "| *documents* |");
-	for (int i = 0; i <= last; i++) put(out, " %.0f |", r->docs[i]);
-	put(out, "\n| *bytes* |");
-	for (int i = 0; i <= last; i++) put(out, " %.0f |", r->bytes[i]);
-	put(out, "\n");
+	kf_print(out, "| *documents* |");
+	for (int i = 0; i <= last; i++) kf_print(out, " %.0f |", r->docs[i]);
+	kf_print(out, "\n| *bytes* |");
+	for (int i = 0; i <= last; i++) kf_print(out, " %.0f |", r->bytes[i]);
+	kf_print(out, "\n");
 	if (r->o->n_compare) {
-		put(out, "\nDifferences in bits per byte on the same documents (negative: the first is better), with the\n"
+		kf_print(out, "\nDifferences in bits per byte on the same documents (negative: the first is better), with the\n"
 			"95 %% interval of a paired bootstrap over documents (%d resamples).\n\n", KF_EVAL_RESAMPLES);
 		header(r, out, "difference");
 	}
 	for (int c = 0; c < r->o->n_compare; c++) {
-		put(out, "| ");
-		cell(out, r->o->model[r->o->compare[c][0]].name);
-		put(out, " − ");
-		cell(out, r->o->model[r->o->compare[c][1]].name);
-		put(out, " |");
+		kf_print(out, "| ");
+		kf_print_cell(out, r->o->model[r->o->compare[c][0]].name);
+		kf_print(out, " − ");
+		kf_print_cell(out, r->o->model[r->o->compare[c][1]].name);
+		kf_print(out, " |");
 		for (int i = 0; i <= last; i++) {
 			const kf_eval_interval *d = &r->diff[c][i];
 
-			if (!isfinite(d->estimate)) put(out, " - |");
-			else if (!isfinite(d->low)) put(out, " %+.4f |", d->estimate);
-			else put(out, " %+.4f (%+.4f to %+.4f) |", d->estimate, d->low, d->high);
+			if (!isfinite(d->estimate)) kf_print(out, " - |");
+			else if (!isfinite(d->low)) kf_print(out, " %+.4f |", d->estimate);
+			else kf_print(out, " %+.4f (%+.4f to %+.4f) |", d->estimate, d->low, d->high);
 		}
-		put(out, "\n");
+		kf_print(out, "\n");
 	}
 }

@@ -3,30 +3,20 @@
 #include <string.h>
 
 #include "common/model/run.h"
+#include "eval/subject.h"
 
 enum { GROUP = 8 }; /* batches of documents held at once: all but the last of them are full */
 
 typedef struct {
 	kf_set *corpus;
-	kf_weights *weights;
-	kf_tokenizer *tokenizer;
-	kf_chat *chat;             /* NULL: no conversations */
-	kf_pool *pool;
-	kf_exec *exec;
-	kf_model *model;
+	kf_subject s;
 	int32_t *order;
-	int context;
 } runner;
 
 static void runner_close(runner *x)
 {
-	kf_model_free(x->model);
-	kf_exec_free(x->exec);
-	kf_pool_free(x->pool);
 	kf_free(x->order);
-	kf_chat_free(x->chat);
-	kf_tokenizer_free(x->tokenizer);
-	kf_weights_close(x->weights);
+	kf_subject_close(&x->s);
 	kf_set_close(x->corpus);
 }
 
@@ -35,28 +25,22 @@ static kf_status runner_open(runner *x, const kf_eval_opts *o, int m, kf_err *er
 	kf_status rc;
 
 	if ((rc = kf_set_open(o->corpus, KF_SET_CORPUS, &x->corpus, err)) != KF_OK) return rc;
-	if ((rc = kf_weights_open(o->model[m].path, &x->weights, err)) != KF_OK) return rc;
-	x->context = kf_weights_arch(x->weights)->context;
-	if ((rc = kf_weights_tokenizer(x->weights, &x->tokenizer, err)) != KF_OK) return rc;
-	return kf_run_chat(x->corpus, o->model[m].chat_template, x->tokenizer, o->model[m].path, &x->chat, err);
+	if ((rc = kf_subject_open(&x->s, o->model[m].path, err)) != KF_OK) return rc;
+	return kf_run_chat(x->corpus, kf_subject_template(o->model[m].chat_template), x->s.tokenizer, o->model[m].path, &x->s.chat, err);
 }
 
 static kf_status score(void *arg, const kf_batch *b, const kf_score_query *q, kf_score *out, kf_err *err)
 {
 	runner *x = arg;
 
-	return kf_model_score(x->model, b, q, out, err);
+	return kf_model_score(x->s.model, b, q, out, err);
 }
 
 static kf_status start_model(runner *x, const kf_eval_opts *o, kf_err *err)
 {
-	const kf_model_opts opts = { .int8 = o->int8 };
-	kf_status rc;
+	kf_status rc = kf_run_order(x->s.tokenizer, kf_weights_arch(x->s.weights)->V, &x->order, err);
 
-	if ((rc = kf_run_order(x->tokenizer, kf_weights_arch(x->weights)->V, &x->order, err)) != KF_OK) return rc;
-	if ((rc = kf_pool_new(o->threads, &x->pool, err)) != KF_OK) return rc;
-	if ((rc = kf_exec_new(o->ops ? o->ops : &kf_ops_cpu, x->pool, (kf_compute)o->compute, &x->exec, err)) != KF_OK) return rc;
-	return kf_model_new(x->weights, x->exec, &opts, &x->model, err);
+	return rc == KF_OK ? kf_subject_start(&x->s, o, false, err) : rc;
 }
 
 /* ---- groups of documents ---- */
@@ -67,7 +51,7 @@ static kf_status next_document(runner *x, kf_shard *in, kf_arena *arena, kf_corp
 	kf_status rc = kf_shard_next_corpus(in, arena, rec, err);
 
 	if (rc != KF_OK) return rc;
-	return kf_run_encode(x->tokenizer, x->chat, rec, arena, enc, err);
+	return kf_run_encode(x->s.tokenizer, x->s.chat, rec, arena, enc, err);
 }
 
 /* Documents until there are enough tokens for a group; KF_END with the last ones of the shard. */
@@ -102,7 +86,7 @@ kf_status kf_eval_run_covers(const kf_eval_opts *o, int m,
 
 		if ((rc = kf_shard_open(x.corpus, s, &in, err)) != KF_OK) goto out;
 		while ((rc = next_document(&x, in, &arena, &rec, &enc, err)) == KF_OK) {
-			const kf_logits_rec r = { .bos = kf_tokenizer_bos(x.tokenizer) >= 0, .n = enc.n, .start = enc.start,
+			const kf_logits_rec r = { .bos = kf_tokenizer_bos(x.s.tokenizer) >= 0, .n = enc.n, .start = enc.start,
 				.context = enc.context };
 			const kf_eval_cover c = { .first = kf_eval_first_byte(&r) };
 
@@ -133,8 +117,8 @@ kf_status kf_eval_run_score(const kf_eval_opts *o, int m,
 	kf_arena_init(&arena);
 	if ((rc = runner_open(&x, o, m, err)) != KF_OK || (rc = start_model(&x, o, err)) != KF_OK) goto out;
 	/* The best candidate is asked for because there must be one; no extra ones. */
-	const kf_runner run = { .tokenizer = x.tokenizer, .order = x.order, .k = 1, .byte_path = true,
-		.context = x.context, .batch_tokens = (int)o->batch_tokens, .score = score, .arg = &x };
+	const kf_runner run = { .tokenizer = x.s.tokenizer, .order = x.order, .k = 1, .byte_path = true,
+		.context = x.s.context, .batch_tokens = (int)o->batch_tokens, .score = score, .arg = &x };
 
 	for (int s = 0; s < kf_set_shards(x.corpus); s++) {
 		bool more = true;

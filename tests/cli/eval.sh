@@ -72,7 +72,6 @@ check_fails 2 'no model called "z"' "eval: comparison of nobody" "$eval" --logit
 check_fails 2 'A,B' "eval: comparison of one" "$eval" --logits "a=$TMP/llama-tiny" --compare a
 check_fails 1 'corpus' "eval: a corpus is no logits set" "$eval" --logits "$TMP/corpus"
 check_fails 1 'nowhere' "eval: missing set" "$eval" --logits "$TMP/nowhere"
-check_fails 2 'unknown option --tasks' "eval: no tasks yet" "$eval" --tasks x
 check "eval: extract without byte path" "$BIN/kf-extract" --quiet --byte-path no --model $models/gemma3-tiny --corpus "$TMP/corpus" --out "$TMP/plain"
 check_fails 1 'without the byte path' "eval: needs the byte path" "$eval" --logits "$TMP/plain" --logits "$TMP/qwen2-tiny"
 ln -s target.md "$TMP/link.md"

@@ -1,0 +1,40 @@
+/* Text that a model goes on with: greedily, or sampled. */
+#ifndef KF_EVAL_GENERATE_H
+#define KF_EVAL_GENERATE_H
+
+#include "common/model/model.h"
+#include "common/text/tokenizer.h"
+
+typedef struct {
+	double temperature;        /* 0: the likeliest token each time, between equals the lowest id */
+	double top_p;              /* sample among the likeliest tokens whose probabilities reach this; 1: among all */
+	uint64_t seed;
+	int batch_tokens;          /* of prompts run at once, at most, unless one is longer */
+	size_t cache_bytes;        /* for keys and values, about; at least one sequence is run */
+} kf_generate_opts;
+
+typedef enum { KF_ENDED_STOP, KF_ENDED_TOKEN, KF_ENDED_LENGTH } kf_ended;
+
+typedef struct {
+	const int32_t *prompt;     /* (n) n > 0 */
+	int n, most;               /* most: tokens to generate */
+	const char *const *stop;   /* (n_stop) strings before which the text ends */
+	int n_stop;
+	int32_t end;               /* a token that ends it, beside EOS; -1: none */
+	uint64_t stream;           /* which random numbers: those of (seed, stream), whatever else is generated */
+	/* answers */
+	kf_buf text;               /* to be released by the caller, also after an error */
+	int tokens;                /* generated, an ending one included */
+	kf_ended ended;
+} kf_generation;
+
+/* Several sequences are run at once; one that ends makes room for the next. What is generated does not depend on how many, nor
+ * on threads, but for rounding. done (may be NULL) is told of tokens as they come, and of sequences as they end. */
+kf_status kf_generate(kf_model *m, const kf_tokenizer *t, const kf_generate_opts *o, kf_generation *g, size_t n,
+	void (*done)(void *arg, size_t tokens, size_t ended), void *arg, kf_err *err) KF_MUST_CHECK;
+
+typedef struct { double p; int32_t id; } kf_weighed;
+/* A token of logits z (V) by the random number u in [0, 1), temperature > 0. scratch (V). */
+int32_t kf_sample(const float *z, int V, double temperature, double top_p, double u, kf_weighed *scratch);
+
+#endif

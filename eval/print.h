@@ -1,0 +1,17 @@
+/* What reports are made of. */
+#ifndef KF_EVAL_PRINT_H
+#define KF_EVAL_PRINT_H
+
+#include <jansson.h>
+
+#include "common/base/mem.h"
+
+void kf_print(kf_buf *out, const char *fmt, ...) KF_PRINTF(2, 3);   /* at most 1,023 bytes a call */
+void kf_print_value(char out[32], double v);     /* four decimals, of large numbers four digits; "-" where it is not finite */
+void kf_print_signed(char out[32], double v);    /* the same with its sign */
+/* An interval after a value, if there is one: " (low to high)". */
+void kf_print_between(kf_buf *out, double low, double high, bool with_sign);
+void kf_print_cell(kf_buf *out, const char *text); /* in a table's cell of Markdown, where a bar would end it */
+json_t *kf_print_number(double v);               /* null where it is not finite */
+
+#endif

@@ -1,0 +1,59 @@
+/* Models on tasks: running them, and what comes of it. */
+#ifndef KF_EVAL_TASKS_H
+#define KF_EVAL_TASKS_H
+
+#include "eval/eval.h"
+#include "eval/sandbox.h"
+#include "eval/task.h"
+
+typedef struct {
+	const kf_eval_opts *e;     /* models, comparisons, seed, threads; borrowed. Models without `run` take no part */
+	const kf_tasks *tasks;     /* borrowed */
+	int shots;                 /* the first items of each task, shown solved before the others and not counted */
+	int samples;               /* code: programs an item */
+	int max_tokens;            /* to generate at most, instead of the task's own; 0: the task's */
+	double temperature, top_p;
+	size_t cache_bytes;
+	kf_sandbox_opts sandbox;
+	const char *outputs;       /* JSON Lines of everything that was answered, or NULL */
+} kf_tasks_opts;
+
+/* A figure of a task: sum of values / sum of weights over its items, or exp of that. */
+typedef struct {
+	const char *name;          /* "acc", "acc_norm", "bits_per_byte", "exact_match", "pass@1", "perplexity" */
+	bool lower;                /* is better */
+	bool exponential;
+	double *value[KF_EVAL_MODELS]; /* (n); NULL of models that take no part */
+	double *weight;            /* (n); NULL: 1 each */
+	kf_eval_interval result[KF_EVAL_MODELS];
+	kf_eval_interval diff[KF_EVAL_MODELS]; /* of each comparison; NAN where a model takes no part */
+} kf_metric;
+
+#define KF_TASK_METRICS 3
+
+typedef struct {
+	const kf_eval_task *task;
+	int first, n;              /* items [first, first + n) are counted: the shots come before */
+	kf_metric metric[KF_TASK_METRICS];
+	int n_metrics;
+} kf_task_result;
+
+typedef struct {
+	const kf_tasks_opts *o;
+	kf_task_result *task;      /* (tasks) */
+	int n;
+	char sandbox[128];         /* how programs were kept in; "" where none ran */
+} kf_tasks_result;
+
+/* pass@k of n samples of which c passed: 1 - C(n - c, k) / C(n, k), the unbiased estimate of Chen et al. 2021. */
+double kf_pass_at(int n, int c, int k);
+
+/* Result is to be released in any case. */
+kf_status kf_tasks_run(const kf_tasks_opts *o, kf_tasks_result *r, kf_err *err) KF_MUST_CHECK;
+void kf_tasks_result_release(kf_tasks_result *r);
+
+json_t *kf_tasks_json(const kf_tasks_result *r);            /* {NAME: ...}; new; NULL on no memory */
+void kf_tasks_table(const kf_tasks_result *r, kf_buf *out);
+void kf_tasks_markdown(const kf_tasks_result *r, kf_buf *out);
+
+#endif

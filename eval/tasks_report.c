@@ -1,0 +1,198 @@
+/* Tasks in reports. */
+#include "eval/tasks.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "eval/print.h"
+
+static const char *name_of(const kf_tasks_result *r, int m) { return r->o->e->model[m].name; }
+static bool takes_part(const kf_tasks_result *r, int m) { return r->o->e->model[m].run != NULL; }
+
+/* ---- JSON ---- */
+
+static json_t *interval(const char *what, const kf_eval_interval *v)
+{
+	json_t *o = json_object();
+
+	json_object_set_new(o, what, kf_print_number(v->estimate));
+	json_object_set_new(o, "low", kf_print_number(v->low));
+	json_object_set_new(o, "high", kf_print_number(v->high));
+	return o;
+}
+
+static json_t *metric_json(const kf_tasks_result *r, const kf_metric *m)
+{
+	json_t *o = json_object(), *models = json_object(), *list = json_array();
+
+	for (int i = 0; i < r->o->e->n_models; i++)
+		if (takes_part(r, i)) json_object_set_new(models, name_of(r, i), interval("value", &m->result[i]));
+	for (int c = 0; c < r->o->e->n_compare; c++) {
+		const int *pair = r->o->e->compare[c];
+		json_t *one;
+
+		if (!takes_part(r, pair[0]) || !takes_part(r, pair[1])) continue;
+		one = interval("difference", &m->diff[c]);
+		json_object_set_new(one, "a", json_string(name_of(r, pair[0])));
+		json_object_set_new(one, "b", json_string(name_of(r, pair[1])));
+		json_array_append_new(list, one);
+	}
+	json_object_set_new(o, "better", json_string(m->lower ? "lower" : "higher"));
+	json_object_set_new(o, "models", models);
+	json_object_set_new(o, "comparisons", list);
+	return o;
+}
+
+json_t *kf_tasks_json(const kf_tasks_result *r)
+{
+	json_t *o = json_object();
+
+	for (int i = 0; i < r->n; i++) {
+		const kf_task_result *t = &r->task[i];
+		json_t *one = json_object(), *metrics = json_object();
+
+		for (int k = 0; k < t->n_metrics; k++) json_object_set_new(metrics, t->metric[k].name, metric_json(r, &t->metric[k]));
+		json_object_set_new(one, "kind", json_string(kf_task_kind_name(t->task->kind)));
+		json_object_set_new(one, "file", json_string(t->task->file));
+		json_object_set_new(one, "items", json_integer(t->n));
+		json_object_set_new(one, "shots", json_integer(t->first));
+		if (t->task->kind == KF_TASK_CODE) {
+			json_object_set_new(one, "samples", json_integer(r->o->samples));
+			json_object_set_new(one, "sandbox", json_string(r->sandbox));
+		}
+		if (t->task->kind == KF_TASK_CODE || t->task->kind == KF_TASK_MATCH) {
+			json_object_set_new(one, "temperature", json_real(r->o->temperature));
+			json_object_set_new(one, "top_p", json_real(r->o->top_p));
+		}
+		json_object_set_new(one, "metrics", metrics);
+		json_object_set_new(o, t->task->name, one);
+	}
+	return o;
+}
+
+/* ---- for people ---- */
+
+void kf_tasks_table(const kf_tasks_result *r, kf_buf *out)
+{
+	int width = 8, column = 9;
+
+	for (int i = 0; i < r->n; i++)
+		if ((int)strlen(r->task[i].task->name) + 2 > width) width = (int)strlen(r->task[i].task->name) + 2;
+	for (int m = 0; m < r->o->e->n_models; m++)
+		if (takes_part(r, m) && (int)strlen(name_of(r, m)) + 1 > column) column = (int)strlen(name_of(r, m)) + 1;
+	kf_print(out, "%-*s%-14s%6s", width, "tasks", "", "items");
+	for (int m = 0; m < r->o->e->n_models; m++)
+		if (takes_part(r, m)) kf_print(out, " %*s", column, name_of(r, m));
+	kf_print(out, "\n");
+	for (int i = 0; i < r->n; i++)
+		for (int k = 0; k < r->task[i].n_metrics; k++) {
+			const kf_metric *x = &r->task[i].metric[k];
+
+			kf_print(out, "%-*s%-14s%6d", width, k ? "" : r->task[i].task->name, x->name, r->task[i].n);
+			for (int m = 0; m < r->o->e->n_models; m++) {
+				char v[32];
+
+				if (!takes_part(r, m)) continue;
+				kf_print_value(v, x->result[m].estimate);
+				kf_print(out, " %*s", column, v);
+			}
+			kf_print(out, "\n");
+		}
+	for (int c = 0; c < r->o->e->n_compare; c++)
+		for (int i = 0; i < r->n; i++) {
+			const int *pair = r->o->e->compare[c];
+			const kf_metric *x = &r->task[i].metric[r->task[i].task->kind == KF_TASK_CHOICE];
+			const kf_eval_interval *d = &x->diff[c];
+
+			char v[32];
+
+			if (!isfinite(d->estimate)) continue;
+			kf_print_signed(v, d->estimate);
+			kf_print(out, "%s - %s: %s %s %s", name_of(r, pair[0]), name_of(r, pair[1]), r->task[i].task->name, x->name, v);
+			kf_print_between(out, d->low, d->high, true);
+			kf_print(out, "\n");
+		}
+	if (*r->sandbox) kf_print(out, "programs ran in a sandbox: %s\n", r->sandbox);
+}
+
+static bool best(const kf_tasks_result *r, const kf_metric *x, int model)
+{
+	int n = 0;
+
+	for (int m = 0; m < r->o->e->n_models; m++) {
+		if (!takes_part(r, m)) continue;
+		n++;
+		if (x->lower ? x->result[m].estimate < x->result[model].estimate : x->result[m].estimate > x->result[model].estimate) return false;
+	}
+	return n > 1 && isfinite(x->result[model].estimate);
+}
+
+static void head(kf_buf *out, const kf_tasks_result *r)
+{
+	kf_print(out, "| task | | items |");
+	for (int m = 0; m < r->o->e->n_models; m++) {
+		if (!takes_part(r, m)) continue;
+		kf_print(out, " ");
+		kf_print_cell(out, name_of(r, m));
+		kf_print(out, " |");
+	}
+	kf_print(out, "\n|---|---|---:|");
+	for (int m = 0; m < r->o->e->n_models; m++)
+		if (takes_part(r, m)) kf_print(out, "---:|");
+	kf_print(out, "\n");
+}
+
+static void differences(kf_buf *out, const kf_tasks_result *r, int c)
+{
+	const int *pair = r->o->e->compare[c];
+
+	if (!takes_part(r, pair[0]) || !takes_part(r, pair[1])) return;
+	for (int i = 0; i < r->n; i++)
+		for (int k = 0; k < r->task[i].n_metrics; k++) {
+			const kf_eval_interval *d = &r->task[i].metric[k].diff[c];
+			char v[32];
+
+			kf_print_signed(v, d->estimate);
+			kf_print(out, "| ");
+			kf_print_cell(out, name_of(r, pair[0]));
+			kf_print(out, " − ");
+			kf_print_cell(out, name_of(r, pair[1]));
+			kf_print(out, " | ");
+			kf_print_cell(out, r->task[i].task->name);
+			kf_print(out, " | %s | %s", r->task[i].metric[k].name, v);
+			kf_print_between(out, d->low, d->high, true);
+			kf_print(out, " |\n");
+		}
+}
+
+void kf_tasks_markdown(const kf_tasks_result *r, kf_buf *out)
+{
+	kf_print(out, "Tasks, with the 95 %% interval of a bootstrap over items (%d resamples); the best of a row is bold. Bits per byte are the\n"
+		"right answer's; of these and of perplexity less is better.\n\n", KF_EVAL_RESAMPLES);
+	head(out, r);
+	for (int i = 0; i < r->n; i++)
+		for (int k = 0; k < r->task[i].n_metrics; k++) {
+			const kf_metric *x = &r->task[i].metric[k];
+
+			kf_print(out, "| ");
+			kf_print_cell(out, r->task[i].task->name);
+			kf_print(out, " | %s | %d |", x->name, r->task[i].n);
+			for (int m = 0; m < r->o->e->n_models; m++) {
+				const kf_eval_interval *v = &x->result[m];
+				char text[32];
+
+				if (!takes_part(r, m)) continue;
+				kf_print_value(text, v->estimate);
+				kf_print(out, best(r, x, m) ? " **%s**" : " %s", text);
+				kf_print_between(out, v->low, v->high, false);
+				kf_print(out, " |");
+			}
+			kf_print(out, "\n");
+		}
+	if (r->o->e->n_compare) {
+		kf_print(out, "\nDifferences on the same items, with the 95 %% interval of a paired bootstrap over items.\n\n"
+			"| difference | task | | |\n|---|---|---|---:|\n");
+		for (int c = 0; c < r->o->e->n_compare; c++) differences(out, r, c);
+	}
+	if (*r->sandbox) kf_print(out, "\nPrograms ran in a sandbox: %s.\n", r->sandbox);
+}

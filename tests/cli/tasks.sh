@@ -1,0 +1,142 @@
+# kf-eval on tasks: every kind and form, reports, sampling, the sandbox, overlap with training text, and what is refused.
+. tests/lib.sh
+eval=$BIN/kf-eval models=tests/models
+same() { if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "got: $2" "want: $3"; fi; }
+
+cat >"$TMP/quiz.jsonl" <<'LINES'
+{"task": "quiz", "kind": "choice", "licence": "none"}
+{"id": "a", "prompt": "The colour of snow is", "choices": ["white", "black", "a deep and lasting green"], "answer": 0}
+{"id": "b", "prompt": "Two and two are", "choices": ["four", "five"], "answer": "four"}
+{"id": "c", "prompt": "Birds", "choices": ["fly", "swim", "read", "fly away to the south"], "answer": 3}
+{"id": "d", "prompt": "", "choices": ["Once", "Never"], "answer": 0}
+{"task": "sums", "kind": "match", "normalize": "number", "max_tokens": 8, "stop": ["\n"]}
+{"prompt": "1 + 1 =", "answer": 2}
+{"prompt": "2 + 2 =", "answer": ["4", "four"]}
+{"task": "words", "kind": "last-word"}
+{"text": "It was the best of times, it was the worst of times"}
+{"prompt": "It was the age of", "word": "wisdom"}
+LINES
+cat >"$TMP/big.json" <<'LINES'
+{"name": "big", "append_choices_to_input": false,
+ "examples": [{"input": "Is it?", "target_scores": {"yes": 1, "no": 0}}, {"input": "Was it?", "target_scores": {"yes": 0, "no": 1}}]}
+LINES
+# Whatever is generated is the inside of a string, so the first passes; the second never does; the third asks for what is not allowed.
+cat >"$TMP/code.jsonl" <<'LINES'
+{"task_id": "c/0", "prompt": "s = r'''", "entry_point": "f", "test": "'''\ndef f():\n    return 1\ndef check(c):\n    assert c() == 1\n"}
+{"task_id": "c/1", "prompt": "s = r'''", "entry_point": "f", "test": "'''\ndef f():\n    return 2\ndef check(c):\n    assert c() == 1\n"}
+{"task_id": "c/2", "prompt": "s = r'''", "entry_point": "f", "test": "'''\nimport os\ndef f():\n    return os.fork()\ndef check(c):\n    c()\n"}
+LINES
+gzip -k "$TMP/code.jsonl"
+three=(--model $models/llama-tiny --model $models/qwen2-tiny --model $models/gemma3-tiny)
+files=(--tasks "$TMP/quiz.jsonl" --tasks "$TMP/big.json")
+code=(--tasks "$TMP/code.jsonl.gz" --max-tokens 6 --code-seconds 20)
+
+check "tasks: three models, four tasks" "$eval" "${three[@]}" "${files[@]}" --report "$TMP/a.json" --markdown "$TMP/a.md" --outputs "$TMP/a.jsonl"
+check "tasks: the report" python3 - "$TMP/a.json" "$TMP/a.jsonl" <<'CODE'
+import json, math, sys
+r = json.load(open(sys.argv[1]))
+lines = [json.loads(x) for x in open(sys.argv[2])]
+names = ["llama-tiny", "qwen2-tiny", "gemma3-tiny"]
+t = r["tasks"]
+assert list(r["models"]) == names and list(t) == ["quiz", "sums", "words", "big"], list(t)
+assert [t[k]["items"] for k in t] == [4, 2, 2, 2] and [t[k]["kind"] for k in t] == ["choice", "match", "last-word", "choice"]
+assert list(t["quiz"]["metrics"]) == ["acc", "acc_norm", "bits_per_byte"] and list(t["words"]["metrics"]) == ["acc", "perplexity"]
+quiz = {"a": (["white", "black", "a deep and lasting green"], 0), "b": (["four", "five"], 0),
+        "c": (["fly", "swim", "read", "fly away to the south"], 3), "d": (["Once", "Never"], 0)}
+for m in names:
+    mine = [x for x in lines if x["model"] == m and x["task"] == "quiz"]
+    assert [x["id"] for x in mine] == list("abcd")
+    acc = norm = bits = size = 0
+    for x in mine:
+        choices, right = quiz[x["id"]]
+        lp = x["logprobs"]
+        acc += lp.index(max(lp)) == right
+        by = [a / len(c) for a, c in zip(lp, choices)]
+        norm += by.index(max(by)) == right
+        bits -= lp[right] / math.log(2)
+        size += len(choices[right])
+    q = t["quiz"]["metrics"]
+    for name, want in (("acc", acc / 4), ("acc_norm", norm / 4), ("bits_per_byte", bits / size)):
+        v = q[name]["models"][m]
+        assert abs(v["value"] - want) < 1e-6 and v["low"] <= v["value"] <= v["high"], (m, name, v, want)
+    words = [x for x in lines if x["model"] == m and x["task"] == "words"]
+    nats = -sum(x["logprobs"][0] for x in words) / 2
+    assert abs(t["words"]["metrics"]["perplexity"]["models"][m]["value"] / math.exp(nats) - 1) < 1e-6
+    assert t["words"]["metrics"]["acc"]["models"][m]["value"] == sum(x["first_choice"] for x in words) / 2
+    assert all(x["tokens"] <= 8 for x in lines if x["task"] == "sums")
+for k in t.values():
+    for m in k["metrics"].values():
+        assert [(c["a"], c["b"]) for c in m["comparisons"]] == [("qwen2-tiny", "llama-tiny"), ("gemma3-tiny", "llama-tiny")]
+        for c in m["comparisons"]:
+            assert abs(c["difference"] - (m["models"][c["a"]]["value"] - m["models"][c["b"]]["value"])) < 1e-6 * max(1, m["models"][c["a"]]["value"])
+            assert c["low"] <= c["difference"] <= c["high"]
+CODE
+check "tasks: other threads and batches" "$eval" "${three[@]}" "${files[@]}" --threads 1 --batch-tokens 7 --cache-mb 1 --markdown "$TMP/b.md"
+check_same "tasks: which do not matter" "$TMP/a.md" "$TMP/b.md"
+check "tasks: solved examples first" "$eval" --model $models/llama-tiny "${files[@]}" --shots 1 --report "$TMP/shots.json"
+check "tasks: which are not counted" python3 -c 'import json,sys; t=json.load(open(sys.argv[1]))["tasks"]; assert [(v["items"], v["shots"]) for v in t.values()] == [(3, 1), (1, 1), (1, 1), (1, 1)]' "$TMP/shots.json"
+check "tasks: as a chat" "$eval" --model $models/llama-tiny "${files[@]}" --chat-template plain --outputs "$TMP/chat.jsonl"
+
+# ---- code ----
+if "$eval" --quiet --model $models/llama-tiny "${code[@]}" --outputs "$TMP/code.out" --report "$TMP/code.json" 2>"$TMP/code.err"; then
+	ok "tasks: programs are run"
+	check "tasks: those that pass, fail, and are stopped" python3 - "$TMP/code.out" "$TMP/code.json" <<'CODE'
+import json, sys
+assert [json.loads(x)["verdict"] for x in open(sys.argv[1])] == ["passed", "failed", "forbidden"]
+t = json.load(open(sys.argv[2]))["tasks"]["code"]
+assert "seccomp" in t["sandbox"] and abs(t["metrics"]["pass@1"]["models"]["llama-tiny"]["value"] - 1 / 3) < 1e-9, t
+CODE
+	sample=("${code[@]}" --model $models/llama-tiny --temperature 1.5 --samples 10)
+	check "tasks: samples" "$eval" --quiet "${sample[@]}" --outputs "$TMP/s1" --report "$TMP/s.json"
+	check "tasks: samples again, on one thread" "$eval" --quiet "${sample[@]}" --threads 1 --outputs "$TMP/s2"
+	check "tasks: samples of another seed" "$eval" --quiet "${sample[@]}" --seed 5 --outputs "$TMP/s3"
+	check_same "tasks: a seed's samples are the same" "$TMP/s1" "$TMP/s2"
+	if cmp -s "$TMP/s1" "$TMP/s3"; then not_ok "tasks: another seed's are not"; else ok "tasks: another seed's are not"; fi
+	check "tasks: pass@10" python3 -c 'import json,sys; m=json.load(open(sys.argv[1]))["tasks"]["code"]["metrics"]; assert list(m) == ["pass@1", "pass@10"] and m["pass@10"]["models"]["llama-tiny"]["value"] >= m["pass@1"]["models"]["llama-tiny"]["value"]' "$TMP/s.json"
+elif grep -q 'neither namespaces' "$TMP/code.err"; then skip "tasks: programs are run" "no sandbox on this system"
+else not_ok "tasks: programs are run" "$(cat "$TMP/code.err")"; fi
+
+# ---- beside text, and overlap ----
+for i in 1 2 3 4; do printf '{"domain": "prose", "text": "It was the best of times, number %d, it was the worst of times; four score and seven years ago it went on."}\n' $i; done >"$TMP/text.jsonl"
+"$BIN/kf-prepare" --quiet --out "$TMP/corpus" "$TMP/text.jsonl"
+check "tasks: beside text, in one report" "$eval" --model $models/llama-tiny --corpus "$TMP/corpus" "${files[@]}" --report "$TMP/both.json"
+check "tasks: extract" "$BIN/kf-extract" --quiet --precision f32 --model $models/llama-tiny --corpus "$TMP/corpus" --out "$TMP/logits"
+check "tasks: text from logits, tasks from the model of that name" "$eval" --logits "m=$TMP/logits" --model m=$models/llama-tiny "${files[@]}" --report "$TMP/pair.json"
+check "tasks: the same either way" python3 - "$TMP/both.json" "$TMP/pair.json" <<'CODE'
+import json, sys
+a, b = (json.load(open(f)) for f in sys.argv[1:])
+assert abs(a["bits_per_byte"]["llama-tiny"]["prose"] - b["bits_per_byte"]["m"]["prose"]) < 1e-4
+for t in a["tasks"]:
+    for k, v in a["tasks"][t]["metrics"].items():
+        assert v["models"]["llama-tiny"] == b["tasks"][t]["metrics"][k]["models"]["m"]
+CODE
+printf '%s\n' '{"text": "Somebody wrote: it was the age OF wisdom it was the age of foolishness it was the epoch of belief; and so on."}' |
+	"$BIN/kf-prepare" --quiet --out "$TMP/train" -
+cat >"$TMP/seen.jsonl" <<'LINES'
+{"task": "seen", "kind": "last-word"}
+{"text": "It was the age of wisdom, it was the age of foolishness, it was the epoch of belief."}
+{"text": "It was the age of wisdom, it was not the age of foolishness, it was the epoch of belief and of doubt."}
+{"text": "It was short."}
+LINES
+check "tasks: overlap needs no model" "$eval" --tasks "$TMP/seen.jsonl" --corpus "$TMP/corpus" --overlap "$TMP/train" --report "$TMP/o.json"
+same "tasks: items seen in training" "$(python3 -c 'import json,sys; o=json.load(open(sys.argv[1]))["overlap"]; print(o["ngram"], o["tasks"], o["text"])' "$TMP/o.json")" \
+	"13 {'seen': {'items': 3, 'shared': 1, 'short': 1, 'lines': [2]}} {'prose': {'items': 4, 'shared': 0, 'short': 0, 'documents': []}}"
+check "tasks: overlap with shorter pieces" "$eval" --quiet --tasks "$TMP/seen.jsonl" --corpus "$TMP/corpus" --overlap "$TMP/train" --ngram 5 --report "$TMP/o.json"
+same "tasks: finds more" "$(python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["overlap"]["tasks"]["seen"]["shared"])' "$TMP/o.json")" 2
+
+# ---- what is refused ----
+run=("$eval" --model $models/llama-tiny)
+printf '{"task": "t", "kind": "choice"}\n{"prompt": "q", "choices": ["a", "b"], "answer": "c"}\n' >"$TMP/bad.jsonl"
+check_fails 1 'bad.jsonl, line 2: the answer "c" is not among the choices' "tasks: an answer that is no choice" "${run[@]}" --tasks "$TMP/bad.jsonl"
+printf '{"task": "t", "kind": "choice"}\n{"prompt": "q", \n' >"$TMP/bad.jsonl"
+check_fails 1 'bad.jsonl, line 2: not JSON' "tasks: a malformed line" "${run[@]}" --tasks "$TMP/bad.jsonl"
+check_fails 1 'no-such-file' "tasks: a file that is not there" "${run[@]}" --tasks "$TMP/no-such-file"
+check_fails 1 'called "quiz" already' "tasks: the same task twice" "${run[@]}" "${files[@]}" --tasks "$TMP/quiz.jsonl"
+check_fails 1 'none is left' "tasks: more shown than there are" "${run[@]}" "${files[@]}" --shots 2
+check_fails 2 'needs --temperature' "tasks: samples without temperature" "${run[@]}" "${files[@]}" --samples 5
+check_fails 2 'needs --model' "tasks: no model" "$eval" --logits "$TMP/logits" "${files[@]}"
+check_fails 2 'nothing to evaluate' "tasks: nothing given" "$eval" "${files[@]}"
+check_fails 2 'needs --tasks or --corpus' "tasks: overlap of nothing" "$eval" --overlap "$TMP/train"
+check_fails 1 'no chat template "x"' "tasks: an unknown template" "${run[@]}" "${files[@]}" --chat-template x
+check_fails 1 'no chat template' "tasks: a model without a template of its own" "${run[@]}" "${files[@]}" --chat-template own
+check_fails 1 'cannot create' "tasks: outputs in a missing folder" "${run[@]}" "${files[@]}" --outputs "$TMP/no/outputs"
