@@ -11,7 +11,7 @@ CC ?= cc
 CXX ?= c++
 ARCH ?= native
 
-flavour := $(if $(filter 1,$(DEV)),-dev)$(if $(filter 1,$(ASAN)),-asan)$(if $(filter 1,$(CUDA)),-cuda)
+flavour := $(if $(filter 1,$(DEV)),-dev)$(if $(filter 1,$(ASAN)),-asan)$(if $(filter 1,$(FUZZ)),-fuzz)$(if $(filter 1,$(CUDA)),-cuda)
 B := build$(flavour)
 
 CPPFLAGS += -I. -D_GNU_SOURCE
@@ -23,6 +23,14 @@ endif
 ifeq ($(ASAN),1)
 OPT := -O1 -march=$(ARCH) -fno-math-errno -fno-trapping-math
 SAN := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+endif
+# make fuzz: clang's libFuzzer with both sanitizers.
+ifeq ($(FUZZ),1)
+CC := clang
+CXX := clang++
+WARN := -Wall -Wextra -Wno-unknown-pragmas
+OPT := -O1 -march=$(ARCH) -fno-math-errno -fno-trapping-math
+SAN := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize=vptr,function -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 endif
 CFLAGS += -std=c11 -g $(OPT) $(WARN) $(SAN) -pthread
 CXXFLAGS += -std=c++17 -g $(OPT) -Wall -Wextra $(SAN) -pthread
@@ -49,7 +57,7 @@ LIB_OBJ := $(patsubst %,$B/obj/%.o,$(basename $(LIB_SRC))) $(CU_OBJ)
 UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
 UNIT := $(UNIT_SRC:tests/unit/%.c=$B/tests/%)
 
-.PHONY: all programs unit clean help install uninstall deps test test-long bench bench-peers bench-align bench-fusion
+.PHONY: all programs unit fuzzers fuzz clean help install uninstall deps test test-long bench bench-peers bench-align bench-fusion
 all: programs
 programs: $(PROGRAMS)
 unit: $(UNIT)

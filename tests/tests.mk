@@ -4,12 +4,26 @@
 # make bench-align: alignments and vocabulary maps compared.
 
 # The end-to-end test wants a real model; without a network it is skipped, and says so.
-test: programs unit
+test: programs unit fuzzers
 	-@bash data/fetch.sh model smollm2-135m $(DATA)/models/smollm2-135m.gguf
-	@bash tests/run.sh $B unit cli fault
+	@bash tests/run.sh $B unit cli fault fuzz
 
 test-long: programs unit
 	@bash tests/run.sh $B long
+
+# ---- readers on bytes from anywhere ----
+
+# make test runs each over its seeds and some changes of them; make fuzz lets libFuzzer at each for FUZZ_SECONDS.
+FUZZ_SECONDS ?= 3600
+FUZZERS := $(patsubst tests/fuzz/%.c,$B/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzzers: $(FUZZERS)
+$B/fuzz/%: $B/obj/tests/fuzz/%.o $B/obj/tests/fuzz/fuzz.o $(if $(filter 1,$(FUZZ)),,$B/obj/tests/fuzz/driver.o) $B/libkfuse.a
+	$(call link,$(if $(filter 1,$(FUZZ)),-fsanitize=fuzzer))
+
+fuzz:
+	@command -v clang >/dev/null || { echo "make fuzz: clang is not there; on Debian: apt-get install clang libclang-rt-14-dev" >&2; exit 1; }
+	+@$(MAKE) --no-print-directory FUZZ=1 fuzzers
+	@bash tests/fuzz/long.sh build-fuzz $(FUZZ_SECONDS)
 
 BENCH_SRC := $(wildcard tests/bench/bench_*.c)
 BENCH := $(BENCH_SRC:tests/bench/%.c=$B/bench/%)

@@ -1,0 +1,37 @@
+/* What kf-prepare reads: text and JSON Lines, conversations among them, and how a text is cut. */
+#include <string.h>
+
+#include "data/cut.h"
+#include "data/input.h"
+#include "data/talk.h"
+#include "tests/fuzz/fuzz.h"
+
+static kf_status found(void *arg, const kf_found *d, kf_err *err)
+{
+	kf_talk *talk = arg;
+
+	if (!d->messages) {
+		fuzz_touch(d->text, d->n);
+		return KF_OK;
+	}
+	return kf_talk_read(talk, d->messages, d->where, true, err);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	const char *path = fuzz_file(data, size);
+	kf_talk talk = { 0 };
+	kf_err err;
+
+	for (kf_text_format f = KF_FORMAT_TEXT; f <= KF_FORMAT_JSONL; f++) {
+		kf_inputs *in = NULL;
+		kf_status rc;
+
+		err.text[0] = 0;
+		fuzz_answer(rc = kf_inputs_open(&path, 1, f, &in, &err), &err);
+		if (rc == KF_OK) fuzz_answer(kf_inputs_each(in, found, NULL, &talk, &err), &err);
+		kf_inputs_close(in);
+	}
+	kf_talk_release(&talk);
+	return 0;
+}

@@ -1,0 +1,27 @@
+# seeds.sh TARGET FOLDER: copies what a target begins with into FOLDER: files of the tests that are small enough.
+set -eu
+target=$1 out=$2
+mkdir -p "$out"
+take() { # FILE...: named after their paths
+	local f
+	for f in "$@"; do
+		[ -f "$f" ] && [ "$(stat -c %s "$f")" -le "${MOST:-65536}" ] || continue
+		cp "$f" "$out/$(echo "$f" | tr '/' '-')"
+	done
+}
+case $target in
+fuzz_gguf) take tests/models/families/*.gguf ;;
+fuzz_safetensors) MOST=40000 take tests/models/families/*/*.safetensors ;;
+fuzz_pickle) take tests/models/families/llama-pickled/*.bin ;;
+fuzz_config) take tests/models/*/config.json tests/models/families/*/config.json tests/models/endtoend/*/config.json ;;
+fuzz_tokenizer) take tests/models/*/tokenizer.json tests/models/*/tokenizer.model tests/parity/tokenizers/*/tokenizer.json tests/parity/tokenizers/*/tokenizer.model ;;
+fuzz_shard) take tests/golden/*/shard-*.mdb ;;
+fuzz_manifest) take tests/golden/*/manifest.json tests/golden/*.map ;;
+fuzz_jsonl) take tests/parity/maps/text.jsonl tests/golden/corpus-chat.jsonl
+	printf '%s\n' '{"id": "a", "domain": "d", "messages": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello \u00e9."}]}' \
+		'{"conversations": [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]}' > "$out/talk.jsonl" ;;
+fuzz_import) take tests/parity/import/*.jsonl
+	echo '{"id": "a", "tokens": [" ab", " ", "bc", " c"], "logprobs": [null, -1, -2.5, -0.5], "top": [null, {"c": -1.5, " ": -1}, null, null]}' > "$out/short.json" ;;
+esac
+[ -d "tests/fuzz/corpus/$target" ] && cp tests/fuzz/corpus/"$target"/* "$out/" || true
+[ -n "$(ls "$out")" ] || { echo "$target has no seeds" >&2; exit 1; }
