@@ -6,9 +6,12 @@
 #include <string.h>
 
 #include "common/base/file.h"
+#include "common/base/listing.h"
 
 #define MAX_NAME 4096        /* longest key or tensor name, bytes */
 #define MAX_DIMS 4
+#define MAX_PARTS 1000       /* files of one model */
+#define MAX_TENSORS 1000000  /* of one file */
 
 struct kf_gguf {
 	char *path;
@@ -19,6 +22,8 @@ struct kf_gguf {
 	kf_gguf_tensor *tensor;
 	int n_entries, n_tensors;
 	int *entry_order, *tensor_order; /* by name */
+	kf_gguf **part;          /* (n_parts) the other files of a model in several, whose tensors stand in the table too */
+	int n_parts;
 };
 
 static const struct { const char *name; uint8_t bytes; } value_types[KF_GGUF_TYPES] = {
@@ -26,6 +31,7 @@ static const struct { const char *name; uint8_t bytes; } value_types[KF_GGUF_TYP
 	{ "string", 0 }, { "array", 0 }, { "u64", 8 }, { "i64", 8 }, { "f64", 8 }
 };
 
+const char *kf_gguf_type_name(kf_gguf_type t) { return value_types[t].name; }
 const char *kf_gguf_path(const kf_gguf *g) { return g->path; }
 int kf_gguf_entries(const kf_gguf *g) { return g->n_entries; }
 int kf_gguf_tensors(const kf_gguf *g) { return g->n_tensors; }
@@ -223,7 +229,7 @@ static kf_status read_tensors(kf_gguf *g, kf_cur *c, uint64_t n, kf_err *err)
 				g->path, align);
 	}
 	/* The shortest description: name (8 + 1), one dimension (4 + 8), type (4), offset (8). */
-	if (n > kf_cur_left(c) / 33 || n > INT32_MAX)
+	if (n > kf_cur_left(c) / 33 || n > MAX_TENSORS)
 		return kf_fail(err, KF_EDATA,
 			"%s: says it has %" PRIu64 " tensors, more than its %zu bytes can describe", g->path, n,
 			g->map.size);
@@ -315,15 +321,106 @@ const kf_gguf_tensor *kf_gguf_tensor_find(const kf_gguf *g, const char *name)
 	return i < 0 ? NULL : &g->tensor[i];
 }
 
+/* ---- models in several files ---- */
+
+static kf_status open_any(const char *path, const void *data, size_t n, bool part, kf_gguf **out, kf_err *err);
+
+/* Names of the parts: STEM-00001-of-00003.gguf and so on. */
+static kf_status part_paths(const kf_gguf *g, int parts, char (*path)[KF_PATH_MAX], kf_err *err)
+{
+	char tail[64];
+	size_t n = strlen(g->path), k;
+	kf_listing missing = { 0 };
+	kf_buf b = { 0 };
+	kf_status rc = KF_OK;
+
+	snprintf(tail, sizeof tail, "-%05d-of-%05d.gguf", 1, parts);
+	k = strlen(tail);
+	if (n < k || strcmp(g->path + n - k, tail) != 0)
+		return kf_fail(err, KF_EINVAL, "%s: is the first of %d files of a model, but its name does not end in %s, by which the others "
+			"would be found", g->path, parts, tail);
+	for (int i = 1; i < parts; i++) {
+		snprintf(path[i], KF_PATH_MAX, "%.*s-%05d-of-%05d.gguf", (int)(n - k), g->path, i + 1, parts);
+		if (!kf_exists(path[i])) kf_listing_add(&missing, "%s", path[i]);
+	}
+	kf_listing_put(&missing, &b, "its model lacks", "file");
+	if (b.len || b.failed) {
+		kf_buf_put(&b, "", 1);
+		if ((rc = kf_buf_check(&b, err)) == KF_OK) rc = kf_fail(err, KF_ENOTFOUND, "%s: %s", g->path, (const char *)b.data);
+	}
+	kf_listing_release(&missing);
+	kf_buf_release(&b);
+	return rc;
+}
+
+static kf_status check_part(const kf_gguf *p, int number, int parts, kf_err *err)
+{
+	int64_t no, count;
+	kf_status rc;
+
+	if ((rc = kf_gguf_int(p, "split.no", 0, INT32_MAX, &no, err)) != KF_OK ||
+		(rc = kf_gguf_int(p, "split.count", 0, INT32_MAX, &count, err)) != KF_OK)
+		return rc;
+	if (no == number && count == parts) return KF_OK;
+	return kf_fail(err, KF_EDATA, "%s: says it is file %" PRId64 " of %" PRId64 " of a model, but its name says %d of %d", p->path, no + 1,
+		count, number + 1, parts);
+}
+
+/* Open the other files and put their tensors behind the first's. */
+static kf_status open_parts(kf_gguf *g, int parts, kf_err *err)
+{
+	char (*path)[KF_PATH_MAX] = NULL;
+	kf_gguf_tensor *all;
+	int64_t no = 0, total;
+	int n = g->n_tensors;
+	kf_status rc;
+
+	if ((rc = kf_gguf_int(g, "split.no", 0, INT32_MAX, &no, err)) != KF_OK) return rc;
+	if (no > 0)
+		return kf_fail(err, KF_EINVAL, "%s: is file %" PRId64 " of %d of a model; name the first", g->path, no + 1, parts);
+	if (!(path = kf_alloc((size_t)parts, sizeof *path)) || !(g->part = kf_zalloc((size_t)parts, sizeof *g->part))) {
+		rc = no_memory(g, err);
+		goto out;
+	}
+	if ((rc = part_paths(g, parts, path, err)) != KF_OK) goto out;
+	for (int i = 1; i < parts; i++) {
+		if ((rc = open_any(path[i], NULL, 0, true, &g->part[g->n_parts], err)) != KF_OK) goto out;
+		g->n_parts++;
+		if ((rc = check_part(g->part[i - 1], i, parts, err)) != KF_OK) goto out;
+		n += g->part[i - 1]->n_tensors; /* at most MAX_PARTS * MAX_TENSORS */
+	}
+	if (kf_gguf_find(g, "split.tensors.count")) {
+		if ((rc = kf_gguf_int(g, "split.tensors.count", 0, INT32_MAX, &total, err)) != KF_OK) goto out;
+		if (total != n) {
+			rc = kf_fail(err, KF_EDATA, "%s: its model has %" PRId64 " tensors, but its %d files have %d", g->path, total, parts, n);
+			goto out;
+		}
+	}
+	if (!(all = KF_ARENA_NEW(&g->arena, kf_gguf_tensor, (size_t)n))) {
+		rc = no_memory(g, err);
+		goto out;
+	}
+	memcpy(all, g->tensor, (size_t)g->n_tensors * sizeof *all);
+	for (int i = 0; i < g->n_parts; i++) {
+		memcpy(all + g->n_tensors, g->part[i]->tensor, (size_t)g->part[i]->n_tensors * sizeof *all);
+		g->n_tensors += g->part[i]->n_tensors;
+	}
+	g->tensor = all;
+out:
+	kf_free(path);
+	return rc;
+}
+
 /* ---- open ---- */
 
-static kf_status parse(kf_gguf *g, kf_err *err)
+/* part: not the first of several files. */
+static kf_status parse(kf_gguf *g, bool part, kf_err *err)
 {
 	kf_cur c = kf_cur_of(g->map.data, g->map.size);
 	const uint8_t *magic = kf_cur_bytes(&c, 4);
 	uint32_t version = kf_cur_u32(&c);
 	uint64_t n_tensors, n_entries;
-	int64_t parts;
+	int64_t parts = 1;
 	kf_status rc;
 
 	if (c.bad || memcmp(magic, "GGUF", 4) != 0)
@@ -340,17 +437,13 @@ static kf_status parse(kf_gguf *g, kf_err *err)
 	if ((rc = read_entries(g, &c, n_entries, err)) != KF_OK) return rc;
 	if ((rc = sort_names(g, g->n_entries, entry_name, "metadata entry", &g->entry_order, err)) != KF_OK)
 		return rc;
-	if (kf_gguf_find(g, "split.count")) {
-		if ((rc = kf_gguf_int(g, "split.count", 0, 1 << 20, &parts, err)) != KF_OK) return rc;
-		if (parts > 1)
-			return kf_fail(err, KF_EUNSUPPORTED, "%s is one of %" PRId64 " parts of a model; merge them with "
-				"llama-gguf-split --merge first", g->path, parts);
-	}
+	if (kf_gguf_find(g, "split.count") && (rc = kf_gguf_int(g, "split.count", 0, MAX_PARTS, &parts, err)) != KF_OK) return rc;
 	if ((rc = read_tensors(g, &c, n_tensors, err)) != KF_OK) return rc;
+	if (parts > 1 && !part && (rc = open_parts(g, (int)parts, err)) != KF_OK) return rc;
 	return sort_names(g, g->n_tensors, tensor_name, "tensor", &g->tensor_order, err);
 }
 
-static kf_status open_any(const char *path, const void *data, size_t n, kf_gguf **out, kf_err *err)
+static kf_status open_any(const char *path, const void *data, size_t n, bool part, kf_gguf **out, kf_err *err)
 {
 	kf_gguf *g = kf_zalloc(1, sizeof *g);
 	kf_status rc;
@@ -364,7 +457,7 @@ static kf_status open_any(const char *path, const void *data, size_t n, kf_gguf 
 	g->borrowed = data != NULL;
 	if (data) g->map = (kf_map){ data, n };
 	else if ((rc = kf_map_open(&g->map, path, err)) != KF_OK) goto fail;
-	if ((rc = parse(g, err)) != KF_OK) goto fail;
+	if ((rc = parse(g, part, err)) != KF_OK) goto fail;
 	*out = g;
 	return KF_OK;
 
@@ -375,141 +468,21 @@ fail:
 
 kf_status kf_gguf_open(const char *path, kf_gguf **out, kf_err *err)
 {
-	return open_any(path, NULL, 0, out, err);
+	return open_any(path, NULL, 0, false, out, err);
 }
 
 kf_status kf_gguf_open_memory(const void *data, size_t n, const char *name, kf_gguf **out, kf_err *err)
 {
-	return open_any(name, data, n, out, err);
+	return open_any(name, data, n, false, out, err);
 }
 
 void kf_gguf_close(kf_gguf *g)
 {
 	if (!g) return;
+	for (int i = 0; i < g->n_parts; i++) kf_gguf_close(g->part[i]);
+	kf_free(g->part);
 	if (!g->borrowed) kf_map_close(&g->map);
 	kf_arena_release(&g->arena);
 	kf_free(g->path);
 	kf_free(g);
-}
-
-/* ---- typed lookups ---- */
-
-static kf_status need(const kf_gguf *g, const char *key, const kf_gguf_entry **e, kf_err *err)
-{
-	if ((*e = kf_gguf_find(g, key))) return KF_OK;
-	return kf_fail(err, KF_ENOTFOUND, "%s: lacks the metadata entry %s", g->path, key);
-}
-
-static kf_status wrong_type(const kf_gguf *g, const kf_gguf_entry *e, const char *want, kf_err *err)
-{
-	return kf_fail(err, KF_EDATA, "%s: %s is of type %s, where %s was expected", g->path, e->key,
-		value_types[e->type].name, want);
-}
-
-kf_status kf_gguf_int(const kf_gguf *g, const char *key, int64_t min, int64_t max, int64_t *out, kf_err *err)
-{
-	const kf_gguf_entry *e;
-	kf_status rc = need(g, key, &e, err);
-	kf_cur c;
-	int64_t v;
-
-	if (rc != KF_OK) return rc;
-	c = kf_cur_of(e->data, e->size);
-	switch (e->type) {
-	case KF_GGUF_U8: v = kf_cur_u8(&c); break;
-	case KF_GGUF_I8: v = (int8_t)kf_cur_u8(&c); break;
-	case KF_GGUF_U16: v = kf_cur_u16(&c); break;
-	case KF_GGUF_I16: v = (int16_t)kf_cur_u16(&c); break;
-	case KF_GGUF_U32: v = kf_cur_u32(&c); break;
-	case KF_GGUF_I32: v = (int32_t)kf_cur_u32(&c); break;
-	case KF_GGUF_U64:
-	case KF_GGUF_I64:
-		v = (int64_t)kf_cur_u64(&c);
-		break; /* above 2^63 becomes negative: out of range below */
-	default: return wrong_type(g, e, "an integer", err);
-	}
-	if (v < min || v > max || (e->type == KF_GGUF_U64 && v < 0))
-		return kf_fail(err, KF_EDATA, "%s: %s is %" PRId64 ", which is not between %" PRId64 " and %" PRId64,
-			g->path, key, v, min, max);
-	*out = v;
-	return KF_OK;
-}
-
-kf_status kf_gguf_real(const kf_gguf *g, const char *key, double *out, kf_err *err)
-{
-	const kf_gguf_entry *e;
-	kf_status rc = need(g, key, &e, err);
-	kf_cur c;
-
-	if (rc != KF_OK) return rc;
-	c = kf_cur_of(e->data, e->size);
-	if (e->type == KF_GGUF_F32) {
-		*out = (double)kf_cur_f32(&c);
-	} else if (e->type == KF_GGUF_F64) {
-		uint64_t u = kf_cur_u64(&c);
-		memcpy(out, &u, 8);
-	} else {
-		return wrong_type(g, e, "a real number", err);
-	}
-	return KF_OK;
-}
-
-kf_status kf_gguf_bool(const kf_gguf *g, const char *key, bool *out, kf_err *err)
-{
-	const kf_gguf_entry *e;
-	kf_status rc = need(g, key, &e, err);
-
-	if (rc != KF_OK) return rc;
-	if (e->type != KF_GGUF_BOOL) return wrong_type(g, e, "a bool", err);
-	*out = e->data[0] != 0;
-	return KF_OK;
-}
-
-static kf_status zero_byte(const kf_gguf *g, const char *key, kf_err *err)
-{
-	return kf_fail(err, KF_EDATA, "%s: a string of %s has a zero byte in it", g->path, key);
-}
-
-kf_status kf_gguf_string(const kf_gguf *g, const char *key, kf_arena *arena, const char **out, kf_err *err)
-{
-	const kf_gguf_entry *e;
-	kf_status rc = need(g, key, &e, err);
-
-	if (rc != KF_OK) return rc;
-	if (e->type != KF_GGUF_STRING) return wrong_type(g, e, "a string", err);
-	if (memchr(e->data, 0, e->size)) return zero_byte(g, key, err);
-	if (!(*out = kf_arena_strdup(arena, (const char *)e->data, e->size)))
-		return kf_fail(err, KF_ENOMEM, "%s: no memory for the value of %s", g->path, key);
-	return KF_OK;
-}
-
-kf_status kf_gguf_strings(
-	const kf_gguf *g, const char *key, kf_arena *arena, const char *const **out, uint64_t *n, kf_err *err)
-{
-	const kf_gguf_entry *e;
-	kf_status rc = need(g, key, &e, err);
-	const char **list;
-	char *text;
-	kf_cur c;
-
-	if (rc != KF_OK) return rc;
-	if (e->type != KF_GGUF_ARRAY || e->item != KF_GGUF_STRING)
-		return wrong_type(g, e, "an array of strings", err);
-	/* One block for all of them: each string's length took the 8 bytes that pay for its NUL. */
-	list = KF_ARENA_NEW(arena, const char *, (size_t)e->n);
-	text = KF_ARENA_NEW(arena, char, e->size);
-	if (!list || !text) return kf_fail(err, KF_ENOMEM, "%s: no memory for the strings of %s", g->path, key);
-	c = kf_cur_of(e->data, e->size);
-	for (uint64_t i = 0; i < e->n; i++) {
-		size_t len = (size_t)kf_cur_u64(&c);
-		const uint8_t *p = kf_cur_bytes(&c, len);
-		if (memchr(p, 0, len)) return zero_byte(g, key, err);
-		memcpy(text, p, len);
-		text[len] = 0;
-		list[i] = text;
-		text += len + 1;
-	}
-	*out = list;
-	*n = e->n;
-	return KF_OK;
 }

@@ -3,7 +3,8 @@
  * Everything is checked when the file is opened: counts against the bytes
  * there are before anything is allocated, string and array lengths, types,
  * products of dimensions, alignment, ranges inside the file, duplicate names,
- * tensors that overlap. After that, what is handed out can be read without a
+ * tensors that overlap. A model in several files (STEM-00001-of-00003.gguf)
+ * is opened by the first, and is one. After that, what is handed out can be read without a
  * further look. Format: ggml's docs/gguf.md.
  */
 #ifndef KF_MODEL_GGUF_H
@@ -41,13 +42,14 @@ typedef struct {
 typedef struct kf_gguf kf_gguf;
 
 /* Errors: KF_ENOTFOUND, KF_EIO; KF_EDATA for damage, with the place; KF_EUNSUPPORTED for version 1,
- * big-endian files, split files and tensor types we do not read, named. */
+ * big-endian files and tensor types we do not read, named. */
 kf_status kf_gguf_open(const char *path, kf_gguf **out, kf_err *err) KF_MUST_CHECK;
 /* The same from memory, borrowed until close; name stands for the path in messages. */
 kf_status kf_gguf_open_memory(const void *data, size_t n, const char *name, kf_gguf **out, kf_err *err) KF_MUST_CHECK;
 void kf_gguf_close(kf_gguf *g);          /* accepts NULL */
 const char *kf_gguf_path(const kf_gguf *g);
 
+const char *kf_gguf_type_name(kf_gguf_type t);  /* "u32" */
 int kf_gguf_entries(const kf_gguf *g);
 const kf_gguf_entry *kf_gguf_entry_at(const kf_gguf *g, int i);          /* in file order */
 const kf_gguf_entry *kf_gguf_find(const kf_gguf *g, const char *key);    /* NULL when absent */

@@ -1,5 +1,7 @@
 #include "tests/unit/model/make_gguf.h"
 
+#include <unistd.h>
+
 /* Open from a block of exactly n bytes, so that a sanitizer sees a read past it. */
 static kf_status open_copy(const void *data, size_t n, uint8_t **block, kf_gguf **g, kf_err *err)
 {
@@ -214,7 +216,7 @@ static const struct { kf_status rc; const char *text;
 	[BAD_OVERLAP] = { KF_EDATA, "the data of tensors t and u overlap" },
 	[BAD_OFFSET] = { KF_EDATA, "tensor t begins at offset 8, no multiple of the alignment 32" },
 	[BAD_ALIGN] = { KF_EDATA, "general.alignment is 48, which is no power of two" },
-	[BAD_SPLIT] = { KF_EUNSUPPORTED, "is one of 3 parts of a model" },
+	[BAD_SPLIT] = { KF_EINVAL, "b.gguf: is the first of 3 files of a model, but its name does not end in -00001-of-00003.gguf" },
 	[BAD_ZERO] = { KF_EDATA, "tensor t has a dimension of 0" },
 	[BAD_NAME] = { KF_EDATA, "the name of metadata entry 0 has a control character in it" },
 	[BAD_4D] = { KF_EUNSUPPORTED, "tensor t has more than three dimensions" },
@@ -249,7 +251,7 @@ static void test_bad(void **state)
 		if (bad == BAD_ARRAY) put_array(&m, "x", KF_GGUF_F32, UINT64_C(1) << 62);
 		if (bad == BAD_NESTED) put_array(&m, "x", KF_GGUF_ARRAY, 1);
 		if (bad == BAD_ALIGN) put_u32(&m, "general.alignment", 48);
-		if (bad == BAD_SPLIT) put_u32(&m, "split.count", 3);
+		if (bad == BAD_SPLIT) put_u32(&m, "split.count", 3), put_u32(&m, "split.no", 0);
 		if (bad == BAD_NAME) put_u32(&m, "a\nb", 3);
 		for (int i = 0; i < 2 && bad == BAD_TWICE; i++) put_u32(&m, "x", 1);
 		for (int i = 0; i < 2 && bad == BAD_TENSOR_TWICE; i++)
@@ -339,11 +341,66 @@ static void test_flipped(void **state)
 	kf_buf_release(&file);
 }
 
+/* ---- several files ---- */
+
+enum { PARTS_GOOD, PARTS_NO_TENSORS, PARTS_SECOND, PARTS_MISSING, PARTS_COUNT, PARTS_ORDER, PARTS_TWICE, N_PARTS_CASES };
+
+static void test_parts(void **state)
+{
+	static const struct { kf_status rc; const char *text; } want[N_PARTS_CASES] = {
+		[PARTS_SECOND] = { KF_EINVAL, "00002-of-00003.gguf: is file 2 of 3 of a model; name the first" },
+		[PARTS_MISSING] = { KF_ENOTFOUND, "its model lacks files " },
+		[PARTS_COUNT] = { KF_EDATA, "its model has 7 tensors, but its 3 files have 3" },
+		[PARTS_ORDER] = { KF_EDATA, "00003-of-00003.gguf: says it is file 2 of 3 of a model, but its name says 3 of 3" },
+		[PARTS_TWICE] = { KF_EDATA, "has tensor t1 twice" },
+	};
+	char dir[] = "/tmp/kf-test-XXXXXX", path[3][64], cmd[64];
+	(void)state;
+
+	assert_non_null(mkdtemp(dir));
+	for (int i = 0; i < 3; i++) snprintf(path[i], sizeof path[i], "%s/m-%05d-of-00003.gguf", dir, i + 1);
+	for (int how = 0; how < N_PARTS_CASES; how++) {
+		kf_buf file[3] = { { 0 } };
+		kf_gguf *g;
+		kf_err err;
+		kf_rng r;
+
+		kf_rng_seed(&r, 7);
+		for (int i = 0; i < 3; i++) {
+			gguf_maker m = { 0 };
+			char name[8];
+			put_u32(&m, "split.no", (uint32_t)(how == PARTS_ORDER && i == 2 ? 1 : i));
+			put_u32(&m, "split.count", 3);
+			if (i == 0) put_u32(&m, "split.tensors.count", how == PARTS_COUNT ? 7 : how == PARTS_NO_TENSORS ? 2 : 3);
+			snprintf(name, sizeof name, "t%d", how == PARTS_TWICE && i == 2 ? 1 : i);
+			if (i || how != PARTS_NO_TENSORS) put_tensor(&m, &r, name, KF_F32, 2, 8);
+			finish_gguf(&m, &file[i]);
+			unlink(path[i]);
+			if (how == PARTS_MISSING && i) continue;
+			assert_int_equal(kf_file_write_atomic(path[i], file[i].data, file[i].len, &err), KF_OK);
+		}
+		kf_status rc = kf_gguf_open(path[how == PARTS_SECOND], &g, &err);
+		if (rc != want[how].rc || (rc && !strstr(err.text, want[how].text))) fail_msg("case %d: %d, \"%s\"", how, rc, rc ? err.text : "");
+		for (int i = 0; rc == KF_OK && i < 3; i++) {
+			char name[8];
+			snprintf(name, sizeof name, "t%d", i);
+			const kf_gguf_tensor *t = kf_gguf_tensor_find(g, name);
+			if (!t && i == 0 && how == PARTS_NO_TENSORS) continue;
+			assert_non_null(t);
+			assert_memory_equal(t->data, file[i].data + file[i].len - 64, 64);
+		}
+		kf_gguf_close(g);
+		for (int i = 0; i < 3; i++) kf_buf_release(&file[i]);
+	}
+	snprintf(cmd, sizeof cmd, "rm -r %s", dir);
+	assert_int_equal(system(cmd), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_read), cmocka_unit_test(test_vocab), cmocka_unit_test(test_bad),
-		cmocka_unit_test(test_truncated), cmocka_unit_test(test_flipped),
+		cmocka_unit_test(test_truncated), cmocka_unit_test(test_flipped), cmocka_unit_test(test_parts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
