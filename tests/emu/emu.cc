@@ -202,6 +202,7 @@ const char *name_of(emu_op op)
 	case EMU_SHFL_XOR: return "__shfl_xor_sync";
 	case EMU_BALLOT: return "vote";
 	case EMU_MMA: return "mma";
+	case EMU_LDMATRIX: return "ldmatrix";
 	}
 	return "?";
 }
@@ -276,6 +277,31 @@ void multiply(thread *warp)
 	}
 }
 
+/* PTX ISA, "ldmatrix": lanes 8 j to 8 j + 7 point at the rows of tile j; lane l gets of each tile two neighbours of row l / 4, at
+ * columns 2 (l % 4); transposed: of column l / 4. */
+void load_tiles(thread *warp, bool transposed)
+{
+	uint16_t tile[4][8][8];
+
+	for (int l = 0; l < 32; l++) {
+		const void *p = ((const emu_ldmatrix *)(uintptr_t)warp[l].value)->p;
+
+		if ((uintptr_t)p % 16) {
+			fail("%s loads a row of a tile that is not on 16 bytes at %s:%d", who(warp + l).c_str(), warp[l].file, warp[l].line);
+			return;
+		}
+		memcpy(tile[l / 8][l % 8], p, 16);
+	}
+	for (int l = 0; l < 32; l++)
+		for (int j = 0; j < 4; j++) {
+			const int at = l / 4, pair = 2 * (l % 4);
+			const uint16_t lo = transposed ? tile[j][pair][at] : tile[j][at][pair],
+				hi = transposed ? tile[j][pair + 1][at] : tile[j][at][pair + 1];
+
+			((const emu_ldmatrix *)(uintptr_t)warp[l].value)->r[j] = lo | (uint32_t)hi << 16;
+		}
+}
+
 /* Are all lanes that the mask names at the same operation? Then it happens. */
 void settle_warp(thread *t)
 {
@@ -331,6 +357,8 @@ void settle_warp(thread *t)
 		result[l] = warp[from].value;
 	}
 	if (t->op == EMU_MMA) multiply(warp);
+	if (t->op == EMU_LDMATRIX) load_tiles(warp, t->arg != 0);
+	if (E.failed) return;
 	for (int l = 0; l < 32; l++)
 		if (t->mask >> l & 1) {
 			warp[l].value = result[l];

@@ -6,13 +6,13 @@
  *
  * What is emulated: grids and blocks of up to three dimensions, static (KF_SHARED) and dynamic shared memory,
  * __syncthreads and its voting kinds, __syncwarp, the __shfl_*_sync family with masks and widths, votes, atomics, bf16 with
- * the device's rounding, the tensor cores' m16n8k16 product of bf16 (KF_MMA), the intrinsics that the kernels use.
+ * the device's rounding, the tensor cores' m16n8k16 product of bf16 and ldmatrix (KF_MMA, KF_LDMATRIX), the intrinsics that the kernels use.
  * Arithmetic is the host's: last bits differ from a device's.
  *
  * What is found, as a failed launch (cudaErrorLaunchFailure) with a message in emu_error():
  *   - a barrier that some threads of the block reach and others do not, or in another place in the source;
  *   - a warp operation that names lanes which are absent, have ended, or are at another operation;
- *   - a shuffle that reads a lane which its mask does not name;
+ *   - a shuffle that reads a lane which its mask does not name; ldmatrix from rows that are not on 16 bytes;
  *   - blocks, grids and shared memory larger than devices allow (more than 48 KiB without cudaFuncSetAttribute, more than 227 KiB);
  *   - writes beyond the ends of a buffer of emu_alloc (under ASAN=1: reads, too, and of shared memory as well).
  * What shows as wrong results: shared memory is filled with NaNs before each block, so a read of what nobody wrote

@@ -1,8 +1,8 @@
 /* Causal attention of packed sequences, forward: online softmax over tiles of keys (Milakov and Gimelshein 2018; Dao et al. 2022).
  *
  * A block has BM rows of one head; rows of several sequences may share it: each sees what is its own. Limited by float32
- * arithmetic, 4 D flops a (row, key) pair, of which every pair in a tile with a visible one is computed: the tensor cores are
- * the vendor's business, and this one is for what that lacks. */
+ * arithmetic, 4 D flops a (row, key) pair, of which every pair in a tile with a visible one is computed. In bf16, where rows are on 16
+ * bytes, attention_mma.cu does it on tensor cores. */
 #include "common/ops/cuda/attention.cuh"
 
 namespace {
@@ -108,5 +108,7 @@ int kf_cuda_attention(kf_num_type type, void *out, float *lse, const void *q, co
 
 	if (T_ <= 0) return 0;
 	if (at->D > KF_CUDA_MAX_HEAD) return (int)cudaErrorInvalidValue;
+	if (type == KF_NUM_BF16 && a.wide && kf_wide(out))
+		return kf_cuda_attention_mma((bf16 *)out, lse, (const bf16 *)q, (const bf16 *)k, (const bf16 *)v, at, begin, T_, s);
 	return KF_BY_TYPE(type, T, KF_BY_HEAD(at->D, DM, launch<DM, T>((T *)out, lse, (const T *)q, (const T *)k, (const T *)v, a, s)));
 }

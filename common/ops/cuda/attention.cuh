@@ -163,4 +163,10 @@ static inline attn attn_of(kf_num_type type, const kf_attn *a, const int32_t *be
 
 } // namespace
 
+/* The same on tensor cores: bf16, D a multiple of 8, rows on 16 bytes (attention_mma.cu, attention_mma_dx.cu). */
+int kf_cuda_attention_mma(bf16 *out, float *lse, const bf16 *q, const bf16 *k, const bf16 *v, const kf_attn *at,
+	const int32_t *begin, int rows, kf_cuda_stream s);
+int kf_cuda_attention_mma_dx(bf16 *dq, bf16 *dk, bf16 *dv, const bf16 *dout, const float *lse, const float *delta, const bf16 *q,
+	const bf16 *k, const bf16 *v, const kf_attn *at, const int32_t *begin, const int32_t *end, int rows, kf_cuda_stream s);
+
 #endif

@@ -161,11 +161,15 @@ int launch(T *dq, T *dk, T *dv, const T *dout, const float *lse, const float *de
 
 template <typename T>
 int run(T *dq, T *dk, T *dv, const T *dout, const T *out, const float *lse, float *delta, const T *q, const T *k, const T *v,
-	const attn &a, kf_cuda_stream s)
+	const attn &a, const kf_attn *at, kf_cuda_stream s)
 {
 	const int st = launch_delta(delta, dout, out, a, s);
 
-	return st ? st : KF_BY_HEAD(a.D, DM, launch<DM, T>(dq, dk, dv, dout, lse, delta, q, k, v, a, s));
+	if (st) return st;
+	if (sizeof(T) == 2 && a.wide && kf_wide(dq, dk, dv))
+		return kf_cuda_attention_mma_dx((bf16 *)dq, (bf16 *)dk, (bf16 *)dv, (const bf16 *)dout, lse, delta, (const bf16 *)q,
+			(const bf16 *)k, (const bf16 *)v, at, a.begin, a.end, a.rows, s);
+	return KF_BY_HEAD(a.D, DM, launch<DM, T>(dq, dk, dv, dout, lse, delta, q, k, v, a, s));
 }
 
 } // namespace
@@ -181,5 +185,5 @@ int kf_cuda_attention_dx(kf_num_type type, void *dq, void *dk, void *dv, const v
 	if (T_ <= 0) return 0;
 	if (at->D > KF_CUDA_MAX_HEAD) return (int)cudaErrorInvalidValue;
 	return KF_BY_TYPE(type, T, run((T *)dq, (T *)dk, (T *)dv, (const T *)dout, (const T *)out, lse, (float *)scratch, (const T *)q,
-		(const T *)k, (const T *)v, a, s));
+		(const T *)k, (const T *)v, a, at, s));
 }

@@ -19,11 +19,18 @@
 #define KF_DYNAMIC_SHARED(type, name) \
 	extern __shared__ __align__(16) unsigned char kf_dynamic_shared[]; \
 	type *name = (type *)kf_dynamic_shared
-/* c (16, 8) += a (16, 16) b (16, 8): float c[4], unsigned a[4], b[2], two bf16 each; whole warps only. */
+/* The tensor cores' c (16, 8) += a (16, 16) b (16, 8), spread over a warp: float c[4], unsigned a[4], b[2], two bf16 each. And
+ * how such pieces come from shared memory: four tiles of 8 x 8 into unsigned r[4], each lane pointing at a row of 16 bytes
+ * (lanes 0 to 7 of the first tile, and so on); a lane gets two neighbours of row lane / 4, or with T of column lane / 4. */
 #define KF_MMA(c, a, b) \
 	asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};" \
 		: "+f"((c)[0]), "+f"((c)[1]), "+f"((c)[2]), "+f"((c)[3]) \
 		: "r"((a)[0]), "r"((a)[1]), "r"((a)[2]), "r"((a)[3]), "r"((b)[0]), "r"((b)[1]))
+#define KF_LDMATRIX_(kind, r, p) \
+	asm volatile("ldmatrix.sync.aligned.m8n8.x4" kind ".shared.b16 {%0,%1,%2,%3}, [%4];" \
+		: "=r"((r)[0]), "=r"((r)[1]), "=r"((r)[2]), "=r"((r)[3]) : "r"((unsigned)__cvta_generic_to_shared(p)) : "memory")
+#define KF_LDMATRIX(r, p) KF_LDMATRIX_("", r, p)
+#define KF_LDMATRIX_T(r, p) KF_LDMATRIX_(".trans", r, p)
 #endif
 
 typedef __nv_bfloat16 bf16;

@@ -30,13 +30,13 @@ enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 /* ---- the emulator's side: emu.cc ---- */
 
 enum emu_op { EMU_SYNCTHREADS, EMU_SYNCTHREADS_OR, EMU_SYNCTHREADS_COUNT, EMU_SYNCWARP, EMU_SHFL, EMU_SHFL_UP, EMU_SHFL_DOWN,
-	EMU_SHFL_XOR, EMU_BALLOT, EMU_MMA };
+	EMU_SHFL_XOR, EMU_BALLOT, EMU_MMA, EMU_LDMATRIX };
 
 /* One thread's place, seen by the kernel through threadIdx and the like. */
 struct emu_place { dim3 thread, block, block_dim, grid_dim; };
 extern "C" const emu_place *emu_here;
 
-/* Wait for the others; value goes in and the result comes out (of EMU_MMA: by its pointer). where: __FILE__ and line. */
+/* Wait for the others; value goes in and the result comes out (of EMU_MMA and EMU_LDMATRIX: by its pointer). where: __FILE__ and line. */
 extern "C" uint64_t emu_wait(emu_op op, unsigned mask, uint64_t value, int arg, int width, const char *file, int line);
 extern "C" void *emu_dynamic_shared(void);
 extern "C" void *emu_static_shared(const void *which, size_t bytes);
@@ -66,6 +66,13 @@ template <typename F> cudaError_t cudaFuncSetAttribute(F *f, cudaFuncAttribute a
 /* c (16, 8) += a (16, 16) b (16, 8), spread over the lanes of a warp as mma.sync.m16n8k16 of bf16 wants it. */
 struct emu_mma { float *c; const uint32_t *a, *b; };
 #define KF_MMA(c, a, b) do { emu_mma emu_m = { c, a, b }; emu_wait(EMU_MMA, ~0u, (uint64_t)(uintptr_t)&emu_m, 0, 32, __FILE__, __LINE__); } while (0)
+
+/* Four tiles of 8 x 8 from rows of 16 bytes that the lanes point at, as ldmatrix.x4 has it; T: transposed. */
+struct emu_ldmatrix { uint32_t *r; const void *p; };
+#define EMU_LOAD(r, p, t) do { emu_ldmatrix emu_m = { r, p }; \
+	emu_wait(EMU_LDMATRIX, ~0u, (uint64_t)(uintptr_t)&emu_m, t, 32, __FILE__, __LINE__); } while (0)
+#define KF_LDMATRIX(r, p) EMU_LOAD(r, p, 0)
+#define KF_LDMATRIX_T(r, p) EMU_LOAD(r, p, 1)
 
 #define threadIdx (emu_here->thread)
 #define blockIdx (emu_here->block)

@@ -439,12 +439,36 @@ static void adamw8(void **state)
 	}
 }
 
+/* Beside a gradient of 1,000 the others' v is far below the smallest code, but no step divides by 0. */
+static void adamw8_outlier(void **state)
+{
+	enum { N = 40 };
+	const kf_adamw_opts opts = { .gscale = 1, .lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .step = 1 };
+	float g[N], one = 0, *w = emu_alloc(N * 4), *dg, *ms = device_bytes(&one, 4), *vs = device_bytes(&one, 4);
+	int8_t *m8 = emu_alloc(N);
+	uint8_t *v8 = emu_alloc(N);
+
+	(void)state;
+	memset(m8, 0, N), memset(v8, 0, N), memset(w, 0, N * 4);
+	for (int i = 0; i < N; i++) g[i] = i == 7 ? 1000 : i == 8 ? 0 : 1e-6f;
+	dg = device_bytes(g, sizeof g);
+	for (int step = 0; step < 3; step++) {
+		launched(kf_cuda_adamw8(&(kf_adamw){ .w = w, .g = dg, .n = N }, m8, v8, ms, vs, 3, &opts, NULL, NULL));
+		for (int i = 0; i < N; i++) {
+			assert_true((v8[i] > 0) == (i != 8));
+			assert_true(fabsf(w[i]) <= 0.05f);
+		}
+	}
+	emu_free(w), emu_free(dg), emu_free(ms), emu_free(vs), emu_free(m8), emu_free(v8);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(convert), cmocka_unit_test(pointwise), cmocka_unit_test(add_bias_and_sums), cmocka_unit_test(norms),
 		cmocka_unit_test(rope), cmocka_unit_test(rows), cmocka_unit_test(route), cmocka_unit_test(split), cmocka_unit_test(squares),
-		cmocka_unit_test(adamw), cmocka_unit_test(adamw8)
+		cmocka_unit_test(adamw), cmocka_unit_test(adamw8),
+		cmocka_unit_test(adamw8_outlier)
 	};
 
 	if (kf_exec_new(&kf_ops_ref, NULL, KF_COMPUTE_F32, &ref, NULL) != KF_OK) return 1;

@@ -1,0 +1,105 @@
+/* Attention's forward on tensor cores (Dao 2023), with what the vendor's lacks: slopes, caps. Probabilities are rounded to bf16
+ * before they weigh values, as there; sums are float32. A block has 64 rows of a head, a warp 16; scores and sums stay in
+ * registers. Limited by the tensor cores, 4 D flops a (row, key) pair, and by the exponentials beside them. */
+#include "common/ops/cuda/attention_mma.cuh"
+
+namespace {
+
+enum { THREADS = 128 };
+
+template <int DM> struct shape {
+	enum { BM = 64, BN = DM <= 128 ? 64 : 32, SHARED = (BM + 2 * BN) * (DM + 8) * 2 };
+};
+
+template <int DM> __global__ void __launch_bounds__(THREADS) attention_kernel(bf16 *out, float *lse, const bf16 *q, const bf16 *k,
+	const bf16 *v, attn a)
+{
+	enum { BM = shape<DM>::BM, BN = shape<DM>::BN };
+	KF_DYNAMIC_SHARED(bf16, qs);                  /* (BM, DM + 8) */
+	bf16 *ks = qs + BM * (DM + 8), *vs = ks + BN * (DM + 8);
+	const int lane = (int)threadIdx.x % 32, g = lane / 4, i = lane % 4, row = (int)threadIdx.x / 32 * 16, h = (int)blockIdx.y;
+	const int t0 = (int)(gridDim.x - 1 - blockIdx.x) * BM;   /* the longest first */
+	const int t1 = t0 + BM < a.rows ? t0 + BM : a.rows;
+	const size_t qstride = (size_t)a.H * (size_t)a.D, kstride = (size_t)a.G * (size_t)a.D;
+	const bf16 *kh = k + (size_t)(h / (a.H / a.G)) * (size_t)a.D, *vh = v + (kh - k);
+	const float head_slope = a.slopes ? a.slopes[h] : 0;
+	const int t[2] = { t0 + row + g, t0 + row + g + 8 };
+	int first[2];
+	float o[DM / 8][4], m[2] = { -INFINITY, -INFINITY }, sum[2] = { 0, 0 };
+
+#pragma unroll
+	for (int n = 0; n < DM / 8; n++)
+#pragma unroll
+		for (int e = 0; e < 4; e++) o[n][e] = 0;
+	for (int e = 0; e < 2; e++) first[e] = t[e] < t1 ? first_key(a, t[e]) : 0x7fffffff;
+	load_rows<BM, DM, THREADS>(a, qs, q + (size_t)h * (size_t)a.D, t0, t1, qstride);
+	for (int j0 = first_key(a, t0); j0 < t1; j0 += BN) {
+		float s[BN / 8][4];
+
+		__syncthreads();   /* the tiles before are read */
+		load_rows<BN, DM, THREADS>(a, ks, kh, j0, t1, kstride);
+		load_rows<BN, DM, THREADS>(a, vs, vh, j0, t1, kstride);
+		__syncthreads();
+		if (j0 > t0 + row + 15) continue;   /* later than all rows of the warp */
+		dot_rows<BN, DM>(s, qs, row, ks, lane);
+#pragma unroll
+		for (int e = 0; e < 2; e++) {
+			float top = -INFINITY, fix, unused;
+
+#pragma unroll
+			for (int n = 0; n < BN / 8; n++)
+#pragma unroll
+				for (int c = 2 * e; c < 2 * e + 2; c++) {
+					const int key = j0 + n * 8 + 2 * i + (c & 1);
+
+					s[n][c] = key >= first[e] && key <= t[e] ? attn_score(a, s[n][c], head_slope, key - t[e], &unused) : -INFINITY;
+					top = fmaxf(top, s[n][c]);
+				}
+			top = fmaxf(quad_max(top), m[e]);
+			fix = top > -INFINITY ? __expf(m[e] - top) : 1;
+			sum[e] *= fix;
+#pragma unroll
+			for (int n = 0; n < BN / 8; n++)
+#pragma unroll
+				for (int c = 2 * e; c < 2 * e + 2; c++) {
+					s[n][c] = s[n][c] == -INFINITY ? 0 : __expf(s[n][c] - top);
+					sum[e] += s[n][c];
+				}
+			m[e] = top;
+#pragma unroll
+			for (int n = 0; n < DM / 8; n++) {
+				o[n][2 * e] *= fix;
+				o[n][2 * e + 1] *= fix;
+			}
+		}
+		add_rows<BN, DM, DM>(o, s, vs, 0, lane);
+	}
+#pragma unroll
+	for (int e = 0; e < 2; e++) {
+		const float all = quad_sum(sum[e]);
+
+		if (t[e] >= t1) continue;
+		store_pairs<DM>(a, out + (size_t)t[e] * qstride + (size_t)h * (size_t)a.D, o, e, 1 / all, 0, i);
+		if (lse && i == 0) lse[(size_t)t[e] * (size_t)a.H + (size_t)h] = m[e] + logf(all);
+	}
+}
+
+template <int DM>
+int launch(bf16 *out, float *lse, const bf16 *q, const bf16 *k, const bf16 *v, const attn &a, kf_cuda_stream s)
+{
+	const auto kernel = attention_kernel<DM>;
+	const int st = kf_allow_shared(kernel, shape<DM>::SHARED);
+
+	return st ? st : KF_LAUNCH(kernel, dim3(((unsigned)a.rows + shape<DM>::BM - 1) / shape<DM>::BM, (unsigned)a.H), dim3(THREADS),
+		shape<DM>::SHARED, s, out, lse, q, k, v, a);
+}
+
+} // namespace
+
+int kf_cuda_attention_mma(bf16 *out, float *lse, const bf16 *q, const bf16 *k, const bf16 *v, const kf_attn *at,
+	const int32_t *begin, int rows, kf_cuda_stream s)
+{
+	const attn a = attn_of(KF_NUM_BF16, at, begin, NULL, rows, true);
+
+	return KF_BY_MMA_HEAD(at->D, DM, launch<DM>(out, lse, q, k, v, a, s));
+}
