@@ -162,6 +162,7 @@ run() { "$BIN/kf-extract" --quiet --model "$1" --corpus "$C" --out "$TMP/$2" "${
 check_fails 1 "corpus: document 0 .\"0\", piece 0. is a conversation: tests/models/qwen2-tiny has no chat template, which conversations need; give one with --chat-template: smollm2" "chat: a model without template" run tests/models/qwen2-tiny none
 check_fails 1 "document 0 .\"0\", piece 0. is a conversation: .*strange: the chat template is none that kfuse knows; .*: smollm2, qwen2.5, .*plain" "chat: an unknown template" run "$TMP/strange" none
 check "chat: an unknown template, and one chosen" run "$TMP/strange" none --chat-template chatml
+check_fails 1 "document 0 .*is a conversation: .*strange: the chat template is none" "chat: an unknown template to evaluate" "$BIN/kf-eval" --quiet --model "$TMP/strange" --corpus "$C"
 check_fails 1 'no chat template "alpaca"; there are smollm2' "chat: a name that is none" run "$TMP/strange" none2 --chat-template alpaca
 check_fails 1 "needs the token <start_of_turn>, which the tokenizer does not have" "chat: a template of another family" run "$TMP/strange" none2 --chat-template gemma3
 check_fails 1 'option --chat-template: "chatml" there, "qwen2" here' "chat: the template is part of what a set is" run "$TMP/strange" none --chat-template qwen2
