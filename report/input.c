@@ -267,18 +267,25 @@ static void add_domains(input *in, const json_t *by_domain)
 	}
 }
 
-const char *input_set_name(const input *in, const char *name)
+/* The name as the source's or the target's own string, or NULL. */
+static const char *taking_part(const input *in, const char *name)
 {
-	const char *path = input_string(input_at(in->eval, "models", NULL), name), *slash = strrchr(path, '/');
-	const char *last = slash ? slash + 1 : path;
-
 	if (in->target && strcmp(name, in->target) == 0) return in->target;
 	for (int i = 0; i < in->n_sources; i++)
 		if (strcmp(in->source[i], name) == 0) return in->source[i];
-	if (in->target && strcmp(last, in->target) == 0) return in->target;
-	for (int i = 0; i < in->n_sources; i++)
-		if (strcmp(in->source[i], last) == 0) return in->source[i];
 	return NULL;
+}
+
+const char *input_set_name(const input *in, const char *name)
+{
+	const char *path = input_string(input_at(in->eval, "models", NULL), name), *slash = strrchr(path, '/');
+	const char *known = taking_part(in, name);
+
+	if (!known) known = taking_part(in, slash ? slash + 1 : path);
+	for (int s = 0; !known && s < in->n_sets; s++)
+		if (in->set[s].kind == KF_SET_LOGITS && strcmp(kf_set_dir(in->set[s].set), path) == 0)
+			known = taking_part(in, kf_set_info_name(in->set[s].set, "model"));
+	return known;
 }
 
 int input_slot(const input *in, const char *name)

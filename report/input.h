@@ -61,7 +61,8 @@ void input_release(input *in);
 /* The colour and pattern of a model by its name in sets or in the evaluation: 0 .. SLOTS-1 a source's, -1 the target's own,
  * -2 neither. */
 int input_slot(const input *in, const char *name);
-/* The name that sets know a model of the evaluation by: the last part of its path, where it is a source or the target. */
+/* The name that sets know a model of the evaluation by, where it is a source or the target: its own, the last part of its path,
+ * or that of the logits that were evaluated. */
 const char *input_set_name(const input *in, const char *name);
 
 /* Numbers of JSON: NAN where there is none. input_at walks objects by names, ended by NULL. */

@@ -225,6 +225,17 @@ static void put_data(const input *in, const json_t *doc, kf_buf *out)
 	json_decref(data);
 }
 
+/* Whether traces of several mixtures are shown, so that each says which is its. */
+static bool several_mixtures(const input *in)
+{
+	const json_t *first = json_object_get(json_array_get(in->traces, 0), "models"), *doc;
+	size_t i;
+
+	json_array_foreach(in->traces, i, doc)
+		if (!json_equal(json_object_get(doc, "models"), first)) return true;
+	return false;
+}
+
 static void put_document(const input *in, size_t d, kf_buf *out)
 {
 	const json_t *doc = json_array_get(in->traces, d);
@@ -233,6 +244,8 @@ static void put_document(const input *in, size_t d, kf_buf *out)
 	html_put(out, "<article class=\"passage\" id=\"passage-%zu\">\n<h3>%s <small>%s", d, domain_name(input_string(doc, "domain")),
 		input_string(doc, "id"));
 	if (shown < all) html_put(out, ", the first %zu of %zu tokens", shown, all);
+	for (size_t i = 0; several_mixtures(in) && i < json_array_size(json_object_get(doc, "models")); i++)
+		html_put(out, "%s%s", i ? " + " : "; ", model_name(doc, (int)i));
 	html_raw(out, "</small></h3>\n<div class=\"reader\">\n");
 	put_tokens(in, doc, out);
 	put_inspector(in, doc, telling(in, doc), out);

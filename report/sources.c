@@ -31,6 +31,17 @@ static int models_of(const input *in, const set_input *s, const char **name, int
 	return n;
 }
 
+/* "A + B + C" */
+static void mixture_name(const char *const *name, int n, char *out, size_t size)
+{
+	out[0] = 0;
+	for (int k = 0; k < n; k++) {
+		size_t at = strlen(out);
+
+		snprintf(out + at, size - at, "%s%.80s", k ? " + " : "", name[k]);
+	}
+}
+
 /* Domains of a set's statistics, in the page's order, and "all". */
 static int rows_of(const input *in, const set_input *s, const json_t **row, const char **label)
 {
@@ -51,7 +62,7 @@ static void put_mixture(const input *in, const set_input *s, kf_buf *out)
 	const json_t *row[NAMES + 1];
 	double share[NAMES + 1][NAMES];
 	chart_bar bar[NAMES + 1];
-	char heading[300] = "", note[200], what[300];
+	char heading[300], note[200], what[300];
 	int mark[NAMES], n = models_of(in, s, name, mark), rows = rows_of(in, s, row, label);
 
 	if (!n) return;
@@ -62,11 +73,7 @@ static void put_mixture(const input *in, const set_input *s, kf_buf *out)
 			if (share[r][k] > 0) bar[r].total += share[r][k];
 		}
 	}
-	for (int k = 0; k < n; k++) {
-		size_t at = strlen(heading);
-
-		snprintf(heading + at, sizeof heading - at, "%s%.80s", k ? " + " : "", name[k]);
-	}
+	mixture_name(name, n, heading, sizeof heading);
 	snprintf(note, sizeof note, "weights: %.100s", input_string(json_object_get(s->manifest, "options"), "function"));
 	snprintf(what, sizeof what, "Share of each of %d models in the fused targets, by domain; the numbers are in the table below.", n);
 	chart_begin(out, heading, note);
@@ -79,10 +86,13 @@ static void mixture_table(const input *in, const set_input *s, kf_buf *out)
 	const char *name[NAMES], *label[NAMES + 1];
 	const json_t *row[NAMES + 1];
 	int mark[NAMES], n = models_of(in, s, name, mark), rows = rows_of(in, s, row, label);
+	char mixture[300], summary[400];
 	bool sees = strcmp(input_string(json_object_get(s->manifest, "stats"), "hindsight"), "label") == 0;
 
 	if (!n) return;
-	table_begin(out, "Contributions as a table: weight, and what each model needs for the training text", "domain");
+	mixture_name(name, n, mixture, sizeof mixture);
+	snprintf(summary, sizeof summary, "%s as a table: weights, and the bits that each model needs for the training text", mixture);
+	table_begin(out, summary, "domain");
 	for (int k = 0; k < n; k++) table_column(out, name[k]);
 	table_column(out, sees ? "fused (chosen by the label itself: no prediction)" : "fused");
 	table_column(out, "equal weights");

@@ -33,19 +33,15 @@ stages() {
 		--model "clm=$TMP/clm" --model "fused=$TMP/fused" --compare fused,target --compare fused,clm --report "$TMP/eval.json"
 }
 check "the stages" stages
-# scores on tasks, in kf-eval's form
-python3 - "$TMP/eval.json" "$TMP/eval-tasks.json" <<'END'
-import json, sys
-r = json.load(open(sys.argv[1]))
-names = list(r["models"])
-score = lambda i: {"value": 0.25 + i / 20, "low": 0.15 + i / 20, "high": 0.35 + i / 20}
-r["tasks"] = {"<i>quiz</i>": {"kind": "choice", "file": "q.jsonl", "items": 40, "shots": 0, "metrics": {
-    "acc": {"better": "higher", "models": {n: score(i) for i, n in enumerate(names)},
-            "comparisons": [{"a": "fused", "b": "clm", "difference": 0.05, "low": -0.01, "high": 0.11}]},
-    "bits_per_byte": {"better": "lower", "models": {n: score(i) for i, n in enumerate(names)}, "comparisons": []}}}}
-r["overlap"] = {"ngram": 13, "training_words": 1000, "tasks": {"<i>quiz</i>": {"items": 40, "shared": 2, "short": 1, "lines": [3, 9]}}, "text": {}}
-json.dump(r, open(sys.argv[2], "w"))
+cat >"$TMP/quiz.jsonl" <<'END'
+{"task": "<i>quiz</i>", "kind": "choice", "licence": "none"}
+{"prompt": "It is a truth universally acknowledged, that a single man in possession of a good fortune, must be in want of a", "choices": ["wife", "dog"], "answer": 0}
+{"prompt": "Two and two are", "choices": ["four", "five"], "answer": "four"}
+{"prompt": "Birds", "choices": ["fly", "swim"], "answer": 0}
 END
+check "scores on tasks" "$BIN/kf-eval" --quiet --corpus "$TMP/corpus" --logits "gemma3-tiny=$TMP/gemma" --logits "$evil=$TMP/qwen" \
+	--logits "target=$TMP/target" --model "target=tests/models/llama-tiny" --model "clm=$TMP/clm" --model "fused=$TMP/fused" --compare fused,target \
+	--compare fused,clm --tasks "$TMP/quiz.jsonl" --overlap "$TMP/corpus" --report "$TMP/eval-tasks.json"
 sets=(); for s in corpus target gemma qwen a-gemma a-qwen targets; do sets+=(--set "$TMP/$s"); done
 page() { "$R" --quiet --model "clm=$TMP/clm" --model "fused=$TMP/fused" "${sets[@]}" --trace "$TMP/trace.jsonl" "$@"; }
 check "a page" page --eval "$TMP/eval-tasks.json" --out "$TMP/page.html"
@@ -107,7 +103,7 @@ assert not re.search(r'="[^"]*\b(nan|inf)\b', source), "a coordinate that is non
 END
 ALL="bits tasks passages sources training alignment sizes provenance"
 check "it is well-formed, whole, escaped, and loads nothing" python3 "$TMP/check.py" "$TMP/page.html" "$ALL" \
-	"What llama-tiny learned from gemma3-tiny and $evil" "<i>quiz</i>" "</script><script>console.error('pwned')</script>" "fused less clm"
+	"What llama-tiny learned from gemma3-tiny and $evil" "<i>quiz</i>" "</script><script>console.error('pwned')</script>" "fused less clm" "shares 13 words in a row"
 check "a hostile title is a title" python3 "$TMP/check.py" "$TMP/titled.html" "$ALL" "$title"
 
 # --- what is missing leaves its section out, and is said ---
@@ -138,13 +134,16 @@ r, stats = json.load(open(d + "/eval.json")), json.load(open(d + "/targets/manif
 table = page[page.index("Bits per byte as a table"):]
 for name, row in r["bits_per_byte"].items():
     assert any(f"{row['mean']:.4f}" in c for c in cells(table[:table.index("</table>")])), name
-table = page[page.index("Contributions as a table"):]
+table = page[page.index(" as a table: weights"):]
 got = " ".join(cells(table[:table.index("</table>")]))
 for domain in list(stats["domains"].values()) + [stats["all"]]:
     for m in domain["models"].values(): assert f"{100 * m['share']:.1f} %" in got, m
 best = [e for e in map(json.loads, open(d + "/fused/log.jsonl")) if e.get("best")][-1]
 table = page[page.index("Training in numbers"):]
 assert f"{best['valid_bits_per_byte']:.4f}" in table[:table.index("</table>")]
+first = page[page.index('<section id="bits"'):page.index("Bits per byte as a table")]
+for name, mark in (("gemma3-tiny", "s0"), ("target", "st"), ("clm", "so"), ("fused", "sr")):
+    assert f'<g class="{mark}"><title>{name}:' in first, name    # told apart as a source, the target, another, the result
 trace = [json.loads(line) for line in open(d + "/trace.jsonl")]
 assert len(re.findall(r'<span class="t[ "]', page.split('id="passage-0"')[1].split("</article>")[0])) == len(trace[0]["weights"])
 END
