@@ -15,6 +15,7 @@
 #include "common/base/behind.h"
 #include "common/base/file.h"
 #include "common/base/hash.h"
+#include "common/base/machine.h"
 #include "common/base/mem.h"
 #include "common/base/pool.h"
 #include "common/base/progress.h"
@@ -290,6 +291,65 @@ static void figures_read_well(void **state)
 	}
 }
 
+/* Files of a made-up machine, below a folder: path, content, .. NULL. */
+static void put_files(const char *root, const char *const *files)
+{
+	for (; *files; files += 2) {
+		char path[512], dir[512];
+		kf_err err;
+
+		snprintf(path, sizeof path, "%s%s", root, files[0]);
+		snprintf(dir, sizeof dir, "%.*s", (int)(strrchr(path, '/') - path), path);
+		assert_int_equal(kf_mkdirs(dir, &err), KF_OK);
+		assert_int_equal(kf_file_write_atomic(path, files[1], strlen(files[1]), &err), KF_OK);
+	}
+}
+
+static void memory_is_what_may_be_used(void **state)
+{
+	static const char *const machine[] = {
+		"/proc/meminfo", "MemTotal:       10000 kB\nMemFree:  100 kB\nMemAvailable:    4000 kB\n", NULL
+	}, *const v2[] = {
+		"/proc/self/cgroup", "0::/batch/job 7\n",
+		"/sys/fs/cgroup/batch/memory.max", "6144000\n", "/sys/fs/cgroup/batch/memory.current", "5120000\n",
+		"/sys/fs/cgroup/batch/memory.stat", "anon 1\ninactive_file 1024000\nactive_file 1024000\n",
+		"/sys/fs/cgroup/batch/job 7/memory.max", "max\n", NULL
+	}, *const v1[] = {
+		"/proc/self/cgroup", "5:cpu,memory:/elsewhere\n0::/\n",
+		"/sys/fs/cgroup/memory/memory.limit_in_bytes", "2048000\n",
+		"/sys/fs/cgroup/memory/memory.usage_in_bytes", "4096000\n",
+		"/sys/fs/cgroup/memory/memory.stat", "total_cache 9\ntotal_inactive_file 3072000\n", NULL
+	};
+	char root[] = "/tmp/kf-base.XXXXXX", command[64];
+	kf_memory m;
+
+	(void)state;
+	assert_non_null(mkdtemp(root));
+	m = kf_memory_now(root);
+	assert_int_equal(m.available, 0);
+	put_files(root, machine);
+	m = kf_memory_now(root);
+	assert_int_equal(m.total, 10240000);
+	assert_int_equal(m.available, 4096000);
+	assert_false(m.limited);
+	/* the group above allows 6,000 kB, of which 3,000 are taken by what is no cache */
+	put_files(root, v2);
+	m = kf_memory_now(root);
+	assert_int_equal(m.total, 6144000);
+	assert_int_equal(m.available, 3072000);
+	assert_true(m.limited);
+	/* a container: the group's own path is not there, its limit is at the root of what is mounted */
+	put_files(root, v1);
+	m = kf_memory_now(root);
+	assert_int_equal(m.total, 2048000);
+	assert_int_equal(m.available, 1024000);
+	assert_true(m.limited);
+	snprintf(command, sizeof command, "rm -r %s", root);
+	assert_int_equal(system(command), 0);
+	m = kf_memory_now("");
+	assert_true(m.total > 0 && m.available > 0 && m.available <= m.total);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -297,7 +357,7 @@ int main(void)
 		cmocka_unit_test(cursors_stop_at_the_end), cmocka_unit_test(files_are_written_whole),
 		cmocka_unit_test(fingerprints_round_trip), cmocka_unit_test(random_numbers_are_fixed_and_even),
 		cmocka_unit_test(pools_do_everything_once), cmocka_unit_test(work_goes_on_behind),
-		cmocka_unit_test(figures_read_well),
+		cmocka_unit_test(figures_read_well), cmocka_unit_test(memory_is_what_may_be_used),
 	};
 
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
