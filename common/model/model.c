@@ -28,21 +28,15 @@ static unsigned kind_of(kf_part part)
 	}
 }
 
-static kf_status make_slot(kf_model *m, kf_slot *s, kf_err *err)
+kf_status kf_slot_load(kf_model *m, kf_slot *s, kf_err *err)
 {
 	const kf_tensor *t = s->file;
-	uint64_t n = t->rows * t->cols;
+	const uint64_t n = t->rows * t->cols;
+	const size_t size = kf_num_size(s->num);
 	kf_exec *x = m->x;
-	size_t size;
 	float *host;
 	kf_status rc = KF_OK;
 
-	s->mat = (kf_mat){ .rows = (int)t->rows, .cols = (int)t->cols, .unpack = unpack, .src = t };
-	s->num = t->n_dims > 1 ? x->num : KF_NUM_F32;
-	/* Vectors are small and used raw: always resident. */
-	if (t->n_dims > 1 && !m->opts.train && !m->opts.resident && !x->ops->resident)
-		return KF_OK;
-	size = kf_num_size(s->num);
 	host = kf_alloc(n, sizeof *host);
 	s->value = x->ops->alloc(x, n, size);
 	if (!host || !s->value) {
@@ -73,6 +67,31 @@ static kf_status make_slot(kf_model *m, kf_slot *s, kf_err *err)
 out:
 	kf_free(host);
 	return rc;
+}
+
+void kf_slot_unload(kf_model *m, kf_slot *s)
+{
+	void *const own[] = { s->value, s->grad, s->master };
+
+	for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+		if (own[i])
+			m->x->ops->free(m->x, own[i]);
+	s->value = s->grad = NULL;
+	s->master = NULL;
+	s->mat.num = NULL;
+}
+
+static kf_status make_slot(kf_model *m, kf_slot *s, kf_err *err)
+{
+	const kf_tensor *t = s->file;
+	const kf_model_opts *o = &m->opts;
+
+	s->mat = (kf_mat){ .rows = (int)t->rows, .cols = (int)t->cols, .unpack = unpack, .src = t };
+	s->num = t->n_dims > 1 ? m->x->num : KF_NUM_F32;
+	/* Vectors are small and used raw: always resident. */
+	if (t->n_dims > 1 && (o->stream || (!o->train && !o->resident && !m->x->ops->resident)))
+		return KF_OK;
+	return kf_slot_load(m, s, err);
 }
 
 static void bind(kf_model *m)
@@ -202,14 +221,8 @@ void kf_model_free(kf_model *m)
 	if (!m)
 		return;
 	if (m->slots)
-		for (int i = 0; i < m->n; i++) {
-			if (m->slots[i].value)
-				m->x->ops->free(m->x, m->slots[i].value);
-			if (m->slots[i].grad)
-				m->x->ops->free(m->x, m->slots[i].grad);
-			if (m->slots[i].master)
-				m->x->ops->free(m->x, m->slots[i].master);
-		}
+		for (int i = 0; i < m->n; i++)
+			kf_slot_unload(m, &m->slots[i]);
 	void *const own[] = { m->inv_freq, m->inv_freq_local, m->own_freq, m->slopes, m->slab, m->work, m->logits };
 	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
 		if (own[i])
@@ -393,6 +406,16 @@ static void carve_work(kf_model *m, carver *c, size_t T, bool train)
 	m->dpre = a->qk_norm ? nums(c, T * (qn > kn ? qn : kn)) : NULL;
 }
 
+size_t kf_model_batch_bytes(const kf_arch *a, kf_num_type num, size_t T)
+{
+	kf_model m = { .arch = a };
+	carver c = { NULL, kf_num_size(num), 0 };
+
+	carve_slab(&m, &c, T, false);
+	carve_work(&m, &c, T, false);
+	return c.used + (a->experts ? 3 * mlp_rows(a, T) * sizeof(int32_t) : 0);
+}
+
 static kf_status grow(kf_exec *x, void **p, size_t *have, size_t need, kf_err *err)
 {
 	if (need <= *have)
@@ -443,7 +466,7 @@ kf_status kf_model_room(kf_model *m, const kf_batch *b, bool train, kf_err *err)
 
 /* ---- the calls ------------------------------------------------------------------ */
 
-static kf_status check_batch(const kf_model *m, const kf_batch *b, kf_err *err)
+kf_status kf_model_check(const kf_model *m, const kf_batch *b, kf_err *err)
 {
 	if (b->T <= 0 || b->S <= 0 || b->offset[0] != 0 || b->offset[b->S] != b->T)
 		return kf_fail(err, KF_EINVAL, "a batch of %d tokens in %d sequences is not well formed", b->T, b->S);
@@ -456,17 +479,27 @@ static kf_status check_batch(const kf_model *m, const kf_batch *b, kf_err *err)
 	return b->before ? kf_model_check_before(m, b, err) : KF_OK;
 }
 
+/* To the residual stream after all layers. */
+static kf_status run_layers(kf_model *m, const kf_batch *b, bool train, kf_num **last, kf_err *err)
+{
+	kf_status rc;
+
+	if (m->opts.stream)
+		return kf_fail(err, KF_EINVAL, "a model that was made to be streamed is not run batch by batch");
+	if ((rc = kf_model_check(m, b, err)) != KF_OK || (rc = kf_model_room(m, b, train, err)) != KF_OK)
+		return rc;
+	return kf_model_forward(m, b, train, last, err);
+}
+
 /* To the final norm's output in m->h. */
 static kf_status hidden(kf_model *m, const kf_batch *b, bool train, kf_err *err)
 {
 	kf_num *last;
-	kf_status rc;
+	kf_status rc = run_layers(m, b, train, &last, err);
 
-	if ((rc = check_batch(m, b, err)) != KF_OK || (rc = kf_model_room(m, b, train, err)) != KF_OK ||
-	    (rc = kf_model_forward(m, b, train, &last, err)) != KF_OK)
-		return rc;
-	kf_model_norm(m, m->h, m->final_rstd, last, m->norm, m->norm_b, b->T);
-	return KF_OK;
+	if (rc == KF_OK)
+		kf_model_norm(m, m->h, m->final_rstd, last, m->norm, m->norm_b, b->T);
+	return rc;
 }
 
 kf_status kf_model_hidden(kf_model *m, const kf_batch *b, float *out, kf_err *err)
@@ -488,19 +521,27 @@ static kf_status keep_asked(kf_model *m, const kf_batch *b, const int32_t *rows,
 	return KF_OK;
 }
 
-kf_status kf_model_score(kf_model *m, const kf_batch *b, const kf_score_query *q, kf_score *out, kf_err *err)
+kf_status kf_model_answer(kf_model *m, const kf_batch *b, const kf_num *last, const kf_score_query *q, kf_score *out,
+	kf_err *err)
 {
 	kf_score_query own = *q;
-	kf_status rc = hidden(m, b, false, err);
+	kf_status rc;
 
 	own.cap = m->arch->logit_cap;
-	if (rc != KF_OK)
-		return rc;
+	kf_model_norm(m, m->h, m->final_rstd, last, m->norm, m->norm_b, b->T);
 	if (!q->rows)
 		return m->x->ops->head_score(m->x, m->h, &m->head->mat, b->T, &own, out, err);
 	if ((rc = keep_asked(m, b, q->rows, q->n_rows, err)) != KF_OK)
 		return rc;
 	return q->n_rows ? m->x->ops->head_score(m->x, m->h, &m->head->mat, q->n_rows, &own, out, err) : KF_OK;
+}
+
+kf_status kf_model_score(kf_model *m, const kf_batch *b, const kf_score_query *q, kf_score *out, kf_err *err)
+{
+	kf_num *last;
+	kf_status rc = run_layers(m, b, false, &last, err);
+
+	return rc == KF_OK ? kf_model_answer(m, b, last, q, out, err) : rc;
 }
 
 kf_status kf_model_logits(kf_model *m, const kf_batch *b, const int32_t *rows, int n_rows, float *out, kf_err *err)

@@ -17,6 +17,8 @@ typedef struct {
 	bool train;               /* parameters resident, with gradients */
 	bool resident;            /* not training: unpack all weights once (fast for small batches);
 	                           * otherwise each matrix is unpacked when it is used */
+	bool stream;              /* not training: it will be run layer by layer (stream.h), and where matrices must be in
+	                           * the backend's memory only those of the layer at work are; kf_model_score is not for it then */
 	bool recompute;           /* training: keep only layer inputs, run each layer's forward again in backward */
 	size_t keep_bytes;        /* training: activations kept for backward, at most; as many of the last layers as fit are
 	                           * kept, the others recomputed. 0: all */
@@ -64,6 +66,9 @@ bool kf_model_keeps(const kf_model *m, int from, int to);
 
 /* Run the batch and its loss; with backward, gradients are added to the parameters'. */
 kf_status kf_model_loss(kf_model *m, const kf_batch *b, const kf_loss_query *q, bool backward, kf_loss *out, kf_err *err) KF_MUST_CHECK;
+
+/* Memory that a batch of T tokens takes, in bytes of the backend's, when it is scored. */
+size_t kf_model_batch_bytes(const kf_arch *a, kf_num_type num, size_t T);
 
 /* The final hidden state (T, C), after the last norm, into host memory. For tests and tools. */
 kf_status kf_model_hidden(kf_model *m, const kf_batch *b, float *hidden, kf_err *err) KF_MUST_CHECK;

@@ -74,6 +74,8 @@ kf_status kf_experts_forward(kf_model *m, const kf_layer *y, const kf_num *h, kf
 	    (rc = ops->route(x, a->route, a->index, m->router, T, arch->experts, arch->experts_used, err)) != KF_OK)
 		return rc;
 	sort_rows(m, a->index, T);
+	if (m->reader && (rc = kf_stream_experts(m, y, err)) != KF_OK)
+		return rc;
 	ops->gather(x, m->ex, h, m->row_token, NULL, rows, arch->C);
 	if ((rc = each(m, y, KF_EXPERT_GATE, a->gate, m->ex, false, false, err)) != KF_OK ||
 	    (rc = each(m, y, KF_EXPERT_UP, a->up, m->ex, false, false, err)) != KF_OK)

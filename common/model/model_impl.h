@@ -3,6 +3,7 @@
 #define KF_MODEL_MODEL_IMPL_H
 
 #include "common/model/model.h"
+#include "common/model/readahead.h"
 
 /* One tensor of the model: where it is in the file, and in memory when it is there. */
 typedef struct {
@@ -11,6 +12,7 @@ typedef struct {
 	kf_num_type num;         /* of value and grad: the exec's, float32 for vectors */
 	void *value, *grad;      /* NULL: not resident; not trained */
 	float *master;           /* value in float32 while training; NULL where value is */
+	bool wanted;             /* streaming: asked of the reader, and not dropped yet */
 } kf_slot;
 
 /* Slots of a layer, by part; NULL where the architecture has none. */
@@ -52,6 +54,7 @@ struct kf_model {
 	const kf_arch *arch;
 	kf_exec *x;
 	kf_model_opts opts;
+	kf_reader *reader;                   /* streaming: stream.c's, while it runs a block; else NULL */
 
 	int n;
 	kf_slot *slots;                      /* (n) in the order of the architecture */
@@ -103,6 +106,18 @@ kf_status kf_model_forward(kf_model *m, const kf_batch *b, bool train, kf_num **
 
 /* From dhidden in m->dh (gradient of the final norm's output) to every parameter. */
 kf_status kf_model_backward(kf_model *m, const kf_batch *b, kf_err *err) KF_MUST_CHECK;
+
+/* A batch that is well formed, of tokens that there are. */
+kf_status kf_model_check(const kf_model *m, const kf_batch *b, kf_err *err) KF_MUST_CHECK;
+/* The head asked about b, of which last (T, C) is the residual stream after all layers. */
+kf_status kf_model_answer(kf_model *m, const kf_batch *b, const kf_num *last, const kf_score_query *q, kf_score *out,
+	kf_err *err) KF_MUST_CHECK;
+
+/* A tensor into the backend's memory, and out of it. */
+kf_status kf_slot_load(kf_model *m, kf_slot *s, kf_err *err) KF_MUST_CHECK;
+void kf_slot_unload(kf_model *m, kf_slot *s);
+/* Streaming: the chosen experts (m->start says which have rows) are read, and loaded where they must be. */
+kf_status kf_stream_experts(kf_model *m, const kf_layer *y, kf_err *err) KF_MUST_CHECK;
 
 /* Bytes of n of the exec's numbers. */
 static inline size_t kf_num_bytes(const kf_model *m, size_t n) { return n * kf_num_size(m->x->num); }

@@ -178,11 +178,42 @@ kf_status kf_run_plan(const kf_runner *e, const kf_corpus_rec *docs, const kf_en
 
 size_t kf_run_batches(const kf_run *r) { return r->batches; }
 
+size_t kf_run_tokens(const kf_run *r, size_t i, size_t *fed)
+{
+	const window *w = r->w + r->b[i].first;
+	size_t tokens = 0;
+	*fed = 0;
+	for (size_t s = 0; s < r->b[i].n; s++) {
+		uint32_t n = w[s].d->enc->n;
+		*fed += length(&w[s]);
+		tokens += (w[s].p1 < n ? w[s].p1 : n) - (w[s].p0 < n ? w[s].p0 : n);
+	}
+	return tokens;
+}
+
+/* Pairs of a sequence of n, each position seeing at most `most` positions, its own included. */
+static double pairs(double n, double most)
+{
+	return n <= most ? n * (n + 1) / 2 : most * (most + 1) / 2 + (n - most) * most;
+}
+
+void kf_run_count(const kf_run *r, int limit, kf_run_work *work)
+{
+	for (size_t i = 0; i < r->docs; i++) work->tokens += r->d[i].enc->n;
+	for (size_t i = 0; i < r->windows; i++) {
+		double n = length(&r->w[i]);
+		work->fed += length(&r->w[i]);
+		for (uint32_t p = r->w[i].p0; p < r->w[i].p1; p++) work->asked += predicted(r->w[i].d, p);
+		work->pairs += pairs(n, n);
+		work->pairs_windowed += pairs(n, limit > 0 ? limit : n);
+	}
+}
+
 kf_status kf_run_feed(const kf_run *r, size_t i, kf_arena *arena, kf_batch *out, kf_err *err)
 {
 	const window *w = r->w + r->b[i].first;
-	size_t T = 0, n = r->b[i].n;
-	for (size_t s = 0; s < n; s++) T += length(&w[s]);
+	size_t T, n = r->b[i].n;
+	kf_run_tokens(r, i, &T);
 	if (T > INT32_MAX / 2)
 		return kf_fail(err, KF_EINVAL, "a sequence of %zu tokens is too long to run at once; give a smaller --context", T);
 	int32_t *tokens = KF_ARENA_NEW(arena, int32_t, T), *offset = KF_ARENA_NEW(arena, int32_t, n + 1);
@@ -203,11 +234,10 @@ kf_status kf_run_ask(const kf_run *r, size_t i, kf_arena *arena, kf_question *ou
 {
 	const kf_runner *e = r->e;
 	const window *w = r->w + r->b[i].first;
-	size_t T = 0, ranges = 0, n = r->b[i].n, k = (size_t)e->k, E = (size_t)e->path_extra;
-	for (size_t s = 0; s < n; s++) {
-		T += length(&w[s]);
+	size_t T, ranges = 0, n = r->b[i].n, k = (size_t)e->k, E = (size_t)e->path_extra;
+	kf_run_tokens(r, i, &T);
+	for (size_t s = 0; s < n; s++)
 		for (uint32_t p = w[s].p0; e->byte_path && p < w[s].p1 && p < w[s].d->enc->n; p++) ranges += interior(w[s].d->enc, p);
-	}
 	if (ranges > INT32_MAX / 2)
 		return kf_fail(err, KF_EINVAL, "a batch of %zu tokens spans too many bytes; give smaller --batch-tokens", T);
 	*out = (kf_question){
@@ -250,17 +280,12 @@ kf_status kf_run_ask(const kf_run *r, size_t i, kf_arena *arena, kf_question *ou
 	return KF_OK;
 }
 
-size_t kf_run_take(kf_run *r, size_t i, const kf_question *q)
+void kf_run_take(kf_run *r, size_t i, const kf_question *q)
 {
 	const window *w = r->w + r->b[i].first;
-	size_t tokens = 0;
-	for (size_t s = 0, at = 0; s < r->b[i].n; s++) {
-		doc *d = w[s].d;
+	for (size_t s = 0, at = 0; s < r->b[i].n; s++)
 		for (uint32_t p = w[s].p0; p < w[s].p1; p++)
-			if (predicted(d, p)) take(r->e, d, p, q, (int)at++);
-		tokens += (w[s].p1 < d->enc->n ? w[s].p1 : d->enc->n) - (w[s].p0 < d->enc->n ? w[s].p0 : d->enc->n);
-	}
-	return tokens;
+			if (predicted(w[s].d, p)) take(r->e, w[s].d, p, q, (int)at++);
 }
 
 void kf_run_records(kf_run *r, kf_logits_rec *out)
@@ -343,7 +368,8 @@ kf_status kf_run_group(const kf_runner *e, const kf_corpus_rec *docs, const kf_e
 		kf_arena_reset(&scratch);
 		if ((rc = kf_run_feed(r, i, &scratch, &b, err)) != KF_OK || (rc = kf_run_ask(r, i, &scratch, &q, err)) != KF_OK) goto out;
 		if ((rc = kf_run_blame(r, i, e->score(e->arg, &b, &q.q, &q.out, err), err)) != KF_OK) goto out;
-		size_t tokens = kf_run_take(r, i, &q);
+		kf_run_take(r, i, &q);
+		size_t fed, tokens = kf_run_tokens(r, i, &fed);
 		if (e->done) e->done(e->arg, tokens);
 	}
 	kf_run_records(r, out);

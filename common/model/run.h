@@ -57,6 +57,8 @@ typedef struct kf_run kf_run;
 kf_status kf_run_plan(const kf_runner *e, const kf_corpus_rec *docs, const kf_encoding *enc, size_t n,
 	kf_arena *arena, kf_run **out, kf_err *err) KF_MUST_CHECK;
 size_t kf_run_batches(const kf_run *r);
+/* Tokens that get their ce in batch i; *fed: those it is fed, BOS and what windows see again included. */
+size_t kf_run_tokens(const kf_run *r, size_t i, size_t *fed);
 /* What batch i is fed, in arena. */
 kf_status kf_run_feed(const kf_run *r, size_t i, kf_arena *arena, kf_batch *out, kf_err *err) KF_MUST_CHECK;
 
@@ -68,12 +70,21 @@ typedef struct {
 } kf_question;
 
 kf_status kf_run_ask(const kf_run *r, size_t i, kf_arena *arena, kf_question *out, kf_err *err) KF_MUST_CHECK;
-/* The answers put to their positions: batch 0 first, each once. Returns how many tokens got their ce. */
-size_t kf_run_take(kf_run *r, size_t i, const kf_question *q);
+/* The answers put to their positions: batch 0 first, each once. */
+void kf_run_take(kf_run *r, size_t i, const kf_question *q);
 /* When all batches were taken. out (documents). */
 void kf_run_records(kf_run *r, kf_logits_rec *out);
 /* A failure of batch i: its documents are named in front of the message. */
 kf_status kf_run_blame(const kf_run *r, size_t i, kf_status rc, kf_err *err) KF_MUST_CHECK;
+
+/* How much there is to do, for planning. pairs: (position, position it sees), and of layers
+ * whose positions see `limit` positions at most. */
+typedef struct {
+	uint64_t tokens, fed, asked; /* of text; fed to the model; positions asked of the head */
+	double pairs, pairs_windowed;
+} kf_run_work;
+
+void kf_run_count(const kf_run *r, int limit, kf_run_work *add_to);
 
 /* A group being gathered: n documents with their encodings, and room for what is predicted. Zero-initialise; release. */
 typedef struct {

@@ -45,8 +45,12 @@ void kf_weights_drop(const kf_tensor *t)
 
 	to = (from + kf_dtype_row_bytes(t->dtype, t->cols) * t->rows) / page * page;
 	from = (from + page - 1) / page * page;
+	if (from >= to) return;
 	/* whole pages of a read-only map of a file: nothing is lost; a refusal costs memory only */
-	if (from < to) madvise((void *)from, to - from, MADV_DONTNEED);
+#ifdef MADV_COLD
+	madvise((void *)from, to - from, MADV_COLD);   /* of the file's pages that stay in the kernel's cache these go first */
+#endif
+	madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
 struct named { const char *name; int index; };
