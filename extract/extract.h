@@ -3,6 +3,9 @@
  * Shard i of the corpus becomes shard i of the output. Documents are encoded, packed into batches of
  * about batch_tokens (sequences one after the other, none padded), run, and the head's answers are
  * put to the positions they are about (common/model/run.h). The logits matrix never exists.
+ *
+ * Weights that do not fit in memory are streamed: a block of many batches goes through one layer at a time
+ * (common/model/stream.h). The answers are the same.
  */
 #ifndef KF_EXTRACT_EXTRACT_H
 #define KF_EXTRACT_EXTRACT_H
@@ -14,6 +17,8 @@
 #include "common/ops/ops.h"
 #include "common/store/set.h"
 
+enum { KF_STREAM_AUTO, KF_STREAM_YES, KF_STREAM_NO }; /* auto: when the weights do not fit */
+
 typedef struct {
 	const char *model, *corpus, *out;
 	const char *chat_template; /* by name; NULL: the model's own. Of a corpus with conversations only */
@@ -22,6 +27,10 @@ typedef struct {
 	long context;              /* longest sequence; 0: the model's */
 	long path_min, path_extra; /* m and E of the byte path's extra candidates (ops.h, kf_score_query) */
 	bool byte_path, f32;
+	int stream;                /* KF_STREAM_* */
+	long stream_tokens;        /* tokens a block has at most, BOS included; 0: as memory allows */
+	const char *scratch;       /* folder for the activations of a block; NULL: in memory */
+	long memory;               /* megabytes (10^6) to plan for; 0: what is available */
 	const kf_ops *ops;         /* the backend; NULL: the CPU's */
 	kf_compute compute;        /* AUTO on the CPU: way.h */
 	unsigned int8;             /* with INT8: which matrices, KF_INT8_* (model.h) */
@@ -36,6 +45,9 @@ typedef struct {
 	bool complete;             /* false after one part of an array job */
 	uint64_t documents, tokens;/* of this run */
 	double seconds;            /* of this run's shards */
+	bool streamed;             /* then: */
+	uint64_t blocks, bytes_read;   /* bytes of weights, from disk or the kernel's cache */
+	double waited;             /* seconds that computing waited for weights */
 } kf_extract_stats;
 
 kf_status kf_extract(const kf_extract_opts *o, kf_extract_stats *stats, kf_err *err) KF_MUST_CHECK;

@@ -1,14 +1,17 @@
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "common/base/opt.h"
 #include "common/base/progress.h"
 #include "common/ops/backend.h"
-#include "extract/way.h"
+#include "extract/extract.h"
+#include "extract/plan.h"
 
 static struct {
 	kf_extract_opts x;
 	int precision, byte_path, compute;
+	bool plan, json;
 	const char *int8;
 	kf_common common;
 } o = { .x = { .top_k = 10, .batch_tokens = 4096, .path_min = 3, .path_extra = 4 }, .int8 = "all" };
@@ -16,7 +19,7 @@ static struct {
 static const kf_opt table[] = {
 	{ "model", KF_OPT_STRING, &o.x.model, "PATH", "the model: a Hugging Face folder or a GGUF file", 0, 0, KF_OPT_REQUIRED },
 	{ "corpus", KF_OPT_STRING, &o.x.corpus, "DIR", "the text, as kf-prepare wrote it", 0, 0, KF_OPT_REQUIRED },
-	{ "out", KF_OPT_STRING, &o.x.out, "DIR", "where the predictions go", 0, 0, KF_OPT_REQUIRED },
+	{ "out", KF_OPT_STRING, &o.x.out, "DIR", "where the predictions go (required, but for --plan)", 0, 0, 0 },
 	{ "chat-template", KF_OPT_STRING, &o.x.chat_template, "NAME", "of a corpus with conversations: the template to render them with, "
 		"if not the model's own", 0, 0, 0 },
 	{ "top-k", KF_OPT_INT, &o.x.top_k, "K", "candidates kept a position", 1, 100000, KF_OPT_SHAPES },
@@ -29,6 +32,14 @@ static const kf_opt table[] = {
 	{ "precision", KF_OPT_CHOICE, &o.precision, "packed|f32", "how numbers are stored: packed within 1/32 and 1/512 nat, or as they are",
 		0, 0, KF_OPT_SHAPES },
 	{ "batch-tokens", KF_OPT_INT, &o.x.batch_tokens, "N", "tokens run at once", 1, 1 << 20, 0 },
+	{ "stream", KF_OPT_CHOICE, &o.x.stream, "auto|yes|no", "run a block of many tokens through one layer at a time, so that two layers "
+		"and the block are in memory, not the model; auto: when the weights do not fit", 0, 0, 0 },
+	{ "stream-tokens", KF_OPT_INT, &o.x.stream_tokens, "N", "tokens of a block, 0 for what memory allows: the weights are read once "
+		"a block", 0, 1 << 30, 0 },
+	{ "scratch", KF_OPT_STRING, &o.x.scratch, "DIR", "keep a block's activations in a file on this disk, not in memory", 0, 0, 0 },
+	{ "plan", KF_OPT_FLAG, &o.plan, NULL, "do not run: say what a run would take, of memory, reading, time and disk", 0, 0, 0 },
+	{ "json", KF_OPT_FLAG, &o.json, NULL, "the plan as JSON", 0, 0, 0 },
+	{ "memory", KF_OPT_INT, &o.x.memory, "MB", "memory to plan for, 0 for nine tenths of what is available", 0, 1e9, 0 },
 	{ "compute", KF_OPT_CHOICE, &o.compute, "auto|f32|bf16|int8", "matrix products; auto is bf16 on CUDA, and on the CPU what is fastest of "
 		"those that stay within 1e-3 nats a token of f32, measured on some of the text; f32 for a small corpus", 0, 0, KF_OPT_SHAPES },
 	{ "int8", KF_OPT_STRING, &o.int8, "KINDS", "with --compute int8: the matrices it is for, all or some of head,qkv,out,up,down; the others "
@@ -44,11 +55,36 @@ static const kf_program program = {
 	NULL, table, false, true
 };
 
+static kf_status show_plan(kf_err *err)
+{
+	kf_extract_plan p;
+	kf_buf text = { 0 };
+	kf_status rc = kf_extract_make_plan(&o.x, &p, err);
+	json_t *json;
+	char *dump;
+	if (rc != KF_OK) return rc;
+	if (o.json) {
+		json = kf_extract_plan_json(&p);
+		dump = json ? json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+		if (dump) puts(dump);
+		else rc = kf_fail(err, KF_ENOMEM, "out of memory");
+		free(dump);
+		json_decref(json);
+		return rc;
+	}
+	kf_extract_plan_text(&p, &text);
+	if ((rc = kf_buf_check(&text, err)) == KF_OK) fwrite(text.data, 1, text.len, stdout);
+	kf_buf_release(&text);
+	return rc;
+}
+
 static kf_status run(const kf_list *operands, kf_err *err)
 {
 	kf_extract_stats s;
 	kf_status rc;
 	(void)operands;
+	if (!o.x.out && !o.plan) return kf_fail(err, KF_EUSAGE, "--out DIR is missing; try kf-extract --help");
+	if (o.json && !o.plan) return kf_fail(err, KF_EUSAGE, "--json is for --plan");
 	if (o.x.context == 1) return kf_fail(err, KF_EUSAGE, "--context 1 leaves no token to predict from; give at least 2, or 0");
 	if ((rc = kf_backend(o.common.backend, &o.x.ops, &o.compute, err)) != KF_OK) return rc;
 	if ((rc = kf_parse_shard(o.common.shard, &o.x.part, &o.x.parts, err)) != KF_OK) return rc;
@@ -58,15 +94,21 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	o.x.f32 = o.precision == 1;
 	o.x.compute = (kf_compute)o.compute;
 	if ((rc = kf_int8_parse(o.int8, &o.x.int8, err)) != KF_OK) return rc;
+	if (o.plan) return show_plan(err);
 	if (!(o.x.record = kf_opt_record(&program))) return kf_fail(err, KF_ENOMEM, "out of memory");
 	rc = kf_extract(&o.x, &s, err);
 	json_decref(o.x.record);
 	if (rc != KF_OK || o.common.quiet) return rc;
-	if (s.state == KF_SET_CURRENT)
+	if (s.state == KF_SET_CURRENT) {
 		printf("%s: up to date\n", o.x.out);
-	else
-		printf("%s: %" PRIu64 " tokens of %" PRIu64 " documents, %.0f tokens a second%s\n", o.x.out, s.tokens, s.documents,
-			s.seconds > 0 ? (double)s.tokens / s.seconds : 0, s.complete ? "" : "; other parts of the corpus are still to do");
+		return KF_OK;
+	}
+	printf("%s: %" PRIu64 " tokens of %" PRIu64 " documents, %.0f tokens a second", o.x.out, s.tokens, s.documents,
+		s.seconds > 0 ? (double)s.tokens / s.seconds : 0);
+	if (s.streamed)
+		printf("; layer by layer in %" PRIu64 " block%s, %.2f GB of weights read, %.1f s waited for them", s.blocks,
+			s.blocks == 1 ? "" : "s", (double)s.bytes_read * 1e-9, s.waited);
+	printf("%s\n", s.complete ? "" : "; other parts of the corpus are still to do");
 	return KF_OK;
 }
 

@@ -1,7 +1,7 @@
 # make test: everything fast, offline after the first download. make test-long: what takes minutes.
 # make bench: speed, memory and size, as JSON in build/bench. make bench-peers: the same
 # beside the other tools, which it installs into build/bench/venv. make bench-fusion: fusion functions compared.
-# make bench-align: alignments and vocabulary maps compared.
+# make bench-align: alignments and vocabulary maps compared. make bench-stream: a model larger than memory.
 
 # The end-to-end test wants a real model; without a network it is skipped, and says so.
 test: programs unit fuzzers
@@ -33,6 +33,10 @@ $B/bench/%: $B/obj/tests/bench/%.o $B/libkfuse.a
 bench_models := $(DATA)/models/smollm2-135m.gguf $(DATA)/models/gemma3-270m.gguf $(DATA)/models/qwen2.5-coder-0.5b.gguf
 bench: programs $(BENCH) $(bench_models) $(text)
 	@python3 tests/bench/bench.py $B own
+
+# Of these what is about streaming: in memory and layer by layer, in turn.
+bench-stream: programs $(text)
+	@python3 tests/bench/bench.py $B stream --rounds 3
 
 # What fusion functions know of the demo's text, from its logits: no training.
 bench-fusion: programs $(foreach s,train test,$(foreach m,$(TARGET) $(SOURCES),$(run)/logits/$s/$m/manifest.json)) \

@@ -1,9 +1,9 @@
 """make bench and make bench-peers: speed, memory and size of the stages on the demo's models.
 
-    bench.py BUILD own|peers|merge [--passages N] [--rounds N]
+    bench.py BUILD own|peers|merge|stream [--passages N] [--rounds N]
 
 Runs the programs as a user would, on passages of the demo's text, and writes JSON into BUILD/bench/:
-extract.json, store.json, align.json, map.json, train.json, ops.json (own), peers.json and merge.json (the same
+extract.json, store.json, align.json, map.json, train.json, ops.json, stream.json (own), peers.json and merge.json (the same
 beside Hugging Face transformers and, for merging, mergekit, in turn, on this machine). Times include loading the model.
 Figures of one noisy machine: compare ratios of one run, not bare times.
 """
@@ -16,6 +16,9 @@ import shutil
 import subprocess
 import sys
 import time
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import limited  # noqa: E402
 
 MODELS = ["smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b"]
 DOMAINS = ["prose", "docs", "python", "c"]
@@ -106,6 +109,33 @@ class Bench:
         self.save("train", {"steps": len(steps), "tokens_per_second_median": rates[len(rates) // 2], "fastest": rates[-1],
                             "slowest": rates[0], "whole_run_seconds": round(seconds, 1), "peak_mb": round(mb)})
         self.save("ops", {"ops": self.lines("bench_ops", "--tokens", "2048")})
+        self.stream(2)
+
+    def stream(self, rounds):
+        """A model of 1.1 GB in 200 MB, layer by layer, beside the same with all the memory there is, in turn."""
+        model = self.at("large")
+        size = int(subprocess.run([sys.executable, "tests/models/make_large.py", model, "--layers", "48", "--width", "1024", "--mlp", "2816"],
+                                  stdout=subprocess.PIPE, check=True).stdout)
+        self.run("prepare", "--out", self.at("few"), "--split", "train", "--docs-per-domain", "1", "--doc-bytes", "2048", "--shards", "1",
+                 *["data/text/%s.jsonl" % d for d in DOMAINS])
+        command = [self.bin + "kf-extract", "--progress", "none", "--model", model, "--corpus", self.at("few"), "--batch-tokens", "512"]
+        runs = {"in_memory": [], "streamed": []}
+        for r in range(rounds):
+            for way, mb, options in (("in_memory", 0, ["--stream", "no"]), ("streamed", 200, ["--stream", "auto"])):
+                out = self.at("%s.%d" % (way, r))
+                runs[way].append(limited.run(mb, [*command, "--out", out, *options], model if mb else None))
+                if runs[way][-1]["status"] != 0:
+                    sys.exit("bench: %s failed" % way)
+                tokens = self.tokens("%s.%d" % (way, r))
+                runs[way][-1]["tokens_per_second"] = round(tokens / runs[way][-1]["seconds"], 1)
+        same = all(subprocess.run(["cmp", "-s", self.at("in_memory.0") + "/" + e.name, self.at("streamed.0") + "/" + e.name]).returncode == 0
+                   for e in os.scandir(self.at("in_memory.0")) if e.name.startswith("shard-"))
+        best = {way: max(r["tokens_per_second"] for r in v) for way, v in runs.items()}
+        self.save("stream", {"weights_mb": round(size / 1e6), "tokens": tokens, "same_bytes": same,
+                             "ratio": round(best["streamed"] / best["in_memory"], 3),
+                             "cpu_ratio": round(min(r["cpu_seconds"] for r in runs["in_memory"]) / min(r["cpu_seconds"] for r in runs["streamed"]), 3),
+                             **runs})
+        shutil.rmtree(model)
 
     def lines(self, program, *args):
         """The JSON lines of a benchmark program."""
@@ -228,13 +258,15 @@ def has_bf16():
 if __name__ == "__main__":
     p = argparse.ArgumentParser()
     p.add_argument("build")
-    p.add_argument("what", choices=["own", "peers", "merge"])
+    p.add_argument("what", choices=["own", "peers", "merge", "stream"])
     p.add_argument("--passages", type=int, default=8, help="a domain")
     p.add_argument("--rounds", type=int, default=2, help="of ours and theirs in turn")
     a = p.parse_args()
     bench = Bench(a.build, a.passages)
     if a.what == "own":
         bench.own()
+    elif a.what == "stream":
+        bench.stream(a.rounds)
     elif a.what == "merge":
         bench.merge(a.rounds)
     else:
