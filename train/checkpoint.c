@@ -1,5 +1,6 @@
 /* File: "KFCKPT01", u32 length of the JSON, the JSON, then for each parameter its value, first and second
- * moment as float32, then the fingerprint (hi, lo) of all before it. Little-endian. */
+ * moment as float32 (moments in 8 bits: the bytes of the first, of the second, and float32 scales of both), then the
+ * fingerprint (hi, lo) of all before it. Little-endian. */
 #include "train/checkpoint.h"
 
 #include <dirent.h>
@@ -39,33 +40,54 @@ static kf_status get(stream *s, void *p, size_t n, kf_err *err)
 	return KF_OK;
 }
 
-static kf_status put_floats(stream *s, kf_exec *x, const float *v, size_t n, kf_err *err)
+/* Bytes of the backend's memory. */
+static kf_status put_array(stream *s, kf_exec *x, const void *v, size_t bytes, kf_err *err)
 {
 	kf_status rc = KF_OK;
 
-	for (size_t at = 0; at < n && rc == KF_OK; at += CHUNK) {
-		size_t c = n - at < CHUNK ? n - at : CHUNK;
+	for (size_t at = 0; at < bytes && rc == KF_OK; at += CHUNK * sizeof(float)) {
+		size_t c = bytes - at < CHUNK * sizeof(float) ? bytes - at : CHUNK * sizeof(float);
 
-		if ((rc = x->ops->get(x, s->buf, v + at, c * sizeof *v, err)) == KF_OK)
-			rc = put(s, s->buf, c * sizeof *v, err);
+		if ((rc = x->ops->get(x, s->buf, (const char *)v + at, c, err)) == KF_OK)
+			rc = put(s, s->buf, c, err);
 	}
 	return rc;
 }
 
-/* rounded: also gets the floats, as bfloat16; or NULL. */
-static kf_status get_floats(stream *s, kf_exec *x, float *v, void *rounded, size_t n, kf_err *err)
+/* rounded: also gets them, which are floats, as bfloat16; or NULL. */
+static kf_status get_array(stream *s, kf_exec *x, void *v, void *rounded, size_t bytes, kf_err *err)
 {
 	kf_status rc = KF_OK;
 
-	for (size_t at = 0; at < n && rc == KF_OK; at += CHUNK) {
-		size_t c = n - at < CHUNK ? n - at : CHUNK;
+	for (size_t at = 0; at < bytes && rc == KF_OK; at += CHUNK * sizeof(float)) {
+		size_t c = bytes - at < CHUNK * sizeof(float) ? bytes - at : CHUNK * sizeof(float);
 
-		if ((rc = get(s, s->buf, c * sizeof *v, err)) == KF_OK)
-			rc = x->ops->put(x, v + at, s->buf, c * sizeof *v, err);
+		if ((rc = get(s, s->buf, c, err)) == KF_OK)
+			rc = x->ops->put(x, (char *)v + at, s->buf, c, err);
 		if (rc == KF_OK && rounded)
-			rc = x->ops->put_num(x, (uint16_t *)rounded + at, KF_NUM_BF16, s->buf, c, err);
+			rc = x->ops->put_num(x, (char *)rounded + at / 2, KF_NUM_BF16, s->buf, c / sizeof(float), err);
 	}
 	return rc;
+}
+
+/* The arrays of a parameter in the order of the file. */
+typedef struct { void *p; size_t bytes; void *rounded; } array;
+
+static int arrays_of(const kf_param *p, const kf_adamw *s, array out[5])
+{
+	const size_t scales = (s->n + KF_MOMENT_BLOCK - 1) / KF_MOMENT_BLOCK * sizeof(float), floats = s->n * sizeof(float);
+
+	out[0] = (array){ p->master ? p->master : p->value, floats, p->master ? p->value : NULL };
+	if (!s->m8) {
+		out[1] = (array){ s->m, floats, NULL };
+		out[2] = (array){ s->v, floats, NULL };
+		return 3;
+	}
+	out[1] = (array){ s->m8, s->n, NULL };
+	out[2] = (array){ s->v8, s->n, NULL };
+	out[3] = (array){ s->m_scale, scales, NULL };
+	out[4] = (array){ s->v_scale, scales, NULL };
+	return 5;
 }
 
 static kf_status open_stream(stream *s, const char *path, const char *mode, kf_err *err)
@@ -136,13 +158,12 @@ static kf_status write_body(stream *s, json_t *state, const kf_optim *opt, kf_er
 	    (rc = put(s, text, strlen(text), err)) != KF_OK)
 		goto out;
 	for (int i = 0; i < opt->n; i++) {
-		const kf_param *p = &opt->params[i];
-		size_t n = (size_t)(p->rows * p->cols);
+		array a[5];
+		int n = arrays_of(&opt->params[i], &opt->state[i], a);
 
-		if ((rc = put_floats(s, opt->x, p->master ? p->master : p->value, n, err)) != KF_OK ||
-		    (rc = put_floats(s, opt->x, opt->m[i], n, err)) != KF_OK ||
-		    (rc = put_floats(s, opt->x, opt->v[i], n, err)) != KF_OK)
-			goto out;
+		for (int k = 0; k < n; k++)
+			if ((rc = put_array(s, opt->x, a[k].p, a[k].bytes, err)) != KF_OK)
+				goto out;
 	}
 	fp = kf_hasher_fp(s->hash);
 	if ((rc = put(s, &fp, sizeof fp, err)) != KF_OK)
@@ -213,13 +234,12 @@ static kf_status read_one(const char *path, kf_optim *opt, json_t **state, kf_er
 		goto out;
 	}
 	for (int i = 0; i < opt->n; i++) {
-		const kf_param *p = &opt->params[i];
-		size_t k = (size_t)(p->rows * p->cols);
+		array a[5];
+		int count = arrays_of(&opt->params[i], &opt->state[i], a);
 
-		if ((rc = get_floats(&s, opt->x, p->master ? p->master : p->value, p->master ? p->value : NULL, k, err)) != KF_OK ||
-		    (rc = get_floats(&s, opt->x, opt->m[i], NULL, k, err)) != KF_OK ||
-		    (rc = get_floats(&s, opt->x, opt->v[i], NULL, k, err)) != KF_OK)
-			goto out;
+		for (int k = 0; k < count; k++)
+			if ((rc = get_array(&s, opt->x, a[k].p, a[k].rounded, a[k].bytes, err)) != KF_OK)
+				goto out;
 	}
 	fp = kf_hasher_fp(s.hash);
 	if ((rc = get(&s, &stored, sizeof stored, err)) != KF_OK)

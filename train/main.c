@@ -8,7 +8,7 @@
 
 static kf_train_opts o = {
 	.lambda = 0.9, .temperature = 1, .tail = KF_TAIL_REST, .lr = 1e-5, .warmup = 0.008, .decay = 0.1, .beta1 = 0.9,
-	.beta2 = 0.95, .clip = 1, .batch_tokens = 16384, .micro_tokens = 512, .keep_mb = 512, .epochs = 1, .save_every = 100,
+	.beta2 = 0.95, .clip = 1, .batch_tokens = 16384, .keep_mb = -1, .epochs = 1, .save_every = 100,
 };
 static int compute;                  /* kf_compute */
 static kf_common common;
@@ -33,13 +33,15 @@ static const kf_opt TABLE[] = {
 	{ "beta2", KF_OPT_REAL, &o.beta2, "X", "AdamW", 0, 0.9999999, KF_OPT_SHAPES },
 	{ "clip", KF_OPT_REAL, &o.clip, "X", "largest norm of the gradient, 0 for any", 0, 1e9, KF_OPT_SHAPES },
 	{ "batch-tokens", KF_OPT_INT, &o.batch_tokens, "N", "tokens a step of the optimizer", 1, 1e9, KF_OPT_SHAPES },
-	{ "micro-tokens", KF_OPT_INT, &o.micro_tokens, "N", "tokens at a time: less memory, less speed", 1, 1e7, KF_OPT_SHAPES },
+	{ "micro-tokens", KF_OPT_INT, &o.micro_tokens, "N", "tokens at a time: less memory, less speed; 0: 512 on the CPU, 8192 on CUDA",
+		0, 1e7, KF_OPT_SHAPES },
+	{ "moments", KF_OPT_CHOICE, &o.moments8, "f32|8bit", "AdamW's moments: 8 bytes a parameter, or 2 and a little noise", 0, 0, KF_OPT_SHAPES },
 	{ "compute", KF_OPT_CHOICE, &compute, "auto|f32|bf16", "matrix products in float32, or in bfloat16 with float32 sums; "
 		"auto is f32 on the CPU, bf16 on CUDA",
 		0, 0, KF_OPT_SHAPES },
 	{ "context", KF_OPT_INT, &o.context, "N", "cut longer sequences here, 0 for the model's context", 0, 1e7, KF_OPT_SHAPES },
-	{ "keep-mb", KF_OPT_INT, &o.keep_mb, "MB", "memory for activations; layers beyond it are computed twice; 0 for any",
-		0, 1e9, 0 },
+	{ "keep-mb", KF_OPT_INT, &o.keep_mb, "MB", "memory for activations; layers beyond it are computed twice; 0 for any; -1: 512, or what is free "
+		"on CUDA", -1, 1e9, 0 },
 	{ "epochs", KF_OPT_INT, &o.epochs, "N", "times over the documents", 1, 1e6, KF_OPT_SHAPES },
 	{ "max-steps", KF_OPT_INT, &o.max_steps, "N", "end after so many steps, 0 for all", 0, 1e12, KF_OPT_SHAPES },
 	{ "save-every", KF_OPT_INT, &o.save_every, "N", "steps from one checkpoint to the next, 0 for none", 0, 1e12, 0 },
@@ -75,6 +77,8 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	(void)operands;
 	if ((rc = kf_backend(common.backend, &ops, &compute, err)) != KF_OK)
 		return rc;
+	if (!o.micro_tokens)
+		o.micro_tokens = ops == &kf_ops_cpu ? 512 : 8192;
 	o.seed = common.seed;
 	o.progress = common.quiet ? KF_PROGRESS_NONE : common.progress;
 	if (!(o.record = kf_opt_record(&PROGRAM)) || json_object_set_new(o.record, "seed", json_integer(o.seed)) != 0) {

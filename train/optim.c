@@ -7,41 +7,79 @@ static size_t numel(const kf_param *p)
 	return (size_t)(p->rows * p->cols);
 }
 
-kf_status kf_optim_init(kf_optim *opt, kf_model *model, kf_exec *x, kf_err *err)
+static size_t blocks(size_t n)
 {
-	*opt = (kf_optim){ .x = x };
+	return (n + KF_MOMENT_BLOCK - 1) / KF_MOMENT_BLOCK;
+}
+
+static void *cleared(kf_exec *x, size_t n, size_t size)
+{
+	void *p = x->ops->alloc(x, n, size);
+
+	if (p)
+		x->ops->zero(x, p, n * size);
+	return p;
+}
+
+kf_status kf_optim_init(kf_optim *opt, kf_model *model, kf_exec *x, bool eight, kf_err *err)
+{
+	*opt = (kf_optim){ .x = x, .eight = eight };
 	opt->n = kf_model_params(model, &opt->params);
-	opt->m = kf_zalloc((size_t)opt->n, sizeof *opt->m);
-	opt->v = kf_zalloc((size_t)opt->n, sizeof *opt->v);
-	if (!opt->m || !opt->v)
+	if (!(opt->state = kf_zalloc((size_t)opt->n, sizeof *opt->state)))
 		goto fail;
 	for (int i = 0; i < opt->n; i++) {
-		size_t n = numel(&opt->params[i]);
+		const kf_param *p = &opt->params[i];
+		kf_adamw *s = &opt->state[i];
 
-		opt->m[i] = x->ops->alloc(x, n, sizeof(float));
-		opt->v[i] = x->ops->alloc(x, n, sizeof(float));
-		if (!opt->m[i] || !opt->v[i])
+		*s = (kf_adamw){ .type = p->num, .w = p->value, .g = p->grad, .master = p->master, .n = numel(p), .salt = (uint32_t)i };
+		if (eight && (!(s->m8 = cleared(x, s->n, 1)) || !(s->v8 = cleared(x, s->n, 1)) ||
+		    !(s->m_scale = cleared(x, blocks(s->n), sizeof(float))) || !(s->v_scale = cleared(x, blocks(s->n), sizeof(float)))))
 			goto fail;
-		x->ops->zero(x, opt->m[i], n * sizeof(float));
-		x->ops->zero(x, opt->v[i], n * sizeof(float));
+		if (!eight && (!(s->m = cleared(x, s->n, sizeof(float))) || !(s->v = cleared(x, s->n, sizeof(float)))))
+			goto fail;
 	}
 	return KF_OK;
 fail:
 	kf_optim_release(opt);
-	return kf_fail(err, KF_ENOMEM, "no memory for the optimizer's moments of the model's parameters");
+	return kf_fail(err, KF_ENOMEM, "no memory for the optimizer's moments of the model's parameters. --moments 8bit takes a quarter.");
 }
 
 void kf_optim_release(kf_optim *opt)
 {
-	for (int i = 0; i < opt->n; i++) {
-		if (opt->m && opt->m[i])
-			opt->x->ops->free(opt->x, opt->m[i]);
-		if (opt->v && opt->v[i])
-			opt->x->ops->free(opt->x, opt->v[i]);
+	for (int i = 0; opt->state && i < opt->n; i++) {
+		const kf_adamw *s = &opt->state[i];
+		void *const own[] = { s->m, s->v, s->m8, s->v8, s->m_scale, s->v_scale };
+
+		for (size_t k = 0; k < sizeof own / sizeof *own; k++)
+			if (own[k])
+				opt->x->ops->free(opt->x, own[k]);
 	}
-	kf_free(opt->m);
-	kf_free(opt->v);
+	kf_free(opt->state);
 	*opt = (kf_optim){ 0 };
+}
+
+kf_status kf_train_check_memory(const kf_weights *w, kf_exec *x, bool eight, kf_err *err)
+{
+	double n = 0, size = (double)kf_num_size(x->num), weights, master, moments, all;
+	size_t left;
+	kf_status rc;
+
+	if (!x->ops->memory)
+		return KF_OK;
+	if ((rc = x->ops->memory(x, &left, err)) != KF_OK)
+		return rc;
+	for (int i = 0; i < kf_weights_count(w); i++)
+		n += (double)kf_weights_at(w, i)->rows * (double)kf_weights_at(w, i)->cols;
+	weights = n * size * 1e-9;
+	master = x->num == KF_NUM_F32 ? 0 : n * 4e-9;
+	moments = n * (eight ? 2 + 8.0 / KF_MOMENT_BLOCK : 8) * 1e-9;
+	all = 2 * weights + master + moments;
+	if (all * 1e9 <= (double)left)
+		return KF_OK;
+	return kf_fail(err, KF_ENOMEM, "training %.2f billion parameters takes %.1f GB of the %s backend's memory before activations (weights %.1f, "
+		"gradients %.1f, float32 masters %.1f, moments %.1f), and %.1f GB are free.%s%s", n * 1e-9, all, x->ops->name, weights, weights,
+		master, moments, (double)left * 1e-9, eight ? "" : " --moments 8bit takes a quarter for the moments.",
+		x->num == KF_NUM_F32 ? " --compute bf16 takes less for weights and gradients." : "");
 }
 
 double kf_optim_norm(const kf_optim *opt)
@@ -58,9 +96,7 @@ void kf_optim_step(kf_optim *opt, const kf_train_opts *o, double lr, double gsca
 	for (int i = 0; i < opt->n; i++) {
 		const kf_param *p = &opt->params[i];
 
-		opt->x->ops->adamw(opt->x,
-			&(kf_adamw){ .type = p->num, .w = p->value, .g = p->grad, .master = p->master, .m = opt->m[i], .v = opt->v[i],
-				.n = numel(p) },
+		opt->x->ops->adamw(opt->x, &opt->state[i],
 			&(kf_adamw_opts){ .gscale = (float)gscale, .lr = (float)lr, .beta1 = (float)o->beta1, .beta2 = (float)o->beta2,
 				.eps = 1e-8f, .decay = p->decay ? (float)o->decay : 0.0f, .step = step });
 	}

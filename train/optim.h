@@ -9,10 +9,11 @@ typedef struct {
 	kf_exec *x;
 	kf_param *params;          /* (n) borrowed from the model */
 	int n;
-	float **m, **v;            /* (n) moments, in the backend's memory */
+	kf_adamw *state;           /* (n) moments, in the backend's memory */
+	bool eight;                /* in 8 bits */
 } kf_optim;
 
-kf_status kf_optim_init(kf_optim *opt, kf_model *model, kf_exec *x, kf_err *err) KF_MUST_CHECK;
+kf_status kf_optim_init(kf_optim *opt, kf_model *model, kf_exec *x, bool eight, kf_err *err) KF_MUST_CHECK;
 void kf_optim_release(kf_optim *opt);
 
 /* Norm of the whole gradient. */
@@ -20,6 +21,10 @@ double kf_optim_norm(const kf_optim *opt);
 
 /* One step (from 1) with gradients times gscale. */
 void kf_optim_step(kf_optim *opt, const kf_train_opts *o, double lr, double gscale, int64_t step);
+
+/* KF_ENOMEM when the backend has memory of its own and what training this model takes, activations aside, is more than is free; the
+ * message says how much of what, and what would take less. */
+kf_status kf_train_check_memory(const kf_weights *w, kf_exec *x, bool eight, kf_err *err) KF_MUST_CHECK;
 
 /* Learning rate of step (from 1) of total: a linear warm-up over the first share, then its course. */
 double kf_lr_at(const kf_train_opts *o, int64_t step, int64_t total);

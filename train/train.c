@@ -12,6 +12,7 @@
 #include "common/base/stop.h"
 #include "train/checkpoint.h"
 #include "train/data.h"
+#include "train/loader.h"
 #include "train/optim.h"
 #include "train/output.h"
 #include "train/valid.h"
@@ -27,9 +28,8 @@ typedef struct {
 	kf_model *model;
 	kf_optim optim;
 	kf_pack pack;
-	kf_micro micro;
+	kf_loader loader;
 	kf_plan plan;
-	kf_arena arena;
 	kf_progress bar;
 	json_t *identity;
 	FILE *log;
@@ -43,6 +43,7 @@ typedef struct {
 	int best_epoch;            /* 0: none yet */
 	double best_valid, loss;
 	int64_t log_bytes;         /* of log.jsonl when it was made */
+	int64_t saved;             /* step of the last checkpoint; 0: none */
 } trainer;
 
 /* ---- what makes the run what it is -------------------------------------------------- */
@@ -126,6 +127,8 @@ static kf_status save(trainer *t, kf_err *err)
 		return kf_fail(err, KF_ENOMEM, "no memory for a checkpoint's state");
 	rc = kf_checkpoint_write(t->state, t->step, state, &t->optim, err);
 	json_decref(state);
+	if (rc == KF_OK)
+		t->saved = t->step;
 	return rc;
 }
 
@@ -144,7 +147,7 @@ static kf_status restore(trainer *t, kf_err *err)
 	    log_bytes < 0)
 		rc = kf_fail(err, KF_EDATA, "the checkpoint in %s is not this run's; --restart begins anew", t->state);
 	else {
-		t->step = step;
+		t->step = t->saved = step;
 		t->tokens = tokens;
 		t->log_bytes = log_bytes;
 		t->best_valid = json_is_real(best) ? json_real_value(best) : NAN;
@@ -156,76 +159,83 @@ static kf_status restore(trainer *t, kf_err *err)
 
 /* ---- a step --------------------------------------------------------------------------------- */
 
-static kf_status run_micro(trainer *t, kf_loss *sum, kf_err *err)
+/* "document 7", "documents 7, 9, 31 and 12 more". */
+static void name_docs(const kf_load *l, char *out, size_t size)
 {
-	kf_loss_query q;
+	const size_t most = 8, n = l->n_docs < most ? l->n_docs : most;
+	int at = snprintf(out, size, l->n_docs == 1 ? "document" : "documents");
+
+	for (size_t i = 0; i < n; i++)
+		at += snprintf(out + at, size - (size_t)at, "%s %llu", i ? "," : "", (unsigned long long)l->docs[i]);
+	if (l->n_docs > n)
+		snprintf(out + at, size - (size_t)at, " and %zu more", l->n_docs - n);
+}
+
+/* A failure of step t->step + 1: which documents were at work (NULL: all of the step's), and what is left of the run. */
+static kf_status lost(const trainer *t, const kf_load *l, kf_status rc, kf_err *err)
+{
+	const kf_err why = *err;
+	char docs[300] = "";
+
+	if (l)
+		name_docs(l, docs, sizeof docs);
+	if (t->saved)
+		return kf_fail(err, rc, "step %lld%s%s: %.500s%s The checkpoint of step %lld in %.200s stands.", (long long)t->step + 1,
+			l ? ", " : "", docs, why.text, why.text[strlen(why.text) - 1] == '.' ? "" : ".", (long long)t->saved, t->state);
+	return kf_fail(err, rc, "step %lld%s%s: %.800s", (long long)t->step + 1, l ? ", " : "", docs, why.text);
+}
+
+static kf_status run_micro(trainer *t, kf_load *l, kf_loss *sum, kf_err *err)
+{
+	kf_loss_query q = l->micro.query;
 	kf_loss loss;
 	kf_status rc;
 
-	if (t->micro.T == 0)
+	if (l->micro.T == 0)
 		return KF_OK;
 	if ((rc = kf_stop_check(err)) != KF_OK)
 		return rc;
-	kf_micro_finish(&t->micro);
-	q = t->micro.query;
 	q.lambda = kf_lambda_at(t->o, t->step + 1, t->total);
 	q.temperature = t->o->temperature;
 	q.kind = (kf_loss_kind)t->o->loss;
 	q.tail = (kf_tail_kind)t->o->tail;
-	if ((rc = kf_model_loss(t->model, &t->micro.batch, &q, true, &loss, err)) != KF_OK)
-		return rc;
+	if ((rc = kf_model_loss(t->model, &l->micro.batch, &q, true, &loss, err)) != KF_OK)
+		return lost(t, l, rc, err);
+	if (!isfinite(loss.loss))
+		return lost(t, l, kf_fail(err, KF_EDATA, "the loss is not finite. A lower --lr may help."), err);
 	sum->loss += loss.loss;
 	sum->clm += loss.clm;
 	sum->fusion += loss.fusion;
 	sum->rows += loss.rows;
 	sum->clm_rows += loss.clm_rows;
 	sum->fusion_rows += loss.fusion_rows;
-	t->tokens += t->micro.T;
-	kf_progress_add(&t->bar, t->micro.T);
-	kf_micro_clear(&t->micro);
+	t->tokens += l->micro.T;
+	kf_progress_add(&t->bar, l->micro.T);
 	return KF_OK;
 }
 
-/* Documents [first, last) of the epoch's order, in micro-batches. */
-static kf_status run_docs(trainer *t, uint64_t first, uint64_t last, kf_loss *sum, kf_err *err)
-{
-	kf_status rc;
-
-	kf_micro_clear(&t->micro);
-	for (uint64_t i = first; i < last; i++) {
-		uint64_t doc = t->plan.order[i];
-		kf_dist_rec rec;
-
-		if (t->micro.T + (int64_t)t->docs->rows[doc] > t->o->micro_tokens && (rc = run_micro(t, sum, err)) != KF_OK)
-			return rc;
-		kf_arena_reset(&t->arena);
-		if ((rc = t->docs->get(t->docs, doc, &t->arena, &rec, err)) != KF_OK ||
-		    (rc = kf_micro_add(&t->micro, &t->pack, &rec, err)) != KF_OK)
-			return rc;
-	}
-	return run_micro(t, sum, err);
-}
-
-static kf_status run_step(trainer *t, int64_t epoch, uint64_t first, uint64_t last, kf_err *err)
+static kf_status run_step(trainer *t, int64_t epoch, kf_err *err)
 {
 	double start = kf_now(), norm, lr, scale;
 	int64_t before = t->tokens;
 	kf_loss sum = { 0 };
+	kf_load *load;
 	kf_status rc;
 
 	kf_model_zero_grad(t->model);
-	if ((rc = run_docs(t, first, last, &sum, err)) != KF_OK) {
-		t->tokens = before;   /* of a step that is not done */
-		return rc;
-	}
+	do {
+		if ((rc = kf_loader_next(&t->loader, &load, err)) != KF_OK || (rc = run_micro(t, load, &sum, err)) != KF_OK) {
+			t->tokens = before;   /* of a step that is not done */
+			return rc;
+		}
+	} while (!load->last);
 	/* The loss is the mean over the step's rows, however they were cut into micro-batches. */
 	scale = sum.rows ? 1.0 / (double)sum.rows : 0;
 	norm = kf_optim_norm(&t->optim) * scale;
 	t->loss = sum.loss * scale;
-	t->step++;
 	if (!isfinite(norm) || !isfinite(t->loss))
-		return kf_fail(err, KF_EDATA, "step %lld: the loss or its gradient is not finite. A lower --lr may help.",
-			(long long)t->step);
+		return lost(t, NULL, kf_fail(err, KF_EDATA, "the gradient is not finite. A lower --lr may help."), err);
+	t->step++;
 	if (t->o->clip > 0 && norm > t->o->clip)
 		scale *= t->o->clip / norm;
 	lr = kf_lr_at(t->o, t->step, t->total);
@@ -299,8 +309,10 @@ static kf_status run_epochs(trainer *t, kf_err *err)
 
 		if ((rc = kf_plan_epoch(&t->plan, t->docs, t->o->batch_tokens, (uint64_t)t->o->seed, epoch, err)) != KF_OK)
 			return rc;
+		if ((rc = kf_loader_begin(&t->loader, &t->plan, t->step % steps, err)) != KF_OK)
+			return rc;
 		for (int64_t s = t->step % steps; s < steps && t->step < t->total; s++) {
-			if ((rc = run_step(t, epoch, t->plan.first[s], t->plan.first[s + 1], err)) != KF_OK)
+			if ((rc = run_step(t, epoch, err)) != KF_OK)
 				return rc == KF_ESTOPPED ? stopped(t, err) : rc;
 			if ((s + 1 == steps || t->step == t->total) && (rc = end_epoch(t, epoch, err)) != KF_OK)
 				return rc;
@@ -363,7 +375,7 @@ static kf_status open_inputs(trainer *t, kf_err *err)
 
 static kf_status open_model(trainer *t, kf_err *err)
 {
-	kf_model_opts opts = { .train = true, .keep_bytes = (size_t)t->o->keep_mb * 1000000 };
+	kf_model_opts opts = { .train = true, .keep_bytes = t->o->keep_mb < 0 ? (size_t)512000000 : (size_t)t->o->keep_mb * 1000000 };
 	kf_status rc;
 	int64_t steps;
 
@@ -375,9 +387,12 @@ static kf_status open_model(trainer *t, kf_err *err)
 	t->total = steps * t->o->epochs;
 	if (t->o->max_steps && t->total > t->o->max_steps)
 		t->total = t->o->max_steps;
-	if ((rc = kf_model_new(t->weights, t->x, &opts, &t->model, err)) != KF_OK)
+	if ((rc = kf_loader_init(&t->loader, t->docs, &t->pack, t->o->micro_tokens, err)) != KF_OK ||
+	    (rc = kf_train_check_memory(t->weights, t->x, t->o->moments8, err)) != KF_OK ||
+	    (rc = kf_model_new(t->weights, t->x, &opts, &t->model, err)) != KF_OK ||
+	    (rc = kf_optim_init(&t->optim, t->model, t->x, t->o->moments8, err)) != KF_OK)
 		return rc;
-	return kf_optim_init(&t->optim, t->model, t->x, err);
+	return t->o->keep_mb < 0 ? kf_model_keep_free(t->model, err) : KF_OK;
 }
 
 static kf_status train(trainer *t, kf_train_result *out, kf_err *err)
@@ -444,16 +459,14 @@ kf_status kf_train(const kf_train_opts *o, kf_exec *x, kf_train_result *out, kf_
 	t->dtype = DTYPES[o->dtype];
 	t->lock = -1;
 	t->best_valid = t->loss = NAN;
-	kf_arena_init(&t->arena);
 	rc = run(t, out, err);
 	if (t->log)
 		fclose(t->log);
 	if (t->lock >= 0)
 		close(t->lock);
 	json_decref(t->identity);
-	kf_arena_release(&t->arena);
+	kf_loader_release(&t->loader);
 	kf_plan_release(&t->plan);
-	kf_micro_release(&t->micro);
 	kf_optim_release(&t->optim);
 	kf_model_free(t->model);
 	kf_valid_release(&t->valid);

@@ -22,8 +22,10 @@ typedef struct {
 	int lr_kind;               /* kf_lr_kind */
 	long batch_tokens;         /* a step of the optimizer */
 	long micro_tokens;         /* a forward and backward */
+	int moments8;              /* 1: AdamW's moments in 8 bits */
 	long context;              /* longer sequences are cut; 0: the model's */
-	long keep_mb;              /* activations kept for backward, MB; layers beyond are computed again; 0: no limit */
+	long keep_mb;              /* activations kept for backward, MB; layers beyond are computed again; 0: no limit; -1: 512, or what
+	                            * a backend with memory of its own has free */
 	long epochs, max_steps;    /* max_steps 0: none */
 	long save_every;           /* steps a checkpoint; 0: none */
 	int dtype;                 /* of the written model: 0 f32, 1 bf16, 2 f16 */

@@ -418,16 +418,53 @@ size_t kf_model_batch_bytes(const kf_arch *a, kf_num_type num, size_t T)
 
 static kf_status grow(kf_exec *x, void **p, size_t *have, size_t need, kf_err *err)
 {
+	size_t left = 0;
+
 	if (need <= *have)
 		return KF_OK;
 	if (*p)
 		x->ops->free(x, *p);
 	*have = 0;
 	*p = x->ops->alloc(x, need, 1);
+	if (!*p && x->ops->memory && x->ops->memory(x, &left, NULL) == KF_OK)
+		return kf_fail(err, KF_ENOMEM, "no memory for the activations of a batch: %.1f MB are needed, %.1f MB are free. Use smaller "
+			"batches (kf-train: --micro-tokens, --keep-mb; kf-extract: --batch-tokens).", (double)need * 1e-6, (double)left * 1e-6);
 	if (!*p)
 		return kf_fail(err, KF_ENOMEM, "no memory for the activations of a batch (%.1f MB). Use smaller batches.",
 			(double)need * 1e-6);
 	*have = need;
+	return KF_OK;
+}
+
+kf_status kf_model_keep_free(kf_model *m, kf_err *err)
+{
+	size_t left;
+
+	if (!m->x->ops->memory)
+		return KF_OK;
+	m->keep_free = true;
+	m->most_tokens = 0;
+	return m->x->ops->memory(m->x, &left, err);
+}
+
+/* Left for libraries' workspaces, the head's tiles and what the device needs for itself. */
+#define SPARE ((size_t)2 << 30)
+
+/* How many layers' activations fit into what is free, of per bytes each, beside what every batch of T tokens takes. */
+static kf_status layers_that_fit(kf_model *m, size_t T, size_t per, int *kept, kf_err *err)
+{
+	carver c = { NULL, kf_num_size(m->x->num), 0 };
+	size_t left;
+	kf_status rc = m->x->ops->memory(m->x, &left, err);
+
+	if (rc != KF_OK)
+		return rc;
+	left += m->slab_bytes + m->work_bytes;   /* these make room for the new ones */
+	m->first_kept = m->arch->L;
+	carve_slab(m, &c, T, true);
+	carve_work(m, &c, T, true);
+	left = left > c.used + SPARE ? left - c.used - SPARE : 0;
+	*kept = left / per < (size_t)m->arch->L ? (int)(left / per) : m->arch->L;
 	return KF_OK;
 }
 
@@ -445,9 +482,15 @@ kf_status kf_model_room(kf_model *m, const kf_batch *b, bool train, kf_err *err)
 		carve_acts(&c, m->arch, T, &one);
 		if (m->opts.recompute)
 			kept = 0;
-		else if (m->opts.keep_bytes && m->opts.keep_bytes / c.used < (size_t)kept)
+		else if (m->keep_free && T <= m->most_tokens)
+			kept = m->arch->L - m->first_kept;
+		else if (m->keep_free && (rc = layers_that_fit(m, T, c.used, &kept, err)) != KF_OK)
+			return rc;
+		else if (!m->keep_free && m->opts.keep_bytes && m->opts.keep_bytes / c.used < (size_t)kept)
 			kept = (int)(m->opts.keep_bytes / c.used);
 		m->first_kept = m->arch->L - kept;
+		if (T > m->most_tokens)
+			m->most_tokens = T;
 	}
 	c = fresh;
 	carve_slab(m, &c, T, train);

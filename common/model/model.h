@@ -84,6 +84,10 @@ typedef struct {
 	bool decay;               /* weight decay applies: matrices, not norms and biases */
 } kf_param;
 
+/* From now on activations may take what is free of the backend's memory, where that is its own: call it once all
+ * else that lasts is allocated. Elsewhere nothing changes. */
+kf_status kf_model_keep_free(kf_model *m, kf_err *err) KF_MUST_CHECK;
+
 int kf_model_params(kf_model *m, kf_param **params);   /* borrowed */
 void kf_model_zero_grad(kf_model *m);
 

@@ -85,6 +85,8 @@ struct kf_model {
 	kf_acts *acts;                       /* (L) of kept layers; the others share spare */
 	kf_acts spare;
 	int first_kept;                      /* layers [first_kept, L) keep their activations */
+	bool keep_free;                      /* as many as what is free holds, found anew when a batch is larger than all before: */
+	size_t most_tokens;
 };
 
 /* What stands before a layer's sequences; a: the layer's own. And the layer's own put into the cache, if there is one. */

@@ -32,7 +32,7 @@ static void rig_open(rig *r, const char *name)
 	OK(kf_exec_new(&kf_ops_cpu, r->pool, KF_COMPUTE_F32, &r->x, &e_));
 	OK(kf_weights_open(path, &r->w, &e_));
 	OK(kf_model_new(r->w, r->x, &(kf_model_opts){ .train = true }, &r->m, &e_));
-	OK(kf_optim_init(&r->opt, r->m, r->x, &e_));
+	OK(kf_optim_init(&r->opt, r->m, r->x, false, &e_));
 }
 
 static void rig_close(rig *r)
@@ -146,8 +146,8 @@ static void fill(rig *r, float v)
 
 		for (uint64_t j = 0; j < r->opt.params[i].rows * r->opt.params[i].cols; j++) {
 			value[j] = v + (float)i;
-			r->opt.m[i][j] = 2 * v + (float)j;
-			r->opt.v[i][j] = 3 * v;
+			r->opt.state[i].m[j] = 2 * v + (float)j;
+			r->opt.state[i].v[j] = 3 * v;
 		}
 	}
 }
@@ -158,7 +158,7 @@ static bool is_filled(const rig *r, float v)
 		const float *value = r->opt.params[i].value;
 
 		for (uint64_t j = 0; j < r->opt.params[i].rows * r->opt.params[i].cols; j++)
-			if (value[j] != v + (float)i || r->opt.m[i][j] != 2 * v + (float)j || r->opt.v[i][j] != 3 * v)
+			if (value[j] != v + (float)i || r->opt.state[i].m[j] != 2 * v + (float)j || r->opt.state[i].v[j] != 3 * v)
 				return false;
 	}
 	return true;

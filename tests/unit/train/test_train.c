@@ -14,6 +14,12 @@
 
 #define OK(call) do { kf_err e_; if ((call) != KF_OK) fail_msg("%s", e_.text); } while (0)
 #define MODEL "tests/models/llama-tiny"
+/* tests/unit/emu/test_train_emu.c runs all this on another backend */
+#ifndef OPS
+#define OPS kf_ops_cpu
+#define COMPUTE KF_COMPUTE_F32
+#define ROUNDING 1e-3
+#endif
 #define DOCS 20
 
 static char tmp[64] = "";
@@ -214,16 +220,14 @@ static void test_run(void **state)
 	assert_int_equal(r.steps, 1);
 }
 
-/* From the checkpoint of step 3: the same losses bit for bit, the same model. */
-static void test_resume(void **state)
+/* From the checkpoint of the last step but one: the same losses bit for bit, the same model. */
+static void resume(kf_train_opts a, kf_train_opts b, kf_train_opts c)
 {
-	kf_train_opts a = options(at("whole")), b = options(at("resumed")), c = options(at("half"));
 	double la[200], lb[200];
 	kf_train_result r;
 	char cmd[512];
 	int n;
 
-	(void)state;
 	OK(go(&a, &r, &e_));
 	c.save_every = 1;
 	c.keep_state = true;
@@ -242,6 +246,50 @@ static void test_resume(void **state)
 	same_file(a.out, c.out, "model.safetensors");
 }
 
+static void test_resume(void **state)
+{
+	(void)state;
+	resume(options(at("whole")), options(at("resumed")), options(at("half")));
+}
+
+/* Moments in 8 bits: a run goes nearly as with floats, and continues as exactly. */
+static void test_moments8(void **state)
+{
+	kf_train_opts o[4] = { options(at("whole8")), options(at("resumed8")), options(at("half8")), options(at("floats")) };
+	double l8[200], lf[200];
+	kf_train_result r;
+	int n;
+
+	(void)state;
+	for (int i = 0; i < 3; i++) o[i].moments8 = 1;
+	resume(o[0], o[1], o[2]);
+	OK(go(&o[3], &r, &e_));
+	n = losses(o[0].out, l8, 200);
+	assert_int_equal(losses(o[3].out, lf, 200), n);
+	assert_true(l8[n - 1] != lf[n - 1]);
+	for (int i = 0; i < n; i++)
+		assert_true(fabs(l8[i] - lf[i]) < 0.02 * lf[i]);
+}
+
+/* A run that diverges says at which step, on which documents where it is a loss, and which checkpoint is left. */
+static void test_diverged(void **state)
+{
+	kf_train_opts o = options(at("diverged"));
+	kf_train_result r;
+	kf_err err;
+
+	(void)state;
+	o.lr = 1e30;
+	o.warmup = 0;
+	o.save_every = 1;
+	assert_int_equal(go(&o, &r, &err), KF_EDATA);
+	if (strncmp(err.text, "step 2, document", 16) != 0 && strncmp(err.text, "step 2: the gradient", 20) != 0)
+		fail_msg("%s", err.text);
+	assert_non_null(strstr(err.text, "The checkpoint of step 1 in "));
+	assert_true(kf_exists(at("diverged/state/step-000000001.ckpt")));
+	assert_false(kf_exists(at("diverged/config.json")));
+}
+
 /* How documents are cut into micro-batches changes the loss by rounding only. */
 static void test_accumulation(void **state)
 {
@@ -258,7 +306,7 @@ static void test_accumulation(void **state)
 	n = losses(a.out, la, 200);
 	assert_int_equal(losses(b.out, lb, 200), n);
 	for (int i = 0; i < n; i++)
-		assert_true(fabs(la[i] - lb[i]) < 1e-3 * la[i]);
+		assert_true(fabs(la[i] - lb[i]) < ROUNDING * la[i]);
 }
 
 /* Lambda 1 asks nothing of the candidates. */
@@ -335,7 +383,7 @@ static int setup(void **state)
 	(void)state;
 	snprintf(tmp, sizeof tmp, "/tmp/kf-train-XXXXXX");
 	if (!mkdtemp(tmp) || kf_pool_new(2, &pool, &e) != KF_OK ||
-	    kf_exec_new(&kf_ops_cpu, pool, KF_COMPUTE_F32, &ex, &e) != KF_OK)
+	    kf_exec_new(&OPS, pool, COMPUTE, &ex, &e) != KF_OK)
 		return -1;
 	make_targets(at("targets"));
 	return 0;
@@ -357,6 +405,8 @@ int main(void)
 		cmocka_unit_test(test_documents),
 		cmocka_unit_test(test_run),
 		cmocka_unit_test(test_resume),
+		cmocka_unit_test(test_moments8),
+		cmocka_unit_test(test_diverged),
 		cmocka_unit_test(test_accumulation),
 		cmocka_unit_test(test_clm),
 		cmocka_unit_test(test_validation),
