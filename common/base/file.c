@@ -36,7 +36,7 @@ kf_status kf_map_open(kf_map *map, const char *path, kf_err *err)
 	int fd;
 	void *p;
 
-	map->data = NULL;
+	map->data = (const uint8_t *)""; /* of an empty file, too, there is a place to point at */
 	map->size = 0;
 	if ((rc = open_regular(path, &fd, &st, err)) != KF_OK) return rc;
 	if (st.st_size > 0) {
@@ -54,7 +54,7 @@ kf_status kf_map_open(kf_map *map, const char *path, kf_err *err)
 
 void kf_map_close(kf_map *map)
 {
-	if (map->data) munmap((void *)(uintptr_t)map->data, map->size);
+	if (map->size) munmap((void *)(uintptr_t)map->data, map->size);
 	map->data = NULL;
 	map->size = 0;
 }

@@ -14,7 +14,7 @@
 
 /* A read-only memory map of a whole file. Zero-initialise before open. */
 typedef struct {
-	const uint8_t *data; /* NULL for an empty file */
+	const uint8_t *data; /* not NULL once open, of an empty file neither */
 	size_t size;         /* bytes */
 } kf_map;
 
