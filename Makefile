@@ -121,6 +121,7 @@ make baselines        what fusion is compared with: CLM, distillation, ensemble,
 make pairs            FuseChat: the target with each source, the results merged in every way
 make fusechat-demo    the same on conversations
 make continual ADD=M  a source more for the fused model
+make tasks            the models on questions with answers; TASKS=… puts tasks into the other reports
 make test             the tests        make test-long       what takes minutes
 make bench            speed, memory, sizes        make bench-peers    the same beside other tools
 make deps             install what is missing        make install    into PREFIX (/usr/local)

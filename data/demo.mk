@@ -7,6 +7,8 @@
 #   make pairs                             FuseChat: the target with each source, then the results merged in every way
 #   make fusechat-demo                     the same on conversations
 #   make continual ADD=MODEL               one source more for a model that is fused already
+#   make tasks TASKS="hellaswag mmlu"      the models as they come, on questions with answers
+#   make demo TASKS=hellaswag              … and in the reports of all the others
 #   make -n TARGET …                       what would run
 
 how := $(FUNCTION)-$(LEVEL)-$(WEIGHT)$(align_tag)
@@ -39,7 +41,8 @@ endef
 
 # ---- make demo ----
 
-demo_report := $(call plus,$(sources))-$(how)-$(LAMBDA)-$(schedule)
+demo_name := $(call plus,$(sources))-$(how)-$(LAMBDA)-$(schedule)
+demo_report := $(demo_name)$(task_tag)
 demo_fused := $(call fused,$(sources))
 demo_mix := $(call plus,$(sources))-$(how)
 $(eval $(call report_rule,$(demo_report),$(sources) $(TARGET),$(call as_they_come,$(sources)) \
@@ -53,7 +56,7 @@ demo: $(run)/report/$(demo_report).html
 
 MERGES ?= linear $(if $(filter 2,$(words $(sources))),slerp) task-arithmetic ties dare varm sce
 merge_tag = $(if $(filter ties dare,$1),$(DENSITY))$(if $(filter sce,$1),$(SELECT))
-merged = $1$(call merge_tag,$1)-$(demo_report)
+merged = $1$(call merge_tag,$1)-$(demo_name)
 pairs := $(foreach s,$(sources),$(call fused,$s))
 $(foreach m,$(MERGES),$(eval $(call merge_rule,$m,$(call merged,$m),$(pairs))))
 
@@ -104,15 +107,25 @@ continual := continual-$(ADD)-on-$(demo_fused)
 all_sources := $(sort $(sources) $(ADD))
 $(if $(ADD),$(eval $(call train_rule,$(continual),$(run)/targets/$(call plus,$(all_sources))-$(how),$(LAMBDA),$(run)/train/$(demo_fused),\
 	$(call trained,$(demo_fused)))))
-$(if $(ADD),$(eval $(call report_rule,$(continual),$(all_sources) $(TARGET),$(call as_they_come,$(all_sources)) \
+$(if $(ADD),$(eval $(call report_rule,$(continual)$(task_tag),$(all_sources) $(TARGET),$(call as_they_come,$(all_sources)) \
 	  $(call row,fused,$(demo_fused)) $(call row,continual,$(continual)) --compare continual$(comma)fused,\
 	  $(call trained,$(demo_fused)) $(call trained,$(continual)))))
-$(if $(ADD),$(eval $(call page_rule,$(continual),continual,fused=$(run)/train/$(demo_fused) continual=$(run)/train/$(continual),\
+$(if $(ADD),$(eval $(call page_rule,$(continual)$(task_tag),continual,fused=$(run)/train/$(demo_fused) continual=$(run)/train/$(continual),\
 	  $(demo_mix) $(call plus,$(all_sources))-$(how),$(all_sources))))
-continual: $(if $(ADD),$(run)/report/$(continual).html)
+continual: $(if $(ADD),$(run)/report/$(continual)$(task_tag).html)
 	@$(if $(ADD),:,echo "make continual: which model to add? for example: make continual SOURCES=gemma3-270m ADD=qwen2.5-coder-0.5b" >&2; exit 2)
-	$(call finish,$(continual),continual,model is the folder $(run)/train/$(continual))
+	$(call finish,$(continual)$(task_tag),continual,model is the folder $(run)/train/$(continual))
+
+# ---- make tasks: models as they come, on tasks ----
+
+ASKED ?= $(or $(TASKS),hellaswag truthfulqa quartz)
+asked_files = $(foreach t,$(ASKED),$(call task_file,$t))
+tasks: $(asked_files) $(foreach m,$(sources) $(TARGET),$(call model,$m)) | $(bin)/kf-eval
+	@mkdir -p $(WORK)
+	$(bin)/kf-eval $(foreach m,$(TARGET) $(sources),--model $m=$(call model,$m)) $(addprefix --tasks ,$(asked_files)) \
+	  --report $(WORK)/tasks.json --markdown $(WORK)/tasks.md --threads $(THREADS)
+	@echo "Saved as $(WORK)/tasks.json and $(WORK)/tasks.md"
 
 clean-demo:
 	rm -rf $(WORK)
-.PHONY: demo pairs fusechat-demo baselines continual clean-demo
+.PHONY: tasks demo pairs fusechat-demo baselines continual clean-demo

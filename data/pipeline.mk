@@ -52,6 +52,19 @@ $(DATA)/text/%.jsonl: | $(DEPS_STAMP)
 
 text := $(DOMAINS:%=$(DATA)/text/%.jsonl)
 
+# Tasks that reports are to include, by name (data/fetch.sh list), or files $(DATA)/tasks/NAME.jsonl of your own. What items share
+# with the training text is counted.
+TASKS ?=
+task_file = $(DATA)/tasks/$1$(if $(filter bigbench-%,$1),.json,.jsonl)
+task_files = $(foreach t,$(TASKS),$(call task_file,$t))
+task_tag = $(if $(TASKS),-$(call plus,$(TASKS)))
+task_options = $(addprefix --tasks ,$(task_files)) $(if $(TASKS),--overlap $(run)/corpus/train)
+$(DATA)/tasks/%.jsonl: | $(DEPS_STAMP)
+	@bash data/fetch.sh task $* $@
+$(DATA)/tasks/%.json: | $(DEPS_STAMP)
+	@bash data/fetch.sh task $* $@
+.PRECIOUS: $(DATA)/tasks/%.jsonl $(DATA)/tasks/%.json
+
 # Every model that a run may need; ADD is the source of `make continual`.
 models := $(sort $(TARGET) $(SOURCES) $(ADD))
 splits := train valid test
@@ -122,9 +135,9 @@ endef
 # ---- evaluation on held-out text. Report, models, arguments, what these depend on. Models that are run here are the target, trained ----
 
 define report_rule
-$(run)/report/$1.json: $(2:%=$(run)/logits/test/%/manifest.json) $4 | $(bin)/kf-eval
+$(run)/report/$1.json: $(2:%=$(run)/logits/test/%/manifest.json) $4 $(task_files) $(if $(TASKS),$(run)/corpus/train/manifest.json) | $(bin)/kf-eval
 	@mkdir -p $$(@D)
-	$(bin)/kf-eval --corpus $(run)/corpus/test $3 $(addprefix --chat-template ,$(CHAT_TEMPLATE_$(TARGET))) --markdown $$(@:.json=.md) --report $$@.tmp --threads $(THREADS) > $$(@:.json=.txt)
+	$(bin)/kf-eval --corpus $(run)/corpus/test $3 $(task_options) $(addprefix --chat-template ,$(CHAT_TEMPLATE_$(TARGET))) --markdown $$(@:.json=.md) --report $$@.tmp --threads $(THREADS) > $$(@:.json=.txt)
 	@mv $$@.tmp $$@
 endef
 
@@ -137,8 +150,9 @@ $(run)/report/$1.html: $(run)/report/$1.json $(4:%=$(run)/trace/%.jsonl) | $(bin
 	  $(4:%=--set $(run)/targets/%) $(4:%=--trace $(run)/trace/%.jsonl) --quiet
 endef
 
-# The rows of models as they come: the sources, and the target as "target".
-as_they_come = $(foreach s,$(sort $1),--logits $s=$(run)/logits/test/$s) --logits target=$(run)/logits/test/$(TARGET)
+# The rows of models as they come: the sources, and the target as "target". Tasks are not of the text: for these the models are run.
+as_they_come = $(foreach s,$(sort $1),--logits $s=$(run)/logits/test/$s) --logits target=$(run)/logits/test/$(TARGET) \
+  $(if $(TASKS),$(foreach s,$(sort $1),--model $s=$(call model,$s)) --model target=$(call model,$(TARGET)))
 
 # ---- merging. METHOD, name of the result, names in train/ of what is merged ----
 

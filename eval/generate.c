@@ -88,15 +88,12 @@ static kf_status make(generator *x, const kf_generation *g, size_t n, kf_err *er
 {
 	const kf_arch *a = kf_model_arch(x->m);
 	size_t fit;
-	int longest = 1;
-	kf_status rc;
 
 	for (size_t i = 0; i < n; i++) {
 		if (g[i].n < 1 || g[i].most < 1 || g[i].n > a->context - g[i].most)
 			return kf_fail(err, KF_EINVAL, "a prompt of %d tokens and %d to generate do not fit the context of %d", g[i].n, g[i].most,
 				a->context);
 		if (g[i].n + g[i].most > x->room) x->room = g[i].n + g[i].most;
-		if (g[i].n > longest) longest = g[i].n;
 	}
 	fit = x->o->cache_bytes / ((size_t)x->room * kf_kv_bytes(x->m));
 	x->n_slots = fit < 1 ? 1 : fit > SLOTS ? SLOTS : (int)fit;
@@ -113,8 +110,8 @@ static kf_status make(generator *x, const kf_generation *g, size_t n, kf_err *er
 		x->scratch = kf_alloc((size_t)a->V, sizeof *x->scratch);
 		if (!x->z || !x->scratch) return no_memory(err);
 	}
-	rc = kf_kv_new(x->m, x->n_slots * x->room, &x->kv, err);
-	return rc;
+	/* where nothing can be kept, sequences are run whole at every step */
+	return kf_model_keeps(x->m, 1, 1) ? kf_kv_new(x->m, x->n_slots * x->room, &x->kv, err) : KF_OK;
 }
 
 static void begin(const generator *x, slot *s, kf_generation *g)
@@ -164,7 +161,8 @@ static size_t fill(generator *x, kf_generation *g, size_t n, size_t at)
 static kf_status choose(generator *x, kf_err *err)
 {
 	const kf_before before = { x->kv, x->row, x->before };
-	const kf_batch b = { .T = x->offset[x->S], .S = x->S, .tokens = x->tokens, .offset = x->offset, .before = &before };
+	const kf_batch b = { .T = x->offset[x->S], .S = x->S, .tokens = x->tokens, .offset = x->offset,
+		.before = x->kv ? &before : NULL };
 	const kf_score_query q = { .k = 1, .rows = x->last, .n_rows = x->S };
 	const int V = kf_model_arch(x->m)->V;
 	float ce[SLOTS], lp[SLOTS];

@@ -61,7 +61,8 @@ kf_status kf_kv_new(kf_model *m, int rows, kf_kv **out, kf_err *err) KF_MUST_CHE
 void kf_kv_free(kf_kv *kv);            /* accepts NULL */
 size_t kf_kv_bytes(const kf_model *m); /* of one token */
 /* Whether what was kept of a sequence of `from` tokens serves when it has `to`: not where the rotary frequencies depend on
- * the length and it passes the original context. Then the sequence is run again from its beginning. */
+ * the length and it passes the original context, and not on a backend that cannot go on. Then the sequence is run again from
+ * its beginning. */
 bool kf_model_keeps(const kf_model *m, int from, int to);
 
 /* Run the batch and its loss; with backward, gradients are added to the parameters'. */

@@ -46,10 +46,17 @@ static bool same_frequencies(const kf_rope *r, int from, int to)
 	return r->kind == KF_ROPE_LONGROPE ? was == is : !is || from == to;
 }
 
+static bool can_go_on(const kf_model *m)
+{
+	return m->x->ops->attention_after && m->x->ops->rope_after && m->x->ops->store;
+}
+
 bool kf_model_keeps(const kf_model *m, int from, int to)
 {
 	const kf_arch *a = m->arch;
 
+	if (!can_go_on(m))
+		return from == 0;
 	return !a->R || (same_frequencies(&a->rope, from, to) && same_frequencies(&a->rope_local, from, to));
 }
 
@@ -83,7 +90,7 @@ kf_status kf_model_check_before(const kf_model *m, const kf_batch *b, kf_err *er
 	kf_kv *kv = w->kv;
 	int limit = kv ? kv->rows : b->T;
 
-	if (!m->x->ops->attention_after || !m->x->ops->rope_after || !m->x->ops->store)
+	if (!can_go_on(m))
 		return kf_fail(err, KF_EUNSUPPORTED, "the backend %s only runs whole sequences", m->x->ops->name);
 	if (kv && kv->n_index < (size_t)b->T) {
 		kf_free(kv->index);

@@ -8,6 +8,9 @@ check_fails 2 'usage' "fetch: no arguments" bash data/fetch.sh
 check_fails 1 "unknown model 'gpt'" "fetch: unknown model" bash data/fetch.sh model gpt "$TMP/x.gguf"
 check_fails 1 "unknown domain 'songs'" "fetch: unknown domain" bash data/fetch.sh text songs "$TMP/x.jsonl"
 
+check_fails 1 "unknown task 'quiz'" "fetch: unknown task" bash data/fetch.sh task quiz "$TMP/x.jsonl"
+check_fails 1 "unknown task 'bigbench-quiz'" "fetch: unknown task of BIG-bench" bash data/fetch.sh task bigbench-quiz "$TMP/x.json"
+
 # A file in place, or in the cache, is used as it is.
 mkdir -p "$TMP/cache/models"
 echo mine >"$TMP/own.gguf"
@@ -111,3 +114,37 @@ for all in faq, talks: assert {d["split"] for d in all} == {"train", "valid", "t
 CODE
 check "fetch: they are a corpus" "$BIN/kf-prepare" --quiet --out "$TMP/talks" "$TMP/faq.jsonl" "$TMP/talks.jsonl"
 check_fails 1 'are no conversations' "fetch: a package without them" sh -c "python3 -I data/talks.py faq '$TMP/none.jsonl' <'$TMP/nothing.tar'"
+
+# Tasks: each source's form, as kf-eval reads it; what does not fit the form is left out.
+cat >"$TMP/source.py" <<'CODE'
+import gzip, json, sys
+rows = {
+    "hellaswag": [{"id": "h", "activity_label": "Skiing", "ctx": "A man [substep] skis.  He", "endings": ["falls.", "flies [step]."], "expected_index": 1}],
+    "truthfulqa": [{"id": "t", "question": "Why?", "choices": ["Because.", "No."], "expected_index": 0}],
+    "mmlu": [{"question": "One?\nA. 1\nB. 2\nC. 3\nD. 4\nAnswer:", "answer": "C"}, {"question": "Bad", "answer": "A"}],
+    "quartz": [{"input": [{"role": "system", "content": "s"}, {"role": "user", "content": "It gets\n\n A: hot\n B: cold"}], "ideal": "B"}, {"input": [{"content": "x"}], "ideal": "A"}],
+    "socialiqa": [{"input": [{"role": "user", "content": "He ran. Why? A: fear; B: joy; C: habit."}], "ideal": "A"}],
+    "gsm8k": [{"id": "g", "prompt": "1+1?", "expected": "2", "upstream_answer": "1+1=<<1+1=2>>2\n#### 2"}],
+    "humaneval": [{"task_id": "HumanEval/0", "prompt": "def f():\n", "entry_point": "f", "test": "def check(f): pass", "canonical_solution": "    pass"}],
+}[sys.argv[1]]
+text = "".join(json.dumps(r) + "\n" for r in rows).encode()
+sys.stdout.buffer.write(gzip.compress(text) if sys.argv[1] == "humaneval" else text)
+CODE
+for t in hellaswag truthfulqa mmlu quartz socialiqa gsm8k humaneval; do
+	python3 "$TMP/source.py" $t | python3 -I data/tasks.py $t "$TMP/$t.jsonl" || break
+done
+check "fetch: tasks of every form are tasks" "$BIN/kf-eval" --quiet --model tests/models/llama-tiny --shots 0 --max-tokens 1 --report "$TMP/tasks.json" \
+	$(printf -- "--tasks $TMP/%s.jsonl " hellaswag truthfulqa mmlu quartz socialiqa gsm8k)
+check "fetch: with the items they have" python3 - "$TMP" <<'CODE'
+import json, sys
+d = sys.argv[1]
+items = {t: [json.loads(x) for x in open("%s/%s.jsonl" % (d, t))][1:] for t in ("hellaswag", "truthfulqa", "mmlu", "quartz", "socialiqa", "gsm8k")}
+assert items["hellaswag"] == [{"id": "h", "prompt": "Skiing: A man skis. He", "choices": ["falls.", "flies ."], "answer": 1}], items["hellaswag"]
+assert items["truthfulqa"][0]["prompt"] == "Q: Why?\nA:"
+assert [(x["choices"], x["answer"]) for x in items["mmlu"]] == [(["A", "B", "C", "D"], "C")]
+assert items["quartz"] == [{"id": "quartz-0", "prompt": "It gets", "choices": ["hot", "cold"], "answer": 1}]
+assert items["socialiqa"][0]["choices"] == ["fear", "joy", "habit"] and items["socialiqa"][0]["prompt"] == "Q: He ran. Why?\nA:"
+assert items["gsm8k"][0]["solution"] == "1+1=2\n#### 2" and items["gsm8k"][0]["answer"] == "2"
+assert json.loads(open(d + "/humaneval.jsonl").readline())["entry_point"] == "f"
+assert all(json.load(open(d + "/tasks.json"))["tasks"][t]["items"] == 1 for t in items)
+CODE

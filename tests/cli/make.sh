@@ -50,6 +50,21 @@ for what in demo pairs baselines; do
 	check "make $what a second time runs no program" test ! -s "$TMP/ran"
 done
 
+# Tasks in the reports, and nothing else made again for them.
+mkdir -p "$D/tasks"
+printf '%s\n' '{"task": "quiz", "kind": "choice"}' '{"prompt": "The fox is", "choices": ["quick", "lazy"], "answer": 0}' \
+	'{"prompt": "The dogs are", "choices": ["quick", "lazy"], "answer": 1}' > "$D/tasks/quiz.jsonl"
+run pairs "${both[@]}" TASKS=quiz --trace 2>/dev/null | grep -oE 'bin/kf-[a-z]+ --' | sort | uniq -c > "$TMP/ran"
+check "make pairs with tasks runs the evaluation and its page" test "$(awk '{ print $1, $2 }' "$TMP/ran" | tr '\n' ' ')" = "1 bin/kf-eval 1 bin/kf-report "
+check "every model is asked, and what was seen in training counted" python3 - "$W/pairs.json" <<'END'
+import json, sys
+r = json.load(open(sys.argv[1]))
+assert list(r["tasks"]["quiz"]["metrics"]["acc"]["models"]) == list(r["bits_per_byte"]), r["tasks"]
+assert r["overlap"]["tasks"]["quiz"]["items"] == 2 and set(r["overlap"]["text"]) == {"a", "b"}
+END
+check "make tasks" run tasks "${both[@]}" TASKS=quiz
+check "its report" python3 -c 'import json,sys; assert list(json.load(open(sys.argv[1]))["tasks"]["quiz"]["metrics"]["acc"]["models"]) == ["qwen2-tiny", "gemma3-tiny", "llama-tiny"]' "$W/tasks.json"
+
 # On conversations: tiny models have no templates of their own.
 for i in $(seq 40); do
 	printf '{"id": "t%d", "domain": "talks", "messages": [{"role": "user", "content": "Question %d?"}, {"role": "assistant", "content": "The answer is %d, of course."}]}\n' $i $i $((i * 3))

@@ -121,6 +121,48 @@ static void greedy(void **state)
 	}
 }
 
+/* A backend that cannot go on runs whole sequences, and says the same. */
+static void whole_sequences_only(void **state)
+{
+	static const char *const models[] = { "tests/models/llama-tiny", "tests/models/families/gemma2" };
+	kf_ops poor = kf_ops_cpu;
+
+	(void)state;
+	poor.attention_after = NULL;
+	for (size_t i = 0; i < 2; i++) {
+		const kf_generate_opts o = { .top_p = 1, .batch_tokens = 16, .cache_bytes = 1 << 16 };
+		int32_t prompt[PROMPTS][LONGEST], row[1] = { 0 }, n[1] = { 0 };
+		const kf_before before = { .row = row, .n = n };
+		const int32_t offset[] = { 0, 3 };
+		kf_generation g[PROMPTS];
+		float h[3 * 512];
+		kf_ending e[3];
+		double nats[3];
+		tiny_rig r;
+		kf_err err;
+
+		tiny_open(&r, models[i], &poor, 2);
+		random_prompts(kf_model_arch(r.m), g, prompt);
+		assert_int_equal(kf_generate(r.m, words, &o, g, PROMPTS, NULL, NULL, NULL), KF_OK);
+		for (int k = 0; k < PROMPTS; k++) check_greedy(models[i], &r, &g[k], prompt[k]);
+		release_texts(g);
+		const kf_batch b = { .T = 3, .S = 1, .tokens = prompt[0], .offset = offset, .before = &before };
+		assert_int_equal(kf_model_hidden(r.m, &b, h, &err), KF_EUNSUPPORTED);
+		for (int k = 0; k < 3; k++) {
+			prompt[k][6] = k;
+			memcpy(prompt[k], prompt[0], 6 * sizeof **prompt);
+			e[k] = (kf_ending){ .token = prompt[k], .n = 7, .from = 6 };
+		}
+		assert_int_equal(kf_endings_score(r.m, 64, e, 3, NULL, NULL, NULL), KF_OK);
+		for (int k = 0; k < 3; k++) nats[k] = e[k].nats;
+		tiny_close(&r);
+		tiny_open(&r, models[i], &kf_ops_cpu, 2);
+		assert_int_equal(kf_endings_score(r.m, 64, e, 3, NULL, NULL, NULL), KF_OK);
+		for (int k = 0; k < 3; k++) assert_true(fabs(e[k].nats - nats[k]) < 1e-3);
+		tiny_close(&r);
+	}
+}
+
 /* With a seed the same text comes, whatever the threads, the room, and what else is generated; another seed, another text. */
 static void sampled(void **state)
 {
@@ -295,7 +337,7 @@ static void endings(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(greedy), cmocka_unit_test(sampled), cmocka_unit_test(stops), cmocka_unit_test(frequencies), cmocka_unit_test(endings),
+		cmocka_unit_test(greedy), cmocka_unit_test(whole_sequences_only), cmocka_unit_test(sampled), cmocka_unit_test(stops), cmocka_unit_test(frequencies), cmocka_unit_test(endings),
 	};
 	return cmocka_run_group_tests_name("generate", tests, set_up, tear_down);
 }
