@@ -136,15 +136,19 @@ help:
 PREFIX ?= /usr/local
 MANDIR ?= $(PREFIX)/share/man/man1
 COMPLETIONS ?= $(PREFIX)/share/bash-completion/completions
+SHARE ?= $(PREFIX)/share/kfuse
 install: programs
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANDIR) $(DESTDIR)$(COMPLETIONS)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANDIR) $(DESTDIR)$(COMPLETIONS) $(DESTDIR)$(SHARE)
 	install $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
 	@for p in $(PROGRAMS); do n=$${p##*/}; \
 	  $$p --man-page > $(DESTDIR)$(MANDIR)/$$n.1 && $$p --completion > $(DESTDIR)$(COMPLETIONS)/$$n || exit 1; done
+	sed 's,@BIN@,$(PREFIX)/bin,' data/kfuse.mk > $(DESTDIR)$(SHARE)/kfuse.mk
+	install -m 644 data/pipeline.mk data/demo.mk $(DESTDIR)$(SHARE)
 	@echo "installed $(words $(PROGRAMS)) programs into $(DESTDIR)$(PREFIX)/bin, with manual pages and completion"
 uninstall:
-	rm -f $(foreach p,$(notdir $(PROGRAMS)),$(DESTDIR)$(PREFIX)/bin/$p $(DESTDIR)$(MANDIR)/$p.1 $(DESTDIR)$(COMPLETIONS)/$p)
+	rm -f $(foreach p,$(notdir $(PROGRAMS)),$(DESTDIR)$(PREFIX)/bin/$p $(DESTDIR)$(MANDIR)/$p.1 $(DESTDIR)$(COMPLETIONS)/$p) \
+	  $(DESTDIR)$(SHARE)/kfuse.mk $(DESTDIR)$(SHARE)/pipeline.mk $(DESTDIR)$(SHARE)/demo.mk
 
 # ---- tests, benchmarks, data, demo ----------------------------------------------
 
-include data/pipeline.mk data/demo.mk tests/tests.mk
+include data/pipeline.mk data/fetch.mk data/demo.mk tests/tests.mk

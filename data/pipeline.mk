@@ -39,18 +39,12 @@ empty :=
 space := $(empty) $(empty)
 plus = $(subst $(space),+,$(sort $1))
 run := $(WORK)/docs$(DOCS)
-bin := $B/bin
+bin := $(or $(KFUSE_BIN),$B/bin)
 
-# A model is $(DATA)/models/NAME.gguf, fetched when it is one of the demo's, or a folder $(DATA)/models/NAME.
+# A model is $(DATA)/models/NAME.gguf, or a folder $(DATA)/models/NAME.
 model = $(if $(wildcard $(DATA)/models/$1/config.json),$(DATA)/models/$1,$(DATA)/models/$1.gguf)
-$(DATA)/models/%.gguf: | $(DEPS_STAMP)
-	@bash data/fetch.sh model $* $@
 
-$(DATA)/text/%.jsonl: | $(DEPS_STAMP)
-	@bash data/fetch.sh text $* $@
-.PRECIOUS: $(DATA)/models/%.gguf $(DATA)/text/%.jsonl
-
-text := $(DOMAINS:%=$(DATA)/text/%.jsonl)
+text := $(or $(TEXT),$(DOMAINS:%=$(DATA)/text/%.jsonl))
 
 # Tasks that reports are to include, by name (data/fetch.sh list), or files $(DATA)/tasks/NAME.jsonl of your own. What items share
 # with the training text is counted.

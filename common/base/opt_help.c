@@ -101,7 +101,9 @@ static void help_options(const kf_opt *o, FILE *out)
 
 static void help(const kf_program *p, FILE *out)
 {
-	fprintf(out, "%s: %s\n\nUsage: %s %s\n\nOptions:\n", p->name, p->summary, p->name, p->usage);
+	fprintf(out, "%s: %s\n\n", p->name, p->summary);
+	wrap(out, p->usage, fprintf(out, "Usage: %s ", p->name), 11);
+	fputs("\nOptions:\n", out);
 	help_options(p->opts, out);
 	help_options(always, out);
 	if (p->notes) {

@@ -44,5 +44,18 @@ check "completion of an option" test "$(complete_words kf-align --vocab)" = --vo
 check "completion of a choice" test "$(complete_words kf-align --method dtw | tr '\n' ' ')" = "dtw dtw-chat "
 touch "$TMP/some-corpus"
 check "completion of a path" test "$(complete_words kf-extract --corpus "$TMP/some")" = "$TMP/some-corpus"
+# ---- kfuse.mk: a Makefile of one's own, as docs/make.md has it, on tiny models ----
+U=$TMP/mine; mkdir -p "$U/models" "$U/notes"
+cp -r tests/models/qwen2-tiny "$U/models/student"; cp -r tests/models/llama-tiny "$U/models/teacher"
+for i in $(seq 60); do printf 'Note number %d: the quick brown fox jumps over %d lazy dogs.\n' $i $((i * 7)) > "$U/notes/$i.txt"; done
+sed -n '/^    TARGET/,/^    include/s/^    //p' docs/make.md | sed "s,/usr/local,$D/opt/k," > "$U/Makefile"
+check "the example's Makefile has ten lines at most" test "$(wc -l < "$U/Makefile")" -le 10
+mine() { make -s -C "$U" KFUSE_BIN="$D/opt/k/bin" THREADS=1 LR=1e-3 "$@"; }
+check "it fuses" mine
+check "the model and the report are there" ls "$U"/work/docs0/train/fused-*/model.safetensors "$U/work/report.html"
+mine --trace 2>/dev/null | grep -oE 'bin/kf-[a-z]+ --.*' > "$TMP/ran"
+check "a second time there is nothing to do" test ! -s "$TMP/ran"
+check_fails 2 "SOURCES is not set" "without sources it says so" mine SOURCES=
+
 check "make uninstall" make -s uninstall DESTDIR="$D" PREFIX=/opt/k B="${BIN%/bin}"
 check "takes everything away" test -z "$(find "$D" -type f)"

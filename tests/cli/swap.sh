@@ -22,8 +22,9 @@ for s in train test; do for m in smollm2-135m gemma3-270m qwen2.5-coder-0.5b; do
 for m in gemma3-270m qwen2.5-coder-0.5b; do stand_in "$R/aligned/train/$m/manifest.json"; done
 mix=gemma3-270m+qwen2.5-coder-0.5b
 tag=0.5-lr3e-5x3
-stand_in "$R/targets/$mix-avg-ce-sequence-none/manifest.json" "$R/train/clm-lr3e-5x3/config.json" "$R/train/fused-$mix-avg-ce-sequence-none-$tag/config.json"
+stand_in "$R/targets/$mix-avg-ce-sequence-none/manifest.json" "$R/trace/$mix-avg-ce-sequence-none.jsonl" "$R/train/clm-lr3e-5x3/config.json" "$R/train/fused-$mix-avg-ce-sequence-none-$tag/config.json"
 stand_in "$R/report/$mix-avg-ce-sequence-none-$tag.json"
+stand_in "$R/report/$mix-avg-ce-sequence-none-$tag.html"
 
 nothing=$(programs)
 if [ -z "$nothing" ]; then ok "a finished demo runs nothing"; else not_ok "a finished demo runs nothing" "$nothing"; fi
@@ -32,6 +33,7 @@ cat > "$TMP/want" <<END
 kf-fuse docs8/targets/gemma3-270m-avg-ce-sequence-none
 kf-train docs8/train/fused-gemma3-270m-avg-ce-sequence-none-$tag
 kf-eval
+kf-report docs8/report/gemma3-270m-avg-ce-sequence-none-$tag.html
 END
 programs SOURCES=gemma3-270m > "$TMP/got"
 check_same "dropping a source runs the fuse, its training and the evaluation only" "$TMP/want" "$TMP/got"
@@ -43,6 +45,7 @@ kf-fuse docs8/targets/gemma3-270m+other-avg-ce-sequence-none
 kf-train docs8/train/fused-gemma3-270m+other-avg-ce-sequence-none-$tag
 kf-extract docs8/logits/test/other
 kf-eval
+kf-report docs8/report/gemma3-270m+other-avg-ce-sequence-none-$tag.html
 END
 programs SOURCES="gemma3-270m other" > "$TMP/got"
 sort "$TMP/want" > "$TMP/want.sorted"; sort "$TMP/got" > "$TMP/got.sorted"
@@ -60,6 +63,7 @@ kf-align docs8/aligned/train/other
 kf-fuse docs8/targets/gemma3-270m+other+qwen2.5-coder-0.5b-avg-ce-sequence-none
 kf-train docs8/train/continual-other-on-fused-$mix-avg-ce-sequence-none-$tag
 kf-eval
+kf-report docs8/report/continual-other-on-fused-$mix-avg-ce-sequence-none-$tag.html
 END
 programs :continual ADD=other > "$TMP/got"
 sort "$TMP/want" > "$TMP/want.sorted"; sort "$TMP/got" > "$TMP/got.sorted"
@@ -70,6 +74,7 @@ check_same "a source more for a fused model: only that source is extracted and a
 	echo "kf-train docs8/train/fused-$m-avg-ce-sequence-none-$tag"
 done
 for m in linear slerp task-arithmetic ties0.5 dare0.5 varm sce0.1; do echo "kf-merge docs8/merged/$m-$mix-avg-ce-sequence-none-$tag"; done
+echo "kf-report docs8/report/pairs-dare+linear+sce+slerp+task-arithmetic+ties+varm-$mix-avg-ce-sequence-none-$tag.html"
 echo kf-eval; } | sort > "$TMP/want.sorted"
 programs :pairs | sort > "$TMP/got.sorted"
 check_same "pairs and their mergers reuse the sources' predictions" "$TMP/want.sorted" "$TMP/got.sorted"
