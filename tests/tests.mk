@@ -66,3 +66,13 @@ $B/obj/emu/%.o: %.cu $(DEPS_STAMP) $B/flags
 $(filter $B/tests/emu/%,$(UNIT)): $B/tests/emu/%: $B/obj/tests/unit/emu/%.o $(EMU_OBJ) $B/libkfuse.a
 	$(call link,-lcmocka)
 .PRECIOUS: $B/obj/emu/%.o
+
+# Programs whose --backend cuda is the emulator, for tests/cli/emulated.sh.
+EMU_PROGRAMS := $B/emu/kf-extract $B/emu/kf-train
+unit: $(EMU_PROGRAMS)
+$B/obj/emu/common/ops/backend.o: common/ops/backend.c $(DEPS_STAMP) $B/flags
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS) -DKF_CUDA $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(EMU_PROGRAMS): $B/emu/kf-%: $B/obj/%/main.o $B/obj/emu/common/ops/backend.o $(EMU_OBJ) $B/libkfuse.a
+	$(call link)

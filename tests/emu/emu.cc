@@ -500,8 +500,6 @@ extern "C" int emu_launch(dim3 grid, dim3 block, size_t shared, const void *kern
 	E.n = (int)n;
 	E.run = run;
 	E.arg = arg;
-	for (auto &s : E.statics) free(s.second.first);
-	E.statics.clear();
 	E.dynamic_bytes = shared;
 	E.dynamic = (char *)malloc(shared ? shared : 1);
 	shuffle(block_order, (int)blocks, &r);
@@ -524,6 +522,8 @@ extern "C" int emu_launch(dim3 grid, dim3 block, size_t shared, const void *kern
 	if (!E.failed && total > MAX_SHARED) fail("%zu bytes of shared memory", total);
 	if (!E.failed && total > DEFAULT_SHARED && (allowed == E.attribute.end() || total - shared > DEFAULT_SHARED))
 		fail("%zu bytes of shared memory, %zu of them static, more than the kernel may have", total, total - shared);
+	for (auto &s : E.statics) free(s.second.first);
+	E.statics.clear();
 	free(E.dynamic);
 	E.dynamic = nullptr;
 	for (auto &l : E.live)

@@ -1,0 +1,83 @@
+# --backend cuda of kf-extract and kf-train, on the emulator (tests/emu): whole programs over our own kernels and the
+# backend's host side, where there is no device.
+. tests/lib.sh
+
+EMU=$BIN/../emu
+for i in $(seq 6); do
+	echo "The miller's cat number $i said: in the year $((1700 + i * 7)) we'll see what the donkey has understood of it."
+	echo "def count_$i(words): return {w: $i for w in words.split()}"
+	echo
+done >"$TMP/text.txt"
+check "prepare" "$BIN/kf-prepare" --out "$TMP/corpus" --doc-bytes 300 "$TMP/text.txt"
+
+extract() { # OUT MODEL OPTION...: unquantised, so that differences are the backend's
+	local out=$1 model=$2; shift 2
+	"${KF:-$EMU}/kf-extract" --model "tests/models/$model" --corpus "$TMP/corpus" --out "$out" --top-k 8 --precision f32 --threads 1 "$@"
+}
+# compare CPU CUDA WORST MEAN: cross-entropies and log-probabilities differ by no more nats.
+compare() {
+	"$BIN/kf-inspect" "$1" --json >"$TMP/a.jsonl" && "$BIN/kf-inspect" "$2" --json >"$TMP/b.jsonl" &&
+		python3 - "$TMP/a.jsonl" "$TMP/b.jsonl" "$3" "$4" <<'END'
+import json, sys
+worst, total, n = 0, 0, 0
+for a, b in zip(*(map(json.loads, open(f)) for f in sys.argv[1:3]), strict=True):
+    if "doc" not in a: continue
+    assert (a["doc"], a["tokens"]) == (b["doc"], b["tokens"])
+    for x, y in zip(a["ce"], b["ce"], strict=True):
+        if x is None: continue
+        n += 1
+        total += abs(x - y)
+        worst = max(worst, abs(x - y))
+    for i, j, p, q in zip(a["top_ids"], b["top_ids"], a["top_logprobs"], b["top_logprobs"], strict=True):
+        d = dict(zip(i, p))
+        worst = max([worst] + [abs(d[t] - v) for t, v in zip(j, q) if t in d] + [abs(v - w) for v, w in zip(p, q)])
+print(f"{n} positions, {worst:.2g} nats at most, {total / n:.2g} in the mean")
+assert n > 100 and worst <= float(sys.argv[3]) and total / n <= float(sys.argv[4])
+END
+}
+for n in llama-tiny qwen2-tiny gemma3-tiny; do
+	KF=$BIN check "$n: cpu" extract "$TMP/$n.cpu" $n --backend cpu --compute f32
+	check "$n: cuda, f32" extract "$TMP/$n.f32" $n --backend cuda --compute f32
+	check "$n: cuda, f32: as the CPU" compare "$TMP/$n.cpu" "$TMP/$n.f32" 1e-4 1e-5
+done
+check "cuda, bf16" extract "$TMP/bf16" llama-tiny --backend cuda
+check "cuda, bf16: near the CPU" compare "$TMP/llama-tiny.cpu" "$TMP/bf16" 1 0.05
+KF=$BIN check_fails 1 'built without CUDA' "without CUDA it says so" extract "$TMP/none" llama-tiny --backend cuda
+
+check "targets" "$BIN/kf-extract" --model tests/models/llama-tiny --corpus "$TMP/corpus" --out "$TMP/logits" --top-k 8
+train() { # OUT OPTION...
+	local out=$1; shift
+	"${KF:-$EMU}/kf-train" --model tests/models/llama-tiny --targets "$TMP/logits" --out "$out" --lr 3e-3 --batch-tokens 200 \
+		--micro-tokens 100 --epochs 2 --lambda 0.5 --threads 1 --progress none "$@"
+}
+# losses A B SHARE: the two runs' losses, step by step, differ by no larger share, and fall.
+losses() {
+	python3 - "$1/log.jsonl" "$2/log.jsonl" "$3" <<'END'
+import json, sys
+a, b = ([r["loss"] for r in map(json.loads, open(f)) if "loss" in r] for f in sys.argv[1:3])
+worst = max(abs(x / y - 1) for x, y in zip(a, b, strict=True))
+print(len(a), "steps", worst)
+assert len(a) > 4 and a[-1] < a[0] and worst <= float(sys.argv[3]), (a, b)
+END
+}
+KF=$BIN check "train: cpu" train "$TMP/t.cpu" --backend cpu --compute f32
+check "train: cuda, f32" train "$TMP/t.f32" --backend cuda --compute f32
+check "train: cuda, f32: the CPU's losses" losses "$TMP/t.cpu" "$TMP/t.f32" 1e-4
+check "train: cuda, bf16" train "$TMP/t.bf16" --backend cuda --save-every 1
+check "train: cuda, bf16: near the CPU's losses" losses "$TMP/t.cpu" "$TMP/t.bf16" 1e-2
+check "train: cuda, layers run again" train "$TMP/t.again" --backend cuda --save-every 1 --keep-mb 1
+check_same "train: cuda, layers run again: the same model" "$TMP/t.bf16/model.safetensors" "$TMP/t.again/model.safetensors"
+
+# Killed at random moments, the same command ends with the same bytes: master weights and moments come back from the device.
+killed=0
+for i in $(seq 6); do
+	(exec "$EMU/kf-train" --model tests/models/llama-tiny --targets "$TMP/logits" --out "$TMP/t.killed" --lr 3e-3 --batch-tokens 200 \
+		--micro-tokens 100 --epochs 2 --lambda 0.5 --threads 1 --progress none --backend cuda --save-every 1) >/dev/null 2>&1 &
+	pid=$!
+	sleep "0.$(printf %02d $((20 + RANDOM % 70)))"
+	if kill -9 $pid 2>/dev/null; then killed=$((killed + 1)); fi
+	wait $pid 2>/dev/null
+	test -e "$TMP/t.killed/kfuse.json" && break
+done
+check "train: cuda, killed $killed times, then run to the end" train "$TMP/t.killed" --backend cuda --save-every 1
+check_same "train: cuda, killed: the same model" "$TMP/t.bf16/model.safetensors" "$TMP/t.killed/model.safetensors"
