@@ -439,6 +439,15 @@ static kf_status get_mpt(const json_t *c, kf_arch *a, kf_err *err)
 		(rc = get_token(c, "bos_token_id", -1, &a->bos, err)) != KF_OK ||
 		(rc = get_token(c, "eos_token_id", -1, &a->eos, err)) != KF_OK)
 		return rc;
+	/* other names, which transformers takes too */
+	const struct { const char *key; int value; } alias[] = {
+		{ "hidden_size", a->C }, { "num_hidden_layers", a->L }, { "num_attention_heads", a->H } };
+	for (size_t i = 0; i < sizeof alias / sizeof *alias; i++) {
+		int v;
+		if ((rc = get_int(c, alias[i].key, alias[i].value, &v, err)) != KF_OK) return rc;
+		if (v != alias[i].value)
+			return kf_fail(err, KF_EDATA, "%s: \"%s\" is %d, but by its name for mpt it is %d", where, alias[i].key, v, alias[i].value);
+	}
 	if (!alibi || !no_bias)
 		return kf_fail(err, KF_EUNSUPPORTED, "%s: \"%s\" other than true is not supported for mpt", where,
 			alibi ? "no_bias" : "alibi");
@@ -476,6 +485,8 @@ static kf_status get_neox(const json_t *c, kf_arch *a, kf_err *err)
 	if (!(share > 0) || share > 1) return kf_fail(err, KF_EDATA, "%s: \"rotary_pct\" is %g, not in (0, 1]", where, share);
 	a->norm_eps = (float)eps;
 	a->R = (int)(a->D * share);
+	if (a->R % 2)
+		return kf_fail(err, KF_EDATA, "%s: \"rotary_pct\" %g of a head of %d turns %d floats, an odd number", where, share, a->D, a->R);
 	a->layer_norm = a->norm_bias = a->plain_mlp = a->mlp_bias = true;
 	a->qkv = KF_QKV_GROUPED;
 	return KF_OK;

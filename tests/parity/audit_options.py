@@ -159,7 +159,7 @@ def audit(family):
         where = f"{family}: {key} = {value!r}"
         if isinstance(mine, str):
             same = not isinstance(reference, str) and (reference - want).abs().max() < 1e-6
-            named = name in mine or any(str(s) in mine for s in (value.values() if isinstance(value, dict) else [value])) or "its tensors are not" in mine or "the head size" in mine
+            named = name in mine or any(str(s) in mine for s in (value.values() if isinstance(value, dict) else [value])) or "its tensors are not" in mine or "the head size" in mine or "rotary" in mine
             if not named:
                 bad.append(f"{where}: refused without its name: {mine}")
             elif same:

@@ -208,6 +208,8 @@ static void test_refused(void **state)
 		{ "{" HEADS("mistral") ",\"num_local_experts\":8}", KF_EUNSUPPORTED, "\"num_local_experts\" changes what" },
 		{ "{" HEADS("gpt_neox") ",\"rotary_pct\":1.5}", KF_EDATA, "\"rotary_pct\" is 1.5" },
 		{ "{" HEADS("gpt_neox") ",\"hidden_act\":\"quick_gelu\"}", KF_EUNSUPPORTED, "\"quick_gelu\" is not supported" },
+		{ "{" HEADS("gpt_neox") ",\"rotary_pct\":0.8}", KF_EDATA, "\"rotary_pct\" 0.8 of a head of 4 turns 3 floats" },
+		{ "{\"model_type\":\"mpt\",\"d_model\":24,\"n_heads\":6,\"hidden_size\":32}", KF_EDATA, "\"hidden_size\" is 32, but by its name for mpt" },
 		{ "{\"model_type\":\"mpt\",\"no_bias\":false}", KF_EUNSUPPORTED, "\"no_bias\" other than true" },
 		{ "{\"model_type\":\"mpt\",\"expansion_ratio\":3}", KF_EUNSUPPORTED, "\"expansion_ratio\" other than 4" },
 		{ "{\"model_type\":\"mpt\",\"attn_config\":{\"alibi\":false}}", KF_EUNSUPPORTED, "\"alibi\" other than true" },
