@@ -34,7 +34,7 @@ BASE = {
     "llama": dict(MORE, rope_scaling=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)), "mistral": dict(MORE, sliding_window=11),
     "mixtral": dict(MORE, num_local_experts=3), "qwen2": dict(COMMON, use_sliding_window=True, sliding_window=9, max_window_layers=1),
     "qwen3": MORE, "gemma2": dict(MORE, sliding_window=7), "gemma3_text": dict(MORE, sliding_window=7),
-    "gpt_neox": {k: v for k, v in dict(COMMON, hidden_size=32).items() if k != "num_key_value_heads"},
+    "gpt_neox": {k: v for k, v in dict(COMMON, hidden_size=32, rotary_pct=0.5).items() if k != "num_key_value_heads"},
     "mpt": dict(vocab_size=400, d_model=24, n_heads=4, n_layers=2, max_seq_len=128, attn_config={}),
 }
 FOREIGN = dict(

@@ -60,7 +60,7 @@ def neox(tmp, out):
 
 def llama3(tmp, out):
     """The BPE ranks that Meta publishes, as transformers turns them into tokenizer.json."""
-    ranks = write(tmp, "llama3", wheel(tmp, "llama-models", "0.3.0", "llama_models/llama3/tokenizer.model"))
+    ranks = write(tmp, "ranks", wheel(tmp, "llama-models", "0.3.0", "llama_models/llama3/tokenizer.model"))
     special = ["<|begin_of_text|>", "<|end_of_text|>"] + [f"<|reserved_special_token_{i}|>" for i in range(254)]
     t = TikTokenConverter(vocab_file=ranks, pattern=SPLIT, additional_special_tokens=special).converted()
     bos = special[0]

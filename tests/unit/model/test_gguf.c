@@ -368,7 +368,7 @@ static void test_parts(void **state)
 		kf_rng_seed(&r, 7);
 		for (int i = 0; i < 3; i++) {
 			gguf_maker m = { 0 };
-			char name[8];
+			char name[16];
 			put_u32(&m, "split.no", (uint32_t)(how == PARTS_ORDER && i == 2 ? 1 : i));
 			put_u32(&m, "split.count", 3);
 			if (i == 0) put_u32(&m, "split.tensors.count", how == PARTS_COUNT ? 7 : how == PARTS_NO_TENSORS ? 2 : 3);
@@ -382,7 +382,7 @@ static void test_parts(void **state)
 		kf_status rc = kf_gguf_open(path[how == PARTS_SECOND], &g, &err);
 		if (rc != want[how].rc || (rc && !strstr(err.text, want[how].text))) fail_msg("case %d: %d, \"%s\"", how, rc, rc ? err.text : "");
 		for (int i = 0; rc == KF_OK && i < 3; i++) {
-			char name[8];
+			char name[16];
 			snprintf(name, sizeof name, "t%d", i);
 			const kf_gguf_tensor *t = kf_gguf_tensor_find(g, name);
 			if (!t && i == 0 && how == PARTS_NO_TENSORS) continue;
