@@ -92,7 +92,8 @@ static bool reserve(work *w, size_t T, size_t C, size_t k)
 	return w->hp && w->hq && w->zp && w->zq && w->zx && w->ce && w->lp && w->labels && w->top && w->row;
 }
 
-kf_status kf_model_divergence(kf_model *exact, kf_model *other, const kf_batch *b, int k, kf_divergence *out, kf_err *err)
+kf_status kf_model_divergence(kf_model *exact, const float *hidden, kf_model *other, const kf_batch *b, int k, kf_divergence *out,
+	kf_err *err)
 {
 	const kf_arch *a = exact->arch;
 	const int T = b->T;
@@ -111,11 +112,13 @@ kf_status kf_model_divergence(kf_model *exact, kf_model *other, const kf_batch *
 		for (int t = b->offset[s]; t < b->offset[s + 1]; t++) w.labels[t] = t + 1 < b->offset[s + 1] ? b->tokens[t + 1] : -1;
 	for (int t = 0; t < T; t++) w.row[t] = (sums){ .max_p = -INFINITY, .max_q = -INFINITY };
 	q.labels = w.labels;
+	q.cap = a->logit_cap;
 	answers.ce = w.ce;
 	answers.top_ids = w.top;
 	answers.top_lp = w.lp;
-	if ((rc = kf_model_hidden(exact, b, w.hp, err)) != KF_OK || (rc = kf_model_score(other, b, &q, &answers, err)) != KF_OK ||
-		(rc = kf_model_hidden(other, b, w.hq, err)) != KF_OK)
+	if (hidden) memcpy(w.hp, hidden, (size_t)T * (size_t)a->C * sizeof *hidden);
+	if ((!hidden && (rc = kf_model_hidden(exact, b, w.hp, err)) != KF_OK) || (rc = kf_model_hidden(other, b, w.hq, err)) != KF_OK ||
+		(rc = other->x->ops->head_score(other->x, w.hq, &other->head->mat, T, &q, &answers, err)) != KF_OK)
 		goto out;
 	for (int from = 0; from < a->V; from += TILE) {
 		const int n = a->V - from < TILE ? a->V - from : TILE;

@@ -3,9 +3,10 @@
     bench.py BUILD own|peers|merge|stream [--passages N] [--rounds N]
 
 Runs the programs as a user would, on passages of the demo's text, and writes JSON into BUILD/bench/:
-extract.json, store.json, align.json, map.json, train.json, ops.json, stream.json (own), peers.json and merge.json (the same
-beside Hugging Face transformers and, for merging, mergekit, in turn, on this machine). Times include loading the model.
-Figures of one noisy machine: compare ratios of one run, not bare times.
+extract.json, error.json, store.json, align.json, map.json, train.json, ops.json, stream.json (own), peers.json and merge.json (the same
+beside Hugging Face transformers, llama.cpp and, for merging, mergekit, in turn, on this machine). Ours include loading the model.
+Figures of one noisy machine: compare ratios of one run, not bare times. Where other programs run, tokens a second of
+processor time are steadier than those of the clock.
 """
 import argparse
 import glob
@@ -21,11 +22,12 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import limited  # noqa: E402
 
 MODELS = ["smollm2-135m", "gemma3-270m", "qwen2.5-coder-0.5b"]
+LLAMA_CPP = "0.3.36"  # of llama-cpp-python, which ships the source of llama.cpp
 DOMAINS = ["prose", "docs", "python", "c"]
 
 
 def measure(cmd, quiet=True):
-    """Run; seconds of wall time and peak memory in MB (resident; pages of mapped files count)."""
+    """Run; seconds of wall time and peak memory in MB (resident; pages of mapped files count), and of processor time."""
     start = time.monotonic()
     p = subprocess.Popen(cmd, stdout=subprocess.DEVNULL if quiet else None, stderr=subprocess.PIPE)
     err = p.stderr.read().decode(errors="replace")
@@ -33,7 +35,7 @@ def measure(cmd, quiet=True):
     p.returncode = os.waitstatus_to_exitcode(status)
     if p.returncode != 0:
         sys.exit("bench: failed: %s\n%s" % (" ".join(cmd), err[-2000:]))
-    return time.monotonic() - start, usage.ru_maxrss / 1024
+    return time.monotonic() - start, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
 
 
 class Bench:
@@ -50,7 +52,7 @@ class Bench:
         return self.work + "/" + name
 
     def run(self, program, *args):
-        return measure([self.bin + "kf-" + program, "--progress", "none", *args])
+        return measure([self.bin + "kf-" + program, "--progress", "none", *args])[:2]
 
     def manifest(self, name):
         with open(self.at(name) + "/manifest.json") as f:
@@ -70,11 +72,20 @@ class Bench:
         print("%s.json: %s" % (name, json.dumps({k: v for k, v in result.items() if k not in ("machine", "date")})))
 
     def extract(self, model, name, *options):
-        seconds, mb = self.run("extract", "--model", "data/models/%s.gguf" % model, "--corpus", self.at("corpus"),
-                               "--out", self.at(name), *options)
+        seconds, mb, cpu = measure([self.bin + "kf-extract", "--progress", "none", "--model", "data/models/%s.gguf" % model, "--corpus",
+                                    self.at("corpus"), "--out", self.at(name), *options])
         tokens = self.tokens(name)
         return {"tokens": tokens, "seconds": round(seconds, 2), "tokens_per_second": round(tokens / seconds, 1),
-                "peak_mb": round(mb)}
+                "tokens_per_cpu_second": round(tokens / cpu, 1), "peak_mb": round(mb)}
+
+    def error(self, model):
+        """Mean KL to float32 of every way to compute; the last line is what kf-extract chooses."""
+        return self.lines("bench_error", "data/models/%s.gguf" % model, self.at("corpus"))
+
+    def way(self, model):
+        """Options of the way that kf-extract chooses on more text than this."""
+        way = self.error(model)[-1]
+        return ["--compute", way["compute"]] + (["--int8", way["int8"]] if way["int8"] else [])
 
     def own(self):
         extract, store = {}, {}
@@ -86,6 +97,7 @@ class Bench:
                         "bytes_per_token_without_byte_path": round(self.disk(m + ".nopath") / self.tokens(m + ".nopath"), 2),
                         "tokens": self.tokens(m)}
         self.save("extract", extract)
+        self.save("error", {m: self.error(m) for m in MODELS})
         target = MODELS[0]
         align = {}
         for m in MODELS[1:]:
@@ -149,22 +161,26 @@ class Bench:
         return json.loads(p.stdout.decode().splitlines()[-1])
 
     def peers(self, rounds):
-        """Beside transformers in float32, ours and theirs in turn."""
+        """Beside transformers in float32 and llama.cpp, ours and theirs in turn. transformers and llama.cpp without loading."""
         install(self.out + "/venv")
         result = {}
         for m in MODELS:
             path = "data/models/%s.gguf" % m
-            ours, theirs, bf16 = [], [], []
+            way = self.way(m)
+            self.extract(m, m + ".exact", "--compute", "f32", "--precision", "f32", "--byte-path", "no")
+            self.show(m + ".exact")
+            runs = {"transformers": [], "llama.cpp": [], "kfuse f32": [], "kfuse bf16": [], "kfuse auto": [], "kfuse int8": []}
             for r in range(rounds):
-                theirs.append(self.python("tests/bench/hf_extract.py", path))
-                ours.append(self.extract(m, "%s.%d" % (m, r), "--compute", "f32"))
-                if has_bf16():
-                    bf16.append(self.extract(m, "%s.bf16.%d" % (m, r), "--compute", "bf16"))
-            result["extract " + m] = compare(ours, theirs, bf16)
-            self.extract(m, m + ".exact", "--compute", "f32", "--precision", "f32")
+                runs["transformers"].append(self.python("tests/bench/hf_extract.py", path))
+                runs["llama.cpp"].append(self.python("tests/bench/llama_extract.py", path, self.at(m + ".exact.jsonl")))
+                for name, options in (("f32", ["--compute", "f32"]), ("bf16", ["--compute", "bf16"]), ("auto", way), ("int8", ["--compute", "int8"])):
+                    runs["kfuse " + name].append(self.extract(m, "%s.%s.%d" % (m, name, r), *options))
+            result["extract " + m] = {"way": way[1:], **{k: summary(v) for k, v in runs.items()}}
+            result["error " + m] = {name: self.ce_off(m + ".exact", m, options) for name, options in (
+                ("bf16", ["--compute", "bf16"]), ("auto", way), ("int8", ["--compute", "int8"]))}
             result["agreement " + m] = self.python("tests/parity/compare_extract.py", "--model", path, "--logits", self.at(m + ".exact"),
                                                    "--inspect", self.bin + "kf-inspect", "--docs", "8", check=False)
-            print(m, json.dumps(result["extract " + m]), json.dumps(result["agreement " + m]), flush=True)
+            print(m, json.dumps({k: v for k, v in result.items() if k.endswith(m)}), flush=True)
         path = "data/models/%s.gguf" % MODELS[0]
         ours, theirs, bf16 = [], [], []
         for r in range(rounds):
@@ -175,6 +191,21 @@ class Bench:
         result["train " + MODELS[0]] = compare(ours, theirs, bf16)
         self.save("peers", result)
         self.merge(rounds)
+
+    def show(self, name):
+        """A set as JSON lines, beside it."""
+        with open(self.at(name) + ".jsonl", "wb") as f:
+            subprocess.run([self.bin + "kf-inspect", self.at(name), "--json"], stdout=f, check=True)
+        with open(self.at(name) + ".jsonl") as f:
+            return [json.loads(line) for line in f]
+
+    def ce_off(self, exact, model, options):
+        """Mean absolute difference of a token's cross-entropy from float32's, nats."""
+        name = model + ".off"
+        shutil.rmtree(self.at(name), ignore_errors=True)
+        self.extract(model, name, *options, "--precision", "f32", "--byte-path", "no")
+        off = [abs(x - y) for a, b in zip(self.show(exact), self.show(name)) for x, y in zip(a["ce"], b["ce"]) if x is not None]
+        return {"ce_mean_abs_diff": round(sum(off) / len(off), 5)}
 
     def merge(self, rounds):
         """kf-merge beside mergekit: a pivot and two models trained from it, 135M values in float32 each."""
@@ -221,15 +252,22 @@ def install(venv):
     """The environment of the peers, once."""
     if os.path.exists(venv + "/ready"):
         return
-    print("installing torch and transformers into %s" % venv, flush=True)
+    print("installing torch, transformers and llama.cpp into %s" % venv, flush=True)
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     subprocess.run([venv + "/bin/pip", "install", "-q", "torch", "transformers==4.57.*", "gguf"], check=True)
+    # built from source with this machine's instructions: ten minutes on two cores
+    subprocess.run([venv + "/bin/pip", "install", "-q", "llama-cpp-python==%s" % LLAMA_CPP], check=True)
     open(venv + "/ready", "w").close()
 
 
 def children_cpu():
     u = resource.getrusage(resource.RUSAGE_CHILDREN)
     return u.ru_utime + u.ru_stime
+
+
+def summary(runs):
+    """All figures of some runs that are rates, and the rest's last."""
+    return {k: [r[k] for r in runs] if k.startswith("tokens_per") else runs[-1][k] for k in runs[-1] if k not in ("tool", "work")}
 
 
 def compare(ours, theirs, bf16):
