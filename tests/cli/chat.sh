@@ -86,6 +86,7 @@ END
 align() { "$BIN/kf-align" --quiet --source "$TMP/l-$1" --target "$TMP/l-qwen2-tiny" --out "$TMP/a-$1${2:+-$2}" ${2:+--method $2 --vocab-map exact}; }
 for m in gemma3-tiny llama-tiny; do check "chat: align $m" align $m; done
 check "chat: align by warping" align gemma3-tiny dtw
+check "chat: align by warping, mixing" "$BIN/kf-align" --quiet --source "$TMP/l-gemma3-tiny" --target "$TMP/l-qwen2-tiny" --out "$TMP/a-mixed" --method dtw-chat --one-to-many weighted
 for s in gemma3-tiny llama-tiny gemma3-tiny-dtw; do show "$TMP/a-$s" >"$TMP/a-$s.jsonl"; done
 check "chat: aligned ce sums to the source's own over every reply, its end of turn is the source's" python3 - "$TMP" <<'END'
 import json, math, sys
