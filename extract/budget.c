@@ -2,7 +2,8 @@
 #include "extract/impl.h"
 
 enum {
-	BASE = 96 << 20,           /* tokenizer, threads, libraries: 60 to 100 MB were seen */
+	BASE = 32 << 20,           /* threads, libraries; with the tokenizer 18 to 40 MB were seen for vocabularies of 400 to 262,144 */
+	TOKEN = 150,               /* bytes of the tokenizer for each of its tokens */
 	MOST = 1 << 20,            /* tokens a block: reading is long hidden behind computing */
 	UNKNOWN = 1 << 16          /* tokens a block where it is not known what memory there is */
 };
@@ -38,7 +39,8 @@ kf_status kf_extract_budget(const kf_extractor *x, kf_budget *out, kf_err *err)
 	const kf_arch *a = kf_weights_arch(x->weights);
 	const kf_ops *ops = x->exec->ops;
 	const uint64_t T = (uint64_t)o->batch_tokens, size = kf_num_size(x->exec->num);
-	kf_budget b = { .weights = kf_stream_sizes_of(x->weights), .memory = kf_memory_now(""), .base = BASE };
+	kf_budget b = { .weights = kf_stream_sizes_of(x->weights), .memory = kf_memory_now(""),
+		.base = BASE + TOKEN * (uint64_t)kf_tokenizer_size(x->tokenizer) };
 	uint64_t acts, question, groups, held, room;
 	size_t block;
 	size_t left = 0;

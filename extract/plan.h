@@ -6,7 +6,7 @@
 
 typedef struct {
 	char model[256];
-	int layers, batch_tokens;
+	int layers, batch_tokens, shards;
 	/* The corpus, or the part of it: estimated from documents spread evenly over it that were encoded; all of it when
 	 * it is small. */
 	uint64_t documents, bytes, sampled_documents, sampled_bytes;
