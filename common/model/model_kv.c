@@ -103,8 +103,8 @@ kf_status kf_model_check_before(const kf_model *m, const kf_batch *b, kf_err *er
 		int own = b->offset[s + 1] - b->offset[s];
 
 		if (w->row[s] < 0 || w->n[s] < 0 || w->row[s] > limit - w->n[s] || (kv && w->row[s] + w->n[s] > limit - own))
-			return kf_fail(err, KF_EINVAL, "sequence %d of a batch goes on after rows [%d, %d) of %d, with %d of its own", s,
-				w->row[s], w->row[s] + w->n[s], limit, own);
+			return kf_fail(err, KF_EINVAL, "sequence %d of a batch goes on after %d rows from %d on, of %d, with %d of its own", s,
+				w->n[s], w->row[s], limit, own);
 		for (int i = 0; kv && i < own; i++) kv->index[b->offset[s] + i] = w->row[s] + w->n[s] + i;
 	}
 	return KF_OK;
