@@ -128,7 +128,7 @@ class Bench:
         model = self.at("large")
         size = int(subprocess.run([sys.executable, "tests/models/make_large.py", model, "--layers", "48", "--width", "1024", "--mlp", "2816"],
                                   stdout=subprocess.PIPE, check=True).stdout)
-        self.run("prepare", "--out", self.at("few"), "--split", "train", "--docs-per-domain", "1", "--doc-bytes", "2048", "--shards", "1",
+        self.run("prepare", "--out", self.at("few"), "--split", "train", "--docs-per-domain", "1", "--doc-bytes", "1024", "--shards", "1",
                  *["data/text/%s.jsonl" % d for d in DOMAINS])
         command = [self.bin + "kf-extract", "--progress", "none", "--model", model, "--corpus", self.at("few"), "--batch-tokens", "512"]
         runs = {"in_memory": [], "streamed": []}
