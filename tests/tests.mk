@@ -76,3 +76,19 @@ $B/obj/emu/common/ops/backend.o: common/ops/backend.c $(DEPS_STAMP) $B/flags
 
 $(EMU_PROGRAMS): $B/emu/kf-%: $B/obj/%/main.o $B/obj/emu/common/ops/backend.o $(EMU_OBJ) $B/libkfuse.a
 	$(call link)
+
+# ---- CUDA with a device ----
+
+# make gpu-check: parity with the CPU backend, a loss curve, compute-sanitizer. make gpu-bench: speed, beside transformers. Both
+# write JSON into build/gpu and a section of docs/gpu.md (GPU_DOCS= for none), and fail where there is no device.
+.PHONY: gpu-check gpu-bench
+GPU_DOCS ?= docs/gpu.md
+ifeq ($(CUDA),1)
+gpu-check gpu-bench: programs $B/gpu/check $B/gpu/bench
+	@python3 tests/gpu/gpu.py $B $(@:gpu-%=%) $(if $(GPU_DOCS),--into $(GPU_DOCS)) $(if $(SHAPES),--shapes $(SHAPES))
+$B/gpu/%: $B/obj/tests/gpu/%.o $B/obj/tests/gpu/parity_ops.o $B/obj/tests/gpu/parity_model.o $B/libkfuse.a
+	$(call link)
+else
+gpu-check gpu-bench:
+	@echo "$@: this build has no CUDA, so nothing was checked: make CUDA=1 $@" >&2; exit 1
+endif
