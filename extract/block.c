@@ -3,9 +3,13 @@
  * A group is the same whatever the way: documents of one shard, about eight batches of them, cut into batches by the
  * group alone. So the batches, and to the bit their answers, depend neither on the way they are run nor on the size of
  * blocks. With the weights in memory a block is a group; streamed it is as many batches as --stream-tokens allows, of
- * several groups or shards, or a part of one group. Shards are written one after the other as their last group is done. */
+ * several groups or shards, or a part of one group. Shards are written one after the other as their last group is done.
+ *
+ * With the weights in memory a thread reads and encodes the next group, and another compresses and writes the last one, while this one
+ * is computed (two groups more in memory); streamed, where memory is what is short and reading text takes next to no time, all is done in turn. */
 #include <string.h>
 
+#include "common/base/behind.h"
 #include "extract/impl.h"
 
 typedef struct group group;
@@ -16,6 +20,7 @@ struct group {
 	int shard;
 	bool last;                 /* of its shard */
 	size_t assigned, taken;    /* batches that are in blocks, or were; that have their answers */
+	uint64_t bytes, tokens;    /* of its text */
 	group *next;
 };
 
@@ -23,8 +28,12 @@ typedef struct { group *g; size_t i; } place;
 
 typedef struct {
 	kf_extractor *x;
+	/* reading: the reader's while it is at work */
+	kf_behind *reader;         /* NULL: done in turn, as is the writer's */
+	bool begun;
 	int shard;                 /* being read, or the next to be */
 	kf_shard *in;
+	group *read;               /* the group that was read last; NULL: there are no more */
 	group *first, *end;        /* in order; all batches of those before `end` are not yet written */
 	bool exhausted;
 	/* the block */
@@ -33,8 +42,10 @@ typedef struct {
 	size_t n, cap;
 	kf_arena feeds, scratch;
 	kf_question q;             /* of the batch whose turn it is; in scratch */
-	/* the shard being written */
-	kf_shard_writer *out;
+	/* writing: the writer's while it is at work */
+	kf_behind *writer;
+	group *written;            /* what it is to write, or has */
+	kf_shard_writer *out;      /* the shard */
 } work;
 
 /* ---- reading ---- */
@@ -57,8 +68,8 @@ static kf_status read_docs(kf_extractor *x, kf_shard *in, group *g, kf_err *err)
 		if ((rc = kf_shard_next_corpus(in, &g->arena, &d->docs[d->n], err)) != KF_OK) return rc;
 		if ((rc = kf_run_encode(x->tokenizer, x->chat, &d->docs[d->n], &g->arena, &d->enc[d->n], err)) != KF_OK) return rc;
 		tokens += d->enc[d->n].n + 1;
-		x->bytes += d->docs[d->n].head.bytes;
-		x->encoded += d->enc[d->n].n;
+		g->bytes += d->docs[d->n].head.bytes;
+		g->tokens += d->enc[d->n].n;
 	}
 	return KF_OK;
 }
@@ -71,21 +82,20 @@ static void group_free(group *g)
 	kf_free(g);
 }
 
-/* The next group of the shards to do, appended; none when there are no more. */
-static kf_status read_group(work *w, kf_err *err)
+/* The next group of the shards to do, in w->read. */
+static kf_status read_next(void *arg, kf_err *err)
 {
+	work *w = arg;
 	kf_extractor *x = w->x;
 	kf_status rc;
 	group *g;
+	w->read = NULL;
 	for (; !w->in && w->shard < kf_set_shards(x->corpus); w->shard += x->o->parts) {
 		if (kf_set_shard_done(x->writer, w->shard)) continue;
 		if ((rc = kf_shard_open(x->corpus, w->shard, &w->in, err)) != KF_OK) return rc;
 		break;
 	}
-	if (!w->in) {
-		w->exhausted = true;
-		return KF_OK;
-	}
+	if (!w->in) return KF_OK;
 	if (!(g = kf_zalloc(1, sizeof *g))) return kf_fail(err, KF_ENOMEM, "no memory for a group of documents");
 	kf_arena_init(&g->arena);
 	g->shard = w->shard;
@@ -102,37 +112,71 @@ static kf_status read_group(work *w, kf_err *err)
 		group_free(g);
 		return rc;
 	}
+	w->read = g;
+	return KF_OK;
+}
+
+/* One more group, appended; none when there are no more. The next is begun. */
+static kf_status read_group(work *w, kf_err *err)
+{
+	kf_status rc = KF_OK;
+	group *g;
+	if (!w->reader) rc = read_next(w, err);
+	else if (w->begun || (rc = kf_behind_do(w->reader, read_next, w, err)) == KF_OK) rc = kf_behind_wait(w->reader, err);
+	if (rc != KF_OK) return rc;
+	w->begun = false;
+	if (!(g = w->read)) {
+		w->exhausted = true;
+		return KF_OK;
+	}
+	w->read = NULL;
+	w->x->bytes += g->bytes;
+	w->x->encoded += g->tokens;
 	if (w->end) w->end->next = g;
 	else w->first = g;
 	w->end = g;
-	return KF_OK;
+	if (!w->reader) return KF_OK;
+	w->begun = true;
+	return kf_behind_do(w->reader, read_next, w, err);
 }
 
 /* ---- writing ---- */
 
+/* w->written into its shard, and away with it. */
+static kf_status write_group(void *arg, kf_err *err)
+{
+	work *w = arg;
+	kf_extractor *x = w->x;
+	group *g = w->written;
+	kf_group *d = &g->docs;
+	kf_status rc = KF_OK;
+	w->written = NULL;
+	if (!w->out) rc = kf_shard_begin(x->writer, g->shard, &w->out, err);
+	if (rc == KF_OK) kf_run_records(g->run, d->out);
+	for (size_t i = 0; i < d->n && rc == KF_OK; i++) {
+		if ((rc = kf_shard_put_logits(w->out, &d->out[i], err)) == KF_OK) x->stats->tokens += d->out[i].n;
+	}
+	if (rc == KF_OK) x->stats->documents += d->n;
+	if (rc == KF_OK && g->last) {
+		rc = kf_shard_commit(w->out, err);
+		w->out = NULL;
+	}
+	group_free(g);
+	return rc;
+}
+
 /* Groups that have all their answers, from the first on, into their shards. */
 static kf_status flush(work *w, kf_err *err)
 {
-	kf_extractor *x = w->x;
 	kf_status rc;
 	while (w->first && w->first->taken == kf_run_batches(w->first->run)) {
 		group *g = w->first;
-		kf_group *d = &g->docs;
-		if (!w->out && (rc = kf_shard_begin(x->writer, g->shard, &w->out, err)) != KF_OK) return rc;
-		kf_run_records(g->run, d->out);
-		for (size_t i = 0; i < d->n; i++) {
-			if ((rc = kf_shard_put_logits(w->out, &d->out[i], err)) != KF_OK) return rc;
-			x->stats->tokens += d->out[i].n;
-		}
-		x->stats->documents += d->n;
-		if (g->last) {
-			rc = kf_shard_commit(w->out, err);
-			w->out = NULL;
-			if (rc != KF_OK) return rc;
-		}
+		if (w->writer && (rc = kf_behind_wait(w->writer, err)) != KF_OK) return rc;
 		w->first = g->next;
 		if (w->end == g) w->end = NULL;
-		group_free(g);
+		w->written = g;
+		rc = w->writer ? kf_behind_do(w->writer, write_group, w, err) : write_group(w, err);
+		if (rc != KF_OK) return rc;
 	}
 	return KF_OK;
 }
@@ -251,11 +295,18 @@ kf_status kf_extract_shards(kf_extractor *x, kf_err *err)
 	bool more;
 	kf_arena_init(&w.feeds);
 	kf_arena_init(&w.scratch);
+	if (!x->stream && ((rc = kf_behind_new(&w.reader, err)) != KF_OK || (rc = kf_behind_new(&w.writer, err)) != KF_OK)) goto out;
 	while (rc == KF_OK && !(w.exhausted && !w.first)) {
 		if ((rc = gather(&w, &more, err)) == KF_OK && (rc = run_block(&w, more, err)) == KF_OK) rc = flush(&w, err);
 	}
+	if (rc == KF_OK && w.writer) rc = kf_behind_wait(w.writer, err);
+out:
+	kf_behind_free(w.reader);
+	kf_behind_free(w.writer);
 	kf_shard_abandon(w.out);
 	kf_shard_close(w.in);
+	group_free(w.read);
+	group_free(w.written);
 	while (w.first) {
 		group *g = w.first;
 		w.first = g->next;

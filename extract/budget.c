@@ -53,7 +53,7 @@ kf_status kf_extract_budget(const kf_extractor *x, kf_budget *out, kf_err *err)
 	acts = kf_model_batch_bytes(a, x->exec->num, (size_t)T);
 	/* panels of unpacked weights, tiles of the head */
 	question = T * question_bytes(o) + (16u << 20) + 512 * 4 * (uint64_t)a->C;
-	groups = KF_EXTRACT_GROUP * T * b.answers;
+	groups = 3 * KF_EXTRACT_GROUP * T * b.answers;
 	b.batch = acts + question;
 	b.in_memory = b.weights.all + b.batch + b.base + groups;
 	if (ops->memory) {
