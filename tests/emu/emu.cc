@@ -3,6 +3,7 @@
  * for all of its group. */
 #include "tests/emu/emu.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 #include <cstdarg>
 #include <cstdio>
@@ -53,6 +54,8 @@ struct emulator {
 	thread threads[MAX_THREADS];
 	int n = 0, ended = 0;          /* threads of a block; of them ended */
 	int at_barrier = 0, in_warp[MAX_THREADS / 32] = { 0 };   /* waiting at a barrier; lanes at warp operations */
+	std::vector<int> order;        /* (n) in which threads take turns; a sweep begins at from, turn is in it */
+	int from = 0, turn = 0;
 	thread *self = nullptr;
 	void (*run)(void *) = nullptr;
 	void *arg = nullptr;
@@ -72,7 +75,7 @@ struct emulator {
 	ucontext_t context;
 #endif
 	void *fake = nullptr;
-	const void *bottom = nullptr;  /* the scheduler's stack, for the sanitizer */
+	void *bottom = nullptr;        /* the scheduler's stack, for the sanitizer */
 	size_t size = 0;
 } E;
 
@@ -109,48 +112,61 @@ asm(".text\n.globl emu_switch\n.type emu_switch, @function\nemu_switch:\n"
 	"popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n.size emu_switch, .-emu_switch\n");
 #endif
 
-void to_scheduler(thread *t, bool ends)
+thread *at_turn(int turn)
 {
-#if ASAN
-	__sanitizer_start_switch_fiber(ends ? nullptr : &t->fake, E.bottom, E.size);
-#else
-	(void)ends;
-#endif
-#if defined(__x86_64__)
-	emu_switch(&t->sp, E.sp);
-#else
-	swapcontext(&t->context, &E.context);
-#endif
-#if ASAN
-	__sanitizer_finish_switch_fiber(t->fake, &E.bottom, &E.size);
-#endif
+	return &E.threads[E.order[(size_t)(E.from + turn < E.n ? E.from + turn : E.from + turn - E.n)]];
 }
 
-void to_thread(thread *t)
+/* The next in this sweep that can run; NULL: the sweep is over. */
+thread *next_in_sweep(void)
 {
-	E.self = t;
-	emu_here = &t->place;
+	while (++E.turn < E.n) {
+		thread *t = at_turn(E.turn);
+
+		if (t->st != RUNNABLE) continue;
+#if defined(__x86_64__)
+		if (E.turn + 2 < E.n) {   /* most of a switch is waiting for the stack to come from memory */
+			const char *soon = (const char *)at_turn(E.turn + 2)->sp;
+
+			__builtin_prefetch(soon);
+			__builtin_prefetch(soon + 64);
+		}
+#endif
+		return t;
+	}
+	return nullptr;
+}
+
+/* From one thread, or the scheduler (NULL), to another. */
+void go(thread *from, thread *to)
+{
+	if (to) {
+		E.self = to;
+		emu_here = &to->place;
+	}
 #if ASAN
-	__sanitizer_start_switch_fiber(&E.fake, t->stack, STACK);
+	__sanitizer_start_switch_fiber(!from ? &E.fake : from->st == ENDED ? nullptr : &from->fake, to ? to->stack : E.bottom,
+		to ? (size_t)STACK : E.size);
 #endif
 #if defined(__x86_64__)
-	emu_switch(&E.sp, t->sp);
+	emu_switch(from ? &from->sp : &E.sp, to ? to->sp : E.sp);
 #else
-	swapcontext(&E.context, &t->context);
+	swapcontext(from ? &from->context : &E.context, to ? &to->context : &E.context);
 #endif
 #if ASAN
-	__sanitizer_finish_switch_fiber(E.fake, nullptr, nullptr);
+	__sanitizer_finish_switch_fiber(from ? from->fake : E.fake, nullptr, nullptr);
 #endif
 }
 
 void body(void)
 {
 #if ASAN
-	__sanitizer_finish_switch_fiber(nullptr, &E.bottom, &E.size);
+	__sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #endif
 	E.run(E.arg);
 	E.self->st = ENDED;
-	to_scheduler(E.self, true);
+	E.ended++;
+	go(E.self, next_in_sweep());
 	abort();
 }
 
@@ -168,7 +184,8 @@ bool prepare(thread *t)
 	__asan_unpoison_memory_region(t->stack, STACK);   /* of a thread that was left where it stood */
 #endif
 #if defined(__x86_64__)
-	void **sp = (void **)(t->stack + STACK);
+	/* stacks begin at different places of a page: else all their ends are in the same few lines of the cache */
+	void **sp = (void **)(t->stack + STACK - (t - E.threads) * 5 % 64 * 64);
 
 	*--sp = nullptr;               /* alignment, as after a call */
 	*--sp = (void *)body;
@@ -309,6 +326,7 @@ void settle_warp(thread *t)
 	thread *warp = E.threads + lane0;
 	uint64_t result[32];
 	unsigned ballot = 0;
+	bool all = true;
 
 	if (!(t->mask >> (index & 31) & 1)) {
 		fail("%s is not in its own mask %08x at %s:%d", who(t).c_str(), t->mask, t->file, t->line);
@@ -331,17 +349,18 @@ void settle_warp(thread *t)
 
 		if (!(t->mask >> l & 1)) continue;
 		if (o->st != WAITING || o->op <= EMU_SYNCTHREADS_COUNT) return;
-		if (!same_place(o, t) || o->mask != t->mask) {
-			if (!(o->mask & (1u << (index & 31)))) continue;   /* it is busy with others */
+		if (o->mask != t->mask || !same_place(o, t)) {
+			if (!(o->mask & (1u << (index & 31)))) {   /* it is busy with others */
+				all = false;
+				continue;
+			}
 			fail("%s is at %s (%s:%d, mask %08x), lane %d at %s (%s:%d, mask %08x)", who(t).c_str(), name_of(t->op), t->file,
 				t->line, t->mask, l, name_of(o->op), o->file, o->line, o->mask);
 			return;
 		}
+		ballot |= (unsigned)(o->value != 0) << l;
 	}
-	for (int l = 0; l < 32; l++)
-		if (t->mask >> l & 1 && (!same_place(warp + l, t) || warp[l].mask != t->mask)) return;
-	for (int l = 0; l < 32; l++)
-		if (t->mask >> l & 1 && warp[l].value) ballot |= 1u << l;
+	if (!all) return;
 	for (int l = 0; l < 32; l++) {
 		int from;
 
@@ -405,31 +424,20 @@ void stuck(void)
 			waits->line);
 }
 
-void run_block(std::vector<int> &order, unsigned *r)
+void run_block(unsigned *r)
 {
 	memset(E.dynamic, 0xff, E.dynamic_bytes);   /* of float and bf16 a NaN, of int -1 */
 	for (auto &s : E.statics) memset(s.second.first, 0xff, s.second.second);
 	E.ended = E.at_barrier = 0;
 	memset(E.in_warp, 0, sizeof E.in_warp);
-	shuffle(order, E.n, r);
-	while (E.ended < E.n) {
-		const int from = E.turns == EMU_RANDOM ? (int)((next(r) >> 8) % (unsigned)E.n) : 0;
-		bool ran = false;
+	shuffle(E.order, E.n, r);
+	while (E.ended < E.n && !E.failed) {
+		thread *t;
 
-		for (int k = 0; k < E.n; k++) {
-			thread *t = &E.threads[order[(size_t)(from + k < E.n ? from + k : from + k - E.n)]];
-
-			if (t->st != RUNNABLE) continue;
-			to_thread(t);
-			ran = true;
-			if (t->st == ENDED) E.ended++;
-			else settle(t);
-			if (E.failed) return;
-		}
-		if (!ran) {
-			stuck();
-			return;
-		}
+		E.from = E.turns == EMU_RANDOM ? (int)((next(r) >> 8) % (unsigned)E.n) : 0;
+		E.turn = -1;
+		if ((t = next_in_sweep())) go(nullptr, t);
+		else stuck();
 	}
 }
 
@@ -457,7 +465,8 @@ extern "C" uint64_t emu_wait(emu_op op, unsigned mask, uint64_t value, int arg, 
 	t->file = file;
 	t->line = line;
 	t->st = WAITING;
-	to_scheduler(t, false);
+	settle(t);
+	go(t, E.failed ? nullptr : next_in_sweep());
 	return t->value;
 }
 
@@ -486,7 +495,7 @@ extern "C" int emu_launch(dim3 grid, dim3 block, size_t shared, const void *kern
 	const uint64_t n = (uint64_t)block.x * block.y * block.z, blocks = (uint64_t)grid.x * grid.y * grid.z;
 	const auto allowed = E.attribute.find(kernel);
 	size_t total = shared;
-	std::vector<int> order, block_order;
+	std::vector<int> block_order;
 	unsigned r = E.seed;
 
 	if (E.failed) return cudaErrorLaunchFailure;
@@ -497,6 +506,12 @@ extern "C" int emu_launch(dim3 grid, dim3 block, size_t shared, const void *kern
 	else if (shared > (size_t)(allowed == E.attribute.end() ? (int)DEFAULT_SHARED : allowed->second))
 		fail("%zu bytes of dynamic shared memory, more than the kernel may have", shared);
 	if (E.failed) return cudaErrorLaunchFailure;
+#if ASAN
+	pthread_attr_t own;
+
+	if (pthread_getattr_np(pthread_self(), &own) || pthread_attr_getstack(&own, &E.bottom, &E.size)) abort();
+	pthread_attr_destroy(&own);
+#endif
 	E.n = (int)n;
 	E.run = run;
 	E.arg = arg;
@@ -516,7 +531,7 @@ extern "C" int emu_launch(dim3 grid, dim3 block, size_t shared, const void *kern
 				break;
 			}
 		}
-		if (!E.failed) run_block(order, &r);
+		if (!E.failed) run_block(&r);
 	}
 	for (auto &s : E.statics) total += s.second.second;
 	if (!E.failed && total > MAX_SHARED) fail("%zu bytes of shared memory", total);
