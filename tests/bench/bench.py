@@ -84,7 +84,7 @@ class Bench:
 
     def way(self, model):
         """Options of the way that kf-extract chooses on more text than this."""
-        way = self.error(model)[-1]
+        way = self.lines("bench_error", "data/models/%s.gguf" % model, self.at("corpus"), "512", "way")[-1]
         return ["--compute", way["compute"]] + (["--int8", way["int8"]] if way["int8"] else [])
 
     def own(self):

@@ -1,12 +1,14 @@
 /* What other ways of computing do to a model's predictions: mean KL to float32 of the whole vocabulary.
  * One JSON object a line; the last, "way", is what kf-extract would choose by this text.
  *
- *     bench_error MODEL CORPUS [TOKENS [MASK...]]
+ *     bench_error MODEL CORPUS [TOKENS [way | MASK...]]
  *
  * TOKENS (512) of the corpus's documents, at most 256 of each. Without MASK: bf16, and int8 of each kind of matrix
- * alone and of some together; MASK: sums of KF_INT8_* (model.h). */
+ * alone and of some together; MASK: sums of KF_INT8_* (model.h); way: the
+ * last line alone. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/model/run.h"
 #include "common/model/way.h"
@@ -37,7 +39,8 @@ int main(int argc, char **argv)
 		KF_INT8_HEAD | KF_INT8_OUT, KF_INT8_ALL };
 	static int32_t tokens[MOST], offset[MOST + 1];
 	const int most = argc > 3 && atoi(argv[3]) < MOST ? atoi(argv[3]) : 512;
-	const int n = argc > 4 ? argc - 4 : (int)(sizeof all / sizeof *all);
+	const bool way_only = argc > 4 && strcmp(argv[4], "way") == 0;
+	const int n = way_only ? 0 : argc > 4 ? argc - 4 : (int)(sizeof all / sizeof *all);
 	kf_weights *weights;
 	kf_tokenizer *tokenizer;
 	kf_set *corpus;
@@ -53,7 +56,7 @@ int main(int argc, char **argv)
 	kf_batch b = { .tokens = tokens, .offset = offset };
 
 	if (argc < 3) {
-		fprintf(stderr, "usage: bench_error MODEL CORPUS [TOKENS [MASK...]]\n");
+		fprintf(stderr, "usage: bench_error MODEL CORPUS [TOKENS [way | MASK...]]\n");
 		return 2;
 	}
 	kf_arena_init(&arena);
@@ -92,7 +95,7 @@ int main(int argc, char **argv)
 		kf_model_free(other);
 		kf_exec_free(y);
 	}
-	if (argc <= 4) {
+	if (argc <= 4 || way_only) {
 		check(kf_way_choose(weights, pool, &b, K, &way, &d, &err), &err);
 		kf_int8_text(way.int8, text);
 		report("way", way.compute, text, &d);
