@@ -174,13 +174,13 @@ static kf_status probe_computing(kf_extractor *x, const sample *s, kf_extract_pl
 
 /* ---- the sum ---- */
 
-/* Bytes a token of the output, as SmolLM2-135M's on the demo's text: k = 10 and 50, packed, with the byte path and without. Other
- * models took up to a tenth more. Unquantised, a number takes its four bytes. */
+/* Bytes a token of the output, as SmolLM2-135M's on the demo's text: k = 10 and 50, packed and not, with the byte path and without.
+ * Other models took up to a tenth more. */
 static double output_bytes(const kf_extract_opts *o)
 {
 	const double k = (double)o->top_k;
 
-	if (o->f32) return 5 + 5.2 * k + (o->byte_path ? 20 : 0);
+	if (o->f32) return 4 + 4.36 * k + (o->byte_path ? 19 : 0);
 	return 0.9 + 1.68 * k + (o->byte_path ? 4.6 : 0);
 }
 
