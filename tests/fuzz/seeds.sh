@@ -20,6 +20,14 @@ fuzz_manifest) take tests/golden/*/manifest.json tests/golden/*.map ;;
 fuzz_jsonl) take tests/parity/maps/text.jsonl tests/golden/corpus-chat.jsonl
 	printf '%s\n' '{"id": "a", "domain": "d", "messages": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello \u00e9."}]}' \
 		'{"conversations": [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]}' > "$out/talk.jsonl" ;;
+fuzz_tasks)
+	printf '%s\n' '{"task": "t", "kind": "choice", "prefix": "p", "delimiter": "", "licence": "x"}' '{"id": "a", "prompt": "q", "choices": ["a", "b"], "answer": "b"}' \
+		'{"task": "m", "kind": "match", "normalize": "number", "stop": ["\n"], "max_tokens": 9}' '{"prompt": "1+1", "answer": [2, "-2.50"], "solution": "#### 2"}' \
+		'{"task": "w", "kind": "last-word"}' '{"text": "one two"}' '{"prompt": "one", "word": "two"}' > "$out/own.jsonl"
+	echo '{"task_id": "H/0", "prompt": "def f():\n", "entry_point": "f", "test": "def check(f): pass", "canonical_solution": "    pass"}' > "$out/humaneval.jsonl"
+	gzip -nc "$out/humaneval.jsonl" > "$out/humaneval.gz"
+	echo '{"name": "b", "task_prefix": "p", "choice_prefix": "c", "stop_string": ";", "examples": [{"input": "q", "target_scores": {"a": 1, "b": 0.5}, "target": "a"}]}' > "$out/scores.json"
+	echo '{"append_choices_to_input": false, "examples": [{"input": "q", "target": ["a", "b"]}, {"input": "r", "target": "```"}]}' > "$out/target.json" ;;
 fuzz_import) take tests/parity/import/*.jsonl
 	echo '{"id": "a", "tokens": [" ab", " ", "bc", " c"], "logprobs": [null, -1, -2.5, -0.5], "top": [null, {"c": -1.5, " ": -1}, null, null]}' > "$out/short.json" ;;
 esac
