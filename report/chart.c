@@ -100,7 +100,7 @@ static scale scale_of(double low, double high, double from, double to, int most)
 	scale s = { .from = from, .to = to };
 	double pad, raw, power;
 
-	if (!(low <= high)) low = high = 0;
+	if (!(low <= high) || fabs(low) > 1e100 || fabs(high) > 1e100) low = high = 0; /* nothing that could be drawn */
 	pad = high > low ? (high - low) * 0.05 : fabs(low) > 0 ? fabs(low) * 0.1 : 1;
 	s.low = low - pad;
 	s.high = high + pad;

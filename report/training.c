@@ -71,7 +71,7 @@ static void put_validation(const input *in, kf_buf *out)
 		for (size_t k = 0; k < t->n_epochs; k++) {
 			l.x[l.n - 1][k] = t->epochs[k].epoch;
 			l.y[l.n - 1][k] = t->epochs[k].bits;
-			if (t->epochs[k].best) line->best = (int)k;
+			if (t->epochs[k].best && isfinite(t->epochs[k].epoch)) line->best = (int)k;
 		}
 		line->n = t->n_epochs;
 		if (line->best >= 0) {
