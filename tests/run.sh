@@ -1,5 +1,5 @@
 #!/bin/bash
-# Run tests and count: tests/run.sh BUILD KIND... with KIND unit, cli, fault or long.
+# Run tests and count: tests/run.sh BUILD KIND... with KIND unit, cli, fault, fuzz or long; of all but unit, tests/KIND/*.sh.
 # Ends with "N passed, N failed" (", N skipped" where there were any); exit status 1 when
 # one failed. TESTS=word runs only those whose path has the word.
 set -u

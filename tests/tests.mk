@@ -23,7 +23,7 @@ $B/fuzz/%: $B/obj/tests/fuzz/%.o $B/obj/tests/fuzz/fuzz.o $(if $(filter 1,$(FUZZ
 fuzz:
 	@command -v clang >/dev/null || { echo "make fuzz: clang is not there; on Debian: apt-get install clang libclang-rt-14-dev" >&2; exit 1; }
 	+@$(MAKE) --no-print-directory FUZZ=1 fuzzers
-	@bash tests/fuzz/long.sh build-fuzz $(FUZZ_SECONDS)
+	@bash tests/fuzz/long.bash build-fuzz $(FUZZ_SECONDS)
 
 BENCH_SRC := $(wildcard tests/bench/bench_*.c)
 BENCH := $(BENCH_SRC:tests/bench/%.c=$B/bench/%)

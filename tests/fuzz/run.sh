@@ -5,7 +5,7 @@ total=0
 for f in "${BIN%/bin}"/fuzz/fuzz_*; do
 	[ -x "$f" ] || continue
 	name=${f##*/}
-	bash tests/fuzz/seeds.sh "$name" "$TMP/$name" || { not_ok "$name"; continue; }
+	bash tests/fuzz/seeds.bash "$name" "$TMP/$name" || { not_ok "$name"; continue; }
 	files=$(ls "$TMP/$name" | wc -l)
 	(cd "$TMP" && timeout 300 "$OLDPWD/$f" -n $(((${INPUTS:-3000} + files - 1) / files)) "$TMP/$name") >"$TMP/.out" 2>"$TMP/.err"; status=$?
 	n=$(grep -oE '^[0-9]+ inputs' "$TMP/.out" | cut -d' ' -f1)

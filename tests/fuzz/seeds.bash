@@ -1,4 +1,4 @@
-# seeds.sh TARGET FOLDER: copies what a target begins with into FOLDER: files of the tests that are small enough.
+# seeds.bash TARGET FOLDER: copies what a target begins with into FOLDER: files of the tests that are small enough.
 set -eu
 target=$1 out=$2
 mkdir -p "$out"
