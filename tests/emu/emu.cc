@@ -270,7 +270,7 @@ float bf(uint32_t pair, int half) { return __bfloat162float({ (uint16_t)(half ? 
  * 2i, 2i + 1 (register 0), and 8 on (1), column g; of c: rows g (0, 1) and g + 8 (2, 3), columns 2i and 2i + 1. */
 void multiply(thread *warp)
 {
-	float a[16][16], b[16][8];
+	float a[16][16], b[16][8], c[16][8] = { { 0 } };
 
 	for (int l = 0; l < 32; l++) {
 		const emu_mma *m = (const emu_mma *)(uintptr_t)warp[l].value;
@@ -281,16 +281,14 @@ void multiply(thread *warp)
 		for (int r = 0; r < 2; r++)
 			for (int h = 0; h < 2; h++) b[2 * i + h + 8 * r][g] = bf(m->b[r], h);
 	}
+	for (int r = 0; r < 16; r++)
+		for (int k = 0; k < 16; k++)
+			for (int n = 0; n < 8; n++) c[r][n] += a[r][k] * b[k][n];
 	for (int l = 0; l < 32; l++) {
 		const emu_mma *m = (const emu_mma *)(uintptr_t)warp[l].value;
 		const int g = l / 4, i = l % 4;
 
-		for (int r = 0; r < 4; r++) {
-			float s = 0;
-
-			for (int k = 0; k < 16; k++) s += a[g + 8 * (r >> 1)][k] * b[k][2 * i + (r & 1)];
-			m->c[r] += s;
-		}
+		for (int r = 0; r < 4; r++) m->c[r] += c[g + 8 * (r >> 1)][2 * i + (r & 1)];
 	}
 }
 

@@ -33,7 +33,7 @@ template <int N, typename T> __global__ void __launch_bounds__(THREADS) rope_ker
 	for (int t = (int)blockIdx.x; t < rows; t += (int)gridDim.x) {
 		T *row = v + (size_t)t * (size_t)heads * (size_t)D;
 
-		for (int i = (int)threadIdx.x; i < half; i += THREADS) {
+		for (int i = (int)threadIdx.x; i < half; i += (int)blockDim.x) {
 			float s, c;
 
 			sincosf((float)(t - begin[t]) * inv_freq[i], &s, &c);
@@ -41,7 +41,7 @@ template <int N, typename T> __global__ void __launch_bounds__(THREADS) rope_ker
 			sine[i] = (inverse ? -s : s) * scale;
 		}
 		__syncthreads();
-		for (int j = (int)threadIdx.x * N; j < heads * half; j += THREADS * N) {
+		for (int j = (int)threadIdx.x * N; j < heads * half; j += (int)blockDim.x * N) {
 			const int i = j % half;
 			T *p = row + (size_t)(j / half) * (size_t)D + i;
 			float a[N], b[N];
@@ -66,8 +66,9 @@ template <int N, typename T>
 int launch(T *v, const kf_rotary *r, const int32_t *begin, int rows, int heads, int D, bool inverse, kf_cuda_stream s)
 {
 	const auto kernel = rope_kernel<N, T>;
+	const int items = heads * (r->R / 2) / N, threads = items < THREADS ? (items + 31) / 32 * 32 : THREADS;
 
-	return KF_LAUNCH(kernel, dim3(kf_blocks((size_t)rows, 1, 1 << 20)), dim3(THREADS), (size_t)r->R * sizeof(float), s, v,
+	return KF_LAUNCH(kernel, dim3(kf_blocks((size_t)rows, 1, 1 << 20)), dim3((unsigned)threads), (size_t)r->R * sizeof(float), s, v,
 		r->inv_freq, r->R / 2, r->scale, begin, rows, heads, D, inverse);
 }
 
