@@ -81,14 +81,20 @@ $(EMU_PROGRAMS): $B/emu/kf-%: $B/obj/%/main.o $B/obj/emu/common/ops/backend.o $(
 
 # make gpu-check: parity with the CPU backend, a loss curve, compute-sanitizer. make gpu-bench: speed, beside transformers. Both
 # write JSON into build/gpu and a section of docs/gpu.md (GPU_DOCS= for none), and fail where there is no device.
-.PHONY: gpu-check gpu-bench
+.PHONY: gpu-check gpu-bench gpu-plans
 GPU_DOCS ?= docs/gpu.md
 ifeq ($(CUDA),1)
 gpu-check gpu-bench: programs $B/gpu/check $B/gpu/bench
 	@python3 tests/gpu/gpu.py $B $(@:gpu-%=%) $(if $(GPU_DOCS),--into $(GPU_DOCS)) $(if $(SHAPES),--shapes $(SHAPES))
-$B/gpu/%: $B/obj/tests/gpu/%.o $B/obj/tests/gpu/parity_ops.o $B/obj/tests/gpu/parity_model.o $B/libkfuse.a
+# Whether cuDNN has engines for our graphs of attention; needs no device, and no driver but the toolkit's stub of it.
+gpu-plans: $B/gpu/plans
+	@mkdir -p $B/gpu/stub && ln -sf $(cuda_lib)/stubs/libcuda.so $B/gpu/stub/libcuda.so.1
+	@LD_LIBRARY_PATH=$B/gpu/stub $<
+$B/gpu/plans: $B/obj/tests/gpu/plans.o $B/libkfuse.a
+	$(call link,-lcudart)
+$B/gpu/check $B/gpu/bench: $B/gpu/%: $B/obj/tests/gpu/%.o $B/obj/tests/gpu/parity_ops.o $B/obj/tests/gpu/parity_model.o $B/libkfuse.a
 	$(call link)
 else
-gpu-check gpu-bench:
+gpu-check gpu-bench gpu-plans:
 	@echo "$@: this build has no CUDA, so nothing was checked: make CUDA=1 $@" >&2; exit 1
 endif

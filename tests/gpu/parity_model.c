@@ -71,7 +71,7 @@ static void gradients(kf_parity *p, const char *name, kf_model *m[2], double wil
 	const char *which = "";
 	kf_exec *dev = p->x[1];
 	kf_err err;
-	char text[200];
+	char full[200];
 
 	(void)kf_model_params(m[1], &b);
 	for (int i = 0; i < n; i++) {
@@ -97,10 +97,10 @@ static void gradients(kf_parity *p, const char *name, kf_model *m[2], double wil
 		}
 		kf_free(got);
 	}
-	snprintf(text, sizeof text, "%s: all gradients", name);
-	kf_parity_note(p, text, sqrt(off / total), kf_parity_allowed(p, 1e-4, 0.1 * wild), NULL);
-	snprintf(text, sizeof text, "%s: worst gradient, of %s", name, which);
-	kf_parity_note(p, text, worst, kf_parity_allowed(p, 2e-3, 0.35 * wild), NULL);
+	snprintf(full, sizeof full, "%s: all gradients", name);
+	kf_parity_note(p, full, sqrt(off / total), kf_parity_allowed(p, 1e-4, 0.1 * wild), NULL);
+	snprintf(full, sizeof full, "%s: worst gradient, of %s", name, which);
+	kf_parity_note(p, full, worst, kf_parity_allowed(p, 2e-3, 0.35 * wild), NULL);
 }
 
 /* The size of the difference over that of what is wanted. */

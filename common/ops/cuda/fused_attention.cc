@@ -3,7 +3,9 @@
  *
  * A graph is made for shapes rounded up (sequences, the longest, all rows), since making one takes far longer than
  * running it; sequences that are not there have length 0. What cuDNN refuses is remembered, and our own kernels do it. */
+extern "C" {
 #include "common/ops/cuda/fused_attention.h"
+}
 
 #include <cudnn_frontend.h>
 
@@ -93,7 +95,8 @@ void put_out(const tensor &t, uid id, std::vector<int64_t> dim, std::vector<int6
 	t->set_output(true).set_uid(id).set_dim(dim).set_stride(stride).set_data_type(type).set_ragged_offset(ragged);
 }
 
-fe::error_t build(const shape &s, bool deterministic, cudnnHandle_t handle, entry *e)
+/* The graph of a shape, not yet planned. */
+std::shared_ptr<fe::graph::Graph> describe(const shape &s, bool deterministic)
 {
 	const auto bf16 = fe::DataType_t::BFLOAT16, f32 = fe::DataType_t::FLOAT, i32 = fe::DataType_t::INT32;
 	const int64_t B = s.S, H = s.H, G = s.G, D = s.D, L = s.longest;
@@ -129,9 +132,15 @@ fe::error_t build(const shape &s, bool deterministic, cudnnHandle_t handle, entr
 		put_out(dk, DK, kv_dim, kv_stride, bf16, off_kv);
 		put_out(dv, DV, kv_dim, kv_stride, bf16, off_kv);
 	}
-	auto st = g.build(handle, { fe::HeurMode_t::A });
+	return graph;
+}
 
-	if (st.is_good()) st = g.get_workspace_size(e->workspace);
+fe::error_t build(const shape &s, bool deterministic, cudnnHandle_t handle, entry *e)
+{
+	auto graph = describe(s, deterministic);
+	auto st = graph->build(handle, { fe::HeurMode_t::A });
+
+	if (st.is_good()) st = graph->get_workspace_size(e->workspace);
 	if (st.is_good()) e->graph = graph;
 	return st;
 }
@@ -227,7 +236,7 @@ kf_status run(kf_cuda_fused *f, const kf_cuda_packed *p, const shape &s, std::un
 
 } // namespace
 
-extern "C" kf_status kf_cuda_fused_new(const kf_cuda_device *d, kf_cuda_fused **out, kf_err *err)
+kf_status kf_cuda_fused_new(const kf_cuda_device *d, kf_cuda_fused **out, kf_err *err)
 {
 	kf_cuda_fused *f = new (std::nothrow) kf_cuda_fused;
 	const size_t version = cudnnGetVersion();
@@ -245,7 +254,7 @@ extern "C" kf_status kf_cuda_fused_new(const kf_cuda_device *d, kf_cuda_fused **
 	return KF_OK;
 }
 
-extern "C" void kf_cuda_fused_free(kf_cuda_fused *f)
+void kf_cuda_fused_free(kf_cuda_fused *f)
 {
 	if (!f) return;
 	f->graphs.clear();
@@ -256,7 +265,7 @@ extern "C" void kf_cuda_fused_free(kf_cuda_fused *f)
 	delete f;
 }
 
-extern "C" bool kf_cuda_fused_fits(kf_cuda_fused *f, const kf_cuda_packed *p, bool backward)
+bool kf_cuda_fused_fits(kf_cuda_fused *f, const kf_cuda_packed *p, bool backward)
 {
 	const kf_attn *a = &p->a;
 
@@ -269,7 +278,7 @@ extern "C" bool kf_cuda_fused_fits(kf_cuda_fused *f, const kf_cuda_packed *p, bo
 	return true;
 }
 
-extern "C" kf_status kf_cuda_fused_forward(kf_cuda_fused *f, const kf_cuda_packed *p, void *out, float *lse, const void *q,
+kf_status kf_cuda_fused_forward(kf_cuda_fused *f, const kf_cuda_packed *p, void *out, float *lse, const void *q,
 	const void *k, const void *v, kf_err *err)
 {
 	std::unordered_map<int64_t, void *> pack = { { Q, const_cast<void *>(q) }, { K, const_cast<void *>(k) },
@@ -279,7 +288,7 @@ extern "C" kf_status kf_cuda_fused_forward(kf_cuda_fused *f, const kf_cuda_packe
 	return run(f, p, shape_of(p, false, lse != nullptr), pack, err);
 }
 
-extern "C" kf_status kf_cuda_fused_backward(kf_cuda_fused *f, const kf_cuda_packed *p, void *dq, void *dk, void *dv,
+kf_status kf_cuda_fused_backward(kf_cuda_fused *f, const kf_cuda_packed *p, void *dq, void *dk, void *dv,
 	const void *dout, const void *out, const float *lse, const void *q, const void *k, const void *v, kf_err *err)
 {
 	return run(f, p, shape_of(p, true, true), { { Q, const_cast<void *>(q) }, { K, const_cast<void *>(k) },
@@ -287,7 +296,7 @@ extern "C" kf_status kf_cuda_fused_backward(kf_cuda_fused *f, const kf_cuda_pack
 		{ DO, const_cast<void *>(dout) }, { DQ, dq }, { DK, dk }, { DV, dv } }, err);
 }
 
-extern "C" const char *kf_cuda_fused_name(const kf_cuda_fused *f)
+const char *kf_cuda_fused_name(const kf_cuda_fused *f)
 {
 	return f ? f->name : "none";
 }

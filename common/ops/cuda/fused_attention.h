@@ -7,10 +7,6 @@
 #include "common/ops/cuda/device.h"
 #include "common/ops/ops.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 typedef struct kf_cuda_fused kf_cuda_fused;
 
 /* *out is NULL where there is no library: that is no error. */
@@ -38,7 +34,4 @@ kf_status kf_cuda_fused_backward(kf_cuda_fused *f, const kf_cuda_packed *p, void
 /* "cuDNN 9.19.0", or "none". */
 const char *kf_cuda_fused_name(const kf_cuda_fused *f);
 
-#ifdef __cplusplus
-}
-#endif
 #endif
