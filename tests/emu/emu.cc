@@ -29,7 +29,7 @@
 namespace {
 
 enum { STACK = 128 << 10, GUARD = 4096, MAX_THREADS = 1024, EDGE = 64, EDGE_BYTE = 0xa5 };
-enum { DEFAULT_SHARED = 48 << 10, MAX_SHARED = 227 << 10 };   /* bytes: without asking; of the largest device */
+enum { DEFAULT_SHARED = 48 << 10, MAX_SHARED = 99 << 10 };   /* bytes: without asking; of the smallest devices (8.6, 8.9, 12.0) */
 
 enum state { RUNNABLE, WAITING, ENDED };
 

@@ -13,7 +13,7 @@
  *   - a barrier that some threads of the block reach and others do not, or in another place in the source;
  *   - a warp operation that names lanes which are absent, have ended, or are at another operation;
  *   - a shuffle that reads a lane which its mask does not name; ldmatrix from rows that are not on 16 bytes;
- *   - blocks, grids and shared memory larger than devices allow (more than 48 KiB without cudaFuncSetAttribute, more than 227 KiB);
+ *   - blocks, grids and shared memory larger than devices allow (more than 48 KiB without cudaFuncSetAttribute, more than the 99 KiB of the smallest);
  *   - writes beyond the ends of a buffer of emu_alloc (under ASAN=1: reads, too, and of shared memory as well).
  * What shows as wrong results: shared memory is filled with NaNs before each block, so a read of what nobody wrote
  * gives one; and emu_order runs threads and blocks in other orders, under which a race gives other results.
