@@ -38,6 +38,17 @@ static figure count(double n)
 	return f;
 }
 
+static figure work(double flops)
+{
+	const char *const units[] = { "", "k", "M", "G", "T", "P", "E" };
+	size_t u = 0;
+	figure f;
+
+	for (; flops >= 999.5 && u + 1 < sizeof units / sizeof *units; u++) flops *= 1e-3;
+	snprintf(f.s, sizeof f.s, "%.3g %sFLOP", flops, units[u]);
+	return f;
+}
+
 static figure span(double seconds)
 {
 	figure f;
@@ -86,10 +97,10 @@ static void say_time(const kf_extract_plan *p, kf_buf *out)
 			bytes((double)b->weights.a_block * (double)p->blocks).s);
 	else
 		say(out, "%s\n", b->fits ? ", and then they stay in memory" : "; what does not stay in memory is read again for every batch");
-	say(out, "work        %sFLOP\n", count(p->flops).s);
+	say(out, "work        %s\n", work(p->flops).s);
 	if (p->probe_tokens)
-		say(out, "probed      the first layer and the head, on %d tokens of the corpus: %sFLOP/s in the layer\n", p->probe_tokens,
-			count(p->flop_rate).s);
+		say(out, "probed      the first layer and the head, on %d tokens of the corpus: %s/s in the layer\n", p->probe_tokens,
+			work(p->flop_rate).s);
 	if (p->read_bytes)
 		say(out, "            reading %s of weights that were in no cache: %s/s\n", bytes((double)p->read_bytes).s, bytes(p->read_rate).s);
 	if (p->probe_tokens)
