@@ -123,8 +123,10 @@ make fusechat-demo    the same on conversations
 make continual ADD=M  a source more for the fused model
 make tasks            the models on questions with answers; TASKS=… puts tasks into the other reports
 make test             the tests        make test-long       what takes minutes
+make fuzz             libFuzzer on every reader, FUZZ_SECONDS (3600) each
 make bench            speed, memory, sizes        make bench-peers    the same beside other tools
-make deps             install what is missing        make install    into PREFIX (/usr/local)
+make CUDA=1           with CUDA        make CUDA=1 gpu-check gpu-bench    on a machine with a device (docs/gpu.md)
+make deps             install what is missing        make install, uninstall    in PREFIX (/usr/local)
 make clean            remove $B        make clean-demo      remove $(WORK)
 
 Variables of the demo and the others: TARGET SOURCES DOMAINS DOCS FUNCTION LEVEL WEIGHT LAMBDA LR EPOCHS …: data/pipeline.mk
