@@ -276,25 +276,25 @@ json_t *kf_overlap_json(const kf_overlap *o)
 
 void kf_overlap_table(const kf_overlap *o, kf_buf *out)
 {
-	kf_print(out, "items that share %d words in a row with the training text (%llu words):\n", o->n, (unsigned long long)o->words);
+	kf_buf_printf(out, "items that share %d words in a row with the training text (%llu words):\n", o->n, (unsigned long long)o->words);
 	for (int i = 0; i < o->n_tasks + o->n_domains; i++) {
 		const kf_overlap_row *r = &o->row[i];
 
-		kf_print(out, "  %-24s %d of %d", r->name, r->shared, r->items);
-		if (r->brief) kf_print(out, " (%d too short to tell)", r->brief);
-		kf_print(out, "\n");
+		kf_buf_printf(out, "  %-24s %d of %d", r->name, r->shared, r->items);
+		if (r->brief) kf_buf_printf(out, " (%d too short to tell)", r->brief);
+		kf_buf_printf(out, "\n");
 	}
 }
 
 void kf_overlap_markdown(const kf_overlap *o, kf_buf *out)
 {
-	kf_print(out, "Items that share %d words in a row with the training text (%llu words).\n\n| | items | shared | too short to tell |\n"
+	kf_buf_printf(out, "Items that share %d words in a row with the training text (%llu words).\n\n| | items | shared | too short to tell |\n"
 		"|---|---:|---:|---:|\n", o->n, (unsigned long long)o->words);
 	for (int i = 0; i < o->n_tasks + o->n_domains; i++) {
 		const kf_overlap_row *r = &o->row[i];
 
-		kf_print(out, "| ");
+		kf_buf_printf(out, "| ");
 		kf_print_cell(out, r->name);
-		kf_print(out, " | %d | %d | %d |\n", r->items, r->shared, r->brief);
+		kf_buf_printf(out, " | %d | %d | %d |\n", r->items, r->shared, r->brief);
 	}
 }

@@ -1,20 +1,7 @@
 #include "eval/print.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
-
-void kf_print(kf_buf *out, const char *fmt, ...)
-{
-	char line[1024];
-	va_list ap;
-	int n;
-
-	va_start(ap, fmt);
-	n = vsnprintf(line, sizeof line, fmt, ap);
-	va_end(ap);
-	if (n > 0) kf_buf_put(out, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
-}
 
 static void print_number(char out[32], double v, const char *fixed, const char *large)
 {
@@ -37,7 +24,7 @@ void kf_print_between(kf_buf *out, double low, double high, bool with_sign)
 		kf_print_value(a, low);
 		kf_print_value(b, high);
 	}
-	kf_print(out, " (%s to %s)", a, b);
+	kf_buf_printf(out, " (%s to %s)", a, b);
 }
 
 void kf_print_cell(kf_buf *out, const char *text)

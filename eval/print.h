@@ -6,7 +6,6 @@
 
 #include "common/base/mem.h"
 
-void kf_print(kf_buf *out, const char *fmt, ...) KF_PRINTF(2, 3);   /* at most 1,023 bytes a call */
 void kf_print_value(char out[32], double v);     /* four decimals, of large numbers four digits; "-" where it is not finite */
 void kf_print_signed(char out[32], double v);    /* the same with its sign */
 /* An interval after a value, if there is one: " (low to high)". */

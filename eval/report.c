@@ -122,43 +122,43 @@ void kf_eval_table(const kf_eval_result *r, kf_buf *out)
 
 	for (int m = 0; m < r->o->n_models; m++)
 		if ((int)strlen(r->o->model[m].name) + 2 > width) width = (int)strlen(r->o->model[m].name) + 2;
-	kf_print(out, "%-*s", width, "bits per byte");
-	for (int i = 0; i <= r->n_domains; i++) kf_print(out, " %10s", column_name(r, i));
-	kf_print(out, "\n");
+	kf_buf_printf(out, "%-*s", width, "bits per byte");
+	for (int i = 0; i <= r->n_domains; i++) kf_buf_printf(out, " %10s", column_name(r, i));
+	kf_buf_printf(out, "\n");
 	for (int m = 0; m < r->o->n_models; m++) {
-		kf_print(out, "%-*s", width, r->o->model[m].name);
+		kf_buf_printf(out, "%-*s", width, r->o->model[m].name);
 		for (int i = 0; i <= r->n_domains; i++) {
 			kf_print_value(v, r->bpb[m][i]);
-			kf_print(out, " %10s", v);
+			kf_buf_printf(out, " %10s", v);
 		}
-		kf_print(out, "\n");
+		kf_buf_printf(out, "\n");
 	}
-	kf_print(out, "%-*s", width, "documents");
-	for (int i = 0; i <= r->n_domains; i++) kf_print(out, " %10.0f", r->docs[i]);
-	kf_print(out, "\n%-*s", width, "bytes");
-	for (int i = 0; i <= r->n_domains; i++) kf_print(out, " %10.0f", r->bytes[i]);
-	kf_print(out, "\n");
+	kf_buf_printf(out, "%-*s", width, "documents");
+	for (int i = 0; i <= r->n_domains; i++) kf_buf_printf(out, " %10.0f", r->docs[i]);
+	kf_buf_printf(out, "\n%-*s", width, "bytes");
+	for (int i = 0; i <= r->n_domains; i++) kf_buf_printf(out, " %10.0f", r->bytes[i]);
+	kf_buf_printf(out, "\n");
 	for (int c = 0; c < r->o->n_compare; c++) {
 		const kf_eval_interval *d = &r->diff[c][r->n_domains];
 
-		kf_print(out, "%s - %s: %+.4f bits per byte in the mean", r->o->model[r->o->compare[c][0]].name,
+		kf_buf_printf(out, "%s - %s: %+.4f bits per byte in the mean", r->o->model[r->o->compare[c][0]].name,
 			r->o->model[r->o->compare[c][1]].name, d->estimate);
-		if (isfinite(d->low)) kf_print(out, " (95 %% interval %+.4f to %+.4f)", d->low, d->high);
-		kf_print(out, "\n");
+		if (isfinite(d->low)) kf_buf_printf(out, " (95 %% interval %+.4f to %+.4f)", d->low, d->high);
+		kf_buf_printf(out, "\n");
 	}
 }
 
 static void header(const kf_eval_result *r, kf_buf *out, const char *corner)
 {
-	kf_print(out, "| %s |", corner);
+	kf_buf_printf(out, "| %s |", corner);
 	for (int i = 0; i <= r->n_domains; i++) {
-		kf_print(out, " ");
+		kf_buf_printf(out, " ");
 		kf_print_cell(out, column_name(r, i));
-		kf_print(out, " |");
+		kf_buf_printf(out, " |");
 	}
-	kf_print(out, "\n|---|");
-	for (int i = 0; i <= r->n_domains; i++) kf_print(out, "---:|");
-	kf_print(out, "\n");
+	kf_buf_printf(out, "\n|---|");
+	for (int i = 0; i <= r->n_domains; i++) kf_buf_printf(out, "---:|");
+	kf_buf_printf(out, "\n");
 }
 
 static bool best(const kf_eval_result *r, int model, int column)
@@ -172,44 +172,44 @@ void kf_eval_markdown(const kf_eval_result *r, kf_buf *out)
 {
 	int last = r->n_domains;
 
-	kf_print(out, "Bits per byte: lower is better, the best of a column is bold. The mean is\n"
+	kf_buf_printf(out, "Bits per byte: lower is better, the best of a column is bold. The mean is\n"
 		"over the domains, unweighted.\n\n");
 	header(r, out, "bits per byte");
 	for (int m = 0; m < r->o->n_models; m++) {
-		kf_print(out, "| ");
+		kf_buf_printf(out, "| ");
 		kf_print_cell(out, r->o->model[m].name);
-		kf_print(out, " |");
+		kf_buf_printf(out, " |");
 		for (int i = 0; i <= last; i++) {
 			char v[32];
 
 			kf_print_value(v, r->bpb[m][i]);
-			kf_print(out, best(r, m, i) ? " **%s** |" : " %s |", v);
+			kf_buf_printf(out, best(r, m, i) ? " **%s** |" : " %s |", v);
 		}
-		kf_print(out, "\n");
+		kf_buf_printf(out, "\n");
 	}
-	kf_print(out, "| *documents* |");
-	for (int i = 0; i <= last; i++) kf_print(out, " %.0f |", r->docs[i]);
-	kf_print(out, "\n| *bytes* |");
-	for (int i = 0; i <= last; i++) kf_print(out, " %.0f |", r->bytes[i]);
-	kf_print(out, "\n");
+	kf_buf_printf(out, "| *documents* |");
+	for (int i = 0; i <= last; i++) kf_buf_printf(out, " %.0f |", r->docs[i]);
+	kf_buf_printf(out, "\n| *bytes* |");
+	for (int i = 0; i <= last; i++) kf_buf_printf(out, " %.0f |", r->bytes[i]);
+	kf_buf_printf(out, "\n");
 	if (r->o->n_compare) {
-		kf_print(out, "\nDifferences in bits per byte on the same documents (negative: the first is better), with the\n"
+		kf_buf_printf(out, "\nDifferences in bits per byte on the same documents (negative: the first is better), with the\n"
 			"95 %% interval of a paired bootstrap over documents (%d resamples).\n\n", KF_EVAL_RESAMPLES);
 		header(r, out, "difference");
 	}
 	for (int c = 0; c < r->o->n_compare; c++) {
-		kf_print(out, "| ");
+		kf_buf_printf(out, "| ");
 		kf_print_cell(out, r->o->model[r->o->compare[c][0]].name);
-		kf_print(out, " − ");
+		kf_buf_printf(out, " − ");
 		kf_print_cell(out, r->o->model[r->o->compare[c][1]].name);
-		kf_print(out, " |");
+		kf_buf_printf(out, " |");
 		for (int i = 0; i <= last; i++) {
 			const kf_eval_interval *d = &r->diff[c][i];
 
-			if (!isfinite(d->estimate)) kf_print(out, " - |");
-			else if (!isfinite(d->low)) kf_print(out, " %+.4f |", d->estimate);
-			else kf_print(out, " %+.4f (%+.4f to %+.4f) |", d->estimate, d->low, d->high);
+			if (!isfinite(d->estimate)) kf_buf_printf(out, " - |");
+			else if (!isfinite(d->low)) kf_buf_printf(out, " %+.4f |", d->estimate);
+			else kf_buf_printf(out, " %+.4f (%+.4f to %+.4f) |", d->estimate, d->low, d->high);
 		}
-		kf_print(out, "\n");
+		kf_buf_printf(out, "\n");
 	}
 }

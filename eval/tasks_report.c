@@ -80,23 +80,23 @@ void kf_tasks_table(const kf_tasks_result *r, kf_buf *out)
 		if ((int)strlen(r->task[i].task->name) + 2 > width) width = (int)strlen(r->task[i].task->name) + 2;
 	for (int m = 0; m < r->o->e->n_models; m++)
 		if (takes_part(r, m) && (int)strlen(name_of(r, m)) + 1 > column) column = (int)strlen(name_of(r, m)) + 1;
-	kf_print(out, "%-*s%-14s%6s", width, "tasks", "", "items");
+	kf_buf_printf(out, "%-*s%-14s%6s", width, "tasks", "", "items");
 	for (int m = 0; m < r->o->e->n_models; m++)
-		if (takes_part(r, m)) kf_print(out, " %*s", column, name_of(r, m));
-	kf_print(out, "\n");
+		if (takes_part(r, m)) kf_buf_printf(out, " %*s", column, name_of(r, m));
+	kf_buf_printf(out, "\n");
 	for (int i = 0; i < r->n; i++)
 		for (int k = 0; k < r->task[i].n_metrics; k++) {
 			const kf_metric *x = &r->task[i].metric[k];
 
-			kf_print(out, "%-*s%-14s%6d", width, k ? "" : r->task[i].task->name, x->name, r->task[i].n);
+			kf_buf_printf(out, "%-*s%-14s%6d", width, k ? "" : r->task[i].task->name, x->name, r->task[i].n);
 			for (int m = 0; m < r->o->e->n_models; m++) {
 				char v[32];
 
 				if (!takes_part(r, m)) continue;
 				kf_print_value(v, x->result[m].estimate);
-				kf_print(out, " %*s", column, v);
+				kf_buf_printf(out, " %*s", column, v);
 			}
-			kf_print(out, "\n");
+			kf_buf_printf(out, "\n");
 		}
 	for (int c = 0; c < r->o->e->n_compare; c++)
 		for (int i = 0; i < r->n; i++) {
@@ -108,11 +108,11 @@ void kf_tasks_table(const kf_tasks_result *r, kf_buf *out)
 
 			if (!isfinite(d->estimate)) continue;
 			kf_print_signed(v, d->estimate);
-			kf_print(out, "%s - %s: %s %s %s", name_of(r, pair[0]), name_of(r, pair[1]), r->task[i].task->name, x->name, v);
+			kf_buf_printf(out, "%s - %s: %s %s %s", name_of(r, pair[0]), name_of(r, pair[1]), r->task[i].task->name, x->name, v);
 			kf_print_between(out, d->low, d->high, true);
-			kf_print(out, "\n");
+			kf_buf_printf(out, "\n");
 		}
-	if (*r->sandbox) kf_print(out, "programs ran in a sandbox: %s\n", r->sandbox);
+	if (*r->sandbox) kf_buf_printf(out, "programs ran in a sandbox: %s\n", r->sandbox);
 }
 
 static bool best(const kf_tasks_result *r, const kf_metric *x, int model)
@@ -129,17 +129,17 @@ static bool best(const kf_tasks_result *r, const kf_metric *x, int model)
 
 static void head(kf_buf *out, const kf_tasks_result *r)
 {
-	kf_print(out, "| task | | items |");
+	kf_buf_printf(out, "| task | | items |");
 	for (int m = 0; m < r->o->e->n_models; m++) {
 		if (!takes_part(r, m)) continue;
-		kf_print(out, " ");
+		kf_buf_printf(out, " ");
 		kf_print_cell(out, name_of(r, m));
-		kf_print(out, " |");
+		kf_buf_printf(out, " |");
 	}
-	kf_print(out, "\n|---|---|---:|");
+	kf_buf_printf(out, "\n|---|---|---:|");
 	for (int m = 0; m < r->o->e->n_models; m++)
-		if (takes_part(r, m)) kf_print(out, "---:|");
-	kf_print(out, "\n");
+		if (takes_part(r, m)) kf_buf_printf(out, "---:|");
+	kf_buf_printf(out, "\n");
 }
 
 static void differences(kf_buf *out, const kf_tasks_result *r, int c)
@@ -153,46 +153,46 @@ static void differences(kf_buf *out, const kf_tasks_result *r, int c)
 			char v[32];
 
 			kf_print_signed(v, d->estimate);
-			kf_print(out, "| ");
+			kf_buf_printf(out, "| ");
 			kf_print_cell(out, name_of(r, pair[0]));
-			kf_print(out, " − ");
+			kf_buf_printf(out, " − ");
 			kf_print_cell(out, name_of(r, pair[1]));
-			kf_print(out, " | ");
+			kf_buf_printf(out, " | ");
 			kf_print_cell(out, r->task[i].task->name);
-			kf_print(out, " | %s | %s", r->task[i].metric[k].name, v);
+			kf_buf_printf(out, " | %s | %s", r->task[i].metric[k].name, v);
 			kf_print_between(out, d->low, d->high, true);
-			kf_print(out, " |\n");
+			kf_buf_printf(out, " |\n");
 		}
 }
 
 void kf_tasks_markdown(const kf_tasks_result *r, kf_buf *out)
 {
-	kf_print(out, "Tasks, with the 95 %% interval of a bootstrap over items (%d resamples); the best of a row is bold. Bits per byte are the\n"
+	kf_buf_printf(out, "Tasks, with the 95 %% interval of a bootstrap over items (%d resamples); the best of a row is bold. Bits per byte are the\n"
 		"right answer's; of these and of perplexity less is better.\n\n", KF_EVAL_RESAMPLES);
 	head(out, r);
 	for (int i = 0; i < r->n; i++)
 		for (int k = 0; k < r->task[i].n_metrics; k++) {
 			const kf_metric *x = &r->task[i].metric[k];
 
-			kf_print(out, "| ");
+			kf_buf_printf(out, "| ");
 			kf_print_cell(out, r->task[i].task->name);
-			kf_print(out, " | %s | %d |", x->name, r->task[i].n);
+			kf_buf_printf(out, " | %s | %d |", x->name, r->task[i].n);
 			for (int m = 0; m < r->o->e->n_models; m++) {
 				const kf_eval_interval *v = &x->result[m];
 				char text[32];
 
 				if (!takes_part(r, m)) continue;
 				kf_print_value(text, v->estimate);
-				kf_print(out, best(r, x, m) ? " **%s**" : " %s", text);
+				kf_buf_printf(out, best(r, x, m) ? " **%s**" : " %s", text);
 				kf_print_between(out, v->low, v->high, false);
-				kf_print(out, " |");
+				kf_buf_printf(out, " |");
 			}
-			kf_print(out, "\n");
+			kf_buf_printf(out, "\n");
 		}
 	if (r->o->e->n_compare) {
-		kf_print(out, "\nDifferences on the same items, with the 95 %% interval of a paired bootstrap over items.\n\n"
+		kf_buf_printf(out, "\nDifferences on the same items, with the 95 %% interval of a paired bootstrap over items.\n\n"
 			"| difference | task | | |\n|---|---|---|---:|\n");
 		for (int c = 0; c < r->o->e->n_compare; c++) differences(out, r, c);
 	}
-	if (*r->sandbox) kf_print(out, "\nPrograms ran in a sandbox: %s.\n", r->sandbox);
+	if (*r->sandbox) kf_buf_printf(out, "\nPrograms ran in a sandbox: %s.\n", r->sandbox);
 }

@@ -1,22 +1,8 @@
 /* A plan in words, and as JSON. */
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "extract/plan.h"
-
-static void say(kf_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void say(kf_buf *b, const char *fmt, ...)
-{
-	char text[512];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	kf_buf_put(b, text, strlen(text));
-}
 
 typedef struct { char s[24]; } figure;
 
@@ -63,26 +49,26 @@ static void say_memory(const kf_extract_plan *p, kf_buf *out)
 	const kf_stream_sizes *z = &b->weights;
 	const double groups = (double)KF_EXTRACT_GROUP * p->batch_tokens * (double)b->answers, block = (double)b->block;
 
-	say(out, "weights     %s: %d layers, the largest %s; the head %s; %s are in the kernel's cache now\n", bytes((double)z->all).s,
+	kf_buf_printf(out, "weights     %s: %d layers, the largest %s; the head %s; %s are in the kernel's cache now\n", bytes((double)z->all).s,
 		p->layers, bytes((double)z->layer).s, bytes((double)z->head).s, bytes((double)p->cached).s);
-	say(out, "memory      %s available of %s%s; planned for: %s\n", bytes((double)b->memory.available).s, bytes((double)b->memory.total).s,
+	kf_buf_printf(out, "memory      %s available of %s%s; planned for: %s\n", bytes((double)b->memory.available).s, bytes((double)b->memory.total).s,
 		b->memory.limited ? " that the control group allows" : "", bytes((double)b->allowed).s);
 	if (b->device)
-		say(out, "device      %s to be used; in memory %s, streamed %s\n", bytes((double)b->device).s,
+		kf_buf_printf(out, "device      %s to be used; in memory %s, streamed %s\n", bytes((double)b->device).s,
 			bytes((double)b->device_in_memory).s, bytes((double)b->device_streaming).s);
-	say(out, "in memory   %s: weights, %s for a batch of %d tokens, %s for documents in hand, %s for the rest\n",
+	kf_buf_printf(out, "in memory   %s: weights, %s for a batch of %d tokens, %s for documents in hand, %s for the rest\n",
 		bytes((double)b->in_memory).s, bytes((double)b->batch).s, p->batch_tokens, bytes(groups).s, bytes((double)b->base).s);
-	say(out, "streamed    %s: %s of weights at a time, a batch and documents as above, and blocks of %s tokens, %s%s\n",
+	kf_buf_printf(out, "streamed    %s: %s of weights at a time, a batch and documents as above, and blocks of %s tokens, %s%s\n",
 		bytes((double)b->streaming).s, bytes((double)z->resident).s, count(block).s,
 		bytes(block * (double)(b->answers + (b->scratch ? 0 : b->residual))).s, b->scratch ? ", and" : "");
-	if (b->scratch) say(out, "            %s in the scratch file\n", bytes((double)b->scratch).s);
+	if (b->scratch) kf_buf_printf(out, "            %s in the scratch file\n", bytes((double)b->scratch).s);
 	if (b->allowed && b->streaming > b->allowed)
-		say(out, "            that is more than is planned for: fewer --batch-tokens or --stream-tokens%s help\n",
+		kf_buf_printf(out, "            that is more than is planned for: fewer --batch-tokens or --stream-tokens%s help\n",
 			b->scratch ? "" : " or --scratch");
 	if (b->device)
-		say(out, "chosen      %s: on the device the weights %s\n", b->stream ? "layer by layer" : "in memory", b->fits ? "fit" : "do not fit");
+		kf_buf_printf(out, "chosen      %s: on the device the weights %s\n", b->stream ? "layer by layer" : "in memory", b->fits ? "fit" : "do not fit");
 	else
-		say(out, "chosen      %s: %s\n", b->stream ? "layer by layer" : "in memory", !b->allowed ? "what memory there is is not known"
+		kf_buf_printf(out, "chosen      %s: %s\n", b->stream ? "layer by layer" : "in memory", !b->allowed ? "what memory there is is not known"
 			: b->fits ? "all fits" : "the weights do not fit with the rest");
 }
 
@@ -90,50 +76,50 @@ static void say_time(const kf_extract_plan *p, kf_buf *out)
 {
 	const kf_budget *b = &p->budget;
 
-	say(out, "reading     %s for the fingerprint", bytes((double)b->weights.all).s);
+	kf_buf_printf(out, "reading     %s for the fingerprint", bytes((double)b->weights.all).s);
 	if (b->stream)
-		say(out, "; %s for each of %llu block%s%s: %s\n", bytes((double)b->weights.a_block).s, (unsigned long long)p->blocks,
+		kf_buf_printf(out, "; %s for each of %llu block%s%s: %s\n", bytes((double)b->weights.a_block).s, (unsigned long long)p->blocks,
 			p->blocks == 1 ? "" : "s", b->weights.experts ? " (when all experts are chosen)" : "",
 			bytes((double)b->weights.a_block * (double)p->blocks).s);
 	else
-		say(out, "%s\n", b->fits ? ", and then they stay in memory" : "; what does not stay in memory is read again for every batch");
-	say(out, "work        %s\n", work(p->flops).s);
+		kf_buf_printf(out, "%s\n", b->fits ? ", and then they stay in memory" : "; what does not stay in memory is read again for every batch");
+	kf_buf_printf(out, "work        %s\n", work(p->flops).s);
 	if (p->probe_tokens)
-		say(out, "probed      the first layer and the head, on %d tokens of the corpus: %s/s in the layer\n", p->probe_tokens,
+		kf_buf_printf(out, "probed      the first layer and the head, on %d tokens of the corpus: %s/s in the layer\n", p->probe_tokens,
 			work(p->flop_rate).s);
 	if (p->read_bytes)
-		say(out, "            reading %s of weights that were in no cache: %s/s\n", bytes((double)p->read_bytes).s, bytes(p->read_rate).s);
+		kf_buf_printf(out, "            reading %s of weights that were in no cache: %s/s\n", bytes((double)p->read_bytes).s, bytes(p->read_rate).s);
 	if (p->probe_tokens)
-		say(out, "time        %s computing; with reading %s in memory, %s streamed\n", span(p->computing).s, span(p->in_memory).s,
+		kf_buf_printf(out, "time        %s computing; with reading %s in memory, %s streamed\n", span(p->computing).s, span(p->in_memory).s,
 			span(p->streaming).s);
-	say(out, "output      about %s\n", bytes((double)p->output).s);
+	kf_buf_printf(out, "output      about %s\n", bytes((double)p->output).s);
 }
 
 static void say_unknown(const kf_extract_plan *p, kf_buf *out)
 {
-	say(out, "not known   ");
+	kf_buf_printf(out, "not known   ");
 	if (!p->read_bytes)
-		say(out, "how fast the weights are read (too few were out of the kernel's cache to try): reading is counted as nothing; ");
+		kf_buf_printf(out, "how fast the weights are read (too few were out of the kernel's cache to try): reading is counted as nothing; ");
 	if (!p->probe_tokens)
-		say(out, "the time (there was no text to try); ");
+		kf_buf_printf(out, "the time (there was no text to try); ");
 	if (p->way_open)
-		say(out, "whether --compute auto finds a faster way than float32, which is what was probed (a run tries up to four on a little text, "
+		kf_buf_printf(out, "whether --compute auto finds a faster way than float32, which is what was probed (a run tries up to four on a little text, "
 			"each of which reads the weights once); ");
 	if (!p->exact)
-		say(out, "how the rest of the text is cut into tokens; ");
-	say(out, "what else will run on the machine; what an earlier run has done already. The output's size is that of other models' on "
+		kf_buf_printf(out, "how the rest of the text is cut into tokens; ");
+	kf_buf_printf(out, "what else will run on the machine; what an earlier run has done already. The output's size is that of other models' on "
 		"other text\n");
 }
 
 void kf_extract_plan_text(const kf_extract_plan *p, kf_buf *out)
 {
-	say(out, "model       %s\n", p->model);
-	say(out, "corpus      %llu documents, %s of text; %s%s tokens%s", (unsigned long long)p->documents, bytes((double)p->bytes).s,
+	kf_buf_printf(out, "model       %s\n", p->model);
+	kf_buf_printf(out, "corpus      %llu documents, %s of text; %s%s tokens%s", (unsigned long long)p->documents, bytes((double)p->bytes).s,
 		p->exact ? "" : "about ", count(p->tokens).s, p->exact ? "" : ", from ");
 	if (!p->exact)
-		say(out, "%llu documents spread over it (%.1f %% of the bytes)", (unsigned long long)p->sampled_documents,
+		kf_buf_printf(out, "%llu documents spread over it (%.1f %% of the bytes)", (unsigned long long)p->sampled_documents,
 			p->bytes ? 100.0 * (double)p->sampled_bytes / (double)p->bytes : 0);
-	say(out, "; %s to run, %s to predict\n", count(p->fed).s, count(p->asked).s);
+	kf_buf_printf(out, "; %s to run, %s to predict\n", count(p->fed).s, count(p->asked).s);
 	say_memory(p, out);
 	say_time(p, out);
 	say_unknown(p, out);

@@ -1,6 +1,5 @@
 /* The report of a fusion, for people: from its statistics as JSON. */
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,33 +8,21 @@
 static double real(const json_t *o, const char *key) { return json_number_value(json_object_get(o, key)); }
 static double bits(const json_t *o, const char *key) { return real(o, key) / M_LN2; }
 
-static void put(kf_buf *to, const char *fmt, ...) KF_PRINTF(2, 3);
-static void put(kf_buf *to, const char *fmt, ...)
-{
-	char line[512];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(line, sizeof line, fmt, ap);
-	va_end(ap);
-	kf_buf_put(to, line, strlen(line));
-}
-
 static void put_domain(kf_buf *to, const char *name, const json_t *s, bool sees)
 {
 	const char *model;
 	json_t *m;
 
 	json_object_foreach(json_object_get(s, "models"), model, m) {
-		put(to, "  %-14.14s  %-36.36s  %9.4f  %7.1f  %7.0f\n", name, model, bits(m, "ce_byte"),
+		kf_buf_printf(to, "  %-14.14s  %-36.36s  %9.4f  %7.1f  %7.0f\n", name, model, bits(m, "ce_byte"),
 			100 * real(m, "share"), real(m, "documents_won"));
 		name = "";
 	}
-	put(to, "  %-14.14s  %-36s  %9.4f\n", name, "equal weights", bits(s, "equal_ce_byte"));
-	put(to, "  %-14s  %-36s  %9.4f  %7s  %7.0f", "", sees ? "fused *" : "fused", bits(s, "fused_ce_byte"), "",
+	kf_buf_printf(to, "  %-14.14s  %-36s  %9.4f\n", name, "equal weights", bits(s, "equal_ce_byte"));
+	kf_buf_printf(to, "  %-14s  %-36s  %9.4f  %7s  %7.0f", "", sees ? "fused *" : "fused", bits(s, "fused_ce_byte"), "",
 		real(s, "documents"));
-	if (real(s, "weight") < 1) put(to, "  weight %.3f", real(s, "weight"));
-	put(to, "\n");
+	if (real(s, "weight") < 1) kf_buf_printf(to, "  weight %.3f", real(s, "weight"));
+	kf_buf_printf(to, "\n");
 }
 
 kf_status kf_fuse_report(const json_t *stats, kf_buf *to, kf_err *err)
@@ -44,12 +31,12 @@ kf_status kf_fuse_report(const json_t *stats, kf_buf *to, kf_err *err)
 	bool sees = hindsight && strcmp(hindsight, "label") == 0;
 	json_t *s;
 
-	put(to, "  %-14s  %-36s  %9s  %7s  %7s\n", "domain", "model", "bits/byte", "share %", "best in");
+	kf_buf_printf(to, "  %-14s  %-36s  %9s  %7s  %7s\n", "domain", "model", "bits/byte", "share %", "best in");
 	json_object_foreach(json_object_get(stats, "domains"), name, s)
 		put_domain(to, *name ? name : "(no domain)", s, sees);
 	put_domain(to, "all", json_object_get(stats, "all"), sees);
 	if (sees)
-		put(to,
+		kf_buf_printf(to,
 			"  * chosen by the label's own probability: no prediction. Compare the mixture with equal weights.\n");
 	return kf_buf_check(to, err);
 }
@@ -60,7 +47,7 @@ kf_status kf_fuse_fit_report(const json_t *fitted, kf_buf *to, kf_err *err)
 	const char *name, *model;
 	json_t *one, *x;
 
-	put(to, "  %-14s  %-36s  %9s  %7s\n", "domain", "model", "bits/byte", "weight");
+	kf_buf_printf(to, "  %-14s  %-36s  %9s  %7s\n", "domain", "model", "bits/byte", "weight");
 	for (int all = 0; all < 2; all++) {
 		json_object_foreach(all ? (json_t *)fitted : json_object_get(fitted, "domains"), name, one) {
 			const char *label = all ? "all" : *name ? name : "(no domain)";
@@ -69,12 +56,12 @@ kf_status kf_fuse_fit_report(const json_t *fitted, kf_buf *to, kf_err *err)
 			w = one;
 			facts = json_object_get(all ? fit : json_object_get(fit, "domains"), name);
 			json_object_foreach((json_t *)w, model, x) {
-				put(to, "  %-14.14s  %-36.36s  %9.4f  %7.4f\n", label, model,
+				kf_buf_printf(to, "  %-14.14s  %-36.36s  %9.4f  %7.4f\n", label, model,
 					bits(json_object_get(json_object_get(facts, "models"), model), "ce_byte"), json_number_value(x));
 				label = "";
 			}
-			put(to, "  %-14s  %-36s  %9.4f\n", "", "equal weights", bits(facts, "equal_ce_byte"));
-			put(to, "  %-14s  %-36s  %9.4f           %.0f labels\n", "", "fitted", bits(facts, "fused_ce_byte"),
+			kf_buf_printf(to, "  %-14s  %-36s  %9.4f\n", "", "equal weights", bits(facts, "equal_ce_byte"));
+			kf_buf_printf(to, "  %-14s  %-36s  %9.4f           %.0f labels\n", "", "fitted", bits(facts, "fused_ce_byte"),
 				real(facts, "tokens"));
 		}
 	}

@@ -1,5 +1,7 @@
 #include "common/base/mem.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- blocks ---- */
@@ -160,6 +162,18 @@ void kf_buf_put(kf_buf *b, const void *p, size_t n)
 	if (!n || !kf_buf_reserve(b, n)) return;
 	memcpy(b->data + b->len, p, n);
 	b->len += n;
+}
+
+void kf_buf_printf(kf_buf *b, const char *fmt, ...)
+{
+	char line[1024];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(line, sizeof line, fmt, ap);
+	va_end(ap);
+	if (n > 0) kf_buf_put(b, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
 }
 
 void kf_buf_fill(kf_buf *b, uint8_t byte, size_t n)

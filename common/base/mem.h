@@ -44,6 +44,7 @@ void kf_buf_release(kf_buf *b);
 static inline void kf_buf_clear(kf_buf *b) { b->len = 0; b->failed = false; }
 bool kf_buf_reserve(kf_buf *b, size_t more);  /* room for `more` bytes past len */
 void kf_buf_put(kf_buf *b, const void *p, size_t n);
+void kf_buf_printf(kf_buf *b, const char *fmt, ...) KF_PRINTF(2, 3); /* at most 1,023 bytes a call */
 void kf_buf_fill(kf_buf *b, uint8_t byte, size_t n);
 /* Little-endian fixed-width and LEB128 variable-length integers. */
 void kf_buf_u8(kf_buf *b, uint8_t v);
