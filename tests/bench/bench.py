@@ -249,15 +249,17 @@ class Bench:
 
 
 def install(venv):
-    """The environment of the peers, once."""
-    if os.path.exists(venv + "/ready"):
+    """The environment of the peers, once, and again when what belongs into it has changed."""
+    wanted = ["torch", "transformers==4.57.*", "accelerate", "gguf", "llama-cpp-python==%s" % LLAMA_CPP]
+    ready = venv + "/ready"
+    if os.path.exists(ready) and open(ready).read().split() == wanted:
         return
     print("installing torch, transformers and llama.cpp into %s" % venv, flush=True)
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    subprocess.run([venv + "/bin/pip", "install", "-q", "torch", "transformers==4.57.*", "gguf"], check=True)
-    # built from source with this machine's instructions: ten minutes on two cores
-    subprocess.run([venv + "/bin/pip", "install", "-q", "llama-cpp-python==%s" % LLAMA_CPP], check=True)
-    open(venv + "/ready", "w").close()
+    # llama.cpp is built from source with this machine's instructions: ten minutes on two cores
+    subprocess.run([venv + "/bin/pip", "install", "-q", *wanted], check=True)
+    with open(ready, "w") as f:
+        f.write("\n".join(wanted) + "\n")
 
 
 def children_cpu():

@@ -70,9 +70,11 @@ static void bench(kf_pool *pool, kf_exec *x, const char *name, int T, int V, int
 	}
 	kf_mat m = { .rows = V, .cols = C, .num = w };
 	kf_score_query plain = { .k = K, .labels = labels, .order = order };
-	kf_score_query path = { K, labels, order, roff, lo, hi, 4, 6 };
+	kf_score_query path = { .k = K, .labels = labels, .order = order, .range_off = roff, .range_lo = lo, .range_hi = hi,
+		.extra_min = 4, .extra_max = 6 };
 	kf_score out = { ce, top, lp, nlm, xn, xids, xlp };
-	kf_loss_query lq = { labels, off, ids, q, NULL, .9, 1, KF_LOSS_CE, KF_TAIL_REST, 1 };
+	kf_loss_query lq = { .labels = labels, .off = off, .ids = ids, .q = q, .lambda = .9, .temperature = 1, .kind = KF_LOSS_CE,
+		.tail = KF_TAIL_REST, .scale = 1 };
 	kf_loss loss;
 	product p = { T, V, C, h, w, z };
 	static const char *const op[] = { "gemm", "score", "score with path", "loss", "loss and gradients" };
