@@ -1,6 +1,6 @@
 # make test: everything fast, offline after the first download. make test-long: what takes minutes.
 # make bench: speed, memory and size, as JSON in build/bench. make bench-peers: the same
-# beside the other tools, which it installs into build/bench/venv. make bench-fusion: fusion functions compared.
+# beside the other tools, which it installs into build/bench/venv; PASSAGES=3: fewer than 8 passages a domain. make bench-fusion: fusion functions compared.
 # make bench-align: alignments and vocabulary maps compared. make bench-stream: a model larger than memory.
 
 # The end-to-end test wants a real model; without a network it is skipped, and says so.
@@ -32,7 +32,7 @@ $B/bench/%: $B/obj/tests/bench/%.o $B/libkfuse.a
 
 bench_models := $(DATA)/models/smollm2-135m.gguf $(DATA)/models/gemma3-270m.gguf $(DATA)/models/qwen2.5-coder-0.5b.gguf
 bench: programs $(BENCH) $(bench_models) $(text)
-	@python3 tests/bench/bench.py $B own
+	@python3 tests/bench/bench.py $B own $(addprefix --passages ,$(PASSAGES))
 
 # Of these what is about streaming: in memory and layer by layer, in turn.
 bench-stream: programs $(text)
@@ -50,7 +50,7 @@ bench-align: programs $B/bench/bench_align $(foreach m,$(TARGET) $(SOURCES),$(ru
 	@python3 tests/bench/alignments.py $B $(run)/logits/train --into docs/alignment.md
 
 bench-peers: programs $(BENCH) $(bench_models) $(text)
-	@python3 tests/bench/bench.py $B peers
+	@python3 tests/bench/bench.py $B peers $(addprefix --passages ,$(PASSAGES))
 
 # ---- CUDA kernels without a device ----
 
