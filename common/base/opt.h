@@ -66,7 +66,7 @@ typedef struct {
 	{ "threads", KF_OPT_INT, &(c)->threads, "N", "threads to use, 0 for all usable cores", 0, 4096, 0 }, \
 	{ "seed", KF_OPT_INT, &(c)->seed, "N", "seed of everything random", 0, 9007199254740992.0, 0 }, \
 	{ "quiet", KF_OPT_FLAG, &(c)->quiet, NULL, "print errors only", 0, 0, 0 }, \
-	{ "progress", KF_OPT_CHOICE, &(c)->progress, "auto|plain|none", "how to show progress", 0, 0, 0 }
+	{ "progress", KF_OPT_CHOICE, &(c)->progress, "auto|plain|json|none", "how to show progress: a bar on a terminal, else lines; JSON a line", 0, 0, 0 }
 /* For programs that run a model. */
 #define KF_OPT_BACKEND(c) \
 	{ "backend", KF_OPT_CHOICE, &(c)->backend, "auto|cpu|cuda", "where to compute", 0, 0, 0 }

@@ -1,15 +1,17 @@
 #include "common/base/progress.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #define BAR 24            /* characters */
 #define REDRAW 0.1        /* seconds between redraws on a terminal */
-#define PLAIN_EVERY 10.0  /* seconds between lines elsewhere */
+#define SETTLE 30.0       /* seconds: a rate is of no shorter time */
 
 double kf_now(void)
 {
@@ -38,21 +40,67 @@ void kf_format_time(char *out, int size, double s)
 
 	if (t < 60) snprintf(out, (size_t)size, s < 9.95 && s > 0 ? "%.1fs" : "%.0fs", s < 0 ? 0 : s);
 	else if (t < 3600) snprintf(out, (size_t)size, "%ldm%02lds", t / 60, t % 60);
-	else if (t < 360000) snprintf(out, (size_t)size, "%ldh%02ldm", t / 3600, t / 60 % 60);
+	else if (t < 172800) snprintf(out, (size_t)size, "%ldh%02ldm", t / 3600, t / 60 % 60);
 	else snprintf(out, (size_t)size, "%ldd%02ldh", t / 86400, t / 3600 % 24);
 }
 
-static void show(kf_progress *p, double now, bool last)
+/* Seconds between lines where there is no terminal. */
+static double line_every(double run)
 {
-	char done[16], total[16], rate[16], left[16], bar[3 * BAR + 8] = "";
-	double run = now - p->start, r = run > 0 ? (p->done - p->base) / run : 0;
+	return run < 120 ? 10 : run < 3600 ? 60 : 600;
+}
+
+static double average(const kf_progress *p, double now)
+{
+	return now > p->start ? (p->done - p->base) / (now - p->start) : 0;
+}
+
+/* An average in which what is a quarter of the run old, an hour at most, counts for a third. */
+static void follow(kf_progress *p, double now)
+{
+	double dt = now - p->mark, tau = (now - p->start) / 4;
+
+	if (dt < 1) return;
+	tau = fmin(fmax(tau, SETTLE), 3600);
+	if (p->mark <= p->start) p->rate = average(p, now);
+	else p->rate += (1 - exp(-dt / tau)) * ((p->done - p->marked) / dt - p->rate);
+	p->mark = now;
+	p->marked = p->done;
+}
+
+static void show_json(const kf_progress *p, double now, double rate, bool last)
+{
+	char when[32] = "";
+	time_t t = time(NULL);
+	struct tm tm;
+	json_t *o;
+	char *text;
+
+	if (gmtime_r(&t, &tm)) strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
+	o = json_pack("{s:s, s:s, s:s, s:f, s:f, s:f, s:b}", "time", when, "what", p->label, "unit", p->unit, "done", p->done,
+		"seconds", now - p->start, "rate", rate, "end", last);
+	if (o && p->total > 0) json_object_set_new(o, "total", json_real(p->total));
+	if (o && p->total > 0 && rate > 0 && !last) json_object_set_new(o, "seconds_left", json_real(fmax(0, (p->total - p->done) / rate)));
+	if (o && p->shards) json_object_set_new(o, "shards", json_pack("[i, i]", p->shards_done, p->shards));
+	if (o && p->note[0]) json_object_set_new(o, "note", json_string(p->note));
+	text = o ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+	if (text) fprintf(stderr, "%s\n", text);
+	free(text);
+	json_decref(o);
+}
+
+static void show_text(const kf_progress *p, double now, double r, bool last)
+{
+	char done[16], total[16], rate[16], left[16], bar[3 * BAR + 8] = "", when[32] = "";
 	double share = p->total > 0 ? p->done / p->total : 0;
+	time_t t = time(NULL);
+	struct tm tm;
 
 	if (share > 1) share = 1;
 	kf_format_count(done, sizeof done, p->done);
 	kf_format_count(total, sizeof total, p->total);
 	kf_format_count(rate, sizeof rate, r);
-	if (last) kf_format_time(left, sizeof left, run);
+	if (last) kf_format_time(left, sizeof left, now - p->start);
 	else if (p->total > 0 && r > 0) kf_format_time(left, sizeof left, (p->total - p->done) / r);
 	else snprintf(left, sizeof left, "?");
 	if (p->terminal && p->total > 0 && !last) {
@@ -61,12 +109,24 @@ static void show(kf_progress *p, double now, bool last)
 		snprintf(bar, sizeof bar, "[%.*s%.*s] ", full, "########################", BAR - full, "........................");
 	}
 	if (p->terminal) fprintf(stderr, "\r\033[K");
+	else if (localtime_r(&t, &tm) && strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm)) fprintf(stderr, "%s ", when);
 	if (last || p->total <= 0)
 		fprintf(stderr, "%s: %s %s, %s/s, %s%s", p->label, done, p->unit, rate, left, last ? "" : " left");
 	else
 		fprintf(stderr, "%s: %s%3.0f%% %s/%s %s, %s/s, %s left", p->label, bar, share * 100, done, total, p->unit, rate, left);
+	if (p->shards > 1) fprintf(stderr, ", %d of %d shards", p->shards_done, p->shards);
 	if (p->note[0]) fprintf(stderr, ", %s", p->note);
 	if (!p->terminal || last) fputc('\n', stderr);
+}
+
+static void show(kf_progress *p, double now, bool last)
+{
+	double rate;
+
+	follow(p, now);
+	rate = last ? average(p, now) : p->rate;
+	if (p->mode == KF_PROGRESS_JSON) show_json(p, now, rate, last);
+	else show_text(p, now, rate, last);
 	fflush(stderr);
 	p->last = now;
 	p->shown = true;
@@ -80,13 +140,20 @@ void kf_progress_start(kf_progress *p, const char *label, const char *unit, doub
 	p->total = total;
 	p->mode = mode;
 	p->terminal = mode == KF_PROGRESS_AUTO && isatty(2);
-	p->start = p->last = kf_now();
+	p->start = p->last = p->mark = kf_now();
 }
 
 void kf_progress_skip(kf_progress *p, double n)
 {
 	p->done += n;
 	p->base += n;
+	p->marked += n;
+}
+
+void kf_progress_shards(kf_progress *p, int done, int shards)
+{
+	p->shards_done = done;
+	if (shards) p->shards = shards;
 }
 
 void kf_progress_add(kf_progress *p, double n)
@@ -97,7 +164,7 @@ void kf_progress_add(kf_progress *p, double n)
 	if (p->mode == KF_PROGRESS_NONE) return;
 	now = kf_now();
 	/* Nothing is shown of what takes less than a second. */
-	if (now - p->last >= (p->terminal ? REDRAW : PLAIN_EVERY) && now - p->start >= 1) show(p, now, false);
+	if (now - p->last >= (p->terminal ? REDRAW : line_every(now - p->start)) && now - p->start >= 1) show(p, now, false);
 }
 
 void kf_progress_note(kf_progress *p, const char *fmt, ...)
