@@ -134,6 +134,8 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 	}
 	spec.info = info;
 	spec.n_shards = kf_set_shards(set[0]);
+	spec.part = pass.part;
+	spec.parts = pass.parts;
 	spec.chat = kf_set_chat(set[0]);
 	spec.f32 = o->precision ? o->precision == 2 : kf_set_f32(set[1]);
 	if ((rc = kf_set_tokenizer(set[0], &spec.tokenizer, &spec.tokenizer_size, err)) != KF_OK) goto out;
@@ -152,7 +154,8 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 		rc = kf_fail(err, KF_ENOMEM, "no memory for statistics");
 		goto out;
 	}
-	rc = kf_set_commit(w, *stats, &complete, err);
+	if (whole) rc = kf_set_commit(w, *stats, &complete, err);
+	else kf_set_leave(w);
 	w = NULL;
 out:
 	kf_set_abandon(w);

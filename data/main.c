@@ -29,6 +29,7 @@ static const kf_opt table[] = {
 		0, 1e9, KF_OPT_SHAPES },
 	{ "shards", KF_OPT_INT, &o.p.shards, "N", "parts of the corpus, for later stages to share out", 1,
 		KF_MAX_SHARDS, 0 },
+	KF_OPT_SHARD(&o.common),
 	KF_OPT_COMMON(&o.common),
 	{ 0 }
 };
@@ -50,6 +51,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	o.p.n_paths = operands->n;
 	o.p.seed = (uint64_t)o.common.seed;
 	o.p.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress;
+	if ((rc = kf_parse_shard(o.common.shard, &o.p.part, &o.p.parts, err)) != KF_OK) return rc;
 	if (!(o.p.record = kf_opt_record(&program))) return kf_fail(err, KF_ENOMEM, "out of memory");
 	/* The seed shapes the content only where there is a choice. */
 	if (o.p.docs_per_domain && json_object_set_new(o.p.record, "seed", json_integer(o.common.seed)) < 0) {
@@ -66,8 +68,8 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if (s.state == KF_SET_CURRENT) printf("%s: up to date\n", o.p.out);
 	else
 		printf("%s: %" PRIu64 " documents of at most %ld bytes, %" PRIu64 " bytes in all, from %" PRIu64
-			" in %d files; %d shards\n", o.p.out, s.pieces, o.p.doc_bytes, s.bytes, s.documents,
-			s.files, s.shards);
+			" in %d files; %d shards%s\n", o.p.out, s.pieces, o.p.doc_bytes, s.bytes, s.documents,
+			s.files, s.shards, s.complete ? "" : "; other parts are still to do");
 out:
 	json_decref(o.p.record);
 	return rc;

@@ -167,7 +167,8 @@ static kf_status put_piece(pass *p, uint32_t piece, const uint8_t *text, size_t 
 	if (p->shard < 0 || p->next == first_of_shard(p, p->shard + 1)) {
 		if ((rc = close_shard(p, err)) != KF_OK) return rc;
 		p->shard++;
-		if (!kf_set_shard_done(p->w, p->shard) && (rc = kf_shard_begin(p->w, p->shard, &p->sw, err)) != KF_OK)
+		if ((p->o->parts < 2 || p->shard % p->o->parts == p->o->part) && !kf_set_shard_done(p->w, p->shard) &&
+		    (rc = kf_shard_begin(p->w, p->shard, &p->sw, err)) != KF_OK)
 			return rc;
 	}
 	p->next++;
@@ -284,7 +285,8 @@ static kf_status begin_set(pass *p, const kf_inputs *in, kf_err *err)
 	const kf_prepare_opts *o = p->o;
 	kf_set_input input[KF_MAX_INPUTS];
 	kf_set_spec spec = { .dir = o->out, .kind = KF_SET_CORPUS, .program = "kf-prepare", .options = o->record,
-		.inputs = input, .n_inputs = o->n_paths, .n_shards = p->shards, .chat = p->chat };
+		.inputs = input, .n_inputs = o->n_paths, .n_shards = p->shards, .chat = p->chat,
+		.part = o->part, .parts = o->parts };
 
 	for (int i = 0; i < o->n_paths; i++) {
 		input[i].role = "text";
@@ -298,7 +300,7 @@ static kf_status finish_set(pass *p, kf_err *err)
 {
 	json_t *stats = json_object(), *domains = json_object();
 	kf_set_writer *w = p->w;
-	bool complete, ok = stats && domains;
+	bool ok = stats && domains;
 	kf_status rc;
 
 	for (int i = 0; ok && i < p->n_dom; i++)
@@ -309,7 +311,7 @@ static kf_status finish_set(pass *p, kf_err *err)
 		rc = kf_fail(err, KF_ENOMEM, "out of memory for the manifest of %s", p->o->out);
 	} else {
 		p->w = NULL;
-		rc = kf_set_commit(w, stats, &complete, err);
+		rc = kf_set_commit(w, stats, &p->stats->complete, err);
 	}
 	json_decref(domains);
 	json_decref(stats);
@@ -372,7 +374,8 @@ kf_status kf_prepare(const kf_prepare_opts *o, kf_prepare_stats *stats, kf_err *
 	stats->pieces = p.total;
 
 	if ((rc = begin_set(&p, in, err)) != KF_OK) goto out;
-	if (stats->state != KF_SET_CURRENT) rc = write_pass(&p, in, err);
+	stats->complete = stats->state == KF_SET_CURRENT;
+	if (!stats->complete) rc = write_pass(&p, in, err);
 out:
 	kf_shard_abandon(p.sw);
 	kf_set_abandon(p.w);

@@ -25,12 +25,14 @@ typedef struct {
 	long docs_per_domain;      /* 0: all; else so many pieces of each domain, */
 	uint64_t seed;             /* the first ones with 0, else a random choice */
 	int format, normalize, invalid, split;
+	int part, parts;           /* --shard: the shards s with s % parts == part are written; parts 0: all */
 	int progress;              /* KF_PROGRESS_* */
 	json_t *record;            /* the options that shape the content (kf_opt_record); borrowed */
 } kf_prepare_opts;
 
 typedef struct {
 	kf_set_state state;
+	bool complete;             /* false after one part of an array job */
 	uint64_t documents;        /* read, of the split asked for */
 	uint64_t pieces, bytes;    /* written */
 	uint64_t not_utf8;         /* documents kept byte for byte */

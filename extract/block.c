@@ -174,6 +174,7 @@ static kf_status flush(work *w, kf_err *err)
 		if (w->writer && (rc = kf_behind_wait(w->writer, err)) != KF_OK) return rc;
 		w->first = g->next;
 		if (w->end == g) w->end = NULL;
+		if (g->last) kf_progress_shards(&w->x->progress, w->x->progress.shards_done + 1, 0);
 		w->written = g;
 		rc = w->writer ? kf_behind_do(w->writer, write_group, w, err) : write_group(w, err);
 		if (rc != KF_OK) return rc;

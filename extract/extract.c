@@ -18,7 +18,7 @@ static void model_name(const char *path, char out[256])
 	out[n - from] = 0;
 }
 
-static kf_status begin(kf_extractor *x, kf_set_state *state, kf_err *err)
+static kf_status try_to_begin(kf_extractor *x, kf_set_state *state, kf_err *err)
 {
 	const kf_extract_opts *o = x->o;
 	const kf_arch *arch = kf_weights_arch(x->weights);
@@ -45,7 +45,7 @@ static kf_status begin(kf_extractor *x, kf_set_state *state, kf_err *err)
 	kf_set_spec spec = {
 		.dir = o->out, .kind = KF_SET_LOGITS, .program = "kf-extract", .options = record, .info = info,
 		.inputs = inputs, .n_inputs = 3, .n_shards = kf_set_shards(x->corpus),
-		.tokenizer = tokenizer.data, .tokenizer_size = tokenizer.len, .f32 = o->f32,
+		.tokenizer = tokenizer.data, .tokenizer_size = tokenizer.len, .f32 = o->f32, .part = o->part, .parts = o->parts,
 		.chat = x->chat != NULL
 	};
 	rc = kf_set_begin(&spec, &x->writer, state, err);
@@ -56,15 +56,27 @@ out:
 	return rc;
 }
 
+/* Of parts that begin at once on one output, each may measure another way of computing to be the fastest: the one that comes second
+ * does as the set that is there by then says. */
+static kf_status begin(kf_extractor *x, kf_set_state *state, kf_err *err)
+{
+	kf_status rc = try_to_begin(x, state, err);
+	return rc == KF_EMISMATCH && x->o->compute == KF_COMPUTE_AUTO ? try_to_begin(x, state, err) : rc;
+}
+
 static kf_status run(kf_extractor *x, kf_err *err)
 {
 	const kf_extract_opts *o = x->o;
 	kf_extract_stats *stats = x->stats;
 	kf_budget budget;
 	uint64_t docs = 0;
+	int shards = 0;
 	kf_status rc;
-	for (int s = o->part; s < kf_set_shards(x->corpus); s += o->parts)
-		if (!kf_set_shard_done(x->writer, s)) docs += kf_set_shard_docs(x->corpus, s);
+	for (int s = o->part; s < kf_set_shards(x->corpus); s += o->parts) {
+		if (kf_set_shard_done(x->writer, s)) continue;
+		docs += kf_set_shard_docs(x->corpus, s);
+		shards++;
+	}
 	x->share = kf_set_docs(x->corpus) ? (double)docs / (double)kf_set_docs(x->corpus) : 0;
 	if (!docs) return KF_OK;
 	if ((rc = kf_extractor_start(x, err)) != KF_OK || (rc = kf_extract_budget(x, &budget, err)) != KF_OK ||
@@ -73,6 +85,7 @@ static kf_status run(kf_extractor *x, kf_err *err)
 	x->block = budget.block;
 	double from = kf_now();
 	kf_progress_start(&x->progress, "extract", "tokens", (double)kf_set_bytes(x->corpus) * x->share / 4, o->progress);
+	kf_progress_shards(&x->progress, 0, shards);
 	rc = kf_extract_shards(x, err);
 	if (rc == KF_OK) x->progress.total = x->progress.done;
 	kf_progress_end(&x->progress);

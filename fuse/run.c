@@ -107,6 +107,8 @@ kf_status kf_fuse_run(const kf_fuse_opts *opts, kf_pool *pool, kf_set_state *sta
 	    json_object_set(spec.info, "chat_template", template) != 0)
 		goto nomem;
 	spec.n_shards = kf_set_shards(in.set[0]);
+	spec.part = pass.part;
+	spec.parts = pass.parts;
 	spec.chat = kf_set_chat(in.set[0]);
 	spec.f32 = o.precision ? o.precision == 2 : kf_set_f32(in.set[in.n > 1 ? 1 : 0]);
 	if ((rc = kf_set_tokenizer(in.set[0], &spec.tokenizer, &spec.tokenizer_size, err)) != KF_OK) goto out;
@@ -116,7 +118,8 @@ kf_status kf_fuse_run(const kf_fuse_opts *opts, kf_pool *pool, kf_set_state *sta
 	pass.out = w;
 	if ((rc = kf_pass_run(&pass, pool, &tally, &whole, err)) != KF_OK) goto out;
 	if (whole && !(*stats = stats_json(&o, &tally, &in))) goto nomem;
-	rc = kf_set_commit(w, *stats, &complete, err);
+	if (whole) rc = kf_set_commit(w, *stats, &complete, err);
+	else kf_set_leave(w);
 	w = NULL;
 	goto out;
 nomem:

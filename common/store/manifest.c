@@ -6,6 +6,7 @@
 #include "common/base/opt.h"
 
 #define MANIFEST_MAX ((size_t)256 << 20)
+#define FACTS_MAX ((size_t)1 << 20)   /* of a shard, with its sums */
 
 static const char *const kinds[KF_SET_KINDS] = { "corpus", "logits", "aligned", "targets" };
 
@@ -123,28 +124,41 @@ static bool facts_from(const json_t *o, kf_shard_facts *f)
 	return true;
 }
 
-kf_status kf_facts_encode(const kf_shard_facts *f, kf_buf *out, kf_err *err)
+static char *facts_text(const kf_shard_facts *f, json_t *sums)
 {
 	json_t *o = facts_json(f);
 	char *text;
 
 	json_object_set_new(o, "identity", json_fp(f->identity));
+	if (sums) json_object_set(o, "sums", sums);
 	seal(o);
-	text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
+	text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENSURE_ASCII);
 	json_decref(o);
+	return text;
+}
+
+kf_status kf_facts_encode(const kf_shard_facts *f, json_t *sums, kf_buf *out, kf_err *err)
+{
+	char *text = facts_text(f, sums);
+
+	if (text && sums && strlen(text) >= FACTS_MAX) {
+		free(text);
+		text = facts_text(f, NULL);
+	}
 	if (!text) return kf_fail(err, KF_ENOMEM, "no memory for a shard's facts");
 	kf_buf_put(out, text, strlen(text));
 	free(text);
 	return kf_buf_check(out, err);
 }
 
-kf_status kf_facts_decode(const void *data, size_t n, kf_shard_facts *f, kf_err *err)
+kf_status kf_facts_decode(const void *data, size_t n, kf_shard_facts *f, json_t **sums, kf_err *err)
 {
-	json_t *o = n < 65536 ? json_loadb(data, n, 0, NULL) : NULL;
+	json_t *o = n < FACTS_MAX ? json_loadb(data, n, 0, NULL) : NULL;
 	bool ok;
 
 	memset(f, 0, sizeof *f);
 	ok = o && seal_holds(o) && facts_from(o, f) && get_fp(o, "identity", &f->identity);
+	*sums = ok ? json_incref(json_object_get(o, "sums")) : NULL;
 	json_decref(o);
 	return ok ? KF_OK : kf_fail(err, KF_EDATA, "has damaged facts");
 }
@@ -240,6 +254,7 @@ json_t *kf_manifest_new(const kf_set_spec *spec, kf_fp tokenizer)
 		json_object_set_new(m, "tokenizer", json_pack("{s:s, s:I, s:o}", "file", TOKENIZER,
 			"bytes", (json_int_t)spec->tokenizer_size, "fingerprint", json_fp(tokenizer)));
 	if (spec->info) json_object_set(m, "info", spec->info);
+	if (spec->joined) json_object_set_new(m, "joined", json_true());
 	if (json_object_set_new(m, "n_shards", json_integer(spec->n_shards))) {
 		json_decref(m);
 		return NULL;
@@ -250,15 +265,15 @@ json_t *kf_manifest_new(const kf_set_spec *spec, kf_fp tokenizer)
 /* ---- comparing ---- */
 
 /* A bounded list of differences, for an error message. */
-struct diff { char text[640]; size_t len; };
+struct diff { char *text; size_t len; };
 
 static void differ(struct diff *d, const char *what, const char *there, const char *here)
 {
-	int n = snprintf(d->text + d->len, sizeof d->text - d->len, "%s%s: %.100s there, %.100s here", d->len ? "; " : "", what,
+	int n = snprintf(d->text + d->len, KF_MANIFEST_DIFF - d->len, "%s%s: %.100s there, %.100s here", d->len ? "; " : "", what,
 		there, here);
 
 	if (n > 0) d->len += (size_t)n;
-	if (d->len >= sizeof d->text) d->len = sizeof d->text - 1;
+	if (d->len >= KF_MANIFEST_DIFF) d->len = KF_MANIFEST_DIFF - 1;
 }
 
 static char *show(const json_t *v)
@@ -314,11 +329,12 @@ static void compare_inputs(struct diff *d, const json_t *there, const json_t *he
 	}
 }
 
-kf_status kf_manifest_same(const json_t *there, const json_t *here, const char *dir, kf_err *err)
+void kf_manifest_diff(const json_t *there, const json_t *here, char out[KF_MANIFEST_DIFF])
 {
-	struct diff d = { .len = 0 };
+	struct diff d = { .text = out };
 	static const char *const plain[] = { "kind", "format", "precision" };
 
+	out[0] = 0;
 	for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
 		compare(&d, plain[i], json_object_get(there, plain[i]), json_object_get(here, plain[i]));
 	compare_options(&d, json_object_get(there, "options"), json_object_get(here, "options"));
@@ -328,9 +344,16 @@ kf_status kf_manifest_same(const json_t *there, const json_t *here, const char *
 			json_object_get(json_object_get(here, "tokenizer"), "fingerprint"));
 	compare(&d, "number of shards", json_object_get(there, "n_shards"), json_object_get(here, "n_shards"));
 	if (!d.len) compare(&d, "identity", json_object_get(there, "identity"), json_object_get(here, "identity"));
-	if (!d.len) return KF_OK;
+}
+
+kf_status kf_manifest_same(const json_t *there, const json_t *here, const char *dir, kf_err *err)
+{
+	char text[KF_MANIFEST_DIFF];
+
+	kf_manifest_diff(there, here, text);
+	if (!text[0]) return KF_OK;
 	return kf_fail(err, KF_EMISMATCH, "%s holds a set made from something else (%s); remove it or choose another --out", dir,
-		d.text);
+		text);
 }
 
 /* ---- files ---- */

@@ -7,9 +7,12 @@
 /* A new manifest of a set without its shards: what manifest.part.json holds. NULL on no memory. */
 json_t *kf_manifest_new(const kf_set_spec *spec, kf_fp tokenizer);
 kf_fp kf_manifest_identity(const kf_set_spec *spec, kf_fp tokenizer);
+/* In what two manifests are of different sets: "option --top-k: 4 there, 5 here; ...", "" when they are of one. */
+#define KF_MANIFEST_DIFF 640
+void kf_manifest_diff(const json_t *there, const json_t *here, char out[KF_MANIFEST_DIFF]);
 /* KF_OK when the manifest there was made from the same as here; else KF_EMISMATCH with what differs. */
 kf_status kf_manifest_same(const json_t *there, const json_t *here, const char *dir, kf_err *err) KF_MUST_CHECK;
-/* Read one and check its form: format, kind, shards, inputs. */
+/* Read one and check its form: format, kind, precision, shards, inputs. */
 kf_status kf_manifest_load(const char *path, json_t **out, kf_err *err) KF_MUST_CHECK;
 kf_status kf_manifest_write(const char *path, json_t *manifest, kf_err *err) KF_MUST_CHECK; /* and seals it */
 kf_status kf_manifest_facts(const json_t *manifest, int shard, kf_shard_facts *f, kf_err *err) KF_MUST_CHECK;

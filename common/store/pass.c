@@ -1,21 +1,72 @@
 #include "common/store/pass.h"
 
+#include <math.h>
+#include <string.h>
+
 #include "common/base/failure.h"
 #include "common/base/progress.h"
+
+typedef enum { NOTHING, WRITE, COUNT } work; /* COUNT: read it for its statistics only */
 
 typedef struct {
 	const kf_pass *p;
 	kf_tally *tally;           /* (shards) */
-	bool whole;
+	work *todo;                /* (shards) */
+	int shards_done;           /* under lock, as progress is */
 	kf_failure failure;
-	pthread_mutex_t lock;      /* of progress */
+	pthread_mutex_t lock;
 	kf_progress progress;
 } job;
 
-static bool done(const kf_pass *p, int shard)
+/* ---- sums of a shard, kept with it: a list of [domain, number, …], in order ---- */
+
+static json_t *number(double v)
 {
-	return !p->out || kf_set_shard_done(p->out, shard);
+	return v == floor(v) && fabs(v) < 9e15 ? json_integer((json_int_t)v) : json_real(v);
 }
+
+static json_t *sums_of(const kf_tally *t)
+{
+	json_t *list = json_array();
+
+	for (int i = 0; list && i < t->n; i++) {
+		const double *row = kf_tally_at(t, i);
+		json_t *one = json_array();
+		bool ok = one && json_array_append_new(one, json_string(t->name[i])) == 0;
+
+		for (size_t k = 0; ok && k < t->width; k++) ok = json_array_append_new(one, number(row[k])) == 0;
+		if (!ok) json_decref(one);
+		if (ok && json_array_append_new(list, one) == 0) continue;
+		json_decref(list); /* a name that is no UTF-8, a number that is none: the documents are read again when they are wanted */
+		list = NULL;
+	}
+	return list;
+}
+
+/* false: no such sums. */
+static bool tally_of(const json_t *sums, kf_tally *t)
+{
+	size_t i;
+	json_t *one;
+
+	if (!json_is_array(sums)) return false;
+	json_array_foreach((json_t *)(uintptr_t)sums, i, one) {
+		const char *name = json_string_value(json_array_get(one, 0));
+		double *row = name && json_array_size(one) == t->width + 1 ? kf_tally_row(t, name) : NULL;
+		bool ok = row != NULL;
+
+		for (size_t k = 0; ok && k < t->width; k++) {
+			ok = json_is_number(json_array_get(one, k + 1));
+			row[k] = json_number_value(json_array_get(one, k + 1));
+		}
+		if (ok) continue;
+		kf_tally_release(t);
+		return false;
+	}
+	return true;
+}
+
+/* ---- shards ---- */
 
 static kf_status open_all(const kf_pass *p, int shard, kf_shard **in, kf_err *err)
 {
@@ -31,12 +82,20 @@ static kf_status open_all(const kf_pass *p, int shard, kf_shard **in, kf_err *er
 	return KF_OK;
 }
 
+static kf_status commit(kf_shard_writer *out, const kf_tally *tally, kf_err *err)
+{
+	json_t *sums = sums_of(tally);
+
+	kf_shard_keep_sums(out, sums);
+	json_decref(sums);
+	return kf_shard_commit(out, err);
+}
+
 static void one_shard(void *arg, size_t shard, int worker)
 {
 	job *j = arg;
 	const kf_pass *p = j->p;
 	int s = (int)shard;
-	bool write = s % p->parts == p->part && !done(p, s);
 	uint64_t docs = 0;
 	kf_shard *in[KF_PASS_SETS] = { NULL };
 	kf_shard_writer *out = NULL;
@@ -45,10 +104,10 @@ static void one_shard(void *arg, size_t shard, int worker)
 	kf_status rc;
 
 	(void)worker;
-	if (kf_failure_seen(&j->failure) || (!write && !j->whole)) return;
+	if (kf_failure_seen(&j->failure) || j->todo[s] == NOTHING) return;
 	kf_arena_init(&arena);
 	if ((rc = open_all(p, s, in, &err)) != KF_OK) goto out;
-	if (write && (rc = kf_shard_begin(p->out, s, &out, &err)) != KF_OK) goto out;
+	if (j->todo[s] == WRITE && (rc = kf_shard_begin(p->out, s, &out, &err)) != KF_OK) goto out;
 	for (;;) {
 		uint64_t tokens = 0;
 
@@ -64,10 +123,13 @@ static void one_shard(void *arg, size_t shard, int worker)
 		rc = kf_fail(&err, KF_EDATA, "it ends after %llu of %llu documents", (unsigned long long)docs,
 			(unsigned long long)kf_shard_docs(in[0]));
 	if (rc == KF_END) {
-		rc = out ? kf_shard_commit(out, &err) : KF_OK;
+		rc = out ? commit(out, &j->tally[s], &err) : KF_OK;
 		out = NULL;
 	}
 	if (rc != KF_OK) kf_context(&err, rc, "shard %d of %s", s, kf_set_dir(p->in[0]));
+	pthread_mutex_lock(&j->lock);
+	kf_progress_shards(&j->progress, ++j->shards_done, 0);
+	pthread_mutex_unlock(&j->lock);
 out:
 	if (rc != KF_OK) kf_failure_note(&j->failure, s, rc, &err);
 	kf_shard_abandon(out);
@@ -75,29 +137,88 @@ out:
 	kf_arena_release(&arena);
 }
 
+/* All shards that have something to do, over all threads. */
+static kf_status run(job *j, kf_pool *pool, const char *label, kf_err *err)
+{
+	const kf_set *in = j->p->in[0];
+	int n = kf_set_shards(in), shards = 0;
+	uint64_t docs = 0, all = kf_set_docs(in);
+
+	for (int s = 0; s < n; s++) {
+		if (j->todo[s] == NOTHING) continue;
+		shards++;
+		docs += kf_set_shard_docs(in, s);
+	}
+	j->shards_done = 0;
+	kf_progress_start(&j->progress, label, "tokens", all ? (double)kf_set_tokens(in) * ((double)docs / (double)all) : 0,
+		j->p->progress);
+	kf_progress_shards(&j->progress, 0, shards);
+	kf_pool_run(pool, (size_t)n, one_shard, j);
+	kf_progress_end(&j->progress);
+	if (j->failure.rc != KF_OK) *err = j->failure.err;
+	return j->failure.rc;
+}
+
+/* Statistics of the shards that this run did not write, from what is kept with them. *whole: all are there; *again: some have to
+ * be read for it. A part looks after its last shard is there, so of those that run at once the one that ends last finds all. */
+static kf_status collect(job *j, bool *whole, bool *again, kf_err *err)
+{
+	int n = kf_set_shards(j->p->in[0]);
+
+	*whole = true;
+	*again = false;
+	for (int s = 0; s < n; s++) {
+		json_t *sums;
+		kf_status rc;
+
+		if (j->todo[s] == WRITE) {
+			j->todo[s] = NOTHING;
+			continue;
+		}
+		rc = kf_set_shard_sums(j->p->out, s, &sums, err);
+		if (rc == KF_ENOTFOUND) {
+			*whole = false;
+			return KF_OK;
+		}
+		if (rc != KF_OK) return rc;
+		if (!tally_of(sums, &j->tally[s])) {
+			j->todo[s] = COUNT;
+			*again = true;
+		}
+		json_decref(sums);
+	}
+	return KF_OK;
+}
+
 kf_status kf_pass_run(const kf_pass *p, kf_pool *pool, kf_tally *tally, bool *whole, kf_err *err)
 {
-	job j = { .p = p, .whole = true, .failure = KF_FAILURE, .lock = PTHREAD_MUTEX_INITIALIZER };
-	kf_status rc;
+	job j = { .p = p, .failure = KF_FAILURE, .lock = PTHREAD_MUTEX_INITIALIZER };
+	kf_status rc = KF_OK;
 	int n = kf_set_shards(p->in[0]);
+	bool again = false;
 
 	*whole = false;
 	if (p->n_in > KF_PASS_SETS) return kf_fail(err, KF_EINVAL, "at most %d sets go into one", KF_PASS_SETS);
-	for (int s = 0; s < n; s++)
-		if (s % p->parts != p->part && !done(p, s)) j.whole = false;
-	if (!(j.tally = kf_zalloc((size_t)n, sizeof *j.tally))) return kf_fail(err, KF_ENOMEM, "no memory for statistics");
-	for (int s = 0; s < n; s++) j.tally[s].width = tally->width;
-	kf_progress_start(&j.progress, p->label, "tokens", (double)kf_set_tokens(p->in[0]) / (j.whole ? 1 : p->parts),
-		p->progress);
-	kf_pool_run(pool, (size_t)n, one_shard, &j);
-	kf_progress_end(&j.progress);
-	if ((rc = j.failure.rc) != KF_OK) *err = j.failure.err;
-	for (int s = 0; s < n; s++) {
-		if (rc == KF_OK && j.whole) rc = kf_tally_add(tally, &j.tally[s], err);
-		kf_tally_release(&j.tally[s]);
+	j.tally = kf_zalloc((size_t)n, sizeof *j.tally);
+	j.todo = kf_zalloc((size_t)n, sizeof *j.todo);
+	if (!j.tally || !j.todo) {
+		rc = kf_fail(err, KF_ENOMEM, "no memory for statistics");
+		goto out;
 	}
+	for (int s = 0; s < n; s++) {
+		j.tally[s].width = tally->width;
+		if (!p->out) j.todo[s] = COUNT;
+		else if (s % p->parts == p->part && !kf_set_shard_done(p->out, s)) j.todo[s] = WRITE;
+	}
+	if ((rc = run(&j, pool, p->label, err)) != KF_OK) goto out;
+	*whole = true;
+	if (p->out && (rc = collect(&j, whole, &again, err)) == KF_OK && *whole && again) rc = run(&j, pool, "counting", err);
+	for (int s = 0; s < n && rc == KF_OK && *whole; s++) rc = kf_tally_add(tally, &j.tally[s], err);
+	if (rc != KF_OK) *whole = false;
+out:
+	for (int s = 0; j.tally && s < n; s++) kf_tally_release(&j.tally[s]);
 	kf_free(j.tally);
-	*whole = rc == KF_OK && j.whole;
+	kf_free(j.todo);
 	return rc;
 }
 

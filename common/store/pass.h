@@ -18,16 +18,17 @@ typedef struct {
 	int part, parts;           /* --shard: shards s with s % parts == part are written */
 	const char *label;         /* "align", of the progress bar */
 	int progress;              /* KF_PROGRESS_* */
-	/* One document: read it from every input, write it to out unless that is NULL (a shard that was finished
-	 * before is read again for its statistics only), count it in tally, and say how many tokens it has. KF_END when
-	 * in[0] has no more. */
+	/* One document: read it from every input, write it to out unless that is NULL (a shard that was finished before and keeps no
+	 * statistics is read again for these only), count it in tally, and say how many tokens it has. KF_END when in[0] has no
+	 * more. */
 	kf_status (*doc)(void *arg, kf_shard *const *in, kf_shard_writer *out, kf_tally *tally, kf_arena *arena,
 		uint64_t *tokens, kf_err *err);
 	void *arg;                 /* shared by the threads */
 } kf_pass;
 
-/* Run it. The error is that of the first shard that failed. *whole: every shard is there now and all of them are
- * counted in tally (width set by the caller); false after one part of an array job, when tally is no use. */
+/* Run it. The error is that of the first shard that failed. Every shard that is written keeps its statistics with it (kf_shard_keep_sums).
+ * *whole: every shard is there now, whichever run or part wrote it, and all of them are counted in tally (width set by the
+ * caller); false after a part of an array job that is not the last, when tally is no use. */
 kf_status kf_pass_run(const kf_pass *p, kf_pool *pool, kf_tally *tally, bool *whole, kf_err *err) KF_MUST_CHECK;
 
 /* KF_EMISMATCH, with the names of both, unless two sets are of one corpus, shard for shard. */

@@ -48,10 +48,13 @@ typedef struct {
 	                            * (logits: k, model, vocab size; targets: sources); borrowed, may be NULL */
 	const kf_set_input *inputs;
 	int n_inputs, n_shards;
+	int part, parts;           /* --shard: this process makes the shards s with s % parts == part; parts 0: all of them */
 	const void *tokenizer;     /* serialised (kf_tokenizer_save), or NULL; borrowed */
 	size_t tokenizer_size;
 	bool f32;                  /* --precision f32: numbers unquantised */
 	bool chat;                 /* documents may be conversations: the set says format 2 */
+	bool joined;               /* put together from parts, without what the stage would say under "stats": to the stage the set is
+	                            * KF_SET_RESUMED, with nothing to make but that */
 } kf_set_spec;
 
 /* ---- writing ---- */
@@ -63,23 +66,36 @@ typedef enum { KF_SET_NEW, KF_SET_RESUMED, KF_SET_CURRENT } kf_set_state;
 /* Begin or continue a set. A folder that holds a set (or a half-written one)
  * of another identity is refused with KF_EMISMATCH and what differs (option,
  * input, version); a newer format with KF_EUNSUPPORTED; a folder with other things in it
- * with KF_EINVAL. KF_SET_CURRENT also refreshes the manifest's time stamp, for make. */
+ * with KF_EINVAL. KF_SET_CURRENT also refreshes the manifest's time stamp, for make. Of a half-written set every block of
+ * this part's shards is looked at before a shard counts as done; those of other parts are not looked at. */
 kf_status kf_set_begin(const kf_set_spec *spec, kf_set_writer **out, kf_set_state *state, kf_err *err) KF_MUST_CHECK;
-bool kf_set_shard_done(const kf_set_writer *w, int shard);
+bool kf_set_shard_done(const kf_set_writer *w, int shard); /* of this part's shards */
 
 /* One thread a shard writer; several shards may be written at once. */
 kf_status kf_shard_begin(kf_set_writer *w, int shard, kf_shard_writer **out, kf_err *err) KF_MUST_CHECK;
+/* Sums over the shard's documents, any JSON, kept with it, so that a later run needs not read its documents again to have
+ * them. Before the commit; NULL keeps none. */
+void kf_shard_keep_sums(kf_shard_writer *sw, json_t *sums);
 kf_status kf_shard_commit(kf_shard_writer *sw, kf_err *err) KF_MUST_CHECK; /* frees sw, also on failure */
 void kf_shard_abandon(kf_shard_writer *sw);                                /* frees sw, removes the file; accepts NULL */
 
 /* Write the manifest if every shard is there; *complete says so (false after one part of an
  * array job). stats (may be NULL, borrowed) goes under "stats". Frees w, also on failure. */
 kf_status kf_set_commit(kf_set_writer *w, json_t *stats, bool *complete, kf_err *err) KF_MUST_CHECK;
+/* Sums kept with a shard of the set being written, by whichever process: a new reference, NULL when it has none.
+ * KF_ENOTFOUND: the shard is not there yet. */
+kf_status kf_set_shard_sums(const kf_set_writer *w, int shard, json_t **out, kf_err *err) KF_MUST_CHECK;
+/* End a part of an array job without looking whether the set is whole. Frees w. */
+void kf_set_leave(kf_set_writer *w);
 void kf_set_abandon(kf_set_writer *w);  /* keeps finished shards for the next run; accepts NULL */
 
 /* Take shards i with bad[i] (n) out of a set, which is incomplete then: the command that makes it makes these again. n = 0:
  * its manifest or tokenizer is what is damaged. */
 kf_status kf_set_drop(const char *dir, const bool *bad, int n, kf_err *err) KF_MUST_CHECK;
+
+/* Take shard `shard` of the set being written from a file that is sound and of the same identity: by a hard link where the
+ * file system has them and link is true, else by copying (temporary name, sync, rename). *linked says which. */
+kf_status kf_set_take_shard(kf_set_writer *w, int shard, const char *from, bool link, bool *linked, kf_err *err) KF_MUST_CHECK;
 
 /* The options that made the set in a folder, complete or half-written; NULL where there is none. A new reference. */
 kf_status kf_set_recorded(const char *dir, json_t **out, kf_err *err) KF_MUST_CHECK;

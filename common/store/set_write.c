@@ -18,7 +18,7 @@ struct kf_set_writer {
 	char dir[KF_PATH_MAX];
 	kf_set_kind kind;
 	bool f32, chat;
-	int n_shards;
+	int n_shards, part, parts;
 	kf_fp identity;
 	json_t *manifest;
 	bool *done;                /* (n_shards) under lock */
@@ -155,9 +155,8 @@ static bool still_whole(const kf_set_writer *w, const json_t *manifest)
 
 static kf_status begin_locked(const kf_set_spec *spec, kf_set_writer *w, kf_set_state *state, kf_err *err)
 {
-	char manifest[KF_PATH_MAX], part[KF_PATH_MAX], path[KF_PATH_MAX], foreign[256];
+	char manifest[KF_PATH_MAX], part[KF_PATH_MAX], foreign[256];
 	json_t *there = NULL;
-	kf_shard_facts f;
 	bool is_part = false;
 	kf_status rc;
 
@@ -173,7 +172,7 @@ static kf_status begin_locked(const kf_set_spec *spec, kf_set_writer *w, kf_set_
 			foreign);
 	}
 	if (there && (rc = kf_manifest_same(there, w->manifest, w->dir, err)) != KF_OK) goto out;
-	if (there && !is_part && still_whole(w, there)) {
+	if (there && !is_part && still_whole(w, there) && (spec->joined || !json_object_get(there, "joined"))) {
 		*state = KF_SET_CURRENT;
 		unlink(part); /* a run killed between writing the manifest and this */
 		/* make compares times: what is up to date must not be older than what it is made from */
@@ -189,10 +188,18 @@ static kf_status begin_locked(const kf_set_spec *spec, kf_set_writer *w, kf_set_
 		rc = kf_fail_errno(err, "cannot remove %s, whose shards are incomplete", manifest);
 		goto out;
 	}
-	for (int i = 0; i < w->n_shards; i++) w->done[i] = shard_there(w, i, true, &f, path);
 out:
 	json_decref(there);
 	return rc;
+}
+
+/* What earlier runs finished of this part. Outside the lock: other parts need not wait while all of it is read. */
+static void look_for_shards(kf_set_writer *w)
+{
+	char path[KF_PATH_MAX];
+	kf_shard_facts f;
+
+	for (int i = w->part; i < w->n_shards; i += w->parts) w->done[i] = shard_there(w, i, true, &f, path);
 }
 
 kf_status kf_set_recorded(const char *dir, json_t **out, kf_err *err)
@@ -236,6 +243,8 @@ kf_status kf_set_begin(const kf_set_spec *spec, kf_set_writer **out, kf_set_stat
 	w->f32 = spec->f32;
 	w->chat = spec->chat;
 	w->n_shards = spec->n_shards;
+	w->part = spec->part;
+	w->parts = spec->parts > 0 ? spec->parts : 1;
 	w->start = kf_now();
 	w->identity = kf_manifest_identity(spec, tokenizer);
 	w->manifest = kf_manifest_new(spec, tokenizer);
@@ -247,12 +256,32 @@ kf_status kf_set_begin(const kf_set_spec *spec, kf_set_writer **out, kf_set_stat
 	fd = lock_dir(w->dir);
 	rc = begin_locked(spec, w, state, err);
 	unlock_dir(fd);
-	if (rc != KF_OK) kf_set_abandon(w);
-	else *out = w;
-	return rc;
+	if (rc != KF_OK) {
+		kf_set_abandon(w);
+		return rc;
+	}
+	if (*state != KF_SET_CURRENT) look_for_shards(w);
+	*out = w;
+	return KF_OK;
 }
 
 /* ---- completing ---- */
+
+kf_status kf_set_shard_sums(const kf_set_writer *w, int shard, json_t **out, kf_err *err)
+{
+	char path[KF_PATH_MAX];
+	kf_shard *s;
+	kf_status rc;
+
+	*out = NULL;
+	if ((rc = kf_shard_path(path, w->dir, shard, err)) != KF_OK) return rc;
+	if (!kf_exists(path)) return kf_fail(err, KF_ENOTFOUND, "%s is not there yet", path);
+	if ((rc = kf_shard_open_file(path, &s, err)) != KF_OK) return rc;
+	if (kf_fp_equal(s->facts.identity, w->identity)) *out = json_incref(s->sums);
+	else rc = kf_fail(err, KF_ENOTFOUND, "%s is of another set", path);
+	kf_shard_close(s);
+	return rc;
+}
 
 /* All facts, with checksums; *complete false when a shard is missing. */
 static kf_status gather(kf_set_writer *w, kf_shard_facts *facts, bool *complete, kf_err *err)
@@ -337,6 +366,15 @@ out:
 	json_decref(m);
 	unlock_dir(fd);
 	return rc;
+}
+
+void kf_set_leave(kf_set_writer *w)
+{
+	int fd = lock_dir(w->dir);
+
+	if (w->wrote) note_time(w);
+	unlock_dir(fd);
+	kf_set_abandon(w);
 }
 
 kf_status kf_set_commit(kf_set_writer *w, json_t *stats, bool *complete, kf_err *err)

@@ -13,7 +13,7 @@ static kf_status add_item(void *arg, const kf_mdb_item *it, kf_err *err)
 
 	if (it->key_size == strlen(FACTS_KEY) && memcmp(it->key, FACTS_KEY, it->key_size) == 0) {
 		s->has_facts = true;
-		return kf_facts_decode(it->value, it->value_size, &s->facts, err);
+		return kf_facts_decode(it->value, it->value_size, &s->facts, &s->sums, err);
 	}
 	if (it->key_size != 8 || it->key[0] || it->value_size < KF_BLOCK_HEAD)
 		return kf_fail(err, KF_EDATA, "has an entry that is no block");
@@ -72,6 +72,7 @@ void kf_shard_close(kf_shard *s)
 	if (!s) return;
 	if (s->state) s->codec->free_state(s->state);
 	kf_free(s->blocks);
+	json_decref(s->sums);
 	kf_map_close(&s->map);
 	kf_free(s);
 }

@@ -164,7 +164,14 @@ static void writer_free(kf_shard_writer *sw)
 	env_free(sw->env);
 	if (sw->state) sw->codec->free_state(sw->state);
 	kf_buf_release(&sw->value);
+	json_decref(sw->sums);
 	kf_free(sw);
+}
+
+void kf_shard_keep_sums(kf_shard_writer *sw, json_t *sums)
+{
+	json_decref(sw->sums);
+	sw->sums = json_incref(sums);
 }
 
 kf_status kf_shard_put_begin(kf_shard_writer *sw, const kf_dochead *h, kf_err *err)
@@ -223,7 +230,7 @@ kf_status kf_shard_commit(kf_shard_writer *sw, kf_err *err)
 	int mrc;
 
 	if ((rc = kf_shard_flush(sw, err)) != KF_OK) goto out;
-	if ((rc = kf_facts_encode(&sw->facts, &facts, err)) != KF_OK) goto out;
+	if ((rc = kf_facts_encode(&sw->facts, sw->sums, &facts, err)) != KF_OK) goto out;
 	if ((rc = env_put(e, FACTS_KEY, strlen(FACTS_KEY), facts.data, facts.len, err)) != KF_OK) goto out;
 	if ((rc = env_commit(e, err)) != KF_OK) goto out;
 	if ((mrc = mdb_env_sync(e->env, 1))) {

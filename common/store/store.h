@@ -29,8 +29,10 @@ typedef struct {
 	kf_fp checksum;            /* of the file: in the manifest only */
 } kf_shard_facts;
 
-kf_status kf_facts_encode(const kf_shard_facts *f, kf_buf *out, kf_err *err) KF_MUST_CHECK;
-kf_status kf_facts_decode(const void *data, size_t n, kf_shard_facts *f, kf_err *err) KF_MUST_CHECK;
+/* sums (may be NULL, borrowed): what kf_shard_keep_sums was given; left out where it is very large. */
+kf_status kf_facts_encode(const kf_shard_facts *f, json_t *sums, kf_buf *out, kf_err *err) KF_MUST_CHECK;
+/* *sums: a new reference, NULL when there are none. */
+kf_status kf_facts_decode(const void *data, size_t n, kf_shard_facts *f, json_t **sums, kf_err *err) KF_MUST_CHECK;
 /* Map a shard's file and read its facts (no checksum); sound: compare every block with its own checksum, too. */
 kf_status kf_shard_facts_of(const char *path, bool sound, kf_shard_facts *f, kf_err *err) KF_MUST_CHECK;
 uint64_t kf_json_u64(const json_t *o, const char *name); /* 0 when absent or negative */
@@ -69,6 +71,7 @@ struct kf_shard_writer {
 	uint64_t last_doc, block_doc;
 	bool any, open_block;
 	kf_shard_facts facts;
+	json_t *sums;              /* NULL: none */
 	kf_buf value;
 	struct shard_env *env;     /* shard_write.c's */
 };
@@ -123,6 +126,7 @@ struct kf_shard {
 	size_t n_blocks, cap_blocks;
 	uint64_t docs, next;       /* in all; the document the next read returns */
 	kf_shard_facts facts;
+	json_t *sums;              /* NULL: none */
 	bool has_facts;
 	kf_block_state *state;
 	size_t loaded;             /* index + 1 of the block in state, 0: none */

@@ -329,6 +329,78 @@ static void test_parts(void **st)
 	}
 }
 
+/* What is kept with a shard is there for other parts; each looks at the blocks of its own shards, and only of those. */
+static void test_sums(void **st)
+{
+	char dir[KF_PATH_MAX], path[KF_PATH_MAX + 32];
+	json_t *sums = json_pack("[[s, i, f], [s, i, f]]", "prose", 12, 0.1, "größer", 3, -1e300), *got;
+	kf_set_spec spec;
+	kf_set_writer *w;
+	kf_set_state state;
+	kf_shard_writer *sw;
+	FILE *f;
+
+	(void)st;
+	scratch(dir);
+	spec = spec_of(dir, KF_SET_LOGITS, 3, false);
+	spec.parts = 2;
+	OK(kf_set_begin(&spec, &w, &state, &err));
+	FAILS(KF_ENOTFOUND, "not there yet", kf_set_shard_sums(w, 0, &got, &err));
+	OK(kf_shard_begin(w, 0, &sw, &err));
+	for (uint64_t i = 0; i < 5; i++) {
+		kf_logits_rec rec = doc_of(i);
+
+		OK(kf_shard_put_logits(sw, &rec, &err));
+	}
+	kf_shard_keep_sums(sw, sums);
+	OK(kf_shard_commit(sw, &err));
+	write_shard(w, 2);
+	OK(kf_set_shard_sums(w, 2, &got, &err));
+	assert_null(got);
+	kf_set_leave(w);
+
+	spec.part = 1;
+	OK(kf_set_begin(&spec, &w, &state, &err));
+	assert_int_equal(state, KF_SET_RESUMED);
+	assert_false(kf_set_shard_done(w, 0)); /* none of this part's */
+	assert_false(kf_set_shard_done(w, 1));
+	OK(kf_set_shard_sums(w, 0, &got, &err));
+	assert_true(json_equal(sums, got));
+	json_decref(got);
+	kf_set_leave(w);
+
+	/* damage inside a block */
+	snprintf(path, sizeof path, "%s/shard-00002.mdb", dir);
+	assert_non_null(f = fopen(path, "r+"));
+	for (int c, seen = 0; seen < 4;) { /* its first block begins with KFBL */
+		assert_int_not_equal(c = fgetc(f), EOF);
+		seen = c == "KFBL"[seen] ? seen + 1 : c == 'K';
+	}
+	assert_int_equal(fseek(f, 40, SEEK_CUR), 0);
+	assert_int_equal(fputc(0x55, f), 0x55);
+	fclose(f);
+	spec.part = 0;
+	OK(kf_set_begin(&spec, &w, &state, &err));
+	assert_true(kf_set_shard_done(w, 0));
+	assert_false(kf_set_shard_done(w, 2));
+	write_shard(w, 2);
+	kf_set_leave(w);
+	spec.part = 1;
+	OK(kf_set_begin(&spec, &w, &state, &err));
+	write_shard(w, 1);
+	OK(kf_set_commit(w, NULL, NULL, &err));
+	check_set(dir, 3);
+	/* another identity's shard is no shard of the set */
+	spec.f32 = true;
+	snprintf(path, sizeof path, "rm %s/manifest.json", dir);
+	assert_int_equal(system(path), 0);
+	OK(kf_set_begin(&spec, &w, &state, &err));
+	FAILS(KF_ENOTFOUND, "another set", kf_set_shard_sums(w, 0, &got, &err));
+	kf_set_abandon(w);
+	json_decref(sums);
+	remove_dir(dir);
+}
+
 /* A shard that a living process writes is not taken from it. */
 static void test_same_shard_twice(void **st)
 {
@@ -421,7 +493,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_resume), cmocka_unit_test(test_mismatch), cmocka_unit_test(test_tokenizer),
-		cmocka_unit_test(test_identity), cmocka_unit_test(test_parts), cmocka_unit_test(test_same_shard_twice),
+		cmocka_unit_test(test_identity), cmocka_unit_test(test_parts), cmocka_unit_test(test_sums), cmocka_unit_test(test_same_shard_twice),
 		cmocka_unit_test(test_damage),
 	};
 	int failed;
