@@ -171,7 +171,7 @@ typedef struct {
 
 typedef enum { KF_ACT_SILU, KF_ACT_GELU_TANH, KF_ACT_GELU } kf_act; /* GELU: with the error function */
 
-/* A parameter of n numbers and what AdamW keeps of it; all in the backend's memory. */
+/* A parameter of n numbers, or a part of one, and what AdamW keeps of it; all in the backend's memory. */
 typedef struct {
 	kf_num_type type;            /* of w and g */
 	void *w;
@@ -179,6 +179,7 @@ typedef struct {
 	float *master;               /* (n) what is updated, w being its rounding as put_num does it; NULL where w is float32 */
 	float *m, *v;                /* (n) moments; NULL where they are in 8 bits */
 	size_t n;
+	uint64_t first;              /* place in the parameter of the first of the n: a multiple of KF_MOMENT_BLOCK */
 	/* Moments in 8 bits, by blocks of KF_MOMENT_BLOCK with a scale each (moments8.h); m8 NULL: not. All zero before the
 	 * first step. salt differs from parameter to parameter: rounding is by chance. */
 	int8_t *m8;

@@ -226,7 +226,7 @@ void kf_cpu_adamw(kf_exec *x, const kf_adamw *p, const kf_adamw_opts *o)
 		(float)(1 / sqrt(1 - pow(o->beta2, (double)o->step))) };
 
 	if (p->m8) {
-		adamw8_job j8 = { j, p, kf_moment_draw(o->step) };
+		adamw8_job j8 = { j, p, kf_moment_draw(o->step) + 2 * p->first };
 
 		kf_pool_run(x->pool, (p->n + KF_MOMENT_BLOCK - 1) / KF_MOMENT_BLOCK, adamw8_task, &j8);
 		return;

@@ -250,7 +250,7 @@ int kf_cuda_adamw8(const kf_adamw *p, int8_t *m, uint8_t *v, float *m_scale, flo
 	const kf_adamw_opts *opts, const float *gscale, kf_cuda_stream s)
 {
 	const step o = step_of(opts, gscale);
-	const uint64_t draw = (uint64_t)opts->step * 0xd1342543de82ef95u;   /* far apart from step to step */
+	const uint64_t draw = (uint64_t)opts->step * 0xd1342543de82ef95u + 2 * p->first;   /* far apart from step to step */
 
 	if (!p->n) return 0;
 	if (!p->master)

@@ -100,7 +100,7 @@ static void adamw8(const kf_adamw *p, const kf_adamw_opts *o, size_t at, size_t 
 		top_v = fmaxf(top_v, v[i]);
 	}
 	for (size_t i = 0; i < n; i++) {
-		const uint64_t draw = kf_moment_draw(o->step) + 2 * (at + i);
+		const uint64_t draw = kf_moment_draw(o->step) + 2 * (p->first + at + i);
 
 		p->m8[at + i] = kf_moment_m_code(m[i], top_m, kf_moment_chance(p->salt, draw));
 		p->v8[at + i] = kf_moment_v_code(v[i], top_v, kf_moment_chance(p->salt, draw + 1));

@@ -439,6 +439,36 @@ static void adamw8(void **state)
 	}
 }
 
+/* A parameter in parts ends with the same bits. */
+static void adamw8_parts(void **state)
+{
+	enum { N = 600, CUT = KF_CUDA_MOMENT_BLOCK, BLOCKS = (N + KF_CUDA_MOMENT_BLOCK - 1) / KF_CUDA_MOMENT_BLOCK };
+	const kf_adamw_opts opts = { .gscale = 1, .lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .step = 3 };
+	float g[N], *w[2], *dg, *ms[2], *vs[2];
+	int8_t *m8[2];
+	uint8_t *v8[2];
+	kf_rng r;
+
+	(void)state;
+	kf_rng_seed(&r, 5);
+	for (int i = 0; i < N; i++) g[i] = (float)kf_rng_normal(&r);
+	dg = device_bytes(g, sizeof g);
+	for (int k = 0; k < 2; k++) {
+		w[k] = device_bytes(g, sizeof g);
+		m8[k] = emu_alloc(N), v8[k] = emu_alloc(N), ms[k] = emu_alloc(BLOCKS * 4), vs[k] = emu_alloc(BLOCKS * 4);
+		memset(m8[k], 0, N), memset(v8[k], 0, N), memset(ms[k], 0, BLOCKS * 4), memset(vs[k], 0, BLOCKS * 4);
+	}
+	launched(kf_cuda_adamw8(&(kf_adamw){ .w = w[0], .g = dg, .n = N }, m8[0], v8[0], ms[0], vs[0], 3, &opts, NULL, NULL));
+	launched(kf_cuda_adamw8(&(kf_adamw){ .w = w[1], .g = dg, .n = CUT }, m8[1], v8[1], ms[1], vs[1], 3, &opts, NULL, NULL));
+	launched(kf_cuda_adamw8(&(kf_adamw){ .w = w[1] + CUT, .g = dg + CUT, .n = N - CUT, .first = CUT }, m8[1] + CUT, v8[1] + CUT, ms[1] + 1,
+		vs[1] + 1, 3, &opts, NULL, NULL));
+	assert_memory_equal(w[0], w[1], sizeof g);
+	assert_memory_equal(m8[0], m8[1], N);
+	assert_memory_equal(v8[0], v8[1], N);
+	for (int k = 0; k < 2; k++) emu_free(w[k]), emu_free(ms[k]), emu_free(vs[k]), emu_free(m8[k]), emu_free(v8[k]);
+	emu_free(dg);
+}
+
 /* Beside a gradient of 1,000 the others' v is far below the smallest code, but no step divides by 0. */
 static void adamw8_outlier(void **state)
 {
@@ -467,7 +497,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(convert), cmocka_unit_test(pointwise), cmocka_unit_test(add_bias_and_sums), cmocka_unit_test(norms),
 		cmocka_unit_test(rope), cmocka_unit_test(rows), cmocka_unit_test(route), cmocka_unit_test(split), cmocka_unit_test(squares),
-		cmocka_unit_test(adamw), cmocka_unit_test(adamw8),
+		cmocka_unit_test(adamw), cmocka_unit_test(adamw8), cmocka_unit_test(adamw8_parts),
 		cmocka_unit_test(adamw8_outlier)
 	};
 

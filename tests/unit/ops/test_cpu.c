@@ -648,6 +648,54 @@ static void test_adamw8(void **state)
 	kf_free(w0);
 }
 
+/* A parameter in parts ends with the same bits, also where rounding is by chance. */
+static void test_adamw_parts(void **state)
+{
+	enum { N = 3001, BLOCKS = (N + KF_MOMENT_BLOCK - 1) / KF_MOMENT_BLOCK, CUT = 5 * KF_MOMENT_BLOCK };
+	float *w0 = random_floats(&f.rng, N, 1), *g = random_floats(&f.rng, N, 1);
+
+	(void)state;
+	for (int i = 0; i <= BACKENDS; i++) {
+		kf_exec *x = i < BACKENDS ? f.cpu[i] : f.ref;
+		float *w[2], *sm[2], *sv[2];
+		int8_t *m8[2];
+		uint8_t *v8[2];
+
+		for (int k = 0; k < 2; k++) {
+			w[k] = copy_floats(w0, N);
+			m8[k] = kf_zalloc(N, 1);
+			v8[k] = kf_zalloc(N, 1);
+			sm[k] = kf_zalloc(BLOCKS, sizeof *sm[k]);
+			sv[k] = kf_zalloc(BLOCKS, sizeof *sv[k]);
+		}
+		for (int s = 1; s <= 3; s++) {
+			const kf_adamw_opts o = { 0.5f, 1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, s };
+
+			x->ops->adamw(x, &(kf_adamw){ .w = w[0], .g = g, .m8 = m8[0], .v8 = v8[0], .m_scale = sm[0], .v_scale = sv[0], .n = N,
+				.salt = 7 }, &o);
+			x->ops->adamw(x, &(kf_adamw){ .w = w[1], .g = g, .m8 = m8[1], .v8 = v8[1], .m_scale = sm[1], .v_scale = sv[1], .n = CUT,
+				.salt = 7 }, &o);
+			x->ops->adamw(x, &(kf_adamw){ .w = w[1] + CUT, .g = g + CUT, .m8 = m8[1] + CUT, .v8 = v8[1] + CUT,
+				.m_scale = sm[1] + CUT / KF_MOMENT_BLOCK, .v_scale = sv[1] + CUT / KF_MOMENT_BLOCK, .n = N - CUT, .first = CUT,
+				.salt = 7 }, &o);
+		}
+		assert_memory_equal(w[0], w[1], N * sizeof *w0);
+		assert_memory_equal(m8[0], m8[1], N);
+		assert_memory_equal(v8[0], v8[1], N);
+		assert_memory_equal(sm[0], sm[1], BLOCKS * sizeof **sm);
+		assert_memory_equal(sv[0], sv[1], BLOCKS * sizeof **sv);
+		for (int k = 0; k < 2; k++) {
+			kf_free(w[k]);
+			kf_free(m8[k]);
+			kf_free(v8[k]);
+			kf_free(sm[k]);
+			kf_free(sv[k]);
+		}
+	}
+	kf_free(g);
+	kf_free(w0);
+}
+
 static void test_adamw(void **state)
 {
 	const size_t n = 70001;
@@ -756,7 +804,7 @@ int main(void)
 			cmocka_unit_test(test_embed),
 		cmocka_unit_test(test_rmsnorm), cmocka_unit_test(test_layernorm), cmocka_unit_test(test_rows), cmocka_unit_test(test_rope), cmocka_unit_test(test_attention), cmocka_unit_test(test_attention_after),
 		cmocka_unit_test(test_glu), cmocka_unit_test(test_sums), cmocka_unit_test(test_adamw),
-		cmocka_unit_test(test_adamw8),
+		cmocka_unit_test(test_adamw8), cmocka_unit_test(test_adamw_parts),
 		cmocka_unit_test(test_memory), cmocka_unit_test(test_repeatable),
 	};
 
