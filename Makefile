@@ -4,6 +4,7 @@
 #
 #   DEV=1    strict warnings as errors      ASAN=1   address and undefined-behaviour sanitizers
 #   CUDA=1   with the CUDA backend (cuda.mk) ARCH=…   processor to compile for (native)
+#   MPI=1    kf-train over several processes (mpi.mk); with CUDA=1 also NCCL=1, between their devices
 
 .DEFAULT_GOAL := all
 SHELL := /bin/bash
@@ -11,7 +12,7 @@ CC ?= cc
 CXX ?= c++
 ARCH ?= native
 
-flavour := $(if $(filter 1,$(DEV)),-dev)$(if $(filter 1,$(ASAN)),-asan)$(if $(filter 1,$(FUZZ)),-fuzz)$(if $(filter 1,$(CUDA)),-cuda)
+flavour := $(if $(filter 1,$(DEV)),-dev)$(if $(filter 1,$(ASAN)),-asan)$(if $(filter 1,$(FUZZ)),-fuzz)$(if $(filter 1,$(CUDA)),-cuda)$(if $(filter 1,$(MPI)),-mpi)$(if $(filter 1,$(NCCL)),-nccl)
 B := build$(flavour)
 
 CPPFLAGS += -I. -D_GNU_SOURCE
@@ -48,16 +49,17 @@ FOLDERS := extract align fuse train merge eval import export data inspect join r
 STAGES := $(patsubst %/main.c,%,$(wildcard */main.c))
 PROGRAMS := $(patsubst %/kf-data,%/kf-prepare,$(STAGES:%=$B/bin/kf-%))
 
-LIB_SRC := $(filter-out common/ops/cuda/%,$(wildcard common/*/*.c common/*/*/*.c common/*/*.cc)) \
+LIB_SRC := $(filter-out common/ops/cuda/% common/base/ranks_mpi.c,$(wildcard common/*/*.c common/*/*/*.c common/*/*.cc)) \
   $(filter-out %/main.c,$(wildcard $(FOLDERS:%=%/*.c)))
 ifeq ($(CUDA),1)
 include cuda.mk
 endif
+include mpi.mk
 LIB_OBJ := $(patsubst %,$B/obj/%.o,$(basename $(LIB_SRC))) $(CU_OBJ)
 UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
 UNIT := $(UNIT_SRC:tests/unit/%.c=$B/tests/%)
 
-.PHONY: all programs unit fuzzers fuzz clean help install uninstall deps test test-long bench bench-peers bench-align bench-fusion bench-stream
+.PHONY: all programs unit fuzzers fuzz clean help install uninstall deps test test-long bench bench-peers bench-align bench-fusion bench-stream bench-ranks
 all: programs
 programs: $(PROGRAMS)
 unit: $(UNIT)
@@ -87,6 +89,11 @@ $B/bin/kf-%: $B/obj/%/main.o $B/libkfuse.a
 
 $B/bin/kf-prepare: $B/obj/data/main.o $B/libkfuse.a
 	$(call link)
+
+ifeq ($(MPI),1)
+$B/bin/kf-train: $B/obj/train/main.o $(MPI_OBJ) $B/libkfuse.a
+	$(call link_mpi)
+endif
 
 $B/tests/%: $B/obj/tests/unit/%.o $B/libkfuse.a
 	$(call link,-lcmocka)
@@ -125,6 +132,7 @@ make tasks            the models on questions with answers; TASKS=… puts tasks
 make test             the tests        make test-long       what takes minutes
 make fuzz             libFuzzer on every reader, FUZZ_SECONDS (3600) each
 make bench            speed, memory, sizes        make bench-peers    the same beside other tools
+make MPI=1            kf-train over several processes: mpirun -n 4 build-mpi/bin/kf-train … (docs/training.md)
 make CUDA=1           with CUDA        make CUDA=1 gpu-check gpu-bench    on a machine with a device (docs/gpu.md)
 make deps             install what is missing        make install, uninstall    in PREFIX (/usr/local)
 make clean            remove $B        make clean-demo      remove $(WORK)

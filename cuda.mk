@@ -53,7 +53,7 @@ cuda-deps:
 	python3 -m pip download -q --no-deps --only-binary=:all: -d build/cudnn-frontend nvidia-cudnn-frontend==1.32.0
 	cd build/cudnn-frontend && python3 -m zipfile -e *.whl . && rm -f *.whl
 
-LIB_SRC += $(filter-out %/$(if $(CUDNN),fused_attention_none.c,fused_attention.cc),$(wildcard common/ops/cuda/*.c \
+LIB_SRC += $(filter-out %/$(if $(CUDNN),fused_attention_none.c,fused_attention.cc) $(if $(filter 1,$(NCCL)),,%/nccl.c),$(wildcard common/ops/cuda/*.c \
   common/ops/cuda/*.cc))
 CU_OBJ := $(patsubst %,$B/obj/%.o,$(wildcard common/ops/cuda/*.cu))
 

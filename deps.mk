@@ -12,6 +12,7 @@ $(DEPS_STAMP): deps.mk
 	@bash data/deps.sh $(DEPS_HEADERS)
 	@touch $@
 
+# With MPI=1 that of mpi.mk too.
 deps:
 	@bash data/deps.sh $(DEPS_HEADERS)
 	@mkdir -p $B && touch $(DEPS_STAMP)

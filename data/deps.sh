@@ -1,5 +1,5 @@
 #!/bin/bash
-# Install what kfuse is built with: deps.sh HEADER:PACKAGE... Debian packages, through
+# Install what kfuse is built with: deps.sh HEADER:PACKAGE... @COMMAND:PACKAGE... Debian packages, through
 # apt-get, and only those that are missing. Without root, prints the command instead.
 set -eu
 
@@ -11,6 +11,11 @@ command -v cc >/dev/null || need gcc
 command -v c++ >/dev/null || need g++
 command -v python3 >/dev/null || need python3
 for pair in "$@"; do
+	if [ "${pair:0:1}" = @ ]; then
+		word=${pair%%:*}
+		command -v "${word:1}" >/dev/null || need "${pair#*:}"
+		continue
+	fi
 	# Without a compiler nothing can be looked for: then all are wanted.
 	if ! command -v c++ >/dev/null || ! has_header "${pair%%:*}"; then need "${pair#*:}"; fi
 done

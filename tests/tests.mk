@@ -2,9 +2,10 @@
 # make bench: speed, memory and size, as JSON in build/bench. make bench-peers: the same
 # beside the other tools, which it installs into build/bench/venv; PASSAGES=3: fewer than 8 passages a domain. make bench-fusion: fusion functions compared.
 # make bench-align: alignments and vocabulary maps compared. make bench-stream: a model larger than memory.
+# make bench-ranks: training over two processes.
 
 # The end-to-end test wants a real model; without a network it is skipped, and says so.
-test: programs unit fuzzers
+test: programs unit fuzzers mpi-programs
 	-@bash data/fetch.sh model smollm2-135m $(DATA)/models/smollm2-135m.gguf
 	@bash tests/run.sh $B unit cli fault fuzz
 
@@ -38,6 +39,11 @@ bench: programs $(BENCH) $(bench_models) $(text)
 bench-stream: programs $(text)
 	@python3 tests/bench/bench.py $B stream --rounds 3
 
+# One process against two.
+bench-ranks: programs mpi-programs $(DATA)/models/smollm2-135m.gguf $(text)
+	@mkdir -p $B/bench
+	@python3 tests/bench/ranks.py $B
+
 # What fusion functions know of the demo's text, from its logits: no training.
 bench-fusion: programs $(foreach s,train test,$(foreach m,$(TARGET) $(SOURCES),$(run)/logits/$s/$m/manifest.json)) \
   $(run)/corpus/valid/manifest.json
@@ -56,8 +62,8 @@ bench-peers: programs $(BENCH) $(bench_models) $(text)
 
 # The kernels' own sources by the host's compiler, and the backend's host side, over an emulator (tests/emu/emu.h).
 EMU_OBJ := $(patsubst %.cu,$B/obj/emu/%.o,$(wildcard common/ops/cuda/*.cu tests/unit/emu/*.cu)) \
-  $(patsubst %.c,$B/obj/%.o,$(filter-out %/device.c %/gemm.c,$(wildcard common/ops/cuda/*.c))) \
-  $(patsubst %,$B/obj/%.o,$(basename $(wildcard tests/emu/*.cc tests/emu/*.c tests/gpu/parity*.c)))
+  $(patsubst %.c,$B/obj/%.o,$(filter-out %/device.c %/gemm.c %/nccl.c,$(wildcard common/ops/cuda/*.c))) \
+  $(patsubst %,$B/obj/%.o,$(basename $(filter-out %/nccl.c,$(wildcard tests/emu/*.cc tests/emu/*.c tests/gpu/parity*.c))))
 $B/obj/emu/%.o: %.cu $(DEPS_STAMP) $B/flags
 	@mkdir -p $(@D)
 	@echo "  c++   $< (emulated)"
@@ -76,6 +82,29 @@ $B/obj/emu/common/ops/backend.o: common/ops/backend.c $(DEPS_STAMP) $B/flags
 
 $(EMU_PROGRAMS): $B/emu/kf-%: $B/obj/%/main.o $B/obj/emu/common/ops/backend.o $(EMU_OBJ) $B/libkfuse.a
 	$(call link)
+
+# ---- several processes ----
+
+# kf-train with MPI: on the CPU; on the emulator with what passes between processes by way of the host; and over NCCL's calls, of
+# which tests/emu has its own. For tests/cli/ranks.sh, which says so where there is no MPI.
+MPI_PROGRAMS := $B/mpi/kf-train $B/mpi/kf-train-emulated $B/mpi/kf-train-nccl
+.PHONY: mpi-programs
+mpi-programs:
+	-@bash data/deps.sh $(MPI_DEPS)
+	+@if command -v $(firstword $(MPICC)) >/dev/null; then $(MAKE) --no-print-directory $(MPI_PROGRAMS); fi
+
+$B/mpi/kf-train: $B/obj/train/main.o $(MPI_OBJ) $B/libkfuse.a
+	$(call link_mpi)
+$B/mpi/kf-train-emulated: $B/obj/train/main.o $(MPI_OBJ) $B/obj/emu/common/ops/backend.o $(EMU_OBJ) $B/libkfuse.a
+	$(call link_mpi)
+$B/mpi/kf-train-nccl: $B/obj/train/main.o $(MPI_OBJ) $B/obj/emu/common/ops/backend.o $B/obj/emu/common/ops/cuda/nccl.o \
+  $B/obj/emu/common/ops/cuda/table.o $B/obj/mpi/tests/emu/nccl.o $(filter-out %/cuda/table.o,$(EMU_OBJ)) $B/libkfuse.a
+	$(call link_mpi)
+$B/obj/emu/common/ops/cuda/nccl.o $B/obj/emu/common/ops/cuda/table.o: $B/obj/emu/%.o: %.c $(DEPS_STAMP) $B/flags
+	@mkdir -p $(@D)
+	@echo "  cc    $< (emulated)"
+	@$(CC) -Itests/emu/include $(CPPFLAGS) -DKF_NCCL $(CFLAGS) -MMD -MP -c $< -o $@
+$B/obj/mpi/tests/emu/nccl.o: CPPFLAGS += -Itests/emu/include
 
 # ---- CUDA with a device ----
 

@@ -1,6 +1,7 @@
 /* Checkpoints of a training run: parameters, moments, and a JSON object with everything else
- * (step, epoch, best epoch, identity). One file each, whole or not there, checked
- * by a fingerprint when read; the last two are kept. */
+ * (step, epoch, best epoch, identity). One file each, and where several processes train a file more for the part of each of them;
+ * whole or not there, checked by fingerprints when read; the last two are kept. How many processes wrote one does
+ * not matter to those that read it. All is collective where opt has ranks. */
 #ifndef KF_TRAIN_CHECKPOINT_H
 #define KF_TRAIN_CHECKPOINT_H
 
@@ -9,7 +10,7 @@
 #include "common/base/pool.h"
 #include "train/optim.h"
 
-/* Write DIR/step-NNNNNNNNN.ckpt, then remove all but the last two. */
+/* Write DIR/step-NNNNNNNNN.ckpt, then remove all but the last two. state is rank 0's; DIR is the same folder for all. */
 kf_status kf_checkpoint_write(const char *dir, int64_t step, json_t *state, const kf_optim *opt, kf_err *err) KF_MUST_CHECK;
 
 /* Read the newest one that is whole into opt; *state is a new reference. KF_ENOTFOUND: there is none.

@@ -1,6 +1,7 @@
 #include "train/data.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "common/base/rng.h"
 
@@ -207,4 +208,45 @@ void kf_plan_release(kf_plan *plan)
 	kf_free(plan->order);
 	kf_free(plan->first);
 	*plan = (kf_plan){ 0 };
+}
+
+typedef struct { uint32_t rows, at; } length;
+
+static int longer(const void *pa, const void *pb)
+{
+	const length *a = pa, *b = pb;
+
+	if (a->rows != b->rows)
+		return a->rows > b->rows ? -1 : 1;
+	return (a->at > b->at) - (a->at < b->at);
+}
+
+kf_status kf_plan_owners(const kf_plan *plan, const kf_docs *d, int64_t step, int n, int32_t *owner, kf_err *err)
+{
+	const uint64_t first = plan->first[step];
+	const size_t docs = (size_t)(plan->first[step + 1] - first);
+	length *by = kf_alloc(docs, sizeof *by);
+	uint64_t *has = kf_zalloc((size_t)n, sizeof *has);
+	kf_status rc = KF_OK;
+
+	if (!by || !has) {
+		rc = kf_fail(err, KF_ENOMEM, "no memory to divide the %zu documents of a step", docs);
+		goto out;
+	}
+	for (size_t i = 0; i < docs; i++)
+		by[i] = (length){ d->rows[plan->order[first + i]], (uint32_t)i };
+	qsort(by, docs, sizeof *by, longer);
+	for (size_t i = 0; i < docs; i++) {
+		int least = 0;
+
+		for (int p = 1; p < n; p++)
+			if (has[p] < has[least])
+				least = p;
+		owner[by[i].at] = least;
+		has[least] += by[i].rows;
+	}
+out:
+	kf_free(by);
+	kf_free(has);
+	return rc;
 }

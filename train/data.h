@@ -66,5 +66,8 @@ typedef struct {
 int64_t kf_plan_steps(const kf_docs *d, int64_t batch);     /* an epoch's */
 kf_status kf_plan_epoch(kf_plan *plan, const kf_docs *d, int64_t batch, uint64_t seed, int64_t epoch, kf_err *err) KF_MUST_CHECK;
 void kf_plan_release(kf_plan *plan);
+/* Which of n processes takes each document of a step: owner (first[step + 1] - first[step]). The longest first, each to the process that
+ * has the fewest rows so far: they end at about the same time. */
+kf_status kf_plan_owners(const kf_plan *plan, const kf_docs *d, int64_t step, int n, int32_t *owner, kf_err *err) KF_MUST_CHECK;
 
 #endif

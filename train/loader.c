@@ -1,8 +1,8 @@
 #include "train/loader.h"
 
-kf_status kf_loader_init(kf_loader *l, kf_docs *docs, const kf_pack *pack, int64_t most, kf_err *err)
+kf_status kf_loader_init(kf_loader *l, kf_docs *docs, const kf_pack *pack, int64_t most, int rank, int size, kf_err *err)
 {
-	*l = (kf_loader){ .docs = docs, .pack = pack, .most = most };
+	*l = (kf_loader){ .docs = docs, .pack = pack, .most = most, .rank = rank, .size = size };
 	kf_arena_init(&l->arena);
 	return kf_behind_new(&l->behind, err);
 }
@@ -14,6 +14,7 @@ void kf_loader_release(kf_loader *l)
 		kf_micro_release(&l->load[i].micro);
 		kf_free(l->load[i].docs);
 	}
+	kf_free(l->owner);
 	if (l->docs) kf_arena_release(&l->arena);
 	*l = (kf_loader){ 0 };
 }
@@ -36,17 +37,41 @@ static kf_status add_doc(kf_load *to, uint64_t doc, kf_err *err)
 	return KF_OK;
 }
 
+/* Who has which document of the step. */
+static kf_status divide(kf_loader *l, kf_err *err)
+{
+	const size_t n = (size_t)(l->plan->first[l->step + 1] - l->plan->first[l->step]);
+
+	if (n > l->owner_cap || !l->owner) {
+		kf_free(l->owner);
+		l->owner_cap = 0;
+		if (!(l->owner = kf_alloc(2 * n, sizeof *l->owner)))
+			return kf_fail(err, KF_ENOMEM, "no memory to divide the %zu documents of a step", n);
+		l->owner_cap = 2 * n;
+	}
+	return kf_plan_owners(l->plan, l->docs, l->step, l->size, l->owner, err);
+}
+
+/* Pass over what other processes have. */
+static void skip(kf_loader *l, uint64_t first, uint64_t end)
+{
+	while (l->size > 1 && l->at < end && l->owner[l->at - first] != l->rank)
+		l->at++;
+}
+
 /* The documents of the step that are left, as many as fit. In the thread. */
 static kf_status fill(void *arg, kf_err *err)
 {
 	kf_loader *l = arg;
 	kf_load *to = &l->load[l->next];
-	const uint64_t end = l->plan->first[l->step + 1];
+	const uint64_t first = l->plan->first[l->step], end = l->plan->first[l->step + 1];
 	kf_status rc;
 
 	kf_micro_clear(&to->micro);
 	to->n_docs = 0;
-	for (; l->at < end; l->at++) {
+	if (l->size > 1 && l->at == first && (rc = divide(l, err)) != KF_OK)
+		return rc;
+	for (skip(l, first, end); l->at < end; l->at++, skip(l, first, end)) {
 		uint64_t doc = l->plan->order[l->at];
 		kf_dist_rec rec;
 

@@ -11,6 +11,7 @@ static kf_train_opts o = {
 	.beta2 = 0.95, .clip = 1, .batch_tokens = 16384, .keep_mb = -1, .epochs = 1, .save_every = 100,
 };
 static int compute;                  /* kf_compute */
+static kf_ranks *ranks;              /* NULL: this process alone */
 static kf_common common;
 
 static const kf_opt TABLE[] = {
@@ -60,51 +61,77 @@ static const kf_program PROGRAM = {
 	.name = "kf-train",
 	.summary = "train a model on fused targets",
 	.usage = "--model PATH --targets DIR --out DIR [options]",
-	.notes = "The loss is lambda * CLM + (1 - lambda) * fusion; --lambda 1 is plain language modelling on the same tokens and\n"
+	.notes = "Several processes train one model: mpirun -n 4 --bind-to none kf-train ..., or srun -n 4 kf-train ... (built with make MPI=1).\n"
+		"They compute what one would, each a share of every step's documents; N processes continue what M began.\n\n"
+		"The loss is lambda * CLM + (1 - lambda) * fusion; --lambda 1 is plain language modelling on the same tokens and\n"
 		"steps. A run that was stopped continues from its last checkpoint when the same command is given again.",
 	.opts = TABLE,
 	.stops = true,
 };
 
-static kf_status run(const kf_list *operands, kf_err *err)
+static void report(const kf_train_result *r)
 {
-	kf_train_result r;
-	kf_pool *pool = NULL;
-	kf_exec *x = NULL;
+	if (r->current)
+		printf("%s is up to date.\n", o.out);
+	else if (!r->steps)
+		printf("%s: training had ended; its model is in place now.\n", o.out);
+	else if (isfinite(r->valid))
+		printf("%s: %lld steps, %lld tokens; epoch %d is the best, %.4f bits per byte of validation text.\n", o.out,
+			(long long)r->steps, (long long)r->tokens, r->epoch, r->valid);
+	else
+		printf("%s: %lld steps, %lld tokens, loss %.4f.\n", o.out, (long long)r->steps, (long long)r->tokens, r->loss);
+}
+
+static kf_status prepare(kf_pool **pool, kf_exec **x, kf_err *err)
+{
 	const kf_ops *ops;
 	kf_status rc;
 
-	(void)operands;
 	if ((rc = kf_backend(common.backend, &ops, &compute, err)) != KF_OK)
 		return rc;
 	if (!o.micro_tokens)
 		o.micro_tokens = ops == &kf_ops_cpu ? 512 : 8192;
 	o.seed = common.seed;
+	o.ranks = ranks;
+	if (!kf_ranks_first(ranks))
+		common.quiet = true;
 	o.progress = common.quiet ? KF_PROGRESS_NONE : common.progress;
-	if (!(o.record = kf_opt_record(&PROGRAM)) || json_object_set_new(o.record, "seed", json_integer(o.seed)) != 0) {
-		rc = kf_fail(err, KF_ENOMEM, "no memory for the options");
-		goto out;
-	}
-	if ((rc = kf_pool_new((int)common.threads, &pool, err)) != KF_OK ||
-	    (rc = kf_exec_new(ops, pool, (kf_compute)compute, &x, err)) != KF_OK ||
-	    (rc = kf_train(&o, x, &r, err)) != KF_OK)
-		goto out;
-	if (common.quiet)
-		goto out;
-	if (r.current)
-		printf("%s is up to date.\n", o.out);
-	else if (!r.steps)
-		printf("%s: training had ended; its model is in place now.\n", o.out);
-	else if (isfinite(r.valid))
-		printf("%s: %lld steps, %lld tokens; epoch %d is the best, %.4f bits per byte of validation text.\n", o.out,
-			(long long)r.steps, (long long)r.tokens, r.epoch, r.valid);
-	else
-		printf("%s: %lld steps, %lld tokens, loss %.4f.\n", o.out, (long long)r.steps, (long long)r.tokens, r.loss);
-out:
+	if (!(o.record = kf_opt_record(&PROGRAM)) || json_object_set_new(o.record, "seed", json_integer(o.seed)) != 0)
+		return kf_fail(err, KF_ENOMEM, "no memory for the options");
+	if ((rc = kf_pool_new(common.threads || !ranks ? (int)common.threads : ranks->threads, pool, err)) != KF_OK)
+		return rc;
+	return kf_exec_new_on(ops, *pool, (kf_compute)compute, ranks ? ranks->local : 0, x, err);
+}
+
+static kf_status work(kf_err *err)
+{
+	kf_train_result r;
+	kf_pool *pool = NULL;
+	kf_exec *x = NULL;
+	kf_status rc = kf_ranks_agree(ranks, prepare(&pool, &x, err), err);
+
+	if (rc == KF_OK && (rc = kf_train(&o, x, &r, err)) == KF_OK && !common.quiet)
+		report(&r);
 	kf_exec_free(x);
 	kf_pool_free(pool);
 	json_decref(o.record);
 	return rc;
+}
+
+static kf_status run(const kf_list *operands, kf_err *err)
+{
+	kf_status rc;
+	bool speaks;
+
+	(void)operands;
+	if ((rc = kf_ranks_open(&ranks, err)) != KF_OK)
+		return rc;
+	rc = work(err);
+	speaks = kf_ranks_speaks(ranks);
+	kf_ranks_close(ranks);
+	if (rc == KF_OK || speaks)
+		return rc;
+	return KF_EELSEWHERE;
 }
 
 int main(int argc, char **argv)

@@ -21,23 +21,35 @@ static void *cleared(kf_exec *x, size_t n, size_t size)
 	return p;
 }
 
-kf_status kf_optim_init(kf_optim *opt, kf_model *model, kf_exec *x, bool eight, kf_err *err)
+kf_status kf_optim_init(kf_optim *opt, kf_model *model, kf_exec *x, bool eight, kf_ranks *ranks, kf_err *err)
 {
-	*opt = (kf_optim){ .x = x, .eight = eight };
+	const int rank = kf_ranks_rank(ranks), size = kf_ranks_size(ranks);
+	size_t largest = 0;
+
+	*opt = (kf_optim){ .x = x, .eight = eight, .ranks = ranks };
 	opt->n = kf_model_params(model, &opt->params);
-	if (!(opt->state = kf_zalloc((size_t)opt->n, sizeof *opt->state)))
+	if (!(opt->state = kf_zalloc((size_t)opt->n, sizeof *opt->state)) ||
+	    !(opt->begin = kf_alloc((size_t)size + 1, sizeof *opt->begin)))
 		goto fail;
 	for (int i = 0; i < opt->n; i++) {
 		const kf_param *p = &opt->params[i];
+		const size_t first = kf_part_begin(numel(p), rank, size), at = first * kf_num_size(p->num);
 		kf_adamw *s = &opt->state[i];
 
-		*s = (kf_adamw){ .type = p->num, .w = p->value, .g = p->grad, .master = p->master, .n = numel(p), .salt = (uint32_t)i };
+		*s = (kf_adamw){ .type = p->num, .w = (char *)p->value + at, .g = (const char *)p->grad + at, .master = p->master,
+			.n = kf_part_begin(numel(p), rank + 1, size) - first, .first = first, .salt = (uint32_t)i };
+		if (numel(p) > largest)
+			largest = numel(p);
+		if (s->n == 0)
+			continue;
 		if (eight && (!(s->m8 = cleared(x, s->n, 1)) || !(s->v8 = cleared(x, s->n, 1)) ||
 		    !(s->m_scale = cleared(x, blocks(s->n), sizeof(float))) || !(s->v_scale = cleared(x, blocks(s->n), sizeof(float)))))
 			goto fail;
 		if (!eight && (!(s->m = cleared(x, s->n, sizeof(float))) || !(s->v = cleared(x, s->n, sizeof(float)))))
 			goto fail;
 	}
+	if (ranks && x->ops->memory && !(opt->host = kf_alloc(largest, sizeof *opt->host)))
+		goto fail;
 	return KF_OK;
 fail:
 	kf_optim_release(opt);
@@ -55,10 +67,12 @@ void kf_optim_release(kf_optim *opt)
 				opt->x->ops->free(opt->x, own[k]);
 	}
 	kf_free(opt->state);
+	kf_free(opt->begin);
+	kf_free(opt->host);
 	*opt = (kf_optim){ 0 };
 }
 
-kf_status kf_train_check_memory(const kf_weights *w, kf_exec *x, bool eight, kf_err *err)
+kf_status kf_train_check_memory(const kf_weights *w, kf_exec *x, bool eight, int parts, kf_err *err)
 {
 	double n = 0, size = (double)kf_num_size(x->num), weights, master, moments, all;
 	size_t left;
@@ -71,8 +85,8 @@ kf_status kf_train_check_memory(const kf_weights *w, kf_exec *x, bool eight, kf_
 	for (int i = 0; i < kf_weights_count(w); i++)
 		n += (double)kf_weights_at(w, i)->rows * (double)kf_weights_at(w, i)->cols;
 	weights = n * size * 1e-9;
-	master = x->num == KF_NUM_F32 ? 0 : n * 4e-9;
-	moments = n * (eight ? 2 + 8.0 / KF_MOMENT_BLOCK : 8) * 1e-9;
+	master = x->num == KF_NUM_F32 ? 0 : n * 4e-9 / parts;
+	moments = n * (eight ? 2 + 8.0 / KF_MOMENT_BLOCK : 8) * 1e-9 / parts;
 	all = 2 * weights + master + moments;
 	if (all * 1e9 <= (double)left)
 		return KF_OK;
@@ -87,7 +101,7 @@ double kf_optim_norm(const kf_optim *opt)
 	double sum = 0;
 
 	for (int i = 0; i < opt->n; i++)
-		sum += opt->x->ops->sumsq(opt->x, opt->params[i].grad, opt->params[i].num, numel(&opt->params[i]));
+		sum += opt->x->ops->sumsq(opt->x, opt->state[i].g, opt->state[i].type, opt->state[i].n);
 	return sqrt(sum);
 }
 
@@ -96,6 +110,8 @@ void kf_optim_step(kf_optim *opt, const kf_train_opts *o, double lr, double gsca
 	for (int i = 0; i < opt->n; i++) {
 		const kf_param *p = &opt->params[i];
 
+		if (opt->state[i].n == 0)
+			continue;
 		opt->x->ops->adamw(opt->x, &opt->state[i],
 			&(kf_adamw_opts){ .gscale = (float)gscale, .lr = (float)lr, .beta1 = (float)o->beta1, .beta2 = (float)o->beta2,
 				.eps = 1e-8f, .decay = p->decay ? (float)o->decay : 0.0f, .step = step });

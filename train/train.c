@@ -12,6 +12,7 @@
 #include "common/base/stop.h"
 #include "train/checkpoint.h"
 #include "train/data.h"
+#include "train/exchange.h"
 #include "train/loader.h"
 #include "train/optim.h"
 #include "train/output.h"
@@ -20,6 +21,8 @@
 typedef struct {
 	const kf_train_opts *o;
 	kf_exec *x;
+	kf_ranks *ranks;           /* NULL: one process */
+	bool first;                /* rank 0, which alone writes the log and the model */
 	kf_weights *weights;
 	kf_tokenizer *tokenizer;
 	kf_set *set;
@@ -32,7 +35,7 @@ typedef struct {
 	kf_plan plan;
 	kf_progress bar;
 	json_t *identity;
-	FILE *log;
+	FILE *log;                 /* NULL where another process writes it */
 	int lock;                  /* on OUT/state; -1: none */
 	char state[KF_PATH_MAX], best[KF_PATH_MAX], log_path[KF_PATH_MAX];
 	kf_dtype dtype;
@@ -77,11 +80,35 @@ static kf_status make_identity(trainer *t, kf_err *err)
 	return t->identity ? KF_OK : kf_fail(err, KF_ENOMEM, "no memory for the run's identity");
 }
 
+/* Processes on other machines may have found other files under the same names. */
+static kf_status check_identity(trainer *t, kf_err *err)
+{
+	char *text;
+	kf_fp fp, other;
+	kf_status rc;
+
+	if (!t->ranks)
+		return KF_OK;
+	text = json_dumps(t->identity, JSON_SORT_KEYS);
+	fp = other = kf_fp_of(text ? text : "", text ? strlen(text) : 0);
+	rc = text ? KF_OK : kf_fail(err, KF_ENOMEM, "no memory for the run's identity");
+	free(text);
+	if ((rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK ||
+	    (rc = kf_ranks_broadcast(t->ranks, 0, &other, sizeof other, err)) != KF_OK)
+		return rc;
+	if (!kf_fp_equal(fp, other))
+		rc = kf_fail(err, KF_EMISMATCH, "finds another model, targets or validation text under these names, or has other options, than "
+			"process 0. All machines must see the same files.");
+	return kf_ranks_agree(t->ranks, rc, err);
+}
+
 /* ---- log -------------------------------------------------------------------------------- */
 
 /* Continue the log at the byte where the checkpoint found it. */
 static kf_status open_log(trainer *t, kf_err *err)
 {
+	if (!t->first)
+		return KF_OK;
 	if (!(t->log = fopen(t->log_path, t->log_bytes ? "r+b" : "wb")) && errno == ENOENT)
 		t->log = fopen(t->log_path, "wb");
 	if (!t->log)
@@ -100,11 +127,11 @@ static json_t *number(double v)
 	return isfinite(v) ? json_real(v) : json_null();
 }
 
-/* Write a record, which is released. */
+/* Write a record, which is released. Not collective: what comes of it has to be agreed on. */
 static kf_status log_record(trainer *t, json_t *r, kf_err *err)
 {
-	int failed = !r || json_dumpf(r, t->log, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(12)) != 0 ||
-		fputc('\n', t->log) == EOF || fflush(t->log) != 0;
+	const bool failed = t->first && (!r || json_dumpf(r, t->log, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(12)) != 0 ||
+		fputc('\n', t->log) == EOF || fflush(t->log) != 0);
 
 	json_decref(r);
 	return failed ? kf_fail_errno(err, "cannot write the log %s", t->log_path) : KF_OK;
@@ -115,17 +142,19 @@ static kf_status log_record(trainer *t, json_t *r, kf_err *err)
 static kf_status save(trainer *t, kf_err *err)
 {
 	json_t *state;
-	kf_status rc;
+	kf_status rc = KF_OK;
 
-	if (fsync(fileno(t->log)) != 0)
-		return kf_fail_errno(err, "cannot write the log %s", t->log_path);
-	t->log_bytes = ftell(t->log);
+	if (t->first && fsync(fileno(t->log)) != 0)
+		rc = kf_fail_errno(err, "cannot write the log %s", t->log_path);
+	if (t->first)
+		t->log_bytes = ftell(t->log);
 	state = json_pack("{s:O, s:I, s:I, s:i, s:o, s:o, s:I}", "identity", t->identity, "step", (json_int_t)t->step,
 		"tokens", (json_int_t)t->tokens, "best_epoch", t->best_epoch, "best_valid", number(t->best_valid),
 		"loss", number(t->loss), "log_bytes", (json_int_t)t->log_bytes);
-	if (!state)
-		return kf_fail(err, KF_ENOMEM, "no memory for a checkpoint's state");
-	rc = kf_checkpoint_write(t->state, t->step, state, &t->optim, err);
+	if (rc == KF_OK && !state)
+		rc = kf_fail(err, KF_ENOMEM, "no memory for a checkpoint's state");
+	if ((rc = kf_ranks_agree(t->ranks, rc, err)) == KF_OK)
+		rc = kf_checkpoint_write(t->state, t->step, state, &t->optim, err);
 	json_decref(state);
 	if (rc == KF_OK)
 		t->saved = t->step;
@@ -185,7 +214,8 @@ static kf_status lost(const trainer *t, const kf_load *l, kf_status rc, kf_err *
 	return kf_fail(err, rc, "step %lld%s%s: %.800s", (long long)t->step + 1, l ? ", " : "", docs, why.text);
 }
 
-static kf_status run_micro(trainer *t, kf_load *l, kf_loss *sum, kf_err *err)
+/* *tokens: of this process in this step. */
+static kf_status run_micro(trainer *t, kf_load *l, kf_loss *sum, int64_t *tokens, kf_err *err)
 {
 	kf_loss_query q = l->micro.query;
 	kf_loss loss;
@@ -209,54 +239,107 @@ static kf_status run_micro(trainer *t, kf_load *l, kf_loss *sum, kf_err *err)
 	sum->rows += loss.rows;
 	sum->clm_rows += loss.clm_rows;
 	sum->fusion_rows += loss.fusion_rows;
-	t->tokens += l->micro.T;
+	*tokens += l->micro.T;
 	kf_progress_add(&t->bar, l->micro.T);
 	return KF_OK;
 }
 
-static kf_status run_step(trainer *t, int64_t epoch, kf_err *err)
+/* This process's documents of the step, their gradients added up. */
+static kf_status run_share(trainer *t, kf_loss *sum, int64_t *tokens, kf_err *err)
 {
-	double start = kf_now(), norm, lr, scale;
-	int64_t before = t->tokens;
-	kf_loss sum = { 0 };
 	kf_load *load;
 	kf_status rc;
 
 	kf_model_zero_grad(t->model);
 	do {
-		if ((rc = kf_loader_next(&t->loader, &load, err)) != KF_OK || (rc = run_micro(t, load, &sum, err)) != KF_OK) {
-			t->tokens = before;   /* of a step that is not done */
+		if ((rc = kf_loader_next(&t->loader, &load, err)) != KF_OK || (rc = run_micro(t, load, sum, tokens, err)) != KF_OK)
 			return rc;
-		}
 	} while (!load->last);
-	/* The loss is the mean over the step's rows, however they were cut into micro-batches. */
+	return KF_OK;
+}
+
+/* The sums of all processes. */
+static kf_status sum_losses(trainer *t, kf_loss *s, int64_t *tokens, kf_err *err)
+{
+	double v[] = { s->loss, s->clm, s->fusion, (double)s->rows, (double)s->clm_rows, (double)s->fusion_rows, (double)*tokens };
+	kf_status rc = kf_ranks_sum(t->ranks, v, 7, err);
+
+	*s = (kf_loss){ v[0], v[1], v[2], (int64_t)v[3], (int64_t)v[4], (int64_t)v[5] };
+	*tokens = (int64_t)v[6];
+	return rc;
+}
+
+/* Of the whole gradient, of which each process has a part. */
+static kf_status whole_norm(trainer *t, double *norm, kf_err *err)
+{
+	double squares;
+	kf_status rc;
+
+	*norm = kf_optim_norm(&t->optim);
+	if (!t->ranks)
+		return KF_OK;
+	squares = *norm * *norm;
+	rc = kf_ranks_sum(t->ranks, &squares, 1, err);
+	*norm = sqrt(squares);
+	return rc;
+}
+
+static kf_status run_step(trainer *t, int64_t epoch, kf_err *err)
+{
+	double start = kf_now(), norm, lr, scale;
+	int64_t tokens = 0, own;
+	kf_loss sum = { 0 };
+	kf_status rc;
+
+	rc = run_share(t, &sum, &tokens, err);
+	own = tokens;
+	if ((rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK || (rc = sum_losses(t, &sum, &tokens, err)) != KF_OK ||
+	    (rc = kf_exchange_grads(&t->optim, err)) != KF_OK || (rc = whole_norm(t, &norm, err)) != KF_OK)
+		return rc;
+	/* The loss is the mean over the step's rows, however they were cut into micro-batches and shared out. */
 	scale = sum.rows ? 1.0 / (double)sum.rows : 0;
-	norm = kf_optim_norm(&t->optim) * scale;
+	norm *= scale;
 	t->loss = sum.loss * scale;
 	if (!isfinite(norm) || !isfinite(t->loss))
 		return lost(t, NULL, kf_fail(err, KF_EDATA, "the gradient is not finite. A lower --lr may help."), err);
 	t->step++;
+	t->tokens += tokens;
+	kf_progress_add(&t->bar, (double)(tokens - own));
 	if (t->o->clip > 0 && norm > t->o->clip)
 		scale *= t->o->clip / norm;
 	lr = kf_lr_at(t->o, t->step, t->total);
 	if (sum.rows)
 		kf_optim_step(&t->optim, t->o, lr, scale, t->step);
+	if (sum.rows && (rc = kf_exchange_weights(&t->optim, err)) != KF_OK)
+		return rc;
 	kf_progress_note(&t->bar, "loss %.4f", t->loss);
-	return log_record(t, json_pack("{s:I, s:I, s:I, s:f, s:o, s:o, s:f, s:f, s:f, s:f}", "step", (json_int_t)t->step,
+	rc = log_record(t, json_pack("{s:I, s:I, s:I, s:f, s:o, s:o, s:f, s:f, s:f, s:f}", "step", (json_int_t)t->step,
 		"epoch", (json_int_t)epoch, "tokens", (json_int_t)t->tokens, "loss", t->loss,
 		"clm", number(sum.clm_rows ? sum.clm / (double)sum.clm_rows : NAN),
 		"fusion", number(sum.fusion_rows ? sum.fusion / (double)sum.fusion_rows : NAN),
 		"lambda", kf_lambda_at(t->o, t->step, t->total), "lr", lr, "grad_norm", norm,
-		"tokens_per_second", (double)(t->tokens - before) / (kf_now() - start)), err);
+		"tokens_per_second", (double)tokens / (kf_now() - start)), err);
+	return kf_ranks_agree(t->ranks, rc, err);
 }
 
 /* ---- ends of epochs, and of the run --------------------------------------------------------- */
 
+/* By rank 0, to which the others hand their parts where it has not all. */
 static kf_status write_model(trainer *t, const char *dir, kf_err *err)
 {
-	kf_status rc = kf_remove_tree(dir, err);
+	const bool parts = kf_exchange_masters(&t->optim);
+	kf_err end;
+	kf_status rc = KF_OK;
 
-	return rc == KF_OK ? kf_model_write(t->model, dir, t->dtype, t->tokenizer, err) : rc;
+	if (!t->first) {
+		rc = parts ? kf_exchange_masters_serve(&t->optim, err) : KF_OK;
+	} else {
+		if ((rc = kf_remove_tree(dir, err)) == KF_OK)
+			rc = kf_model_write(t->model, dir, t->dtype, t->tokenizer, parts ? kf_exchange_master : NULL, &t->optim, err);
+		if (parts && kf_exchange_masters_end(&t->optim, &end) != KF_OK && rc == KF_OK)
+			rc = kf_fail(err, end.code, "%s", end.text);
+	}
+	return kf_ranks_agree(t->ranks, rc, err);
 }
 
 static kf_status end_epoch(trainer *t, int64_t epoch, kf_err *err)
@@ -266,11 +349,12 @@ static kf_status end_epoch(trainer *t, int64_t epoch, kf_err *err)
 	kf_status rc;
 
 	if (t->o->valid) {
-		if ((rc = kf_valid_run(&t->valid, t->model, &bits, err)) != KF_OK)
+		if ((rc = kf_valid_run(&t->valid, t->model, t->ranks, &bits, err)) != KF_OK)
 			return rc;
 		best = epoch > 0 && (t->best_epoch == 0 || bits < t->best_valid);
-		if ((rc = log_record(t, json_pack("{s:I, s:I, s:f, s:b}", "epoch", (json_int_t)epoch, "step", (json_int_t)t->step,
-		     "valid_bits_per_byte", bits, "best", best), err)) != KF_OK)
+		rc = log_record(t, json_pack("{s:I, s:I, s:f, s:b}", "epoch", (json_int_t)epoch, "step", (json_int_t)t->step,
+			"valid_bits_per_byte", bits, "best", best), err);
+		if ((rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK)
 			return rc;
 	}
 	if (epoch > 0 && t->o->keep_epochs) {
@@ -307,9 +391,9 @@ static kf_status run_epochs(trainer *t, kf_err *err)
 	while (t->step < t->total) {
 		int64_t epoch = t->step / steps + 1;
 
-		if ((rc = kf_plan_epoch(&t->plan, t->docs, t->o->batch_tokens, (uint64_t)t->o->seed, epoch, err)) != KF_OK)
-			return rc;
-		if ((rc = kf_loader_begin(&t->loader, &t->plan, t->step % steps, err)) != KF_OK)
+		if ((rc = kf_plan_epoch(&t->plan, t->docs, t->o->batch_tokens, (uint64_t)t->o->seed, epoch, err)) == KF_OK)
+			rc = kf_loader_begin(&t->loader, &t->plan, t->step % steps, err);
+		if ((rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK)
 			return rc;
 		for (int64_t s = t->step % steps; s < steps && t->step < t->total; s++) {
 			if ((rc = run_step(t, epoch, err)) != KF_OK)
@@ -375,7 +459,7 @@ static kf_status open_inputs(trainer *t, kf_err *err)
 
 static kf_status open_model(trainer *t, kf_err *err)
 {
-	kf_model_opts opts = { .train = true, .keep_bytes = t->o->keep_mb < 0 ? (size_t)512000000 : (size_t)t->o->keep_mb * 1000000 };
+	kf_model_opts opts = { .train = true, .part = kf_ranks_rank(t->ranks), .parts = kf_ranks_size(t->ranks), .keep_bytes = t->o->keep_mb < 0 ? (size_t)512000000 : (size_t)t->o->keep_mb * 1000000 };
 	kf_status rc;
 	int64_t steps;
 
@@ -387,10 +471,10 @@ static kf_status open_model(trainer *t, kf_err *err)
 	t->total = steps * t->o->epochs;
 	if (t->o->max_steps && t->total > t->o->max_steps)
 		t->total = t->o->max_steps;
-	if ((rc = kf_loader_init(&t->loader, t->docs, &t->pack, t->o->micro_tokens, err)) != KF_OK ||
-	    (rc = kf_train_check_memory(t->weights, t->x, t->o->moments8, err)) != KF_OK ||
+	if ((rc = kf_loader_init(&t->loader, t->docs, &t->pack, t->o->micro_tokens, opts.part, opts.parts, err)) != KF_OK ||
+	    (rc = kf_train_check_memory(t->weights, t->x, t->o->moments8, opts.parts, err)) != KF_OK ||
 	    (rc = kf_model_new(t->weights, t->x, &opts, &t->model, err)) != KF_OK ||
-	    (rc = kf_optim_init(&t->optim, t->model, t->x, t->o->moments8, err)) != KF_OK)
+	    (rc = kf_optim_init(&t->optim, t->model, t->x, t->o->moments8, t->ranks, err)) != KF_OK)
 		return rc;
 	return t->o->keep_mb < 0 ? kf_model_keep_free(t->model, err) : KF_OK;
 }
@@ -400,7 +484,9 @@ static kf_status train(trainer *t, kf_train_result *out, kf_err *err)
 	double tokens;
 	kf_status rc;
 
-	if ((rc = open_model(t, err)) != KF_OK || (rc = restore(t, err)) != KF_OK || (rc = open_log(t, err)) != KF_OK)
+	if ((rc = kf_ranks_agree(t->ranks, open_model(t, err), err)) != KF_OK ||
+	    (rc = kf_ranks_agree(t->ranks, kf_exchange_begin(&t->optim, err), err)) != KF_OK ||
+	    (rc = restore(t, err)) != KF_OK || (rc = kf_ranks_agree(t->ranks, open_log(t, err), err)) != KF_OK)
 		return rc;
 	out->resumed = t->step;
 	tokens = (double)t->docs->total * (double)t->total / (double)kf_plan_steps(t->docs, t->o->batch_tokens);
@@ -409,33 +495,36 @@ static kf_status train(trainer *t, kf_train_result *out, kf_err *err)
 	rc = run_epochs(t, err);
 	kf_progress_end(&t->bar);
 	if (rc != KF_OK)
-		return rc;
-	return write_provenance(t, err);
+		return t->ranks && t->ranks->lost ? lost(t, NULL, rc, err) : rc;
+	return kf_ranks_agree(t->ranks, t->first ? write_provenance(t, err) : KF_OK, err);
 }
 
 static kf_status run(trainer *t, kf_train_result *out, kf_err *err)
 {
 	const kf_train_opts *o = t->o;
-	kf_out_state state;
+	kf_out_state state = KF_OUT_NEW;
 	kf_status rc;
 
-	if ((rc = open_inputs(t, err)) != KF_OK || (rc = kf_path_join(t->state, o->out, "state", err)) != KF_OK ||
+	if ((rc = kf_ranks_agree(t->ranks, open_inputs(t, err), err)) != KF_OK || (rc = check_identity(t, err)) != KF_OK || (rc = kf_path_join(t->state, o->out, "state", err)) != KF_OK ||
 	    (rc = kf_path_join(t->best, t->state, "best", err)) != KF_OK ||
 	    (rc = kf_path_join(t->log_path, o->log ? "." : o->out, o->log ? o->log : "log.jsonl", err)) != KF_OK)
 		return rc;
 	if (o->log)
 		snprintf(t->log_path, sizeof t->log_path, "%s", o->log);
-	if ((rc = kf_output_begin(o->out, t->identity, o->restart, &state, &t->lock, err)) != KF_OK)
+	rc = t->first ? kf_output_begin(o->out, t->identity, o->restart, &state, &t->lock, err) : KF_OK;
+	if ((rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK ||
+	    (t->ranks && (rc = kf_ranks_broadcast(t->ranks, 0, &state, sizeof state, err)) != KF_OK))
 		return rc;
 	if (state == KF_OUT_CURRENT) {
 		out->current = true;
-		return o->keep_state ? KF_OK : kf_remove_tree(t->state, err);
+		return kf_ranks_agree(t->ranks, o->keep_state || !t->first ? KF_OK : kf_remove_tree(t->state, err), err);
 	}
 	if (state == KF_OUT_NEW && o->resume)
 		return kf_fail(err, KF_ENOTFOUND, "%s holds nothing to resume. Without --resume the run begins.", o->out);
 	if (state != KF_OUT_TRAINED && (rc = train(t, out, err)) != KF_OK)
 		return rc;
-	if ((rc = kf_output_publish(o->out, o->keep_state, err)) != KF_OK)
+	rc = t->first ? kf_output_publish(o->out, o->keep_state, err) : KF_OK;
+	if ((rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK)
 		return rc;
 	out->steps = t->step;
 	out->tokens = t->tokens;
@@ -456,6 +545,8 @@ kf_status kf_train(const kf_train_opts *o, kf_exec *x, kf_train_result *out, kf_
 		return kf_fail(err, KF_ENOMEM, "no memory for a training run");
 	t->o = o;
 	t->x = x;
+	t->ranks = o->ranks;
+	t->first = kf_ranks_first(o->ranks);
 	t->dtype = DTYPES[o->dtype];
 	t->lock = -1;
 	t->best_valid = t->loss = NAN;

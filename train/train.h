@@ -3,6 +3,10 @@
  * OUT becomes a Hugging Face folder, with log.jsonl (a record a step and a validation) and
  * kfuse.json (what made it). While it is being made, OUT/state holds checkpoints; a run
  * that is killed continues from the last one and ends with the same numbers.
+ *
+ * Several processes (base/ranks.h) train one model: each computes the gradients of its share of a step's documents and keeps its
+ * part of the optimizer's state. What they compute is what one process does but for the order of sums. Rank 0 alone writes
+ * the log and the model; every process writes its part of a checkpoint, which any number of processes continues.
  */
 #ifndef KF_TRAIN_TRAIN_H
 #define KF_TRAIN_TRAIN_H
@@ -32,6 +36,7 @@ typedef struct {
 	bool keep_epochs, keep_state, resume, restart;
 	long seed;
 	int progress;              /* KF_PROGRESS_* */
+	kf_ranks *ranks;           /* borrowed; NULL: one process */
 	json_t *record;            /* options that shape the result (kf_opt_record); borrowed */
 } kf_train_opts;
 
@@ -44,6 +49,7 @@ typedef struct {
 	double loss;               /* of the last step */
 } kf_train_result;
 
+/* Collective: every process ends with the same status (unless ranks->lost) and result. */
 kf_status kf_train(const kf_train_opts *o, kf_exec *x, kf_train_result *out, kf_err *err) KF_MUST_CHECK;
 
 #endif

@@ -160,20 +160,21 @@ void kf_valid_release(kf_valid *v)
 	*v = (kf_valid){ 0 };
 }
 
-kf_status kf_valid_run(const kf_valid *v, kf_model *model, double *bits_per_byte, kf_err *err)
+kf_status kf_valid_run(const kf_valid *v, kf_model *model, kf_ranks *ranks, double *bits_per_byte, kf_err *err)
 {
 	double nats = 0;
+	kf_status rc = KF_OK;
 
-	for (int i = 0; i < v->n; i++) {
+	for (int i = kf_ranks_rank(ranks); i < v->n && rc == KF_OK; i += kf_ranks_size(ranks)) {
 		kf_loss_query q = v->micro[i].query;
-		kf_loss loss;
-		kf_status rc;
+		kf_loss loss = { 0 };
 
 		q.lambda = q.temperature = 1;
-		if ((rc = kf_model_loss(model, &v->micro[i].batch, &q, false, &loss, err)) != KF_OK)
-			return rc;
+		rc = kf_model_loss(model, &v->micro[i].batch, &q, false, &loss, err);
 		nats += loss.clm;
 	}
+	if ((rc = kf_ranks_agree(ranks, rc, err)) != KF_OK || (rc = kf_ranks_sum(ranks, &nats, 1, err)) != KF_OK)
+		return rc;
 	*bits_per_byte = nats / M_LN2 / (double)v->bytes;
 	return KF_OK;
 }

@@ -232,7 +232,7 @@ int kf_main(const kf_program *p, int argc, char **argv, kf_status (*run)(const k
 		usage = rc == KF_EUSAGE;
 	}
 	if (rc != KF_OK && rc != KF_END) {
-		fprintf(stderr, "%s: %s\n", p->name, err.text[0] ? err.text : kf_status_name(rc));
+		if (rc != KF_EELSEWHERE) fprintf(stderr, "%s: %s\n", p->name, err.text[0] ? err.text : kf_status_name(rc));
 		if (rc == KF_ESTOPPED) kf_stop_raise();
 		return usage ? 2 : 1;
 	}

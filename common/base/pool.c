@@ -60,7 +60,7 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-static int usable_cores(void)
+int kf_pool_cores(void)
 {
 	cpu_set_t set;
 
@@ -73,7 +73,7 @@ kf_status kf_pool_new(int n, kf_pool **out, kf_err *err)
 	kf_pool *p;
 
 	*out = NULL;
-	if (n <= 0) n = usable_cores();
+	if (n <= 0) n = kf_pool_cores();
 	if (!(p = kf_zalloc(1, sizeof *p))) return kf_fail(err, KF_ENOMEM, "out of memory for a thread pool");
 	p->size = n;
 	pthread_mutex_init(&p->lock, NULL);

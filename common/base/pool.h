@@ -12,6 +12,7 @@ typedef struct kf_pool kf_pool;
 kf_status kf_pool_new(int n, kf_pool **out, kf_err *err) KF_MUST_CHECK;
 void kf_pool_free(kf_pool *pool);     /* accepts NULL */
 int kf_pool_size(const kf_pool *pool);
+int kf_pool_cores(void);              /* cores that this process may use */
 
 /* Call fn(arg, i, worker) for every i in [0, n), each once, over all threads;
  * worker is in [0, size). Items are handed out in order as threads come free.

@@ -63,6 +63,7 @@ const char *kf_status_name(kf_status code)
 	case KF_EUNSUPPORTED: return "not supported";
 	case KF_ESTOPPED: return "stopped";
 	case KF_ENOTFOUND: return "not found";
+	case KF_EELSEWHERE: return "failed in another process";
 	case KF_END: return "end";
 	}
 	return "unknown status";

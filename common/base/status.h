@@ -21,6 +21,7 @@ typedef enum {
 	KF_EUNSUPPORTED,/* understood, but not something kfuse does */
 	KF_ENOTFOUND,   /* a name, file or record that is not there */
 	KF_ESTOPPED,    /* asked to end (stop.h); what was finished is kept */
+	KF_EELSEWHERE,  /* it failed in another process of the run, which says so (ranks.h) */
 	KF_END          /* not an error: nothing more to read */
 } kf_status;
 

@@ -57,12 +57,16 @@ kf_status kf_slot_load(kf_model *m, kf_slot *s, kf_err *err)
 		x->ops->zero(x, s->grad, n * size);
 	}
 	if (m->opts.train && s->num != KF_NUM_F32) {
-		s->master = x->ops->alloc(x, n, sizeof *s->master);
+		const int parts = m->opts.parts ? m->opts.parts : 1;
+		const size_t from = kf_part_begin(n, m->opts.part, parts), own = kf_part_begin(n, m->opts.part + 1, parts) - from;
+
+		/* an empty part has one, too: that there is a master tells how the value is kept */
+		s->master = x->ops->alloc(x, own ? own : 1, sizeof *s->master);
 		if (!s->master) {
-			rc = kf_fail(err, KF_ENOMEM, "no memory for the float32 master of %s (%.1f MB)", t->name, (double)n * 4e-6);
+			rc = kf_fail(err, KF_ENOMEM, "no memory for the float32 master of %s (%.1f MB)", t->name, (double)own * 4e-6);
 			goto out;
 		}
-		rc = x->ops->put_num(x, s->master, KF_NUM_F32, host, n, err);
+		rc = x->ops->put_num(x, s->master, KF_NUM_F32, host + from, own, err);
 	}
 out:
 	kf_free(host);
@@ -633,7 +637,8 @@ static kf_status get_tensor(void *arg, int index, float *out, kf_err *err)
 	return KF_OK;
 }
 
-kf_status kf_model_write(kf_model *m, const char *dir, kf_dtype dtype, const kf_tokenizer *tokenizer, kf_err *err)
+kf_status kf_model_write(kf_model *m, const char *dir, kf_dtype dtype, const kf_tokenizer *tokenizer, kf_param_get get, void *arg,
+	kf_err *err)
 {
 	kf_out_tensor *t = kf_zalloc((size_t)m->n, sizeof *t);
 	kf_status rc;
@@ -643,7 +648,7 @@ kf_status kf_model_write(kf_model *m, const char *dir, kf_dtype dtype, const kf_
 	for (int i = 0; i < m->n; i++) {
 		const kf_tensor *f = m->slots[i].file;
 		t[i] = (kf_out_tensor){ .name = f->name, .rows = f->rows, .cols = f->cols, .n_dims = f->n_dims,
-			.get = get_tensor, .arg = m };
+			.get = get ? get : get_tensor, .arg = get ? arg : m };
 	}
 	rc = kf_hf_write(dir, &(kf_hf_spec){ .arch = m->arch, .tensors = t, .n = m->n, .dtype = dtype,
 		.tokenizer = tokenizer, .like = m->weights }, err);

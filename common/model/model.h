@@ -20,6 +20,7 @@ typedef struct {
 	bool stream;              /* not training: it will be run layer by layer (stream.h), and where matrices must be in
 	                           * the backend's memory only those of the layer at work are; kf_model_score is not for it then */
 	bool recompute;           /* training: keep only layer inputs, run each layer's forward again in backward */
+	int part, parts;          /* training: of float32 masters only this part is kept (kf_part_begin); parts 0: all */
 	size_t keep_bytes;        /* training: activations kept for backward, at most; as many of the last layers as fit are
 	                           * kept, the others recomputed. 0: all */
 } kf_model_opts;
@@ -74,6 +75,15 @@ size_t kf_model_batch_bytes(const kf_arch *a, kf_num_type num, size_t T);
 /* The final hidden state (T, C), after the last norm, into host memory. For tests and tools. */
 kf_status kf_model_hidden(kf_model *m, const kf_batch *b, float *hidden, kf_err *err) KF_MUST_CHECK;
 
+/* Where, of a parameter of n numbers, part i of `parts` begins; part i ends where i + 1 begins. Whole blocks of
+ * KF_MOMENT_BLOCK, so that moments in 8 bits do not depend on how many parts there are. */
+static inline size_t kf_part_begin(size_t n, int i, int parts)
+{
+	const size_t blocks = (n + KF_MOMENT_BLOCK - 1) / KF_MOMENT_BLOCK, at = blocks * (size_t)i / (size_t)parts * KF_MOMENT_BLOCK;
+
+	return at < n ? at : n;
+}
+
 /* Parameters of a model made with train; in the backend's memory. */
 typedef struct {
 	char name[128];           /* Hugging Face's */
@@ -81,7 +91,7 @@ typedef struct {
 	int n_dims;
 	kf_num_type num;          /* of value and grad */
 	void *value, *grad;       /* (rows, cols) */
-	float *master;            /* (rows, cols) what value is the rounding of; NULL where value is float32 */
+	float *master;            /* what value is the rounding of: (rows, cols), or the part that is kept; NULL where value is float32 */
 	bool decay;               /* weight decay applies: matrices, not norms and biases */
 } kf_param;
 
@@ -92,7 +102,12 @@ kf_status kf_model_keep_free(kf_model *m, kf_err *err) KF_MUST_CHECK;
 int kf_model_params(kf_model *m, kf_param **params);   /* borrowed */
 void kf_model_zero_grad(kf_model *m);
 
-/* Write the trained model as a Hugging Face folder (weights.h kf_hf_write). */
-kf_status kf_model_write(kf_model *m, const char *dir, kf_dtype dtype, const kf_tokenizer *tokenizer, kf_err *err) KF_MUST_CHECK;
+/* Gives parameter i whole, in host memory (rows, cols). */
+typedef kf_status (*kf_param_get)(void *arg, int i, float *out, kf_err *err);
+
+/* Write the trained model as a Hugging Face folder (weights.h kf_hf_write). get: who knows parameters of which only a part of
+ * the master is here; NULL: all are. */
+kf_status kf_model_write(kf_model *m, const char *dir, kf_dtype dtype, const kf_tokenizer *tokenizer, kf_param_get get, void *arg,
+	kf_err *err) KF_MUST_CHECK;
 
 #endif

@@ -4,6 +4,11 @@
 
 kf_status kf_exec_new(const kf_ops *ops, kf_pool *pool, kf_compute compute, kf_exec **out, kf_err *err)
 {
+	return kf_exec_new_on(ops, pool, compute, 0, out, err);
+}
+
+kf_status kf_exec_new_on(const kf_ops *ops, kf_pool *pool, kf_compute compute, int device, kf_exec **out, kf_err *err)
+{
 	kf_exec *x;
 	kf_status rc;
 
@@ -12,6 +17,7 @@ kf_status kf_exec_new(const kf_ops *ops, kf_pool *pool, kf_compute compute, kf_e
 		return kf_fail(err, KF_ENOMEM, "out of memory for the %s backend", ops->name);
 	x->ops = ops;
 	x->pool = pool;
+	x->device = device;
 	x->compute = compute == KF_COMPUTE_AUTO ? KF_COMPUTE_F32
 		: compute; /* accuracy first: bf16 only when asked */
 	if (ops->open && (rc = ops->open(x, err)) != KF_OK) {

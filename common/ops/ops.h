@@ -25,6 +25,7 @@
 
 #include "common/base/mem.h"
 #include "common/base/pool.h"
+#include "common/base/ranks.h"
 #include "common/base/status.h"
 
 typedef struct kf_ops kf_ops;
@@ -50,6 +51,7 @@ typedef struct kf_exec {
 	kf_pool *pool;
 	kf_compute compute;      /* of matrix products; not AUTO */
 	kf_num_type num;         /* how kf_num is stored; float32 unless open says otherwise */
+	int device;              /* which of the backend's devices, from 0; more than there are: counted round */
 	void *state;             /* the backend's */
 } kf_exec;
 
@@ -66,6 +68,7 @@ static inline void *kf_at(const kf_exec *x, const void *p, size_t n)
 }
 
 kf_status kf_exec_new(const kf_ops *ops, kf_pool *pool, kf_compute compute, kf_exec **out, kf_err *err) KF_MUST_CHECK;
+kf_status kf_exec_new_on(const kf_ops *ops, kf_pool *pool, kf_compute compute, int device, kf_exec **out, kf_err *err) KF_MUST_CHECK;
 void kf_exec_free(kf_exec *x);   /* accepts NULL */
 
 /* A weight matrix (rows, cols): resident in the backend's memory, or unpacked from the
@@ -291,6 +294,14 @@ struct kf_ops {
 	double (*sumsq)(kf_exec *x, const void *v, kf_num_type type, size_t n);
 	/* AdamW (Loshchilov and Hutter 2019). */
 	void (*adamw)(kf_exec *x, const kf_adamw *p, const kf_adamw_opts *o);
+
+	/* Between the memories of several processes (base/ranks.h), without the host's; all NULL: the backend cannot. join once,
+	 * before the others; all three are collective. begin (size + 1): where in v the part of each process begins, in numbers.
+	 * sum_parts: this process's part becomes the sum over the processes, the others are as they were; send_parts: each process's
+	 * part reaches all. They may still be under way on return: what the backend is asked next comes after them. */
+	kf_status (*join)(kf_exec *x, kf_ranks *r, kf_err *err);
+	kf_status (*sum_parts)(kf_exec *x, void *v, kf_num_type type, const size_t *begin, kf_err *err);
+	kf_status (*send_parts)(kf_exec *x, void *v, kf_num_type type, const size_t *begin, kf_err *err);
 };
 
 extern const kf_ops kf_ops_ref;

@@ -36,7 +36,7 @@ static kf_status bench(const char *path, int steps, int micro, int threads, long
 	if ((rc = kf_pool_new(threads, &pool, err)) != KF_OK ||
 	    (rc = kf_exec_new(&kf_ops_cpu, pool, compute, &x, err)) != KF_OK ||
 	    (rc = kf_weights_open(path, &w, err)) != KF_OK || (rc = kf_model_new(w, x, &opts, &m, err)) != KF_OK ||
-	    (rc = kf_optim_init(&opt, m, x, false, err)) != KF_OK)
+	    (rc = kf_optim_init(&opt, m, x, false, NULL, err)) != KF_OK)
 		return rc;
 	kf_rng_seed(&rng, 1);
 	for (int i = 0; i < BATCH * SEQ; i++) {

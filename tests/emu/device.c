@@ -9,9 +9,9 @@
 
 bool kf_cuda_device_present(void) { return true; }
 
-kf_status kf_cuda_device_open(kf_cuda_device *d, kf_err *err)
+kf_status kf_cuda_device_open(kf_cuda_device *d, int which, kf_err *err)
 {
-	(void)err;
+	(void)which, (void)err;
 	*d = (kf_cuda_device){ .sm = 80, .units = 1 };
 	snprintf(d->name, sizeof d->name, "emulator");
 	return KF_OK;

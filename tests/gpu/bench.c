@@ -250,7 +250,7 @@ static kf_status bench_train(const char *dir, int length, int tokens, bool eight
 		}
 	}
 	off[n] = (uint32_t)(n * CAND);
-	if (rc == KF_OK && (rc = kf_optim_init(&opt, r.m, r.x, eight, err)) == KF_OK) rc = kf_model_keep_free(r.m, err);
+	if (rc == KF_OK && (rc = kf_optim_init(&opt, r.m, r.x, eight, NULL, err)) == KF_OK) rc = kf_model_keep_free(r.m, err);
 	for (int s = 0; s < WARM + STEPS && rc == KF_OK; s++) {
 		double from = kf_now(), mid;
 		kf_loss loss;

@@ -37,7 +37,7 @@ static kf_status no_device(cudaError_t code, kf_err *err)
 	}
 }
 
-kf_status kf_cuda_device_open(kf_cuda_device *d, kf_err *err)
+kf_status kf_cuda_device_open(kf_cuda_device *d, int which, kf_err *err)
 {
 	struct cudaDeviceProp prop;
 	cudaError_t st;
@@ -46,9 +46,10 @@ kf_status kf_cuda_device_open(kf_cuda_device *d, kf_err *err)
 	*d = (kf_cuda_device){ 0 };
 	if ((st = cudaGetDeviceCount(&n)) != cudaSuccess || n == 0)
 		return no_device(st, err);
+	which %= n;
 	/* the host sleeps while it waits: its threads have other work. Where that is refused nothing is lost */
 	if (cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync) != cudaSuccess) cudaGetLastError();
-	if ((st = cudaSetDevice(0)) != cudaSuccess || (st = cudaGetDeviceProperties(&prop, 0)) != cudaSuccess)
+	if ((st = cudaSetDevice(which)) != cudaSuccess || (st = cudaGetDeviceProperties(&prop, which)) != cudaSuccess)
 		return no_device(st, err);
 	snprintf(d->name, sizeof d->name, "%s", prop.name);
 	d->sm = 10 * prop.major + prop.minor;

@@ -23,9 +23,9 @@ typedef struct {
 /* Whether there is a device that kf_cuda_device_open would take; says nothing. */
 bool kf_cuda_device_present(void);
 
-/* The first device CUDA shows (CUDA_VISIBLE_DEVICES chooses). KF_ENOTFOUND where there is none or no driver, KF_EUNSUPPORTED
+/* Of the devices CUDA shows (CUDA_VISIBLE_DEVICES chooses) number `which`, counted round. KF_ENOTFOUND where there is none or no driver, KF_EUNSUPPORTED
  * where driver or device are too old; the message says which, and what would do. */
-kf_status kf_cuda_device_open(kf_cuda_device *d, kf_err *err) KF_MUST_CHECK;
+kf_status kf_cuda_device_open(kf_cuda_device *d, int which, kf_err *err) KF_MUST_CHECK;
 void kf_cuda_device_close(kf_cuda_device *d);
 
 void *kf_cuda_device_alloc(size_t bytes);       /* NULL: not so much free */

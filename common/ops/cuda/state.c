@@ -25,7 +25,7 @@ kf_status kf_cuda_open(kf_exec *x, kf_err *err)
 	if (!c) return kf_fail(err, KF_ENOMEM, "out of memory for the CUDA backend");
 	x->state = c;
 	x->num = x->compute == KF_COMPUTE_BF16 ? KF_NUM_BF16 : KF_NUM_F32;
-	if ((rc = kf_cuda_device_open(&c->dev, err)) != KF_OK ||
+	if ((rc = kf_cuda_device_open(&c->dev, x->device, err)) != KF_OK ||
 	    (rc = kf_cuda_gemm_new(&c->dev, &c->gemm, err)) != KF_OK ||
 	    (rc = kf_cuda_fused_new(&c->dev, &c->fused, err)) != KF_OK)
 		goto fail;

@@ -1,11 +1,25 @@
 /* The table of the CUDA backend. */
 #include "common/ops/cuda/ops.h"
 
+#ifdef KF_NCCL
+#include "common/ops/cuda/nccl.h"
+
+/* What is between processes must be given back before the device is. */
+static void leave_and_close(kf_exec *x)
+{
+	if (x->state) kf_cuda_leave(kf_cuda_of(x));
+	kf_cuda_close(x);
+}
+#define CLOSE leave_and_close
+#else
+#define CLOSE kf_cuda_close
+#endif
+
 const kf_ops kf_cuda_ops = {
 	.name = "cuda",
 	.resident = true,
 	.open = kf_cuda_open,
-	.close = kf_cuda_close,
+	.close = CLOSE,
 	.alloc = kf_cuda_op_alloc,
 	.free = kf_cuda_op_free,
 	.memory = kf_cuda_op_memory,
@@ -41,4 +55,9 @@ const kf_ops kf_cuda_ops = {
 	.head_loss = kf_cuda_op_head_loss,
 	.sumsq = kf_cuda_op_sumsq,
 	.adamw = kf_cuda_op_adamw,
+#ifdef KF_NCCL
+	.join = kf_cuda_op_join,
+	.sum_parts = kf_cuda_op_sum_parts,
+	.send_parts = kf_cuda_op_send_parts,
+#endif
 };

@@ -191,6 +191,51 @@ static void check_plan(uint32_t n, uint32_t most, int64_t batch)
 	kf_free(seen);
 }
 
+/* Every document of a step has one owner, and no process has more than another by a document. */
+static void check_owners(uint32_t docs, uint32_t most, int64_t batch, int n)
+{
+	uint32_t *rows = kf_alloc(docs, sizeof *rows);
+	int32_t *owner = kf_alloc(docs, sizeof *owner), *again = kf_alloc(docs, sizeof *again);
+	kf_docs d = { .n = docs, .rows = rows };
+	kf_plan p = { 0 };
+
+	for (uint32_t i = 0; i < docs; i++) {
+		rows[i] = i % 7 == 3 ? 0 : 1 + i * 37 % most;
+		d.total += rows[i];
+	}
+	OK(kf_plan_epoch(&p, &d, batch, 7, 1, &e_));
+	for (int64_t s = 0; s < p.steps; s++) {
+		const size_t count = (size_t)(p.first[s + 1] - p.first[s]);
+		uint64_t has[8] = { 0 }, least = UINT64_MAX, largest = 0;
+
+		OK(kf_plan_owners(&p, &d, s, n, owner, &e_));
+		OK(kf_plan_owners(&p, &d, s, n, again, &e_));
+		assert_memory_equal(owner, again, count * sizeof *owner);
+		for (size_t i = 0; i < count; i++) {
+			assert_in_range(owner[i], 0, n - 1);
+			has[owner[i]] += rows[p.order[p.first[s] + i]];
+		}
+		for (int k = 0; k < n; k++) {
+			least = has[k] < least ? has[k] : least;
+			largest = has[k] > largest ? has[k] : largest;
+		}
+		assert_true(largest - least <= most);
+	}
+	kf_plan_release(&p);
+	kf_free(rows);
+	kf_free(owner);
+	kf_free(again);
+}
+
+static void test_owners(void **state)
+{
+	(void)state;
+	check_owners(1000, 100, 2048, 2);
+	check_owners(1000, 100, 2048, 7);
+	check_owners(50, 100, 10, 4);        /* fewer documents than processes */
+	check_owners(17, 3, 1, 8);
+}
+
 static void test_plan(void **state)
 {
 	(void)state;
@@ -209,6 +254,7 @@ int main(void)
 		cmocka_unit_test(test_context),
 		cmocka_unit_test(test_refuses),
 		cmocka_unit_test(test_plan),
+		cmocka_unit_test(test_owners),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,7 +32,7 @@ static void rig_open(rig *r, const char *name)
 	OK(kf_exec_new(&kf_ops_cpu, r->pool, KF_COMPUTE_F32, &r->x, &e_));
 	OK(kf_weights_open(path, &r->w, &e_));
 	OK(kf_model_new(r->w, r->x, &(kf_model_opts){ .train = true }, &r->m, &e_));
-	OK(kf_optim_init(&r->opt, r->m, r->x, false, &e_));
+	OK(kf_optim_init(&r->opt, r->m, r->x, false, NULL, &e_));
 }
 
 static void rig_close(rig *r)
