@@ -7,6 +7,8 @@
 #   make pairs                             FuseChat: the target with each source, then the results merged in every way
 #   make fusechat-demo                     the same on conversations
 #   make continual ADD=MODEL               one source more for a model that is fused already
+#   make train-fused, train-clm, train-kd  one model alone; the last line printed is its folder
+#   make experiments SIZE=small            the papers' comparisons, with a search for every method's settings: docs/results.md
 #   make tasks TASKS="hellaswag mmlu"      the models as they come, on questions with answers
 #   make demo TASKS=hellaswag              … and in the reports of all the others
 #   make -n TARGET …                       what would run
@@ -73,7 +75,7 @@ pairs: $(run)/report/$(pairs_report).html
 
 # On conversations: only the replies are learnt and measured. Gemma as it comes is no chat model and has no template of its own.
 fusechat-demo:
-	+@$(MAKE) --no-print-directory pairs WORK=$(or $(CHAT_WORK),work/fusechat) DOMAINS="$(or $(CHAT_DOMAINS),faq chitchat)" \
+	+@$(MAKE) --no-print-directory pairs WORK=$(or $(CHAT_WORK),work/fusechat) DOMAINS="$(CHAT_DOMAINS)" \
 		CHAT_TEMPLATE_gemma3-270m=$(or $(CHAT_TEMPLATE_gemma3-270m),gemma3)
 
 # ---- make baselines: what fusion is compared with in the papers ----
@@ -100,6 +102,29 @@ $(eval $(call page_rule,$(baselines_report),fused,clm=$(run)/train/$(clm) kd=$(r
 	  merged=$(run)/merged/$(call merged,linear) fused=$(run)/train/$(demo_fused),$(demo_mix) $(kd),$(sources)))
 baselines: $(run)/report/$(baselines_report).html
 	$(call finish,$(baselines_report),baselines)
+
+# ---- make train-NAME: one model alone. The last line printed is its folder ----
+
+train-fused: $(call trained,$(demo_fused))
+train-clm: $(call trained,$(clm))
+train-kd: $(call trained,$(kd_model))
+ensemble: $(run)/targets/$(ensemble)/manifest.json
+train-fused train-clm train-kd ensemble:
+	@echo $(<D)
+
+# ---- make experiments: the comparisons of the papers (data/experiments.py) ----
+
+SIZE ?= full
+ONLY ?= a,b,c
+SEEDS ?=
+EXPERIMENTS ?= work/experiments
+EXPERT_DOMAINS ?= prose docs c
+CHAT_DOMAINS ?= faq chitchat
+experiments: $(PROGRAMS) $(foreach m,$(TARGET) $(sources),$(call model,$m)) \
+  $(patsubst %,$(DATA)/text/%.jsonl,$(sort $(DOMAINS) $(EXPERT_DOMAINS) $(CHAT_DOMAINS)))
+	+@python3 data/experiments.py --size $(SIZE) --only $(ONLY) $(addprefix --seeds ,$(SEEDS)) --target $(TARGET) --sources "$(sources)" \
+	  --domains "$(DOMAINS)" --expert-domains "$(EXPERT_DOMAINS)" --chat-domains "$(CHAT_DOMAINS)" --data $(DATA) --work $(EXPERIMENTS) \
+	  $(foreach m,$(TARGET) $(sources),$(addprefix --chat-template $m=,$(CHAT_TEMPLATE_$m))) --bin $(bin) --make "$(MAKE)" --threads $(THREADS)
 
 # ---- make continual ADD=MODEL: a source more for the fused model. Only ADD is extracted and aligned ----
 
@@ -128,4 +153,4 @@ tasks: $(asked_files) $(foreach m,$(sources) $(TARGET),$(call model,$m)) | $(bin
 
 clean-demo:
 	rm -rf $(WORK)
-.PHONY: tasks demo pairs fusechat-demo baselines continual clean-demo
+.PHONY: train-fused train-clm train-kd ensemble experiments tasks demo pairs fusechat-demo baselines continual clean-demo

@@ -1,0 +1,353 @@
+"""make experiments: the comparisons of the papers, at a size that a small machine finishes.
+
+    experiments.py --size small|full|large --target NAME --sources NAMES --domains NAMES [--only a,b,c] [--seeds 1,2,3]
+
+A  FuseLLM's table: sources, target, CLM, distillation from the best source, MinCE with each alignment, AvgCE, kfuse's defaults, and the
+   ensemble. B  fusion beside merging: the target continued on three domains gives three sources of one architecture. C  FuseChat: on
+   conversations, the target with each source, then merged, beside the fusion of all at once.
+
+Every method has the same search on the same validation text: its lambda, then its learning rate, on the first seed; the others are run as
+found there. A seed is another choice of training, validation and test text, and another order. Test text is looked at once, at the end.
+
+All work is done by make and the programs, which keep what is there already: run it again after an interruption, or with more seeds, and
+only what is missing is made. What comes out is WORK/results.json, results.md, and a page a seed (A-seed1.html …).
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import zlib
+
+# docs, valid, test: passages a domain, of 2 kB (some 500 tokens). b_docs: what each expert of B learns from, and what is fused;
+# chat: conversations a domain. The search: lambdas at LR, then the other learning rates at the best of them.
+SIZES = {
+    # to try the machinery
+    "tiny": {"docs": 2, "valid": 1, "test": 2, "epochs": 1, "seeds": [1, 2], "lambdas": ["0.9", "0.3"], "lrs": ["2e-4"],
+             "b_docs": 2, "chat": 2, "tasks": []},
+    "small": {"docs": 6, "valid": 3, "test": 8, "epochs": 3, "seeds": [1], "lambdas": ["0.9", "0.3"], "lrs": [],
+              "b_docs": 8, "chat": 6, "tasks": []},
+    "full": {"docs": 48, "valid": 8, "test": 24, "epochs": 4, "seeds": [1, 2, 3], "lambdas": ["0.9", "0.7", "0.5", "0.3"], "lrs": ["2e-4"],
+             "b_docs": 48, "chat": 48, "tasks": ["quartz", "hellaswag"]},
+    # a million tokens and more, for a machine with a GPU
+    "large": {"docs": 1000, "valid": 24, "test": 48, "epochs": 4, "seeds": [1, 2, 3], "lambdas": ["0.9", "0.7", "0.5", "0.3"],
+              "lrs": ["5e-5", "2e-4"], "b_docs": 1000, "chat": 0, "tasks": ["quartz", "hellaswag", "truthfulqa"]},
+}
+LR = "1e-4"
+
+
+class Method:
+    """A row of a table: a goal of make and its variables; lambda is searched for unless it is given."""
+
+    def __init__(self, name, goal, lam=None, **variables):
+        self.name, self.goal, self.lam, self.variables = name, goal, lam, variables
+
+
+def papers(alignment, function, **more):
+    """As FuseLLM fuses: no weights, candidates scaled to sum to 1 (its alignments leave no tail worth the name)."""
+    return {"FUNCTION": function, "WEIGHT": "none", **alignment, **more}
+
+
+BYTE = {"ALIGN": "byte"}
+EXACT, MINED = {"ALIGN": "dtw", "VOCAB_MAP": "exact"}, {"ALIGN": "dtw", "VOCAB_MAP": "mined"}
+TABLE_A = [
+    Method("clm", "train-clm", lam="1"),
+    Method("kd", "train-kd"),
+    Method("min-ce dtw exact", "train-fused", **papers(EXACT, "min-ce")),
+    Method("min-ce dtw mined", "train-fused", **papers(MINED, "min-ce")),
+    Method("min-ce", "train-fused", **papers(BYTE, "min-ce")),
+    Method("avg-ce", "train-fused", **papers(BYTE, "avg-ce")),
+    Method("kfuse", "train-fused"),
+]
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def run(cmd, **options):
+    p = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    if p.returncode != 0:
+        sys.exit("experiments: failed: %s\n%s" % (" ".join(cmd), p.stderr.decode(errors="replace")[-3000:]))
+    return p.stdout.decode()
+
+
+def validation(folder):
+    """The best epoch's bits per byte on validation text, that epoch, and every epoch's, from 0."""
+    with open(folder + "/log.jsonl") as f:
+        curve = [r["valid_bits_per_byte"] for r in map(json.loads, f) if "valid_bits_per_byte" in r]
+    best = min(curve[1:])
+    return best, curve.index(best), curve
+
+
+class Experiments:
+    def __init__(self, args):
+        self.args, self.size = args, SIZES[args.size]
+        self.bin, self.work, self.data = args.bin + "/", args.work + "/" + args.size, args.data
+        self.target, self.sources, self.domains = args.target, args.sources.split(), args.domains.split()
+        self.seeds = [int(s) for s in args.seeds.split(",")] if args.seeds else self.size["seeds"]
+        self.start, self.results = time.monotonic(), {}
+        # each make is told all it needs: nothing is handed down from the one that runs this
+        self.environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")}
+        os.makedirs(self.work, exist_ok=True)
+
+    # ---- make, and what it made ----
+
+    def make(self, goal, **variables):
+        """What make prints."""
+        return run([*self.args.make.split(), "--no-print-directory", "-s", goal, *("%s=%s" % v for v in variables.items())],
+                   env=self.environment)
+
+    def folder(self, goal, **variables):
+        """The folder that a goal of data/demo.mk ends with."""
+        return self.make(goal, **variables).splitlines()[-1]
+
+    def variables(self, part, seed, **more):
+        s = self.size
+        return {"WORK": "%s/%s-seed%d" % (self.work, part, seed), "DATA": self.data, "SEED": seed, "DOCS": s["docs"], "VALID_DOCS": s["valid"],
+                "TEST_DOCS": s["test"], "EPOCHS": s["epochs"], "COMPUTE": "bf16", "KEEP_MB": 0, "THREADS": self.args.threads,
+                "TARGET": self.target, "SOURCES": " ".join(self.sources), "DOMAINS": " ".join(self.domains), **more}
+
+    def model(self, name):
+        """As data/pipeline.mk finds it."""
+        folder = "%s/models/%s" % (self.data, name)
+        return folder if os.path.exists(folder + "/config.json") else folder + ".gguf"
+
+    def train(self, label, method, lam, lr, base):
+        began = time.monotonic()
+        folder = self.folder(method.goal, **{**base, **method.variables, "LAMBDA": lam, "LR": lr})
+        best, epoch, _ = validation(folder)
+        say("  %-34s lambda %-4s lr %-5s valid %.4f (epoch %d)  %4.0f s; %.0f min in all" % (
+            label, lam, lr, best, epoch, time.monotonic() - began, (time.monotonic() - self.start) / 60))
+        return {"folder": folder, "lambda": lam, "lr": lr, "valid": best, "epoch": epoch}
+
+    def search(self, label, method, base):
+        """Lambda at LR, then the learning rate at the best lambda. All that was tried, the best first."""
+        tried = [self.train(label, method, lam, LR, base) for lam in ([method.lam] if method.lam else self.size["lambdas"])]
+        best = min(tried, key=lambda t: t["valid"])
+        tried += [self.train(label, method, best["lambda"], lr, base) for lr in self.size["lrs"]]
+        return sorted(tried, key=lambda t: t["valid"])
+
+    def searched(self, part, methods, base):
+        """Every method of a table on every seed: {seed: {name: run}}, and what was tried on the first."""
+        found, tried = {}, {}
+        for seed in self.seeds:
+            found[seed] = {}
+            for m in methods:
+                label = "%s seed %d: %s" % (part, seed, m.name)
+                if seed == self.seeds[0]:
+                    tried[m.name] = self.search(label, m, base(seed))
+                    found[seed][m.name] = tried[m.name][0]
+                else:
+                    best = tried[m.name][0]
+                    found[seed][m.name] = self.train(label, m, best["lambda"], best["lr"], base(seed))
+        return found, tried
+
+    # ---- scores on the test text ----
+
+    def logits(self, base, split):
+        """Options of kf-eval: the sources and the target as they come, over a split of the text."""
+        at = "%s/docs%d/logits/%s/" % (base["WORK"], base["DOCS"], split)
+        rows = [(m, m) for m in base["SOURCES"].split()] + [("target", self.target)]
+        for _, m in rows:
+            self.make(at + m + "/manifest.json", **base)
+        return [o for name, m in rows for o in ("--logits", "%s=%s" % (name, at + m))]
+
+    def evaluate(self, name, base, rows, compare, folders):
+        """Scores of the rows (options of kf-eval) on the test text, as JSON and as a page; made again when a model is newer."""
+        corpus = "%s/docs%d/corpus/test" % (base["WORK"], base["DOCS"])
+        tasks = ["%s/tasks/%s.jsonl" % (self.data, t) for t in self.size["tasks"]]
+        for f in [corpus + "/manifest.json", *tasks]:
+            self.make(f, **base)
+        rows = [*rows, *(a for n, f in folders.items() for a in ("--model", "%s=%s" % (n, f)))]
+        report, page = "%s/%s.json" % (self.work, name), "%s/%s.html" % (self.work, name)
+        newest = max([os.path.getmtime(f + "/config.json") for f in folders.values()] + [os.path.getmtime(corpus + "/manifest.json")])
+        command = [self.bin + "kf-eval", "--quiet", "--corpus", corpus, *rows, *(a for c in compare for a in ("--compare", "%s,%s" % c)),
+                   "--per-document", "--threads", str(self.args.threads), *(a for t in tasks for a in ("--tasks", t))]
+        if tasks:
+            command += ["--overlap", "%s/docs%d/corpus/train" % (base["WORK"], base["DOCS"])]
+        if not os.path.exists(report) or os.path.getmtime(report) < newest or json.load(open(report + ".cmd")) != command:
+            run([*command, "--report", report + ".tmp"])
+            with open(report + ".cmd", "w") as f:
+                json.dump(command, f)
+            os.rename(report + ".tmp", report)
+        run([self.bin + "kf-report", "--quiet", "--out", page, "--eval", report, "--result", compare[0][0], "--set", corpus,
+             *(a for n, f in folders.items() for a in ("--model", "%s=%s" % (n, f)))])
+        with open(report) as f:
+            return json.load(f)
+
+    # ---- A: FuseLLM's table ----
+
+    def a(self):
+        found, tried = self.searched("A", self.table_a(), lambda seed: self.variables("A", seed))
+        reports = {}
+        for seed in self.seeds:
+            base = self.variables("A", seed)
+            rows = [*self.logits(base, "test"), "--mixture", "ensemble=" + self.folder("ensemble", **base)]
+            folders = {n: r["folder"] for n, r in found[seed].items()}
+            others = [n for n in folders if n != "kfuse"]
+            reports[seed] = self.evaluate("A-seed%d" % seed, base, rows, [("kfuse", n) for n in others], folders)
+        self.keep("A", reports, tried, [*self.sources, "target", *[m.name for m in self.table_a()], "ensemble"], "clm")
+
+    def table_a(self):
+        """With distillation from the source that predicts the first seed's validation text best."""
+        base = self.variables("A", self.seeds[0])
+        report = self.work + "/A-sources.json"
+        run([self.bin + "kf-eval", "--quiet", *self.logits(base, "valid"), "--report", report])
+        with open(report) as f:
+            bits = json.load(f)["bits_per_byte"]
+        best = min(self.sources, key=lambda m: bits[m]["mean"])
+        for m in TABLE_A:
+            if m.goal == "train-kd":
+                m.variables["KD"] = best
+        return TABLE_A
+
+    # ---- B: fusion, ensemble, merging of models of one architecture ----
+
+    def b(self):
+        domains, experts = self.args.expert_domains.split(), {}
+        texts = self.halves(domains)
+        methods = [Method("clm", "train-clm", lam="1"), Method("min-ce", "train-fused", **papers(BYTE, "min-ce")), Method("kfuse", "train-fused")]
+        for seed in self.seeds:
+            models = "%s/B-seed%d/data/models" % (self.work, seed)
+            os.makedirs(models, exist_ok=True)
+            self.link(self.model(self.target), "%s/%s" % (models, os.path.basename(self.model(self.target))))
+            experts[seed] = {}
+            for d in domains:
+                base = self.variables("B", seed, WORK="%s/B-seed%d/expert-%s" % (self.work, seed, d), DOCS=self.size["b_docs"],
+                                      DOMAINS=d, TEXT=texts[d][0])
+                experts[seed][d] = self.train("B seed %d: expert on %s" % (seed, d), methods[0], "1", LR, base)["folder"]
+                self.link(experts[seed][d], "%s/expert-%s" % (models, d))
+
+        def base(seed):
+            return self.variables("B", seed, DATA="%s/B-seed%d/data" % (self.work, seed), DOCS=self.size["b_docs"], DOMAINS=" ".join(domains),
+                                  TEXT=" ".join(texts[d][1] for d in domains), SOURCES=" ".join("expert-" + d for d in domains))
+
+        found, tried = self.searched("B", methods, base)
+        reports = {}
+        for seed in self.seeds:
+            rows = [*self.logits(base(seed), "test"), "--mixture", "ensemble=" + self.folder("ensemble", **base(seed))]
+            folders = self.merged(base(seed)["WORK"], list(experts[seed].values()), ["linear", "ties", "dare", "sce"], seed)
+            folders.update({n: r["folder"] for n, r in found[seed].items()})
+            reports[seed] = self.evaluate("B-seed%d" % seed, base(seed), rows,
+                                          [("kfuse", n) for n in ("clm", "min-ce", "linear", "ties", "dare", "sce")], folders)
+        self.keep("B", reports, tried, ["target", *("expert-" + d for d in domains), "clm", "min-ce", "kfuse", "linear", "ties", "dare", "sce",
+                                        "ensemble"], "clm")
+
+    def halves(self, domains):
+        """Each domain's text twice: what experts learn from, and what is fused. Training passages are in one of them only."""
+        out = {}
+        for d in domains:
+            out[d] = ["%s/text-%s/%s.jsonl" % (self.work, h, d) for h in "ab"]
+            if all(os.path.exists(p) and os.path.getmtime(p) >= os.path.getmtime("%s/text/%s.jsonl" % (self.data, d)) for p in out[d]):
+                continue
+            for h, path in enumerate(out[d]):
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open("%s/text/%s.jsonl" % (self.data, d)) as f, open(path + ".tmp", "w") as g:
+                    for line in f:
+                        r = json.loads(line)
+                        if r["split"] != "train" or zlib.crc32(r["id"].encode()) % 2 == h:
+                            g.write(line)
+                os.rename(path + ".tmp", path)
+        return out
+
+    def link(self, path, name):
+        if os.path.lexists(name):
+            os.remove(name)
+        os.symlink(os.path.abspath(path), name)
+
+    def merged(self, work, models, methods, seed):
+        """The models merged in every way, {method: folder}."""
+        out = {}
+        for m in methods:
+            out[m] = "%s/merged/%s" % (work, m)
+            run([self.bin + "kf-merge", "--quiet", "--method", m, "--out", out[m], "--seed", str(seed),
+                 *([] if m in ("linear", "slerp") else ["--pivot", self.model(self.target)]),
+                 *(["--density", "0.5"] if m in ("ties", "dare") else []), *(a for p in models for a in ("--models", p))])
+        return out
+
+    # ---- C: FuseChat ----
+
+    def c(self):
+        domains, merges = self.args.chat_domains.split(), ["linear", "slerp", "varm", "task-arithmetic", "ties", "dare", "sce"]
+        methods = [Method("clm", "train-clm", lam="1"), *(Method("target+" + m, "train-fused", SOURCES=m) for m in self.sources),
+                   Method("joint", "train-fused")]
+
+        # Gemma as it comes is no chat model and has no template of its own
+        templates = {"CHAT_TEMPLATE_" + m: t for m, t in [("gemma3-270m", "gemma3"), *(t.split("=") for t in self.args.chat_template)]}
+
+        def base(seed):
+            return self.variables("C", seed, DOCS=self.size["chat"], DOMAINS=" ".join(domains), **templates)
+
+        found, tried = self.searched("C", methods, base)
+        reports = {}
+        for seed in self.seeds:
+            folders = {n: r["folder"] for n, r in found[seed].items()}
+            folders.update(self.merged(base(seed)["WORK"], [folders["target+" + m] for m in self.sources], merges, seed))
+            rows = ["--model", "target=" + self.model(self.target)]
+            if "CHAT_TEMPLATE_" + self.target in templates:
+                rows += ["--chat-template", templates["CHAT_TEMPLATE_" + self.target]]
+            reports[seed] = self.evaluate("C-seed%d" % seed, base(seed), rows,
+                                          [(m, n) for m in ("linear", "joint") for n in ("clm", *("target+" + s for s in self.sources))] +
+                                          [("linear", "joint"), *(("linear", m) for m in merges[1:])], folders)
+        self.keep("C", reports, tried, ["target", *[m.name for m in methods], *merges], "clm")
+
+    # ---- what came out ----
+
+    def keep(self, part, reports, tried, rows, reference):
+        self.results[part] = {"rows": rows, "reference": reference, "tried": tried,
+                              "seeds": {str(s): {k: r[k] for k in ("bits_per_byte", "comparisons", "documents", "bytes")} for s, r in reports.items()}}
+        with open("%s/results.json" % self.work, "w") as f:
+            json.dump({"size": self.args.size, "settings": self.size, "date": time.strftime("%Y-%m-%d"), "parts": self.results}, f, indent=1)
+        text = self.table(part)
+        with open("%s/%s.md" % (self.work, part), "w") as f:
+            f.write(text)
+        say("\n" + text)
+
+    def table(self, part):
+        """Bits per byte by domain and in the mean, means and standard deviations over seeds; the difference to the reference."""
+        r = self.results[part]
+        seeds = list(r["seeds"].values())
+        columns = list(seeds[0]["bits_per_byte"][r["rows"][0]])
+
+        def cell(values, signed=False):
+            spread = " ± %.4f" % statistics.stdev(values) if len(values) > 1 else ""
+            return ("%+.4f" if signed else "%.4f") % statistics.mean(values) + spread
+
+        lines = ["| | %s | less %s | |" % (" | ".join(columns), r["reference"]), "|---" * (len(columns) + 3) + "|"]
+        for row in r["rows"]:
+            bits = [s["bits_per_byte"][row] for s in seeds]
+            less = [b["mean"] - s["bits_per_byte"][r["reference"]]["mean"] for b, s in zip(bits, seeds)]
+            share = statistics.mean(d / s["bits_per_byte"][r["reference"]]["mean"] for d, s in zip(less, seeds))
+            lines.append("| %s | %s | %s | %+.1f %% |" % (row, " | ".join(cell([b[c] for b in bits]) for c in columns), cell(less, True), 100 * share))
+        lines += ["", "Chosen on the first seed's validation text (lambda, learning rate; bits per byte there, epoch): " + "; ".join(
+            "%s %s, %s (%.4f, %d)" % (n, t[0]["lambda"], t[0]["lr"], t[0]["valid"], t[0]["epoch"]) for n, t in r["tried"].items()) + "."]
+        return "\n".join(lines) + "\n"
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--size", choices=SIZES, default="full")
+    p.add_argument("--only", default="a,b,c", help="which experiments")
+    p.add_argument("--seeds", help="instead of the size's own")
+    p.add_argument("--target", required=True)
+    p.add_argument("--sources", required=True)
+    p.add_argument("--domains", required=True)
+    p.add_argument("--expert-domains", default="prose docs c", help="of B: an expert each")
+    p.add_argument("--chat-domains", default="faq chitchat", help="of C")
+    p.add_argument("--chat-template", action="append", default=[], metavar="MODEL=NAME", help="of C, where a model has none of its own")
+    p.add_argument("--data", default="data")
+    p.add_argument("--work", default="work/experiments")
+    p.add_argument("--bin", default="build/bin")
+    p.add_argument("--make", default="make")
+    p.add_argument("--threads", type=int, default=0)
+    args = p.parse_args()
+    e = Experiments(args)
+    for part in args.only.split(","):
+        {"a": e.a, "b": e.b, "c": e.c}[part]()
+
+
+if __name__ == "__main__":
+    main()
