@@ -248,7 +248,7 @@ class Experiments:
                 with open("%s/text/%s.jsonl" % (self.data, d)) as f, open(path + ".tmp", "w") as g:
                     for line in f:
                         r = json.loads(line)
-                        if r["split"] != "train" or zlib.crc32(r["id"].encode()) % 2 == h:
+                        if r.get("split", "train") != "train" or zlib.crc32(r["id"].encode()) % 2 == h:
                             g.write(line)
                 os.rename(path + ".tmp", path)
         return out
