@@ -47,7 +47,7 @@ include deps.mk
 # A stage's library may stand before its program does.
 FOLDERS := extract align fuse train merge eval import export data inspect join report
 STAGES := $(patsubst %/main.c,%,$(wildcard */main.c))
-PROGRAMS := $(patsubst %/kf-data,%/kf-prepare,$(STAGES:%=$B/bin/kf-%))
+PROGRAMS := $(patsubst %/kf-data,%/kf-prepare,$(STAGES:%=$B/bin/kf-%)) $B/bin/kf-slurm
 
 LIB_SRC := $(filter-out common/ops/cuda/% common/base/ranks_mpi.c,$(wildcard common/*/*.c common/*/*/*.c common/*/*.cc)) \
   $(filter-out %/main.c,$(wildcard $(FOLDERS:%=%/*.c)))
@@ -59,7 +59,7 @@ LIB_OBJ := $(patsubst %,$B/obj/%.o,$(basename $(LIB_SRC))) $(CU_OBJ)
 UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
 UNIT := $(UNIT_SRC:tests/unit/%.c=$B/tests/%)
 
-.PHONY: all programs unit fuzzers fuzz clean help install uninstall deps test test-long bench bench-peers bench-align bench-fusion bench-stream bench-ranks
+.PHONY: all programs unit fuzzers fuzz clean help install uninstall deps test test-long bench bench-peers bench-align bench-fusion bench-stream bench-ranks bench-scale
 all: programs
 programs: $(PROGRAMS)
 unit: $(UNIT)
@@ -98,6 +98,11 @@ endif
 $B/tests/%: $B/obj/tests/unit/%.o $B/libkfuse.a
 	$(call link,-lcmocka)
 
+# A script; what it prints of itself is what the programs do.
+$B/bin/kf-slurm: slurm/kf-slurm common/base/opt.h
+	@mkdir -p $(@D)
+	@sed "s/@VERSION@/$$(sed -nE 's/^#define KF_VERSION "(.*)"$$/\1/p' common/base/opt.h)/" $< > $@ && chmod +x $@
+
 # kf-report carries its page's style and script, and their hashes for the page's content security policy.
 PAGE := report/page.css report/page.js
 $B/gen/report/assets_sha256.h: $(PAGE)
@@ -132,6 +137,8 @@ make tasks            the models on questions with answers; TASKS=… puts tasks
 make test             the tests        make test-long       what takes minutes
 make fuzz             libFuzzer on every reader, FUZZ_SECONDS (3600) each
 make bench            speed, memory, sizes        make bench-peers    the same beside other tools
+make bench-scale      what everything costs as it grows
+make slurm-TARGET     TARGET as jobs of Slurm (docs/cluster.md)
 make MPI=1            kf-train over several processes: mpirun -n 4 build-mpi/bin/kf-train … (docs/training.md)
 make CUDA=1           with CUDA        make CUDA=1 gpu-check gpu-bench    on a machine with a device (docs/gpu.md)
 make deps             install what is missing        make install, uninstall    in PREFIX (/usr/local)
@@ -158,6 +165,10 @@ install: programs
 uninstall:
 	rm -f $(foreach p,$(notdir $(PROGRAMS)),$(DESTDIR)$(PREFIX)/bin/$p $(DESTDIR)$(MANDIR)/$p.1 $(DESTDIR)$(COMPLETIONS)/$p) \
 	  $(DESTDIR)$(SHARE)/kfuse.mk $(DESTDIR)$(SHARE)/pipeline.mk $(DESTDIR)$(SHARE)/demo.mk
+
+# A target of the pipeline as jobs of Slurm; SLURM_OPTIONS go to kf-slurm.
+slurm-%: programs
+	+@$B/bin/kf-slurm $(SLURM_OPTIONS) $*
 
 # ---- tests, benchmarks, data, demo ----------------------------------------------
 

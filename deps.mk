@@ -1,5 +1,5 @@
 # What has to be installed: Debian packages, found by header. `make deps` runs by itself
-# when something is missing.
+# when something is missing. `make deps SLURM=1`: what tests/long/slurm.sh wants, too.
 
 DEPS_HEADERS := lmdb.h:liblmdb-dev zstd.h:libzstd-dev sentencepiece_processor.h:libsentencepiece-dev \
   dnnl.h:libdnnl-dev pcre2.h:libpcre2-dev utf8proc.h:libutf8proc-dev jansson.h:libjansson-dev \
@@ -14,5 +14,5 @@ $(DEPS_STAMP): deps.mk
 
 # With MPI=1 that of mpi.mk too.
 deps:
-	@bash data/deps.sh $(DEPS_HEADERS)
+	@SLURM=$(SLURM) bash data/deps.sh $(DEPS_HEADERS)
 	@mkdir -p $B && touch $(DEPS_STAMP)

@@ -21,6 +21,10 @@ for pair in "$@"; do
 done
 command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || need python3-pip
 command -v xz >/dev/null || need xz-utils
+if [ "${SLURM:-}" = 1 ]; then
+	PATH=$PATH:/usr/sbin command -v slurmctld >/dev/null || need slurm-wlm
+	PATH=$PATH:/usr/sbin command -v munged >/dev/null || need munge
+fi
 if [ ${#missing[@]} -eq 0 ]; then echo "deps: everything is installed"; exit 0; fi
 
 install="apt-get install -y --no-install-recommends ${missing[*]}"

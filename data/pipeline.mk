@@ -20,6 +20,17 @@ TEST_DOCS  ?= 8
 DOC_BYTES  ?= 2048
 SEED       ?= 1
 
+# Parts of every set. Of a cluster's jobs for a set each does some (kf-slurm, docs/cluster.md): as many jobs as parts, unless PARTS says fewer.
+SHARDS ?= 2
+PARTS  ?= $(SHARDS)
+# In a job of kf-slurm the part is known only to the job; what wants the whole set ($(call whole,…)) is left to the last one.
+shard = $(if $(KF_SLURM),$${KF_PART:+--shard $$KF_PART/$(PARTS)})
+whole = $(if $(KF_SLURM),$${KF_WHOLE:+$1},$1)
+
+# How matrix products are computed when predictions are extracted; what starts kf-train on several processes (mpirun, srun).
+EXTRACT_COMPUTE ?= auto
+TRAIN_RUN ?=
+
 # Alignment, fusion and training. Each method keeps the epoch that predicts the validation text best.
 # What these make goes by their names; another choice of text wants another WORK.
 ALIGN     ?= byte
@@ -70,7 +81,7 @@ split_docs = $(if $(filter train,$1),$(DOCS),$(if $(filter valid,$1),$(VALID_DOC
 define corpus_rule
 $(run)/corpus/$1/manifest.json: $(text) | $(bin)/kf-prepare
 	$(bin)/kf-prepare --out $$(@D) --split $1 --docs-per-domain $(call split_docs,$1) \
-	  --doc-bytes $(DOC_BYTES) --seed $(SEED) --shards 2 $(text)
+	  --doc-bytes $(DOC_BYTES) --seed $(SEED) --shards $(SHARDS) $(text)
 endef
 $(foreach s,$(splits),$(eval $(call corpus_rule,$s)))
 
@@ -79,7 +90,7 @@ $(foreach s,$(splits),$(eval $(call corpus_rule,$s)))
 
 define logits_rule
 $(run)/logits/$1/$2/manifest.json: $(call model,$2) $(run)/corpus/$1/manifest.json | $(bin)/kf-extract
-	$(bin)/kf-extract --model $$< --corpus $(run)/corpus/$1 --out $$(@D) --threads $(THREADS) \
+	$(bin)/kf-extract --model $$< --corpus $(run)/corpus/$1 --out $$(@D) --compute $(EXTRACT_COMPUTE) --threads $$(THREADS) $$(shard) \
 		$(if $(CHAT_TEMPLATE_$2),--chat-template $(CHAT_TEMPLATE_$2))
 endef
 $(foreach s,$(splits),$(foreach m,$(models),$(eval $(call logits_rule,$s,$m))))
@@ -96,7 +107,7 @@ define aligned_rule
 $(call aligned,$1,$2)/manifest.json: $(run)/logits/$1/$2/manifest.json $(call logits,$1)/manifest.json | $(bin)/kf-align
 	$(if $(call map_file,$1,$2),@mkdir -p $(dir $(call map_file,$1,$2)))
 	$(bin)/kf-align --source $(run)/logits/$1/$2 --target $(call logits,$1) --out $$(@D) \
-	  --method $(ALIGN) --vocab-map $(VOCAB_MAP) --one-to-many $(ONE_TO_MANY) $(addprefix --map ,$(call map_file,$1,$2)) --threads $(THREADS)
+	  --method $(ALIGN) --vocab-map $(VOCAB_MAP) --one-to-many $(ONE_TO_MANY) $(addprefix --map ,$(call map_file,$1,$2)) --threads $$(THREADS) $$(shard)
 endef
 $(foreach s,$(splits),$(foreach m,$(filter-out $(TARGET),$(models)),$(eval $(call aligned_rule,$s,$m))))
 
@@ -106,7 +117,7 @@ weights = $(run)/weights/$(call plus,$1)$(align_tag).json
 define weights_rule
 $(call weights,$1): $(foreach m,$1,$(call aligned,valid,$m)/manifest.json) $(call logits,valid)/manifest.json | $(bin)/kf-fuse
 	@mkdir -p $$(@D)
-	$(bin)/kf-fuse --target $(call logits,valid) $(foreach m,$1,--aligned $(call aligned,valid,$m)) --fit $$@ --threads $(THREADS)
+	$(bin)/kf-fuse --target $(call logits,valid) $(foreach m,$1,--aligned $(call aligned,valid,$m)) --fit $$@ --threads $$(THREADS)
 endef
 
 # ---- targets: what to train on, and a trace of some documents. NAME, split, sources, options, a file of weights ----
@@ -115,16 +126,16 @@ define fuse_rule
 $(run)/targets/$1/manifest.json $(run)/trace/$1.jsonl &: $(foreach m,$3,$(call aligned,$2,$m)/manifest.json) $(call logits,$2)/manifest.json $5 | $(bin)/kf-fuse
 	@mkdir -p $(run)/trace
 	$(bin)/kf-fuse --target $(call logits,$2) $(foreach m,$3,--aligned $(call aligned,$2,$m)) --out $(run)/targets/$1 \
-	  $4 $(addprefix --weights ,$5) --trace $(run)/trace/$1.jsonl --threads $(THREADS)
+	  $4 $(addprefix --weights ,$5) $$(call whole,--trace $(run)/trace/$1.jsonl) --threads $$(THREADS) $$(shard)
 endef
 
 # ---- training. NAME, set to train on, lambda, model to start from, what that depends on ----
 
 schedule := lr$(LR)x$(EPOCHS)$(addprefix -,$(filter-out auto,$(COMPUTE)))
-training := --epochs $(EPOCHS) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) $(addprefix --keep-mb ,$(KEEP_MB)) --threads $(THREADS)
+training = --epochs $(EPOCHS) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) $(addprefix --keep-mb ,$(KEEP_MB)) --threads $(THREADS)
 define train_rule
 $(run)/train/$1/config.json: $2/manifest.json $5 $(run)/corpus/valid/manifest.json | $(bin)/kf-train
-	$(bin)/kf-train --model $4 --targets $2 --valid $(run)/corpus/valid --out $$(@D) --lambda $3 $(training)
+	$(strip $(TRAIN_RUN) $(bin)/kf-train) --model $4 --targets $2 --valid $(run)/corpus/valid --out $$(@D) --lambda $3 $$(training)
 endef
 
 # ---- evaluation on held-out text. Report, models, arguments, what these depend on. Models that are run here are the target, trained ----
@@ -132,7 +143,7 @@ endef
 define report_rule
 $(run)/report/$1.json: $(2:%=$(run)/logits/test/%/manifest.json) $4 $(task_files) $(if $(TASKS),$(run)/corpus/train/manifest.json) | $(bin)/kf-eval
 	@mkdir -p $$(@D)
-	$(bin)/kf-eval --corpus $(run)/corpus/test $3 $(task_options) $(addprefix --chat-template ,$(CHAT_TEMPLATE_$(TARGET))) --markdown $$(@:.json=.md) --report $$@.tmp --threads $(THREADS) > $$(@:.json=.txt)
+	$(bin)/kf-eval --corpus $(run)/corpus/test $3 $(task_options) $(addprefix --chat-template ,$(CHAT_TEMPLATE_$(TARGET))) --markdown $$(@:.json=.md) --report $$@.tmp --threads $$(THREADS) > $$(@:.json=.txt)
 	@mv $$@.tmp $$@
 endef
 
@@ -158,5 +169,5 @@ merge_options = $(if $(filter ties dare,$1),--density $(DENSITY))$(if $(filter s
 define merge_rule
 $(run)/merged/$2/config.json: $(3:%=$(run)/train/%/config.json) $(call model,$(TARGET)) | $(bin)/kf-merge
 	$(bin)/kf-merge --method $1 $(strip $(call merge_options,$1)) $(3:%=--models $(run)/train/%) --out $$(@D) \
-	  --seed $(SEED) --threads $(THREADS)
+	  --seed $(SEED) --threads $$(THREADS)
 endef

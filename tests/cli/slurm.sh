@@ -1,0 +1,115 @@
+# kf-slurm without a Slurm: what it would submit, in which order, and that these recipes, run one after another as its jobs
+# run them, make what make makes. (With a Slurm: tests/long/slurm.sh.)
+. tests/lib.sh
+D=$TMP/data W=$TMP/work
+mkdir -p "$D/models" "$D/text"
+for m in qwen2-tiny llama-tiny gemma3-tiny; do cp -r tests/models/$m "$D/models/"; done
+for i in $(seq 40); do
+	printf '{"id": "t%d", "domain": "a", "text": "Text number %d: the quick brown fox jumps over %d lazy dogs.\\n"}\n' $i $i $((i * 7))
+done > "$D/text/a.jsonl"
+what=(DATA="$D" B="${BIN%/bin}" TARGET=qwen2-tiny SOURCES="llama-tiny gemma3-tiny" DOMAINS=a DOCS=6 VALID_DOCS=2 TEST_DOCS=3 EPOCHS=1 LR=1e-3 SHARDS=3
+	PARTS=2 THREADS=1)
+print() { "$BIN/kf-slurm" --logs "$TMP/logs" --print "$@" "${what[@]}" WORK="$W"; }
+check "kf-slurm --print" sh -c 'cd . && "$@" > "$0"' "$TMP/plan" "$BIN/kf-slurm" --logs "$TMP/logs" --print demo "${what[@]}" WORK="$W" \
+	--for all="--account=us --qos=low" --for extract=--gres=gpu:1 --for finish=--time=5
+check "it leaves nothing but a folder for logs" test -z "$(ls -A "$TMP/logs")" -a ! -e "$W"
+cat > "$TMP/run.py" <<'END'
+import os, re, shlex, subprocess, sys
+plan, folder, run = sys.argv[1], sys.argv[2], sys.argv[3:]
+jobs, job = [], None
+for line in open(plan):
+    m = re.match(r"# job (\d+): (.*)", line)
+    if m:
+        job = {"id": m[1], "name": m[2], "recipe": ""}
+        jobs.append(job)
+    elif line.startswith("sbatch "):
+        words = shlex.split(line)[1:]
+        job["words"] = words
+        for w in words:
+            k, _, v = w.partition("=")
+            job[k.lstrip("-")] = v
+    else:
+        assert line.startswith("    "), line
+        job["recipe"] += line[4:]
+name = {j["id"]: j["name"] for j in jobs}
+assert len(name) == len(jobs), "numbers"
+by = {}
+for j in jobs:
+    short = j["name"].split("docs6.")[-1]
+    by[short] = j
+    j["after"] = [name[i] for i in j.get("dependency", "").removeprefix("afterok:").split(":") if i]
+    assert "requeue" in j and j["account"] == "us" and j["qos"] == "low", j
+    assert ("gres" in j) == ("kf-extract" in j["recipe"] and not short.endswith(".finish")), j
+    assert (j.get("time") == "5") == short.endswith(".finish"), j
+    assert subprocess.run(["bash", "-n"], input=j["recipe"], text=True).returncode == 0, j
+def after(short):
+    return sorted(a.split("docs6.")[-1] for a in by[short]["after"])
+for s in "train", "valid", "test":
+    assert after("corpus." + s) == [] and "array" not in by["corpus." + s]
+arrays = [s for s in by if s + ".finish" in by]
+models = ["gemma3-tiny", "llama-tiny", "qwen2-tiny"]
+fused = next(s for s in by if s.startswith("targets.gemma3-tiny+llama-tiny"))
+fused = fused.removesuffix(".finish")
+assert sorted(arrays) == sorted(["logits.%s.%s" % (s, m) for s in ("train", "test") for m in models] + ["aligned.train." + m for m in models[:2]] + [fused]), arrays
+for s in arrays:
+    assert by[s]["array"] == "0-1" and by[s]["output"].endswith(".%a.log") and after(s + ".finish") == [s], by[s]
+assert after("logits.train.llama-tiny") == ["corpus.train"]
+assert after("aligned.train.llama-tiny") == ["logits.train.llama-tiny.finish", "logits.train.qwen2-tiny.finish"]
+assert after(fused) == ["aligned.train.gemma3-tiny.finish", "aligned.train.llama-tiny.finish", "logits.train.qwen2-tiny.finish"]
+train = next(s for s in by if s.startswith("train.fused"))
+assert after(train) == ["corpus.valid", fused + ".finish"], after(train)
+assert jobs[-1]["name"] == "demo", jobs[-1]
+if run:
+    n = 0
+    for j in jobs:
+        path = os.path.join(folder, j["id"])
+        with open(path, "w") as f:
+            f.write(j["recipe"])
+        parts = [str(i) for i in range(2)] if "array" in j else [None]
+        for part in reversed(parts):
+            env = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_")}
+            if part is not None:
+                env.update(SLURM_ARRAY_TASK_ID=part, SLURM_ARRAY_JOB_ID=j["id"])
+            out = subprocess.run([*run, "--job", path, "3", os.getcwd()], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            assert out.returncode == 0, (j["name"], part, out.stdout)
+            n += 1
+    print("%d jobs, %d tasks" % (len(jobs), n))
+END
+mkdir "$TMP/recipes"
+check "arrays with their parts, each after what it needs; options by stage" python3 "$TMP/run.py" "$TMP/plan" "$TMP/recipes"
+check "run as jobs they end well" python3 "$TMP/run.py" "$TMP/plan" "$TMP/recipes" "$BIN/kf-slurm"
+mv "$W" "$TMP/jobs"
+check "the same by make" make -s demo "${what[@]}" WORK="$W"
+diff -r -x times.log -x log.jsonl -x report -x "report.*" "$W" "$TMP/jobs" > "$TMP/differ"
+check "sets and models are the same, byte for byte" test ! -s "$TMP/differ" -a -s "$TMP/jobs/docs6/trace/$(ls "$W/docs6/trace" | head -n 1)"
+print demo 2>/dev/null > "$TMP/plan"
+check "what is there is not submitted: a finished demo is the printing of its table" test "$(grep -c '^sbatch' "$TMP/plan")" -le 1
+print pairs 2>/dev/null | grep '^# job' | grep -cE 'logits|aligned' > "$TMP/n"
+check "pairs reuse what the demo made" test "$(cat "$TMP/n")" = 0
+
+# A job's program that is killed, or that ends when time runs out, queues its job again; one that fails does not.
+mkdir "$TMP/bin"; printf '#!/bin/bash\necho "$@" >> %s\nkill -KILL $PPID\n' "$TMP/scontrol" > "$TMP/bin/scontrol"; chmod +x "$TMP/bin/scontrol"
+job() { PATH=$TMP/bin:$PATH SLURM_JOB_ID=77 "$@" "$BIN/kf-slurm" --job "$TMP/recipe" 3 "$TMP" >"$TMP/said" 2>&1; }
+echo 'kill -KILL $$' > "$TMP/recipe"
+job env SLURM_ARRAY_JOB_ID=70 SLURM_ARRAY_TASK_ID=4; check "killed: queued again" grep -qx "requeue 70_4" "$TMP/scontrol"
+rm -f "$TMP/scontrol"
+job env SLURM_RESTART_COUNT=3; status=$?
+check "three times at most" test $status -eq 137 -a ! -e "$TMP/scontrol"
+check "and says why that may be" grep -q "want of memory" "$TMP/said"
+echo 'exit 1' > "$TMP/recipe"; job env; status=$?
+check "failed: not queued again" test $status -eq 1 -a ! -e "$TMP/scontrol"
+printf 'trap "echo put away >> %s; exit 143" TERM; echo begun >> %s; for i in $(seq 300); do sleep 0.1; done\n' "$TMP/put" "$TMP/put" > "$TMP/program"
+echo "bash $TMP/program" > "$TMP/recipe"
+for sig in USR1 TERM; do
+	rm -f "$TMP/put" "$TMP/scontrol"
+	job exec & pid=$!
+	for _ in $(seq 100); do [ -s "$TMP/put" ] && break; sleep 0.1; done
+	kill -$sig $pid; wait $pid
+	check "SIG$sig: the program is asked to end" grep -qx "put away" "$TMP/put"
+	if [ $sig = USR1 ]; then check "queued again" grep -qx "requeue 77" "$TMP/scontrol"; else check "cancelled: not queued again" test ! -e "$TMP/scontrol"; fi
+done
+
+check_fails 2 "which target" "no target" "$BIN/kf-slurm"
+check_fails 2 "no such stage" "a stage that is none" "$BIN/kf-slurm" demo --for brew=--now
+check_fails 2 "unknown option" "an option that is none" "$BIN/kf-slurm" demo --fast
+command -v sbatch >/dev/null || check_fails 1 "sbatch is not there" "no Slurm" "$BIN/kf-slurm" --logs "$TMP/logs" demo
