@@ -11,15 +11,15 @@ enum { PASSAGES = 4, EACH = 128 };
 static const char *const names[] = { [KF_COMPUTE_AUTO] = "auto", [KF_COMPUTE_F32] = "f32", [KF_COMPUTE_BF16] = "bf16",
 	[KF_COMPUTE_INT8] = "int8" };
 
-/* What made the set that is there. */
-static kf_status adopt(const kf_extract_opts *o, bool *found, kf_way *way, kf_err *err)
+/* What made the set that is there; what was measured then goes into info. */
+static kf_status adopt(const kf_extract_opts *o, json_t *info, bool *found, kf_way *way, kf_err *err)
 {
-	json_t *options;
+	json_t *options, *there, *kl;
 	const char *compute, *int8;
-	kf_status rc = kf_set_recorded(o->out, &options, err);
+	kf_status rc = kf_set_recorded(o->out, &options, &there, err);
 
 	*found = false;
-	if (rc != KF_OK || !options) return rc;
+	if (rc != KF_OK || !options) goto out;
 	compute = json_string_value(json_object_get(options, "compute"));
 	int8 = json_string_value(json_object_get(options, "int8"));
 	for (size_t i = 0; compute && i < sizeof names / sizeof *names; i++)
@@ -29,8 +29,12 @@ static kf_status adopt(const kf_extract_opts *o, bool *found, kf_way *way, kf_er
 		}
 	/* what else is wrong with it is kf_set_begin's to say */
 	if (*found && way->compute == KF_COMPUTE_INT8 && (!int8 || kf_int8_parse(int8, &way->int8, NULL) != KF_OK)) *found = false;
+	if (*found && (kl = json_object_get(there, "kl")) && json_object_set(info, "kl", kl) != 0)
+		rc = kf_fail(err, KF_ENOMEM, "no memory to describe the set");
+out:
 	json_decref(options);
-	return KF_OK;
+	json_decref(there);
+	return rc;
 }
 
 /* Passages spread evenly over the first shard; *tokens and *offset stay the caller's to free. */
@@ -92,7 +96,7 @@ kf_status kf_extract_way(const kf_extract_opts *o, kf_set *corpus, const kf_weig
 	kf_status rc;
 
 	*out = (kf_way){ o->compute, o->compute == KF_COMPUTE_INT8 ? o->int8 : 0 };
-	if (o->compute == KF_COMPUTE_AUTO && (rc = adopt(o, &found, out, err)) != KF_OK) return rc;
+	if (o->compute == KF_COMPUTE_AUTO && (rc = adopt(o, info, &found, out, err)) != KF_OK) return rc;
 	if (o->compute == KF_COMPUTE_AUTO && !found &&
 		(rc = choose(o, corpus, weights, tokenizer, chat, info, out, err)) != KF_OK)
 		return rc;

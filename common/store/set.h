@@ -97,8 +97,8 @@ kf_status kf_set_drop(const char *dir, const bool *bad, int n, kf_err *err) KF_M
  * file system has them and link is true, else by copying (temporary name, sync, rename). *linked says which. */
 kf_status kf_set_take_shard(kf_set_writer *w, int shard, const char *from, bool link, bool *linked, kf_err *err) KF_MUST_CHECK;
 
-/* The options that made the set in a folder, complete or half-written; NULL where there is none. A new reference. */
-kf_status kf_set_recorded(const char *dir, json_t **out, kf_err *err) KF_MUST_CHECK;
+/* The options and the facts (kf_set_spec.info) of the set in a folder, complete or half-written; NULL where there is none. New references. */
+kf_status kf_set_recorded(const char *dir, json_t **options, json_t **info, kf_err *err) KF_MUST_CHECK;
 
 /* ---- reading ---- */
 

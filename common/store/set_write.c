@@ -202,19 +202,20 @@ static void look_for_shards(kf_set_writer *w)
 	for (int i = w->part; i < w->n_shards; i += w->parts) w->done[i] = shard_there(w, i, true, &f, path);
 }
 
-kf_status kf_set_recorded(const char *dir, json_t **out, kf_err *err)
+kf_status kf_set_recorded(const char *dir, json_t **options, json_t **info, kf_err *err)
 {
 	static const char *const names[] = { MANIFEST, MANIFEST_PART };
 	char path[KF_PATH_MAX];
 	json_t *manifest = NULL;
 	kf_status rc = KF_OK;
 
-	*out = NULL;
+	*options = *info = NULL;
 	for (size_t i = 0; !manifest && i < sizeof names / sizeof *names; i++) {
 		if ((rc = kf_path_join(path, dir, names[i], err)) != KF_OK) return rc;
 		if (kf_exists(path) && (rc = kf_manifest_load(path, &manifest, err)) != KF_OK) return rc;
 	}
-	if (manifest) *out = json_incref(json_object_get(manifest, "options"));
+	if (manifest) *options = json_incref(json_object_get(manifest, "options"));
+	if (manifest) *info = json_incref(json_object_get(manifest, "info"));
 	json_decref(manifest);
 	return KF_OK;
 }

@@ -70,6 +70,13 @@ cp -r "$W/aligned" "$W/again"; mv "$W/again/manifest.json" "$W/again/manifest.pa
 check "continued" "${align[@]}" --out "$W/again"
 same_set "the statistics of a continued run" "$W/aligned" "$W/again"
 
+# A part that goes by the way of computing that another measured says what was measured, too.
+for i in $(seq 12); do sed "s/\"id\": \"/&$i-/" "$TMP/text.jsonl"; done > "$TMP/long.jsonl"
+"$BIN/kf-prepare" --shards 2 --out "$W/long" --quiet "$TMP/long.jsonl"
+for i in 0 1; do "$BIN/kf-extract" --model $L/llama-tiny --corpus "$W/long" --out "$W/way" --shard $i/2 --quiet; cat "$W/way"/manifest*.json > "$TMP/way.$i"; done
+facts() { grep -E '"(compute|int8|kl)"' "$1" | tr -d ,; }
+check "a measured way of computing stays known: $(facts "$TMP/way.0" | tr -d '\n')" test "$(facts "$TMP/way.0")" = "$(facts "$TMP/way.1")"
+
 # ---- what is done by kf-join, how ----
 parts=("$W/source.parts/0" "$W/source.parts/1" "$W/source.parts/2")
 check "again: up to date" sh -c "'$BIN/kf-join' --out '$W/source.joined' '$W/source.parts' | grep -q 'up to date'"
