@@ -88,6 +88,31 @@ static void number(kf_buf *out, double x, double y, double v, int decimals, bool
 	html_raw(out, "</text>");
 }
 
+/* " (95 % interval LOW to HIGH)", where there is one. */
+static void interval_text(kf_buf *out, double low, double high, int decimals, bool sign)
+{
+	if (!isfinite(low) || !isfinite(high)) return;
+	html_raw(out, " (95 % interval ");
+	html_number(out, low, decimals, sign);
+	html_raw(out, " to ");
+	html_number(out, high, decimals, sign);
+	html_raw(out, ")");
+}
+
+/* Behind the row to look at. */
+static void band(kf_buf *out, double y, double height)
+{
+	html_put(out, "<rect class=\"band\" x=\"0\" y=\"%.1f\" width=\"%d\" height=\"%.1f\" rx=\"4\"/>", y, W, height);
+}
+
+/* range[0] and range[1] are the least and the greatest so far. */
+static void widen(double range[2], double v)
+{
+	if (!isfinite(v)) return;
+	range[0] = fmin(range[0], v);
+	range[1] = fmax(range[1], v);
+}
+
 /* A linear scale with ticks at round numbers. */
 typedef struct {
 	double low, high, from, to;          /* values; where they are drawn */
@@ -161,21 +186,18 @@ static void shape(kf_buf *out, int mark, double x, double y, double r)
 void chart_dots(kf_buf *out, const chart_dot *row, int n, bool zero, int decimals, const char *unit, const char *what)
 {
 	const double left = 122, right = 278, top = 4, step = 23;
-	double low = zero ? 0 : INFINITY, high = zero ? 0 : -INFINITY, bottom = top + n * step + 2;
+	double range[2] = { zero ? 0 : INFINITY, zero ? 0 : -INFINITY }, bottom = top + n * step + 2;
 	scale s;
 
 	for (int i = 0; i < n; i++) {
-		const double v[] = { row[i].value, row[i].low, row[i].high };
-
-		for (int k = 0; k < 3; k++) {
-			low = isfinite(v[k]) ? fmin(low, v[k]) : low;
-			high = isfinite(v[k]) ? fmax(high, v[k]) : high;
-		}
+		widen(range, row[i].value);
+		widen(range, row[i].low);
+		widen(range, row[i].high);
 	}
-	s = scale_of(low, high, left, right, 4);
+	s = scale_of(range[0], range[1], left, right, 4);
 	begin(out, (int)bottom + 36, what);
 	for (int i = 0; i < n; i++) /* behind everything */
-		if (row[i].strong) html_put(out, "<rect class=\"band\" x=\"0\" y=\"%.1f\" width=\"%d\" height=\"%.1f\" rx=\"4\"/>", top + i * step, W, step);
+		if (row[i].strong) band(out, top + i * step, step);
 	x_axis(out, &s, top, bottom, zero, unit);
 	if (zero) html_put(out, "<path class=\"zero\" d=\"M%.1f %.1fV%.1f\"/>\n", at(&s, 0), top, bottom);
 	for (int i = 0; i < n; i++) {
@@ -187,13 +209,7 @@ void chart_dots(kf_buf *out, const chart_dot *row, int n, bool zero, int decimal
 		if (!isfinite(d->value)) continue;
 		html_put(out, "<g class=\"%s\"><title>%s: ", chart_class(d->mark), d->label);
 		html_number(out, d->value, decimals, zero);
-		if (isfinite(d->low) && isfinite(d->high)) {
-			html_raw(out, " (95 % interval ");
-			html_number(out, d->low, decimals, zero);
-			html_raw(out, " to ");
-			html_number(out, d->high, decimals, zero);
-			html_raw(out, ")");
-		}
+		interval_text(out, d->low, d->high, decimals, zero);
 		html_raw(out, "</title>");
 		if (isfinite(d->low) && isfinite(d->high))
 			html_put(out, "<path class=\"whisker\" d=\"M%.1f %.1fH%.1fM%.1f %.1fv6M%.1f %.1fv6\"/>", at(&s, d->low), y, at(&s, d->high),
@@ -201,6 +217,73 @@ void chart_dots(kf_buf *out, const chart_dot *row, int n, bool zero, int decimal
 		shape(out, d->mark, at(&s, d->value), y, d->strong ? 5 : 4);
 		html_raw(out, "</g>\n");
 	}
+	end(out);
+}
+
+/* ---- means over runs ---- */
+
+/* A run of a row: an open dot, so that it is told from the mean, with its own interval where there is one. */
+static void one_run(kf_buf *out, const chart_spread *s, int r, const scale *x, double y, int decimals, bool sign)
+{
+	bool whiskers = s->low && isfinite(s->low[r]) && isfinite(s->high[r]);
+
+	html_put(out, "<g><title>%s, run %d: ", s->label, r + 1);
+	html_number(out, s->value[r], decimals, sign);
+	if (whiskers) interval_text(out, s->low[r], s->high[r], decimals, sign);
+	html_raw(out, "</title>");
+	if (whiskers) html_put(out, "<path class=\"own\" d=\"M%.1f %.1fH%.1f\"/>", at(x, s->low[r]), y, at(x, s->high[r]));
+	html_put(out, "<circle class=\"run\" cx=\"%.1f\" cy=\"%.1f\" r=\"2.8\"/></g>", at(x, s->value[r]), y);
+}
+
+static void spread_row(kf_buf *out, const chart_spread *s, int runs, const scale *x, double y, double step, int decimals, bool sign)
+{
+	double range[2] = { INFINITY, -INFINITY };
+
+	label(out, 4, y + 14, s->label, 19, s->strong ? "name strong" : "name");
+	if (s->below) label(out, 4, y + 27, s->below, 24, "sub");
+	number(out, W - 4, y + 14, s->mean, decimals, sign, s->strong ? "value strong" : "value");
+	if (isfinite(s->sd)) {
+		html_put(out, "<text class=\"sub end\" x=\"%d\" y=\"%.1f\">sd ", W - 4, y + 27);
+		html_number(out, s->sd, decimals, false);
+		html_raw(out, "</text>");
+	}
+	if (!isfinite(s->mean)) return;
+	html_put(out, "<g class=\"%s\">", chart_class(s->mark));
+	for (int r = 0; r < runs; r++) widen(range, s->value[r]);
+	if (!s->low && range[1] > range[0])
+		html_put(out, "<path class=\"own\" d=\"M%.1f %.1fH%.1f\"/>", at(x, range[0]), y + 24, at(x, range[1]));
+	for (int r = 0, line = 0; r < runs; r++)
+		if (isfinite(s->value[r])) one_run(out, s, r, x, y + 24 + (s->low ? step * line++ : 0), decimals, sign);
+	html_put(out, "<g><title>%s, mean: ", s->label);
+	html_number(out, s->mean, decimals, sign);
+	html_raw(out, "</title>");
+	shape(out, s->mark, at(x, s->mean), y + 10, s->strong ? 5 : 4);
+	html_raw(out, "</g></g>\n");
+}
+
+void chart_spreads(kf_buf *out, const chart_spread *row, int n, int runs, bool zero, int decimals, const char *unit, const char *what)
+{
+	const double left = 122, right = 278, top = 4, step = 9;
+	double range[2] = { zero ? 0 : INFINITY, zero ? 0 : -INFINITY }, height = 34, bottom;
+	scale s;
+
+	for (int i = 0; i < n; i++) {
+		if (row[i].low) height = 34 + step * (runs - 1);
+		for (int r = 0; r < runs; r++) {
+			widen(range, row[i].value[r]);
+			if (!row[i].low) continue;
+			widen(range, row[i].low[r]);
+			widen(range, row[i].high[r]);
+		}
+	}
+	bottom = top + n * height + 2;
+	s = scale_of(range[0], range[1], left, right, 4);
+	begin(out, (int)bottom + 36, what);
+	for (int i = 0; i < n; i++)
+		if (row[i].strong) band(out, top + i * height, height);
+	x_axis(out, &s, top, bottom, zero, unit);
+	if (zero) html_put(out, "<path class=\"zero\" d=\"M%.1f %.1fV%.1f\"/>\n", at(&s, 0), top, bottom);
+	for (int i = 0; i < n; i++) spread_row(out, &row[i], runs, &s, top + i * height, step, decimals, zero);
 	end(out);
 }
 

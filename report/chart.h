@@ -30,6 +30,19 @@ typedef struct {
 /* zero: a difference, with a line at 0. unit: under the axis. what: the chart in words, for who cannot see it. */
 void chart_dots(kf_buf *out, const chart_dot *row, int n, bool zero, int decimals, const char *unit, const char *what);
 
+/* ---- the mean over several runs, and every run below it, one row each ---- */
+
+typedef struct {
+	const char *label, *below;           /* below: small, under the label; NULL: nothing */
+	double mean, sd;                     /* sd NAN: none */
+	const double *value;                 /* (runs) of each; NAN: none */
+	const double *low, *high;            /* (runs) each run's interval; NULL: none are drawn, and runs share a line */
+	int mark;
+	bool strong;
+} chart_spread;
+
+void chart_spreads(kf_buf *out, const chart_spread *row, int n, int runs, bool zero, int decimals, const char *unit, const char *what);
+
 /* ---- lines ---- */
 
 typedef struct {

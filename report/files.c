@@ -314,25 +314,25 @@ static void put_model(const input *in, const trained *t, kf_buf *out)
 	html_raw(out, "</dl></details>\n");
 }
 
-static void put_eval(const input *in, kf_buf *out)
+static void put_eval(const char *path, const json_t *eval, kf_buf *out)
 {
 	const char *name;
 	json_t *v;
 
-	html_put(out, "<details class=\"origin\"><summary><b>evaluation</b> of %zu models</summary><dl>", json_object_size(json_object_get(in->eval, "models")));
-	html_put(out, "<dt>report</dt><dd><code>%s</code></dd>", in->o->eval);
+	html_put(out, "<details class=\"origin\"><summary><b>evaluation</b> of %zu models</summary><dl>", json_object_size(json_object_get(eval, "models")));
+	html_put(out, "<dt>report</dt><dd><code>%s</code></dd>", path);
 	html_raw(out, "<dt>models</dt><dd>");
-	json_object_foreach(json_object_get(in->eval, "models"), name, v) {
+	json_object_foreach(json_object_get(eval, "models"), name, v) {
 		html_put(out, "%s ", name);
 		if (json_is_string(v)) html_put(out, "<code>%s</code>", json_string_value(v));
 		html_raw(out, "<br>");
 	}
 	html_raw(out, "</dd>");
-	if (json_object_get(in->eval, "resamples")) {
+	if (json_object_get(eval, "resamples")) {
 		html_raw(out, "<dt>intervals</dt><dd>bootstrap over documents, ");
-		html_count(out, input_real(in->eval, "resamples"));
+		html_count(out, input_real(eval, "resamples"));
 		html_raw(out, " resamples, seed ");
-		put_value(json_object_get(in->eval, "seed"), out);
+		put_value(json_object_get(eval, "seed"), out);
 		html_raw(out, "</dd>");
 	}
 	html_raw(out, "</dl></details>\n");
@@ -343,7 +343,7 @@ static void put_provenance(const input *in, kf_buf *out)
 	html_raw(out, "<p>What made what. A fingerprint is of everything that shaped a set; a linked one is of a set on this page.</p>\n");
 	for (int i = 0; i < in->n_sets; i++) put_set(in, i, out);
 	for (int i = 0; i < in->n_models; i++) put_model(in, &in->model[i], out);
-	if (in->eval) put_eval(in, out);
+	for (int r = 0; r < in->n_runs; r++) put_eval(in->o->evals[r], in->run[r], out);
 }
 
 const section section_provenance = { "provenance", "Provenance", provenance_there, put_provenance,

@@ -2,6 +2,9 @@
 #include <math.h>
 
 #include "report/section.h"
+#include "report/spread.h"
+
+#define LISTED 6                         /* values of runs in a sentence, at most */
 
 /* a, b and c */
 static void put_list(kf_buf *out, const char *const *item, int n)
@@ -20,6 +23,8 @@ static void put_title(const input *in, kf_buf *out)
 	} else if (in->target && in->n_sources) {
 		html_put(out, "What <b>%s</b> learned from ", in->target);
 		put_list(out, in->source, in->n_sources);
+	} else if (in->n_runs > 1) {
+		html_put(out, "An experiment of %d runs", in->n_runs);
 	} else {
 		html_raw(out, "A run of kfuse");
 	}
@@ -91,6 +96,164 @@ static void put_card(const input *in, const json_t *c, kf_buf *out)
 	html_raw(out, "</span></li>\n");
 }
 
+/* Who taught: of the only mixture there is. */
+static void put_teachers(const input *in, kf_buf *out)
+{
+	const set_input *only = NULL;
+	const json_t *all, *list, *name;
+	bool first = true;
+	size_t i;
+
+	for (int s = 0; s < in->n_sets; s++) {
+		if (in->set[s].kind != KF_SET_TARGETS) continue;
+		if (only) return;
+		only = &in->set[s];
+	}
+	all = only ? input_at(only->manifest, "stats", "all", "models", NULL) : NULL;
+	if (!json_object_size(all)) return;
+	list = json_object_get(kf_set_info(only->set), "models");
+	html_put(out, "<p>The teachers’ weights over the training text%s: ", in->n_runs > 1 ? " of run 1" : "");
+	json_array_foreach(list, i, name) {
+		double share = input_number(input_at(all, json_string_value(name) ? json_string_value(name) : "", "share", NULL));
+
+		if (!isfinite(share)) continue;
+		if (!first) html_raw(out, ", ");
+		first = false;
+		html_put(out, "<b>%s</b>%s %.0f\u00a0%%", json_string_value(name),
+			input_slot(in, json_string_value(name)) == MARK_TARGET ? " itself" : "", 100 * share);
+	}
+	html_raw(out, ".</p>\n");
+}
+
+/* ---- of several runs ---- */
+
+static void put_runs_lead(const input *in, kf_buf *out)
+{
+	spread s = spread_bits(in, in->result, "mean");
+	const char *column[NAMES + 1];
+	int domains = columns_of(in, "mean", column) - 1;
+
+	html_put(out, "<p class=\"lead\"><b class=\"sr\">%s</b> predicts the test text at <b>%.4f bits per byte</b> in ", in->result, s.mean);
+	if (s.n == in->n_runs) html_put(out, "the mean over %d runs", s.n);
+	else html_put(out, s.n == 1 ? "the %d of %d runs that has it" : "the mean over the %d of %d runs that have it", s.n, in->n_runs);
+	html_raw(out, " (");
+	if (isfinite(s.sd)) html_put(out, "standard deviation %.4f; ", s.sd);
+	html_put(out, "mean of %d domain%s; lower is better).", domains, domains == 1 ? "" : "s");
+	if (in->candidates > 1)
+		html_put(out, " It is the best in the mean of %d compared models, chosen on these very texts.", in->candidates);
+	html_raw(out, "</p>\n");
+}
+
+/* "below 0 in 2 of 3 runs, in 1 with the whole of its own 95 % interval" */
+static void put_signs(const spread *s, kf_buf *out)
+{
+	bool worse = s->above > s->below;
+
+	html_put(out, "%s 0 in %d of %d runs", worse ? "above" : "below", worse ? s->above : s->below, s->n);
+	if (s->intervals)
+		html_put(out, ", in %d with the whole of its own 95 %% interval", worse ? s->clear_above : s->clear_below);
+}
+
+static void put_values(const input *in, const spread *s, kf_buf *out)
+{
+	bool first = true;
+
+	if (s->n > LISTED) {
+		html_raw(out, "from ");
+		html_number(out, s->least, 4, true);
+		html_raw(out, " to ");
+		html_number(out, s->most, 4, true);
+		return;
+	}
+	html_raw(out, "runs: ");
+	for (int r = 0; r < in->n_runs; r++) {
+		if (!isfinite(s->value[r])) continue;
+		if (!first) html_raw(out, ", ");
+		html_number(out, s->value[r], 4, true);
+		first = false;
+	}
+}
+
+/* "below 0 in every run: prose and c; above 0 in every run: docs" */
+static void put_runs_domains(const input *in, const char *a, const char *b, kf_buf *out)
+{
+	static const char *const WORDS[] = { "below 0 in every run: ", "above 0 in every run: ", "now below, now above: " };
+	const char *name[NAMES];
+	bool first = true;
+
+	for (int v = BETTER; v <= UNCLEAR; v++) {
+		int n = 0;
+
+		for (int i = 0; i < in->n_domains; i++) {
+			spread s = spread_difference(in, a, b, in->domain[i]);
+			verdict is = s.below == s.n ? BETTER : s.above == s.n ? WORSE : UNCLEAR;
+
+			if (s.n && (int)is == v) name[n++] = domain_name(in->domain[i]);
+		}
+		if (!n) continue;
+		if (!first) html_raw(out, "; ");
+		html_raw(out, WORDS[v]);
+		put_list(out, name, n);
+		first = false;
+	}
+}
+
+/* Green or red only where every run says so by its own interval. */
+static void put_runs_card(const input *in, const char *a, const char *b, kf_buf *out)
+{
+	static const char *const CLASS[] = { "better", "worse", "unclear" };
+	spread s = spread_difference(in, a, b, "mean");
+	double share = spread_share(in, &s, b);
+	verdict v = s.n == in->n_runs && s.clear_below == s.n ? BETTER : s.n == in->n_runs && s.clear_above == s.n ? WORSE : UNCLEAR;
+
+	html_put(out, "<li class=\"card %s\"><span class=\"big\">", CLASS[v]);
+	html_number(out, s.mean, 4, true);
+	html_put(out, "</span><span class=\"what\">bits per byte against <b>%s</b>", b);
+	if (isfinite(share)) {
+		html_raw(out, " (");
+		html_number(out, 100 * share, 1, true);
+		html_raw(out, " %)");
+	}
+	html_put(out, ", mean over %d run%s</span><span class=\"fine\">", s.n, s.n == 1 ? "" : "s");
+	put_signs(&s, out);
+	html_raw(out, "</span><span class=\"fine\">");
+	if (isfinite(s.sd)) html_put(out, "standard deviation %.4f; ", s.sd);
+	put_values(in, &s, out);
+	html_raw(out, "</span><span class=\"fine\">");
+	put_runs_domains(in, a, b, out);
+	html_raw(out, "</span></li>\n");
+}
+
+/* Those of comparisons that every run has. Returns how many. */
+static int put_runs_cards(const input *in, kf_buf *out)
+{
+	size_t n = json_array_size(json_object_get(in->eval, "comparisons"));
+	const char *a, *b;
+	int cards = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!runs_all_compare(in, i, &a, &b) || strcmp(a, in->result) != 0) continue;
+		if (!cards++) html_raw(out, "<ul class=\"cards\">\n");
+		put_runs_card(in, a, b, out);
+	}
+	if (cards) html_raw(out, "</ul>\n");
+	return cards;
+}
+
+static void put_runs_headline(const input *in, kf_buf *out)
+{
+	int cards;
+
+	if (spread_bits(in, in->result, "mean").n) put_runs_lead(in, out);
+	cards = put_runs_cards(in, out);
+	put_teachers(in, out);
+	if (cards)
+		html_raw(out, "<p class=\"fine\">A run’s own interval is over its test documents (bootstrap); the standard deviation is over the runs. A card is "
+			"green or red where the whole interval of every run is on one side of 0, below or above.</p>\n");
+}
+
+/* ---- of one ---- */
+
 static void put_lead(const input *in, kf_buf *out)
 {
 	double mean = input_number(input_at(in->eval, "bits_per_byte", in->result, "mean", NULL)), docs = 0, bytes = 0;
@@ -112,43 +275,12 @@ static void put_lead(const input *in, kf_buf *out)
 	html_raw(out, "</p>\n");
 }
 
-/* Who taught: of the only mixture there is. */
-static void put_teachers(const input *in, kf_buf *out)
-{
-	const set_input *only = NULL;
-	const json_t *all, *list, *name;
-	bool first = true;
-	size_t i;
-
-	for (int s = 0; s < in->n_sets; s++) {
-		if (in->set[s].kind != KF_SET_TARGETS) continue;
-		if (only) return;
-		only = &in->set[s];
-	}
-	all = only ? input_at(only->manifest, "stats", "all", "models", NULL) : NULL;
-	if (!json_object_size(all)) return;
-	list = json_object_get(kf_set_info(only->set), "models");
-	html_raw(out, "<p>The teachers’ weights over the training text: ");
-	json_array_foreach(list, i, name) {
-		double share = input_number(input_at(all, json_string_value(name) ? json_string_value(name) : "", "share", NULL));
-
-		if (!isfinite(share)) continue;
-		if (!first) html_raw(out, ", ");
-		first = false;
-		html_put(out, "<b>%s</b>%s %.0f\u00a0%%", json_string_value(name),
-			input_slot(in, json_string_value(name)) == MARK_TARGET ? " itself" : "", 100 * share);
-	}
-	html_raw(out, ".</p>\n");
-}
-
-void put_headline(const input *in, kf_buf *out)
+static void put_run_headline(const input *in, kf_buf *out)
 {
 	const json_t *list = input_at(in->eval, "comparisons", NULL), *c;
 	size_t i;
 	int cards = 0;
 
-	html_raw(out, "<header>\n");
-	put_title(in, out);
 	if (in->result && in->eval) {
 		put_lead(in, out);
 		json_array_foreach(list, i, c) cards += strcmp(input_string(c, "a"), in->result) == 0;
@@ -163,5 +295,13 @@ void put_headline(const input *in, kf_buf *out)
 	} else {
 		put_teachers(in, out);
 	}
+}
+
+void put_headline(const input *in, kf_buf *out)
+{
+	html_raw(out, "<header>\n");
+	put_title(in, out);
+	if (in->result && in->n_runs > 1) put_runs_headline(in, out);
+	else put_run_headline(in, out);
 	html_raw(out, "</header>\n");
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "common/base/file.h"
+#include "report/spread.h"
 
 #define JSON_MAX ((size_t)64 << 20)
 #define LINES_MAX ((size_t)256 << 20)
@@ -298,30 +299,33 @@ int input_slot(const input *in, const char *name)
 	return -1;
 }
 
-/* The result: what --result says, or what all comparisons are of; where they are of several, the one that does best in the mean. */
+/* The result: what --result says, or what all comparisons are of; where they are of several, the one that does best in the mean,
+ * of those that are in the most runs. */
 static kf_status find_result(input *in, kf_err *err)
 {
 	const json_t *bpb = input_at(in->eval, "bits_per_byte", NULL), *list = input_at(in->eval, "comparisons", NULL), *c;
 	double best = INFINITY;
+	int runs = 0;
 	size_t i, k;
 
 	in->candidates = 1;
 	if (in->o->result) {
 		if (in->eval && !json_object_get(bpb, in->o->result))
-			return kf_fail(err, KF_EINVAL, "--result %s: %s has no such model", in->o->result, in->o->eval);
+			return kf_fail(err, KF_EINVAL, "--result %s: %s has no such model", in->o->result, in->o->evals[0]);
 		in->result = in->o->result;
 		return KF_OK;
 	}
 	in->candidates = 0;
 	json_array_foreach(list, i, c) {
 		const char *a = input_string(c, "a");
-		double mean = input_number(input_at(bpb, a, "mean", NULL));
+		spread s = spread_bits(in, a, "mean");
 		bool again = false;
 
 		for (k = 0; k < i; k++) again |= strcmp(input_string(json_array_get(list, k), "a"), a) == 0;
 		in->candidates += !again;
-		if (mean < best || (!in->result && json_object_get(bpb, a))) {
-			best = mean;
+		if (s.n > runs || (s.n == runs && s.mean < best) || (!in->result && json_object_get(bpb, a))) {
+			best = s.mean;
+			runs = s.n;
 			in->result = a;
 		}
 	}
@@ -330,16 +334,17 @@ static kf_status find_result(input *in, kf_err *err)
 
 /* ---- the whole ---- */
 
-static kf_status check_eval(const input *in, kf_err *err)
+static kf_status read_eval(const char *path, json_t **out, kf_err *err)
 {
-	const json_t *bpb = json_object_get(in->eval, "bits_per_byte"), *v;
+	kf_status rc = read_json(path, out, err);
 	const char *name;
+	json_t *v;
 
-	if (!json_is_object(json_object_get(in->eval, "models")))
-		return kf_fail(err, KF_EDATA, "%s is no report of kf-eval: it has no \"models\"", in->o->eval);
-	json_object_foreach((json_t *)(uintptr_t)bpb, name, v)
-		if (!json_is_object(v))
-			return kf_fail(err, KF_EDATA, "%s: \"bits_per_byte\" of \"%s\" is not by domain", in->o->eval, name);
+	if (rc != KF_OK) return rc;
+	if (!json_is_object(json_object_get(*out, "models")))
+		return kf_fail(err, KF_EDATA, "%s is no report of kf-eval: it has no \"models\"", path);
+	json_object_foreach(json_object_get(*out, "bits_per_byte"), name, v)
+		if (!json_is_object(v)) return kf_fail(err, KF_EDATA, "%s: \"bits_per_byte\" of \"%s\" is not by domain", path, name);
 	return KF_OK;
 }
 
@@ -350,10 +355,17 @@ kf_status input_read(const kf_report_opts *o, input *in, kf_err *err)
 
 	memset(in, 0, sizeof *in);
 	in->o = o;
-	if (o->n_sets > KF_REPORT_SETS || o->n_models > KF_REPORT_MODELS)
-		return kf_fail(err, KF_EINVAL, "a report has at most %d sets and %d models", KF_REPORT_SETS, KF_REPORT_MODELS);
+	if (o->n_sets > KF_REPORT_SETS || o->n_models > KF_REPORT_MODELS || o->n_evals > KF_REPORT_EVALS)
+		return kf_fail(err, KF_EINVAL, "a report has at most %d sets, %d models and %d evaluations", KF_REPORT_SETS, KF_REPORT_MODELS,
+			KF_REPORT_EVALS);
 	if (!(in->traces = json_array())) return kf_fail(err, KF_ENOMEM, "no memory for traces");
-	if (o->eval && ((rc = read_json(o->eval, &in->eval, err)) != KF_OK || (rc = check_eval(in, err)) != KF_OK)) return rc;
+	for (; in->n_runs < o->n_evals; in->n_runs++)
+		if ((rc = read_eval(o->evals[in->n_runs], &in->run[in->n_runs], err)) != KF_OK) {
+			in->n_runs++;
+			return rc;
+		}
+	if ((rc = runs_check(in, err)) != KF_OK) return rc;
+	in->eval = in->n_runs ? in->run[0] : NULL;
 	for (; in->n_sets < o->n_sets; in->n_sets++)
 		if ((rc = read_set(o->sets[in->n_sets], &in->set[in->n_sets], err)) != KF_OK) {
 			in->n_sets++;
@@ -383,6 +395,6 @@ void input_release(input *in)
 		free(in->model[i].epochs);
 	}
 	json_decref(in->traces);
-	json_decref(in->eval);
+	for (int r = 0; r < in->n_runs; r++) json_decref(in->run[r]);
 	memset(in, 0, sizeof *in);
 }

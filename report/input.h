@@ -39,7 +39,9 @@ typedef struct {
 
 typedef struct {
 	const kf_report_opts *o;
-	json_t *eval;                        /* or NULL */
+	json_t *run[KF_REPORT_EVALS];        /* (n_runs) the evaluations */
+	int n_runs;
+	const json_t *eval;                  /* the first of them, or NULL */
 	set_input set[KF_REPORT_SETS];
 	int n_sets;
 	trained model[KF_REPORT_MODELS];
@@ -50,7 +52,7 @@ typedef struct {
 	/* Who takes part, by the names that sets use. */
 	const char *source[NAMES], *target;  /* target: NULL where no set names one */
 	int n_sources;
-	/* Of the evaluation: which model is the result (NULL: none), and how many it was chosen from. */
+	/* Of the first evaluation: which model is the result (NULL: none), and how many it was chosen from. */
 	const char *result;
 	int candidates;
 } input;

@@ -6,16 +6,17 @@
 #include "report/report.h"
 
 static struct {
-	const char *out, *eval, *result, *title;
-	kf_list sets, models, traces;
+	const char *out, *result, *title;
+	kf_list evals, sets, models, traces;
 	long passages, passage_tokens;
 	kf_common common;
 } o = { .passages = 4, .passage_tokens = 220 };
 
 static const kf_opt table[] = {
 	{ "out", KF_OPT_STRING, &o.out, "FILE", "the page to write", .flags = KF_OPT_REQUIRED },
-	{ "eval", KF_OPT_STRING, &o.eval, "FILE", "what kf-eval --report wrote: how well every model predicts", .flags = 0 },
-	{ "result", KF_OPT_STRING, &o.result, "NAME", "the model of the evaluation that the headline is about; none: what --compare "
+	{ "eval", KF_OPT_LIST, &o.evals, "FILE", "what kf-eval --report wrote: how well every model predicts; several are runs of one "
+		"experiment, whose models have the same names: the first is the one that the rest of the page is about", .flags = 0 },
+	{ "result", KF_OPT_STRING, &o.result, "NAME", "the model of the (first) evaluation that the headline is about; none: what --compare "
 		"compared with the others, the best in the mean where that is several", .flags = 0 },
 	{ "model", KF_OPT_LIST, &o.models, "[NAME=]DIR", "a folder that kf-train or kf-merge wrote, by its name in the evaluation: training curves",
 		.flags = 0 },
@@ -32,23 +33,23 @@ static const kf_opt table[] = {
 static const kf_program program = {
 	.name = "kf-report",
 	.summary = "a run as one HTML file, which loads nothing",
-	.usage = "--out FILE [--eval FILE] [--model [NAME=]DIR]… [--set DIR]… [--trace FILE]…",
+	.usage = "--out FILE [--eval FILE]… [--model [NAME=]DIR]… [--set DIR]… [--trace FILE]…",
 	.notes = "What is not given leaves its section out, and the end of the page says what would fill it.",
 	.opts = table,
 };
 
 static kf_status run(const kf_list *operands, kf_err *err)
 {
-	const kf_report_opts r = { .title = o.title, .eval = o.eval, .result = o.result, .sets = o.sets.item, .n_sets = o.sets.n,
+	const kf_report_opts r = { .title = o.title, .evals = o.evals.item, .n_evals = o.evals.n, .result = o.result, .sets = o.sets.item, .n_sets = o.sets.n,
 		.models = o.models.item, .n_models = o.models.n, .traces = o.traces.item, .n_traces = o.traces.n,
 		.passages = (int)o.passages, .passage_tokens = (int)o.passage_tokens };
 	kf_buf html = { 0 };
 	kf_status rc;
 
 	(void)operands;
-	if (!o.eval && !o.sets.n && !o.models.n && !o.traces.n)
+	if (!o.evals.n && !o.sets.n && !o.models.n && !o.traces.n)
 		return kf_fail(err, KF_EUSAGE, "nothing to report: give --eval, --model, --set or --trace");
-	if (o.result && !o.eval) return kf_fail(err, KF_EUSAGE, "--result is a model of --eval, which is missing");
+	if (o.result && !o.evals.n) return kf_fail(err, KF_EUSAGE, "--result is a model of --eval, which is missing");
 	if ((rc = kf_report(&r, &html, err)) == KF_OK) rc = kf_file_write_atomic(o.out, html.data, html.len, err);
 	if (rc == KF_OK && !o.common.quiet) fprintf(stderr, "%s: %.0f kB\n", o.out, (double)html.len / 1000);
 	kf_buf_release(&html);

@@ -46,17 +46,6 @@ static void put_dots(const input *in, const char *column, const char *heading, k
 	chart_end(out);
 }
 
-/* Domains that were compared, and the column after them. */
-static int columns_of(const input *in, const char *last, const char **column)
-{
-	int n = 0;
-
-	for (int i = 0; i < in->n_domains && n < NAMES; i++)
-		if (input_at(in->eval, "documents", in->domain[i], NULL)) column[n++] = in->domain[i];
-	column[n] = last;
-	return n + 1;
-}
-
 static void value_table(const input *in, const char *key, const char *last, const char *summary, int decimals, kf_buf *out)
 {
 	const char *column[NAMES + 1], *name;
@@ -141,7 +130,7 @@ static void difference_table(const input *in, kf_buf *out)
 
 /* ---- the section ---- */
 
-static void put_legend(const input *in, kf_buf *out)
+void put_model_legend(const input *in, kf_buf *out)
 {
 	html_raw(out, "<p class=\"legend\">");
 	if (in->n_sources) html_raw(out, "<span>● a source, as it comes</span>");
@@ -158,10 +147,11 @@ static void put_bits(const input *in, kf_buf *out)
 	int n = columns_of(in, "mean", column);
 	size_t i;
 
+	put_first_alone(in, out);
 	html_raw(out, "<p>How many bits each model needs for a byte of held-out text, all models on the same bytes. Whiskers: 95 % intervals over "
 		"documents. They are wide where documents differ; whether one model beats another is told by the differences below, "
 		"in which what the documents have in common cancels.</p>\n");
-	put_legend(in, out);
+	put_model_legend(in, out);
 	html_raw(out, "<div class=\"panels\">\n");
 	put_dots(in, "mean", "mean of the domains", out);
 	for (int k = 0; k + 1 < n; k++) put_dots(in, column[k], domain_name(column[k]), out);

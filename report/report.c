@@ -7,7 +7,7 @@
 #include "report/assets.h"
 #include "report/section.h"
 
-static const section *const SECTIONS[] = { &section_bits, &section_tasks, &section_passages, &section_shares, &section_training,
+static const section *const SECTIONS[] = { &section_runs, &section_bits, &section_tasks, &section_passages, &section_shares, &section_training,
 	&section_coverage, &section_sizes, &section_provenance };
 #define N_SECTIONS (sizeof SECTIONS / sizeof *SECTIONS)
 
@@ -83,6 +83,21 @@ kf_status kf_report(const kf_report_opts *o, kf_buf *html, kf_err *err)
 const char *domain_name(const char *domain)
 {
 	return *domain ? domain : "(no domain)";
+}
+
+int columns_of(const input *in, const char *last, const char **column)
+{
+	int n = 0;
+
+	for (int i = 0; i < in->n_domains && n < NAMES; i++)
+		if (input_at(in->eval, "documents", in->domain[i], NULL)) column[n++] = in->domain[i];
+	column[n] = last;
+	return n + 1;
+}
+
+void put_first_alone(const input *in, kf_buf *out)
+{
+	if (in->n_runs > 1) html_put(out, "<p>Run 1 alone: <code>%s</code>.</p>\n", in->o->evals[0]);
 }
 
 int mark_of(const input *in, const char *name)

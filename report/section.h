@@ -13,7 +13,7 @@ typedef struct {
 	const char *fill;                           /* "what would be here: how to get it", HTML of ours */
 } section;
 
-extern const section section_bits, section_tasks, section_training, section_shares, section_passages, section_coverage,
+extern const section section_runs, section_bits, section_tasks, section_training, section_shares, section_passages, section_coverage,
 	section_sizes, section_provenance;
 
 /* The heading and what it says in a sentence and a few numbers. */
@@ -23,6 +23,15 @@ void put_headline(const input *in, kf_buf *out);
 
 /* A domain's name; what has none is said to. */
 const char *domain_name(const char *domain);
+/* Domains that were compared, and the column after them, into column (NAMES + 1): how many. */
+int columns_of(const input *in, const char *last, const char **column);
+/* What the marks of charts of models are. */
+void put_model_legend(const input *in, kf_buf *out);
+/* Of a task's metric: whether less is better, and what its values are shown times (those between 0 and 1 in per cent). */
+bool task_lower_is_better(const json_t *metric);
+double task_scale(const json_t *metric);
+/* Of several runs: that what follows is about the first. */
+void put_first_alone(const input *in, kf_buf *out);
 /* MARK_* or the slot of a model of the evaluation. */
 int mark_of(const input *in, const char *name);
 /* The table behind a chart, folded away: table_begin, a table_column each, table_body, rows, table_end. A row is table_row,

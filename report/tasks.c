@@ -9,20 +9,19 @@ static bool tasks_there(const input *in)
 	return json_object_size(json_object_get(in->eval, "tasks")) > 0;
 }
 
-static bool lower_is_better(const json_t *metric)
+bool task_lower_is_better(const json_t *metric)
 {
 	return strcmp(input_string(metric, "better"), "lower") == 0;
 }
 
-/* A score between 0 and 1 is shown in per cent. */
-static double scale_of(const json_t *metric) { return lower_is_better(metric) ? 1 : 100; }
+double task_scale(const json_t *metric) { return task_lower_is_better(metric) ? 1 : 100; }
 
 static void put_scores(const input *in, const char *task, const json_t *facts, const char *name, const json_t *metric, kf_buf *out)
 {
 	const json_t *models = json_object_get(metric, "models");
 	chart_dot row[NAMES];
 	char note[160], what[500];
-	double by = scale_of(metric);
+	double by = task_scale(metric);
 	const char *model;
 	json_t *v;
 	int n = 0, best = -1;
@@ -56,10 +55,10 @@ static void score_table(const input *in, kf_buf *out)
 	table_body(out);
 	json_object_foreach((json_t *)(uintptr_t)tasks, task, facts) {
 		json_object_foreach(json_object_get(facts, "metrics"), name, metric) {
-			double by = scale_of(metric);
+			double by = task_scale(metric);
 
 			table_row(out, task);
-			html_put(out, "<td class=\"left\">%s%s</td>", name, lower_is_better(metric) ? " (lower is better)" : ", %");
+			html_put(out, "<td class=\"left\">%s%s</td>", name, task_lower_is_better(metric) ? " (lower is better)" : ", %");
 			table_number(out, input_real(facts, "items"), 0, false);
 			json_object_foreach((json_t *)(uintptr_t)models, model, v) {
 				const json_t *score = input_at(metric, "models", model, NULL);
@@ -91,13 +90,13 @@ static void difference_table(const input *in, kf_buf *out)
 	table_body(out);
 	json_object_foreach(json_object_get(in->eval, "tasks"), task, facts) {
 		json_object_foreach(json_object_get(facts, "metrics"), name, metric) {
-			double by = scale_of(metric);
+			double by = task_scale(metric);
 			int decimals = by == 1 ? 4 : 1;
 
 			json_array_foreach(json_object_get(metric, "comparisons"), i, c) {
 				table_row(out, task);
 				html_put(out, "<td class=\"left\">%s%s</td><td class=\"left\">%s less %s</td><td>", name,
-					lower_is_better(metric) ? " (lower is better)" : ", %", input_string(c, "a"), input_string(c, "b"));
+					task_lower_is_better(metric) ? " (lower is better)" : ", %", input_string(c, "a"), input_string(c, "b"));
 				html_number(out, by * input_real(c, "difference"), decimals, true);
 				table_range(out, by * input_real(c, "low"), by * input_real(c, "high"), decimals, true);
 				html_raw(out, "</td>");
@@ -145,11 +144,12 @@ static void put_tasks(const input *in, kf_buf *out)
 	const char *task, *name;
 	json_t *facts, *metric;
 
+	put_first_alone(in, out);
 	html_raw(out, "<p>Scores on tasks, with 95 % intervals over their items. With few items they are wide; the differences below are on the same "
 		"items.</p>\n<div class=\"panels\">\n");
 	json_object_foreach(json_object_get(in->eval, "tasks"), task, facts)
 		json_object_foreach(json_object_get(facts, "metrics"), name, metric)
-			if (!lower_is_better(metric)) put_scores(in, task, facts, name, metric, out);
+			if (!task_lower_is_better(metric)) put_scores(in, task, facts, name, metric, out);
 	html_raw(out, "</div>\n");
 	score_table(in, out);
 	difference_table(in, out);

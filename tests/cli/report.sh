@@ -148,10 +148,130 @@ trace = [json.loads(line) for line in open(d + "/trace.jsonl")]
 assert len(re.findall(r'<span class="t[ "]', page.split('id="passage-0"')[1].split("</article>")[0])) == len(trace[0]["weights"])
 END
 
+# --- several runs of one experiment ---
+again() { # the two models that are trained, otherwise
+	"$BIN/kf-train" --quiet --model tests/models/llama-tiny --targets "$TMP/targets" --out "$TMP/fused-2" --lambda 0.3 --epochs 2 --batch-tokens 64 \
+		--lr 2e-3 --seed 2 &&
+	"$BIN/kf-train" --quiet --model tests/models/llama-tiny --targets "$TMP/target" --out "$TMP/clm-2" --lambda 1 --epochs 2 --batch-tokens 64 \
+		--lr 2e-3 --seed 2 &&
+	"$BIN/kf-eval" --quiet --corpus "$TMP/corpus" --logits "gemma3-tiny=$TMP/gemma" --logits "$evil=$TMP/qwen" --logits "target=$TMP/target" \
+		--model "target=tests/models/llama-tiny" --model "clm=$TMP/clm-2" --model "fused=$TMP/fused-2" --compare fused,clm --compare fused,target \
+		--compare "$evil,target" --tasks "$TMP/quiz.jsonl" --report "$TMP/eval-2.json"
+}
+check "a second run" again
+cat >"$TMP/third.py" <<'END'
+# A third run by hand: the second with everything elsewhere, without one model, and without one comparison.
+import json, sys
+d, evil = sys.argv[1:]
+r = json.load(open(d + "/eval-2.json"))
+for table in ("models", "bits_per_byte", "intervals", "perplexity"): del r[table][evil]
+for row in r["bits_per_byte"].values():
+    for k in row: row[k] += 0.125
+r["comparisons"] = [c for c in r["comparisons"] if c["b"] == "clm"]
+for k, v in r["comparisons"][0]["bits_per_byte"].items(): v.update(difference=0.5, low=0.25, high=0.75)
+json.dump(r, open(d + "/eval-3.json", "w"))
+r["documents"]["poetry"] = r["documents"].pop("prose")
+json.dump(r, open(d + "/eval-poetry.json", "w"))
+r["documents"]["prose"] = r["documents"].pop("poetry")
+for table in ("models", "bits_per_byte"): r[table] = {"other " + k: v for k, v in r[table].items()}
+json.dump(r, open(d + "/eval-others.json", "w"))
+r = json.load(open(d + "/eval-2.json"))
+r["seed"] += 1
+json.dump(r, open(d + "/eval-copy.json", "w"), indent=1)
+for row in r["bits_per_byte"].values():
+    for k in row: row[k] -= 0.125
+for c in r["comparisons"]:
+    for v in c["bits_per_byte"].values(): v.update(difference=-0.5, low=-0.75, high=0.25)
+json.dump(r, open(d + "/eval-wide.json", "w"))
+END
+check "a third" python3 "$TMP/third.py" "$TMP" "$evil"
+runs=(--eval "$TMP/eval-tasks.json" --eval "$TMP/eval-2.json" --eval "$TMP/eval-3.json")
+check "a page of three runs" page "${runs[@]}" --result fused --out "$TMP/runs.html"
+check "a page of them again" page "${runs[@]}" --result fused --out "$TMP/again.html"
+check_same "is the same to the byte" "$TMP/runs.html" "$TMP/again.html"
+check "it is well-formed, whole, escaped, and loads nothing" python3 "$TMP/check.py" "$TMP/runs.html" "runs $ALL" "in the mean over 3 runs" "2 of 3 runs" \
+	"Not compared in every run, and so not shown: fused less target (2); $evil less target (1) of 3 runs" "Run 1 alone" "$TMP/eval-3.json" "of run 1:"
+check "two runs, the evaluations alone" "$R" --quiet --eval "$TMP/eval.json" --eval "$TMP/eval-2.json" --result fused --title "$title" --out "$TMP/two.html"
+check "two of which one has wide intervals" "$R" --quiet --eval "$TMP/eval.json" --eval "$TMP/eval-wide.json" --out "$TMP/wide.html"
+check "have their page" python3 "$TMP/check.py" "$TMP/two.html" "runs bits provenance missing" "fused predicts the test text at" "in the mean over 2 runs" \
+	"$title" "below 0 in" "kf-fuse --trace"
+check "a run without a section of its own says what it lacks" python3 "$TMP/check.py" "$TMP/page.html" "$ALL missing" "Over runs: give --eval for each"
+check "the numbers are the runs' own: means, deviations, intervals, signs" python3 - "$TMP" "$evil" <<'END'
+import html, json, re, statistics as st, sys
+d, evil = sys.argv[1:]
+runs = [json.load(open(d + f)) for f in ("/eval-tasks.json", "/eval-2.json", "/eval-3.json")]
+page = open(d + "/runs.html").read()
+header, section = page[page.index("<header>"):page.index("</header>")], page[page.index('<section id="runs"'):page.index('<section id="bits"')]
+plain = lambda s: html.unescape(re.sub("<[^>]*>", " ", s))
+number = lambda v: f"{v:.4f}".replace("-", "\u2212")
+signed = lambda v: "\u00b10.0000" if abs(v) < 0.00005 else number(v) if v < 0 else "+" + number(v)
+def table(summary):
+    t = section[section.index("<summary>" + summary):]
+    rows = re.findall(r"<tr>(.*?)</tr>", t[:t.index("</table>")], re.S)
+    return {c[0].strip(): c[1:] for c in ([plain(c) for c in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", r, re.S)] for r in rows)}
+domains, models = table("Bits per byte over runs, by domain"), list(runs[0]["bits_per_byte"])
+assert list(domains) == ["model", *models]
+for k, column in enumerate([*runs[0]["documents"], "mean"]):
+    for m in models:
+        v, cell = [r["bits_per_byte"][m][column] for r in runs if m in r["bits_per_byte"]], domains[m][k]
+        assert number(st.mean(v)) in cell and "sd " + number(st.stdev(v)) in cell and ("2 of 3 runs" in cell) == (m == evil), (m, cell)
+every = table("Bits per byte of every run")
+for m in models:
+    assert [c.split()[0] for c in every[m]] == [number(r["bits_per_byte"][m]["mean"]) if m in r["bits_per_byte"] else "\u2013" for r in runs], every[m]
+# the one pair that all compare
+pair = [next(c for c in r["comparisons"] if (c["a"], c["b"]) == ("fused", "clm"))["bits_per_byte"] for r in runs]
+v = [p["mean"]["difference"] for p in pair]
+assert v[2] == 0.5
+assert list(table("The differences over runs")) == list(table("The differences of every run")) == ["difference", "fused less clm"]
+cell = table("The differences over runs")["fused less clm"][-1]
+below = sum(x < 0 for x in v)
+assert signed(st.mean(v)) in cell and "sd " + number(st.stdev(v)) in cell and f"below 0 in {below} of 3" in cell, cell
+for p, cell in zip(pair, table("The differences of every run")["fused less clm"]):
+    assert [signed(p["mean"][k]) for k in ("difference", "low", "high")] == cell.replace(" to ", " ").split(), cell
+score = [r["tasks"]["<i>quiz</i>"]["metrics"]["acc"]["models"]["fused"]["value"] for r in runs]
+assert f"{100 * st.mean(score):.1f}" in section[section.index("Scores on tasks over runs"):]
+# the charts: a dot a run; the headline: the result over the runs
+charts = [c[:c.index("</svg>")] for c in section.split('<svg class="chart"')[1:]]
+dots = {m: g.count('<circle class="run"') for m, g in zip(models, charts[0].split('<text class="name')[1:])}
+assert len(charts) == 2 and dots == {m: 3 - (m == evil) for m in models}, dots
+assert charts[1].count('<circle class="run"') == 3 and charts[1].count('<path class="own"') == 3
+header = " ".join(plain(header).split())
+v = [r["bits_per_byte"]["fused"]["mean"] for r in runs]
+assert f"fused predicts the test text at {st.mean(v):.4f} bits per byte in the mean over 3 runs (standard deviation {st.stdev(v):.4f};" in header, header
+assert header.count("bits per byte against") == 1 and "against clm" in header and "+0.5000" in header, header
+# the cards: green or red only where all of every run's interval is on that side
+seen = {}
+for name, files in (("runs", ("eval-tasks", "eval-2", "eval-3")), ("two", ("eval", "eval-2")), ("wide", ("eval", "eval-wide"))):
+    page, runs = open(d + "/%s.html" % name).read(), [json.load(open(d + "/%s.json" % f)) for f in files]
+    for kind, card in re.findall(r'<li class="card (\w+)">(.*?)</li>', page, re.S):
+        card = " ".join(plain(card).split())
+        other = re.search(r"against (\w+)", card)[1]
+        pair = [next(c for c in r["comparisons"] if (c["a"], c["b"]) == ("fused", other))["bits_per_byte"]["mean"] for r in runs]
+        below, clear = sum(p["difference"] < 0 for p in pair), [sum(p["high"] < 0 for p in pair), sum(p["low"] > 0 for p in pair)]
+        above = sum(p["difference"] > 0 for p in pair)
+        want = ("above", above, clear[1]) if above > below else ("below", below, clear[0])
+        assert "%s 0 in %d of %d runs, in %d with the whole" % (*want[:2], len(runs), want[2]) in card, card
+        assert kind == ("better" if clear[0] == len(runs) else "worse" if clear[1] == len(runs) else "unclear"), card
+        share = st.mean(p["difference"] / r["bits_per_byte"][other]["mean"] for p, r in zip(pair, runs))
+        assert ("(%+.1f %%)" % (100 * share)).replace("-", "\u2212") in card, (card, share)
+        seen[kind] = seen.get(kind, 0) + 1
+assert sum(seen.values()) == 5 and len(seen) > 1, seen
+END
+check "a model of some runs as the result" page "${runs[@]}" --result "$evil" --out "$TMP/some.html"
+check "the headline says in how many it is" python3 "$TMP/check.py" "$TMP/some.html" "runs $ALL" "in the mean over the 2 of 3 runs that have it"
+check "runs whose numbers are not there" "$R" --quiet --eval "$TMP/null.json" --eval "$TMP/eval-2.json" --out "$TMP/null-runs.html"
+check "show those that are" python3 "$TMP/check.py" "$TMP/null-runs.html" "runs bits" "1 of 2 runs"
+with() { "$R" --quiet --eval "$TMP/eval-2.json" "$@" --out "$TMP/no.html"; }
+check_fails 1 "eval-2.json is given twice" "one evaluation twice" with --eval "$TMP/eval-tasks.json" --eval "$TMP/eval-2.json"
+check_fails 1 "eval-copy.json has the same figures as .*eval-2.json" "a copy with intervals of another seed" with --eval "$TMP/eval-copy.json"
+check_fails 1 'eval-poetry.json has no domain "prose", which .*eval-2.json has' "other domains" with --eval "$TMP/eval-poetry.json"
+check_fails 1 "eval-others.json has no model of the same name" "other models" with --eval "$TMP/eval-others.json"
+
 # --- bad input ---
 echo '{"models": {' >"$TMP/bad.json"; echo '{"loss": 1}' >"$TMP/list.json"; echo '[]' >"$TMP/array.json"
 check_fails 1 "bad.json is no JSON: line [0-9]" "half a report" "$R" --eval "$TMP/bad.json" --out "$TMP/no.html"
 check_fails 1 "list.json is no report of kf-eval" "another JSON" "$R" --eval "$TMP/list.json" --out "$TMP/no.html"
+check_fails 1 "list.json is no report of kf-eval" "another JSON after an evaluation" "$R" --eval "$TMP/eval.json" --eval "$TMP/list.json" --out "$TMP/no.html"
 check_fails 1 "array.json" "a list" "$R" --eval "$TMP/array.json" --out "$TMP/no.html"
 check_fails 1 "nowhere.json" "a report that is not there" "$R" --eval "$TMP/nowhere.json" --out "$TMP/no.html"
 check_fails 1 "corpus has no kfuse.json" "a set where a model belongs" "$R" --model "$TMP/corpus" --out "$TMP/no.html"
@@ -184,6 +304,7 @@ if ! show "$TMP/eval.html" 800 "" >"$TMP/dom.html" && [ ! -s "$TMP/dom.html" ]; 
 fi
 check "a browser has no complaint" show "$TMP/page.html" 1280 ""
 check "nor about a hostile title" show "$TMP/titled.html" 1280 ""
+check "nor about several runs" show "$TMP/runs.html" 1280 ""
 show "$TMP/page.html" 1280 "#passage-1-3" >"$TMP/dom.html"
 check "a link to a token shows its candidates" python3 - "$TMP/dom.html" "$TMP/trace.jsonl" <<'END'
 import html, json, re, sys
@@ -198,8 +319,9 @@ assert view.count('class="label"') == (trace[1]["label"][3] >= 0)
 END
 # Widths and keys are looked at by a script of the test's, which the page's policy would stop. A window may not be as narrow as a
 # phone: the page is made so instead.
-for width in 390 1280; do
-	python3 - "$TMP/page.html" "$TMP/probe.html" $width <<'END'
+for look in "page 390" "page 1280" "runs 390"; do
+	width=${look#* }
+	python3 - "$TMP/${look% *}.html" "$TMP/probe.html" $width <<'END'
 import re, sys
 page, width = open(sys.argv[1]).read(), sys.argv[3]
 page, n = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
@@ -224,7 +346,7 @@ document.body.dataset.probe = JSON.stringify({ seen: seen, last: tokens.length -
 open(sys.argv[2], "w").write(page.replace("</body>", probe.replace("WIDTH", width)))
 END
 	show "$TMP/probe.html" $width "" >"$TMP/dom.html"
-	check "$width pixels wide: nothing sticks out; keys and taps go from token to token" python3 - "$TMP/dom.html" <<'END'
+	check "${look% *}, $width pixels wide: nothing sticks out; keys and taps go from token to token" python3 - "$TMP/dom.html" <<'END'
 import html, json, re, sys
 probe = json.loads(html.unescape(re.search(r'data-probe="([^"]*)"', open(sys.argv[1]).read()).group(1)))
 assert not probe["wide"], probe["wide"]
