@@ -10,7 +10,8 @@ Every method has the same search on the same validation text: its lambda, then i
 found there. A seed is another choice of training, validation and test text, and another order. Test text is looked at once, at the end.
 
 All work is done by make and the programs, which keep what is there already: run it again after an interruption, or with more seeds, and
-only what is missing is made. What comes out is WORK/results.json, results.md, and a page a seed (A-seed1.html …).
+only what is missing is made. What comes out is WORK/results.json, results.md, a page a seed (A-seed1.html …), and one over
+all seeds (A.html) where there are several.
 """
 import argparse
 import json
@@ -305,6 +306,16 @@ class Experiments:
         with open("%s/%s.md" % (self.work, part), "w") as f:
             f.write(text)
         say("\n" + text)
+        if len(reports) > 1:
+            self.page(part, reports)
+
+    def page(self, part, reports):
+        """All seeds as one page, with the training curves of the first."""
+        first = next(iter(reports.values()))
+        trained = [(n, f) for n, f in first["models"].items() if os.path.exists(f + "/kfuse.json")]
+        run([self.bin + "kf-report", "--quiet", "--out", "%s/%s.html" % (self.work, part), "--result", first["comparisons"][0]["a"],
+             "--title", "%s: %d seeds" % (part, len(reports)), *(a for s in reports for a in ("--eval", "%s/%s-seed%d.json" % (self.work, part, s))),
+             *(a for n, f in trained for a in ("--model", "%s=%s" % (n, f)))])
 
     def table(self, part):
         """Bits per byte by domain and in the mean, means and standard deviations over seeds; the difference to the reference."""

@@ -177,7 +177,7 @@ static void put_values(const input *in, const spread *s, kf_buf *out)
 /* "below 0 in every run: prose and c; above 0 in every run: docs" */
 static void put_runs_domains(const input *in, const char *a, const char *b, kf_buf *out)
 {
-	static const char *const WORDS[] = { "below 0 in every run: ", "above 0 in every run: ", "now below, now above: " };
+	static const char *const WORDS[] = { "below 0 in every run: ", "above 0 in every run: ", "neither in every run: " };
 	const char *name[NAMES];
 	bool first = true;
 
