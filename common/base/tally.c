@@ -1,6 +1,5 @@
 #include "common/base/tally.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "common/base/mem.h"
@@ -31,8 +30,12 @@ static bool grow(kf_tally *t)
 void *kf_tally_row(kf_tally *t, const char *domain)
 {
 	char name[sizeof *t->name];
+	size_t n = strnlen(domain, sizeof name);
 
-	snprintf(name, sizeof name, "%s", domain);
+	if (n == sizeof name)
+		for (n--; n > 0 && (domain[n] & 0xc0) == 0x80;) n--; /* between characters: the name goes into JSON */
+	memcpy(name, domain, n);
+	memset(name + n, 0, sizeof name - n);
 	for (int i = 0; i < t->n; i++)
 		if (strcmp(t->name[i], name) == 0) return kf_tally_at(t, i);
 	if (t->n == t->cap && !grow(t)) return NULL;

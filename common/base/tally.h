@@ -11,7 +11,7 @@
 typedef struct {
 	size_t width;              /* of a row, in doubles: sizeof(struct) / sizeof(double); set by the owner */
 	int n, cap;
-	char (*name)[64];          /* (n) domains; names that are longer are told apart by their first 63 bytes */
+	char (*name)[64];          /* (n) domains; names that are longer are told apart by their first 63 bytes or some less */
 	double *sum;               /* (n, width) */
 } kf_tally;
 

@@ -6,7 +6,8 @@
 #include "common/base/opt.h"
 
 #define MANIFEST_MAX ((size_t)256 << 20)
-#define FACTS_MAX ((size_t)1 << 20)   /* of a shard, with its sums */
+#define FACTS_MAX ((size_t)1 << 20)   /* of a shard, with its sums, */
+#define FACTS_KEPT ((size_t)1 << 18)  /* which are left out above this: they are read whenever the shard is opened */
 
 static const char *const kinds[KF_SET_KINDS] = { "corpus", "logits", "aligned", "targets" };
 
@@ -141,7 +142,7 @@ kf_status kf_facts_encode(const kf_shard_facts *f, json_t *sums, kf_buf *out, kf
 {
 	char *text = facts_text(f, sums);
 
-	if (text && sums && strlen(text) >= FACTS_MAX) {
+	if (text && sums && strlen(text) >= FACTS_KEPT) {
 		free(text);
 		text = facts_text(f, NULL);
 	}

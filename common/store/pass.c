@@ -124,6 +124,7 @@ static void one_shard(void *arg, size_t shard, int worker)
 			(unsigned long long)kf_shard_docs(in[0]));
 	if (rc == KF_END) {
 		rc = out ? commit(out, &j->tally[s], &err) : KF_OK;
+		if (out) kf_tally_release(&j->tally[s]); /* it is kept with the shard: memory does not grow with their number */
 		out = NULL;
 	}
 	if (rc != KF_OK) kf_context(&err, rc, "shard %d of %s", s, kf_set_dir(p->in[0]));
@@ -159,20 +160,21 @@ static kf_status run(job *j, kf_pool *pool, const char *label, kf_err *err)
 	return j->failure.rc;
 }
 
-/* Statistics of the shards that this run did not write, from what is kept with them. *whole: all are there; *again: some have to
- * be read for it. A part looks after its last shard is there, so of those that run at once the one that ends last finds all. */
-static kf_status collect(job *j, bool *whole, bool *again, kf_err *err)
+/* Statistics from what is kept with the shards, in their order; of those that had to be read for it, from memory. *whole: all shards are
+ * there; *again: of some nothing is kept (todo says which). A part looks after its last shard is there, so of those that run at
+ * once the one that ends last finds all. */
+static kf_status collect(job *j, kf_tally *total, bool *whole, bool *again, kf_err *err)
 {
-	int n = kf_set_shards(j->p->in[0]);
+	kf_status rc = KF_OK;
 
 	*whole = true;
 	*again = false;
-	for (int s = 0; s < n; s++) {
-		json_t *sums;
-		kf_status rc;
+	for (int s = 0; s < kf_set_shards(j->p->in[0]) && rc == KF_OK; s++) {
+		kf_tally one = { .width = total->width };
+		json_t *sums = NULL;
 
-		if (j->todo[s] == WRITE) {
-			j->todo[s] = NOTHING;
+		if (j->todo[s] == COUNT) {
+			rc = kf_tally_add(total, &j->tally[s], err);
 			continue;
 		}
 		rc = kf_set_shard_sums(j->p->out, s, &sums, err);
@@ -180,14 +182,17 @@ static kf_status collect(job *j, bool *whole, bool *again, kf_err *err)
 			*whole = false;
 			return KF_OK;
 		}
-		if (rc != KF_OK) return rc;
-		if (!tally_of(sums, &j->tally[s])) {
+		j->todo[s] = NOTHING;
+		if (rc == KF_OK && !tally_of(sums, &one)) {
 			j->todo[s] = COUNT;
 			*again = true;
+		} else if (rc == KF_OK && !*again) {
+			rc = kf_tally_add(total, &one, err);
 		}
+		kf_tally_release(&one);
 		json_decref(sums);
 	}
-	return KF_OK;
+	return rc;
 }
 
 kf_status kf_pass_run(const kf_pass *p, kf_pool *pool, kf_tally *tally, bool *whole, kf_err *err)
@@ -212,8 +217,15 @@ kf_status kf_pass_run(const kf_pass *p, kf_pool *pool, kf_tally *tally, bool *wh
 	}
 	if ((rc = run(&j, pool, p->label, err)) != KF_OK) goto out;
 	*whole = true;
-	if (p->out && (rc = collect(&j, whole, &again, err)) == KF_OK && *whole && again) rc = run(&j, pool, "counting", err);
-	for (int s = 0; s < n && rc == KF_OK && *whole; s++) rc = kf_tally_add(tally, &j.tally[s], err);
+	if (p->out) {
+		rc = collect(&j, tally, whole, &again, err);
+		if (rc == KF_OK && *whole && again) {
+			kf_tally_release(tally);
+			if ((rc = run(&j, pool, "counting", err)) == KF_OK) rc = collect(&j, tally, whole, &again, err);
+		}
+	} else {
+		for (int s = 0; s < n && rc == KF_OK; s++) rc = kf_tally_add(tally, &j.tally[s], err);
+	}
 	if (rc != KF_OK) *whole = false;
 out:
 	for (int s = 0; j.tally && s < n; s++) kf_tally_release(&j.tally[s]);
