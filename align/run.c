@@ -1,6 +1,7 @@
 /* kf-align over shard sets. */
 #include "align/counted.h"
 #include "align/maps.h"
+#include "common/base/lock.h"
 #include "common/base/opt.h"
 #include "common/store/pass.h"
 
@@ -60,16 +61,33 @@ static kf_status find_map(const kf_align_opts *o, const align_map_from *from, kf
 	return KF_OK;
 }
 
+/* Another process may be making the very map: it is waited for, and its file is read. */
+static kf_status map_in_file(const kf_align_opts *o, const align_map_from *from, kf_pool *pool, kf_vocabmap **map, kf_err *err)
+{
+	char path[KF_PATH_MAX];
+	kf_lock lock = KF_LOCK_NONE;
+	kf_vocabmap_key key;
+	kf_status rc;
+
+	if (snprintf(path, sizeof path, "%s." KF_LOCK_FILE, o->map_file) >= (int)sizeof path)
+		return kf_fail(err, KF_EINVAL, "path too long: %s", o->map_file);
+	if ((rc = align_map_key(from, &key, err)) != KF_OK || (rc = kf_lock_take(&lock, path, false, true, o->map_file, err)) != KF_OK)
+		return rc;
+	if ((rc = align_map_find(o->map_file, &key, o->any_corpus, map, err)) == KF_OK && !*map &&
+	    (rc = align_map_make(from, pool, map, err)) == KF_OK)
+		rc = kf_vocabmap_write(*map, o->map_file, o->program, err);
+	kf_lock_drop(&lock);
+	return rc;
+}
+
 static kf_status use_map(const kf_align_opts *o, const align_map_from *from, kf_pool *pool, kf_aligner *a, kf_vocabmap **map,
 	kf_err *err)
 {
 	kf_status rc;
 
 	if (o->map == KF_ALIGN_PREFIX || o->map == KF_ALIGN_EXACT) return KF_OK;
-	if (!*map) {
-		if ((rc = align_map_make(from, pool, map, err)) != KF_OK) return rc;
-		if (o->map_file && (rc = kf_vocabmap_write(*map, o->map_file, o->program, err)) != KF_OK) return rc;
-	}
+	if (!*map && (rc = o->map_file ? map_in_file(o, from, pool, map, err) : align_map_make(from, pool, map, err)) != KF_OK)
+		return rc;
 	return kf_aligner_use_map(a, *map, err);
 }
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "common/base/failure.h"
-#include "common/base/file.h"
+#include "common/base/lock.h"
 #include "common/base/progress.h"
 #include "common/store/json.h"
 #include "common/text/tokenizer.h"
@@ -132,10 +132,14 @@ static kf_status no_others(const job *j, kf_err *err)
 
 static kf_status to_folder(job *j, kf_pool *pool, kf_err *err)
 {
+	kf_part_lock lock = KF_PART_LOCK_NONE;
 	kf_status rc;
 
-	if ((rc = kf_mkdirs(j->o->out, err)) != KF_OK || (rc = no_others(j, err)) != KF_OK) return rc;
+	if ((rc = kf_mkdirs(j->o->out, err)) != KF_OK || (rc = no_others(j, err)) != KF_OK ||
+	    (rc = kf_part_lock_take(&lock, j->o->out, j->o->part, j->o->parts, err)) != KF_OK)
+		return rc;
 	kf_pool_run(pool, (size_t)kf_set_shards(j->set), one_file, j);
+	kf_part_lock_drop(&lock);
 	if (j->failure.rc != KF_OK && err) *err = j->failure.err;
 	return j->failure.rc;
 }

@@ -4,13 +4,22 @@
 # make bench-align: alignments and vocabulary maps compared. make bench-stream: a model larger than memory.
 # make bench-ranks: training over two processes.
 
+INJECT := $B/tests/inject.so
+
 # The end-to-end test wants a real model; without a network it is skipped, and says so.
-test: programs unit fuzzers mpi-programs
+test: programs unit fuzzers mpi-programs $(INJECT)
 	-@bash data/fetch.sh model smollm2-135m $(DATA)/models/smollm2-135m.gguf
 	@bash tests/run.sh $B unit cli fault fuzz
 
-test-long: programs unit
+test-long: programs unit $(INJECT)
 	@bash tests/run.sh $B long
+
+# ---- faults on demand ----
+
+$(INJECT): tests/fault/inject.c $B/flags
+	@mkdir -p $(@D)
+	@echo "  cc    $< (to be preloaded)"
+	@$(CC) $(CPPFLAGS) -std=c11 -g -O1 $(WARN) -shared -fPIC $< -o $@
 
 # ---- readers on bytes from anywhere ----
 

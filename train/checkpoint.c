@@ -528,6 +528,11 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 
 kf_status kf_remove_tree(const char *dir, kf_err *err)
 {
+	char config[KF_PATH_MAX];
+
+	/* first: a folder without it is no model to anybody */
+	if (kf_path_join(config, dir, "config.json", NULL) == KF_OK)
+		unlink(config);
 	if (nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
 		return kf_fail_errno(err, "cannot remove %s", dir);
 	return KF_OK;

@@ -7,30 +7,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/record.h"
 #include "train/checkpoint.h"
 
-/* Remove what a run of ours leaves behind, and nothing else. */
-static kf_status clear(const char *out, kf_err *err)
+/* Remove what of a folder has one of these names, but for the lock, which is held. */
+static kf_status clear(const char *dir, const char *const *names, int n, kf_err *err)
 {
-	static const char *const OURS[] = { "state", "epoch-*", "kfuse.json", "config.json", "generation_config.json",
-		"model*.safetensors", "model.safetensors.index.json", "log.jsonl" };
-	DIR *d = opendir(out);
+	DIR *d = opendir(dir);
 	struct dirent *e;
 	kf_status rc = KF_OK;
 
 	if (!d)
-		return errno == ENOENT ? KF_OK : kf_fail_errno(err, "cannot read the folder %s", out);
+		return errno == ENOENT ? KF_OK : kf_fail_errno(err, "cannot read the folder %s", dir);
 	while (rc == KF_OK && (e = readdir(d)))
-		for (size_t i = 0; i < sizeof OURS / sizeof OURS[0]; i++)
-			if (fnmatch(OURS[i], e->d_name, 0) == 0) {
+		for (int i = 0; i < n; i++)
+			if (fnmatch(names[i], e->d_name, FNM_PERIOD) == 0 && strcmp(e->d_name, KF_LOCK_FILE) != 0) {
 				char path[KF_PATH_MAX];
 
-				if ((rc = kf_path_join(path, out, e->d_name, err)) == KF_OK)
+				if ((rc = kf_path_join(path, dir, e->d_name, err)) == KF_OK)
 					rc = kf_remove_tree(path, err);
 				break;
 			}
@@ -38,22 +35,19 @@ static kf_status clear(const char *out, kf_err *err)
 	return rc;
 }
 
-static kf_status take_lock(const char *dir, int *lock, kf_err *err)
+/* Remove what a run of ours leaves behind, and nothing else. */
+static kf_status begin_anew(const char *out, const char *state, kf_err *err)
 {
-	char path[KF_PATH_MAX];
-	kf_status rc = kf_path_join(path, dir, "lock", err);
+	static const char *const ours[] = { "epoch-*", "kfuse.json", "config.json", "generation_config.json",
+		"model*.safetensors", "model.safetensors.index.json", "log.jsonl" }, *const all[] = { "*" };
+	char config[KF_PATH_MAX];
+	kf_status rc = kf_path_join(config, out, "config.json", err);
 
 	if (rc != KF_OK)
 		return rc;
-	if ((*lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644)) < 0)
-		return kf_fail_errno(err, "cannot open %s", path);
-	if (flock(*lock, LOCK_EX | LOCK_NB) == 0)
-		return KF_OK;
-	rc = errno == EWOULDBLOCK ? kf_fail(err, KF_EINVAL, "another kf-train is at work in %s", dir)
-		: kf_fail_errno(err, "cannot lock %s", path);
-	close(*lock);
-	*lock = -1;
-	return rc;
+	unlink(config);                   /* first: what is left is no model to anybody */
+	rc = clear(out, ours, sizeof ours / sizeof ours[0], err);
+	return rc == KF_OK ? clear(state, all, 1, err) : rc;
 }
 
 typedef struct {
@@ -72,8 +66,9 @@ static kf_status make_paths(paths *p, const char *out, kf_err *err)
 	return kf_path_join(p->trained, p->dir, "kfuse.json", err);
 }
 
-/* What is in OUT, under the lock when there is a state folder. */
-static kf_status look(const paths *p, const char *out, const json_t *identity, bool restart, kf_out_state *state, kf_err *err)
+/* What is in OUT; *there: something of a run that can be told by its record. */
+static kf_status look(const paths *p, const char *out, const json_t *identity, bool restart, kf_out_state *state, bool *there,
+	kf_err *err)
 {
 	const char *found = kf_exists(p->trained) ? p->trained : kf_exists(p->done) && kf_exists(p->config) ? p->done :
 		kf_exists(p->started) ? p->started : kf_exists(p->done) ? p->done : NULL;
@@ -82,8 +77,9 @@ static kf_status look(const paths *p, const char *out, const json_t *identity, b
 	bool empty;
 
 	*state = KF_OUT_NEW;
+	*there = found != NULL;
 	if (found && restart)
-		return clear(out, err);
+		return KF_OK;
 	if (found) {
 		if ((rc = kf_record_read(found, &was, err)) == KF_OK)
 			rc = kf_record_same(out, was, identity, "another training run",
@@ -101,38 +97,58 @@ static kf_status look(const paths *p, const char *out, const json_t *identity, b
 	return rc;
 }
 
-kf_status kf_output_begin(const char *out, const json_t *identity, bool restart, kf_out_state *state, int *lock, kf_err *err)
+static void refresh(const paths *p)
+{
+	utimensat(AT_FDCWD, p->done, NULL, 0);
+	utimensat(AT_FDCWD, p->config, NULL, 0);
+}
+
+/* Make OUT/state and lock it. Its last user may remove it in between. */
+static kf_status take(const paths *p, const char *out, kf_lock *lock, kf_err *err)
+{
+	char path[KF_PATH_MAX];
+	kf_status rc = kf_path_join(path, p->dir, KF_LOCK_FILE, err);
+
+	for (int tries = 0; rc == KF_OK; tries++) {
+		if ((rc = kf_mkdirs(p->dir, err)) != KF_OK)
+			return rc;
+		rc = kf_lock_take(lock, path, false, false, out, err);
+		if (rc != KF_ENOTFOUND || tries == 100)
+			return rc;
+		rc = KF_OK;
+	}
+	return rc;
+}
+
+kf_status kf_output_begin(const char *out, const json_t *identity, bool restart, kf_out_state *state, kf_lock *lock, kf_err *err)
 {
 	paths p;
 	kf_status rc;
+	bool there;
 
-	*lock = -1;
-	if ((rc = make_paths(&p, out, err)) != KF_OK)
+	lock->fd = -1;
+	if ((rc = make_paths(&p, out, err)) != KF_OK || (kf_is_dir(p.dir) && (rc = take(&p, out, lock, err)) != KF_OK))
 		return rc;
-	if (kf_is_dir(p.dir) && (rc = take_lock(p.dir, lock, err)) != KF_OK)
-		return rc;
-	if ((rc = look(&p, out, identity, restart, state, err)) != KF_OK)
+	if ((rc = look(&p, out, identity, restart, state, &there, err)) != KF_OK)
 		goto fail;
+	/* What is finished, or another's, is not touched. If it is neither: again, now that nobody else writes it. */
+	if (*state != KF_OUT_CURRENT && lock->fd < 0) {
+		if ((rc = take(&p, out, lock, err)) != KF_OK)
+			return rc;
+		if ((rc = look(&p, out, identity, restart, state, &there, err)) != KF_OK)
+			goto fail;
+	}
 	if (*state == KF_OUT_CURRENT) {
-		utimensat(AT_FDCWD, p.done, NULL, 0);
-		utimensat(AT_FDCWD, p.config, NULL, 0);
+		refresh(&p);
 		return KF_OK;
 	}
-	if ((rc = kf_mkdirs(p.dir, err)) != KF_OK)
+	if (restart && there && (rc = begin_anew(out, p.dir, err)) != KF_OK)
 		goto fail;
-	if (restart && *lock >= 0) {      /* the folder with the lock was replaced */
-		close(*lock);
-		*lock = -1;
-	}
-	if (*lock < 0 && (rc = take_lock(p.dir, lock, err)) != KF_OK)
-		return rc;
 	if (*state == KF_OUT_NEW && (rc = kf_record_write(p.started, identity, err)) != KF_OK)
 		goto fail;
 	return KF_OK;
 fail:
-	if (*lock >= 0)
-		close(*lock);
-	*lock = -1;
+	kf_lock_drop(lock);
 	return rc;
 }
 
@@ -174,5 +190,9 @@ kf_status kf_output_publish(const char *out, bool keep, kf_err *err)
 	}
 	if (rc != KF_OK || (rc = move(dir, "kfuse.json", out, err)) != KF_OK || (rc = kf_sync_dir(out, err)) != KF_OK)
 		return rc;
-	return keep ? kf_remove_tree(best, err) : kf_remove_tree(dir, err);
+	if (keep)
+		return kf_remove_tree(best, err);
+	rc = kf_remove_tree(dir, err);
+	/* another run has just put its lock there, to find that all is done */
+	return rc != KF_OK && (errno == ENOTEMPTY || errno == EEXIST) ? KF_OK : rc;
 }

@@ -12,7 +12,7 @@
 
 #include <jansson.h>
 
-#include "common/base/file.h"
+#include "common/base/lock.h"
 #include "train/train.h"
 
 typedef enum {
@@ -22,10 +22,10 @@ typedef enum {
 	KF_OUT_CURRENT     /* finished: nothing to do; time stamps were refreshed */
 } kf_out_state;
 
-/* Look at OUT, make OUT/state and lock it, so that two runs do not write into each other's files: *lock is a
- * descriptor to close at the end, -1 where there is nothing to do. identity: {"options": {...}, "inputs": {...}}. KF_EMISMATCH names what differs
- * from the run that was here; KF_EINVAL for a folder with other things in it, or where a run is at work. */
-kf_status kf_output_begin(const char *out, const json_t *identity, bool restart, kf_out_state *state, int *lock,
+/* Look at OUT, make OUT/state and lock it, so that two runs do not write into each other's files; the caller drops the lock,
+ * which may be none where there is nothing to do. identity: {"options": {...}, "inputs": {...}}. KF_EMISMATCH names what differs
+ * from the run that was here; KF_EINVAL for a folder with other things in it, KF_EIO where a run is at work, which it names. */
+kf_status kf_output_begin(const char *out, const json_t *identity, bool restart, kf_out_state *state, kf_lock *lock,
 	kf_err *err) KF_MUST_CHECK;
 
 /* Move state/best's files into OUT, then state/kfuse.json; remove state unless keep. */

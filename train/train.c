@@ -36,7 +36,7 @@ typedef struct {
 	kf_progress bar;
 	json_t *identity;
 	FILE *log;                 /* NULL where another process writes it */
-	int lock;                  /* on OUT/state; -1: none */
+	kf_lock lock;              /* on OUT/state */
 	char state[KF_PATH_MAX], best[KF_PATH_MAX], log_path[KF_PATH_MAX];
 	kf_dtype dtype;
 
@@ -548,13 +548,12 @@ kf_status kf_train(const kf_train_opts *o, kf_exec *x, kf_train_result *out, kf_
 	t->ranks = o->ranks;
 	t->first = kf_ranks_first(o->ranks);
 	t->dtype = DTYPES[o->dtype];
-	t->lock = -1;
+	t->lock.fd = -1;
 	t->best_valid = t->loss = NAN;
 	rc = run(t, out, err);
 	if (t->log)
 		fclose(t->log);
-	if (t->lock >= 0)
-		close(t->lock);
+	kf_lock_drop(&t->lock);
 	json_decref(t->identity);
 	kf_loader_release(&t->loader);
 	kf_plan_release(&t->plan);

@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/lock.h"
+
 static kf_status open_regular(const char *path, int *fd, struct stat *st, kf_err *err)
 {
 	kf_status rc;
@@ -147,81 +149,135 @@ static kf_status write_in_place(const char *path, const void *data, size_t n, kf
 	return rc;
 }
 
+/* The file under whose name something is written before it has its own: whoever left it, locked, and empty. Where somebody is
+ * writing it: wait, or refuse. Where there are no locks: one of a name that nobody else has. */
+static kf_status take_part(char part[KF_PATH_MAX], const char *path, bool wait, int *fd, kf_err *err)
+{
+	char host[64] = "?";
+	kf_status rc;
+	int n;
+
+	if (snprintf(part, KF_PATH_MAX, "%s.part", path) >= KF_PATH_MAX) return kf_fail(err, KF_EINVAL, "path too long: %s", path);
+	for (;;) {
+		if ((*fd = open(part, O_WRONLY | O_CREAT | O_CLOEXEC, 0666)) < 0) return kf_fail_errno(err, "cannot create %s", part);
+		if (flock(*fd, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0) {
+			/* between open and lock its writer may have given it the final name, with which it is not ours */
+			if (kf_lock_same(*fd, part)) break;
+		} else if (errno == EWOULDBLOCK) {
+			rc = kf_fail(err, KF_EIO, "%s is being written by another program; wait until it has ended, or end it", part);
+			goto fail;
+		} else if (kf_lock_none(errno)) {
+			close(*fd);
+			gethostname(host, sizeof host - 1);
+			n = snprintf(part, KF_PATH_MAX, "%s.%s-%ld.part", path, host, (long)getpid());
+			if (n >= KF_PATH_MAX) return kf_fail(err, KF_EINVAL, "path too long: %s", path);
+			if ((*fd = open(part, O_WRONLY | O_CREAT | O_CLOEXEC, 0666)) < 0) return kf_fail_errno(err, "cannot create %s", part);
+			break;
+		} else if (errno != EINTR) {
+			rc = kf_fail_errno(err, "cannot lock %s", part);
+			goto fail;
+		}
+		close(*fd);
+	}
+	if (ftruncate(*fd, 0) == 0) return KF_OK;
+	rc = kf_fail_errno(err, "cannot empty %s", part);
+fail:
+	close(*fd);
+	*fd = -1;
+	return rc;
+}
+
+/* What is written and synced gets its name, while the lock is held: nobody takes it for what a killed program left. */
+static kf_status give_name(const char *part, const char *path, kf_err *err)
+{
+	char dir[KF_PATH_MAX];
+	kf_status rc;
+
+	if (rename(part, path) < 0) {
+		rc = kf_fail_errno(err, "cannot rename %s to %s", part, path);
+		unlink(part);
+		return rc;
+	}
+	parent_of(path, dir);
+	return kf_sync_dir(dir, err);
+}
+
 kf_status kf_file_write_atomic(const char *path, const void *data, size_t n, kf_err *err)
 {
-	char tmp[KF_PATH_MAX], dir[KF_PATH_MAX];
+	char part[KF_PATH_MAX];
 	struct stat st;
 	kf_status rc;
-	int fd, len;
+	int fd;
 
 	if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode)) return write_in_place(path, data, n, err);
-	len = snprintf(tmp, sizeof tmp, "%s.tmp%ld", path, (long)getpid());
-	if (len < 0 || len >= (int)sizeof tmp) return kf_fail(err, KF_EINVAL, "path too long: %s", path);
-	parent_of(path, dir);
-	if ((fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
-		return kf_fail_errno(err, "cannot create %s", tmp);
-	rc = write_all(fd, tmp, data, n, err);
-	if (rc == KF_OK && fsync(fd) < 0) rc = kf_fail_errno(err, "cannot sync %s", tmp);
-	if (close(fd) < 0 && rc == KF_OK) rc = kf_fail_errno(err, "cannot close %s", tmp);
-	if (rc == KF_OK && rename(tmp, path) < 0) rc = kf_fail_errno(err, "cannot rename %s to %s", tmp, path);
-	if (rc == KF_OK) return kf_sync_dir(dir, err);
-	unlink(tmp);
+	if ((rc = take_part(part, path, true, &fd, err)) != KF_OK) return rc;
+	rc = write_all(fd, part, data, n, err);
+	if (rc == KF_OK && fsync(fd) < 0) rc = kf_fail_errno(err, "cannot sync %s", part);
+	if (rc == KF_OK) rc = give_name(part, path, err);
+	else unlink(part);
+	if (close(fd) < 0 && rc == KF_OK) rc = kf_fail_errno(err, "cannot close %s", path);
 	return rc;
+}
+
+/* A stream's bytes. Of the first that could not be written the stream keeps that it failed, and this why. */
+static ssize_t put_stream(void *arg, const char *p, size_t n)
+{
+	kf_outfile *o = arg;
+
+	if (o->error == 0 && write_all(o->fd, o->part, p, n, NULL) == KF_OK) return (ssize_t)n;
+	if (o->error == 0) o->error = errno;
+	errno = o->error;
+	return 0;
 }
 
 kf_status kf_outfile_open(kf_outfile *o, const char *path, kf_err *err)
 {
 	struct stat st;
 	kf_status rc;
-	int fd, n = snprintf(o->path, sizeof o->path, "%s", path), m = snprintf(o->part, sizeof o->part, "%s.part", path);
 
 	o->f = NULL;
-	if (n < 0 || m < 0 || m >= KF_PATH_MAX) return kf_fail(err, KF_EINVAL, "path too long: %s", path);
+	o->error = 0;
+	if (snprintf(o->path, sizeof o->path, "%s", path) >= KF_PATH_MAX) return kf_fail(err, KF_EINVAL, "path too long: %s", path);
 	o->in_place = lstat(path, &st) == 0 && !S_ISREG(st.st_mode);
 	if (o->in_place && S_ISDIR(st.st_mode)) return kf_fail(err, KF_EINVAL, "%s is a folder, not a file", path);
-	fd = o->in_place ? open(path, O_WRONLY | O_TRUNC | O_CLOEXEC) : open(o->part, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-	if (fd < 0) return kf_fail_errno(err, "cannot %s %s", o->in_place ? "open" : "create", o->in_place ? path : o->part);
-	if (!o->in_place && flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		rc = errno == EWOULDBLOCK ? kf_fail(err, KF_EIO, "%s is being written by another program", o->part) :
-			kf_fail_errno(err, "cannot lock %s", o->part);
-		close(fd);
-		return rc;
+	if (!o->in_place) {
+		if ((rc = take_part(o->part, path, false, &o->fd, err)) != KF_OK) return rc;
+	} else if ((o->fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC)) < 0) {
+		return kf_fail_errno(err, "cannot open %s", path);
 	}
-	if ((!o->in_place && ftruncate(fd, 0) < 0) || !(o->f = fdopen(fd, "w"))) {
-		rc = kf_fail_errno(err, "cannot write %s", o->part);
-		close(fd);
-		return rc;
-	}
-	return KF_OK;
+	if ((o->f = fopencookie(o, "w", (cookie_io_functions_t){ .write = put_stream }))) return KF_OK;
+	rc = kf_fail_errno(err, "cannot write %s", path);
+	if (!o->in_place) unlink(o->part);
+	close(o->fd);
+	return rc;
 }
 
 kf_status kf_outfile_commit(kf_outfile *o, kf_err *err)
 {
-	char dir[KF_PATH_MAX];
 	const char *name = o->in_place ? o->path : o->part;
 	kf_status rc = KF_OK;
 
-	if (fflush(o->f) || ferror(o->f)) rc = kf_fail_errno(err, "cannot write %s", name);
-	else if (!o->in_place && fsync(fileno(o->f)) < 0) rc = kf_fail_errno(err, "cannot sync %s", name);
-	/* renamed while the lock is held: nobody takes it for what a killed program left */
-	else if (!o->in_place && rename(o->part, o->path) < 0) rc = kf_fail_errno(err, "cannot rename %s to %s", o->part, o->path);
+	if ((fflush(o->f) || ferror(o->f)) && (errno = o->error ? o->error : errno)) rc = kf_fail_errno(err, "cannot write %s", name);
+	else if (!o->in_place && fsync(o->fd) < 0) rc = kf_fail_errno(err, "cannot sync %s", name);
 	if (rc != KF_OK) {
 		kf_outfile_abandon(o);
 		return rc;
 	}
-	if (fclose(o->f)) rc = kf_fail_errno(err, "cannot close %s", o->path);
+	if (!o->in_place) rc = give_name(o->part, o->path, err);
+	fclose(o->f);
 	o->f = NULL;
-	if (rc != KF_OK || o->in_place) return rc;
-	parent_of(o->path, dir);
-	return kf_sync_dir(dir, err);
+	if (close(o->fd) < 0 && rc == KF_OK) rc = kf_fail_errno(err, "cannot close %s", o->path);
+	return rc;
 }
 
 void kf_outfile_abandon(kf_outfile *o)
 {
 	if (!o->f) return;
 	if (!o->in_place) unlink(o->part);
+	o->error = ECANCELED;      /* nothing of what the stream still holds is wanted */
 	fclose(o->f);
 	o->f = NULL;
+	close(o->fd);
 }
 
 kf_status kf_mkdirs(const char *path, kf_err *err)

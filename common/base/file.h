@@ -27,15 +27,16 @@ kf_status kf_file_read(const char *path, size_t max, kf_buf *buf, kf_err *err) K
 
 /* Write bytes to path so that a reader sees the old file or the new one, never
  * a part: temporary name beside it, fsync, rename, fsync of the folder. What is no regular
- * file (a link, /dev/stdout, a pipe) is written in place. */
+ * file (a link, /dev/stdout, a pipe) is written in place. The temporary name is path.part, locked: two programs take turns,
+ * and what a killed one left is taken over. */
 kf_status kf_file_write_atomic(const char *path, const void *data, size_t n, kf_err *err) KF_MUST_CHECK;
 
-/* The same for what is written bit by bit: to f, under the temporary name path.part, which is locked, so that two
- * programs do not write one file and the next run takes over what a killed one left. */
+/* The same for what is written bit by bit, to f. Where another program is writing it: KF_EIO. Stays where it is while open. */
 typedef struct {
 	FILE *f;
 	char path[KF_PATH_MAX], part[KF_PATH_MAX];
 	bool in_place;
+	int fd, error;             /* errno of the first write that failed, 0 for none */
 } kf_outfile;
 
 kf_status kf_outfile_open(kf_outfile *o, const char *path, kf_err *err) KF_MUST_CHECK;

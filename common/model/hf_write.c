@@ -421,7 +421,7 @@ static kf_status take_partial(struct writer *w, kf_err *err)
 		}
 		if (flock(w->lock, LOCK_EX | LOCK_NB) < 0)
 			return errno == EWOULDBLOCK
-				? kf_fail(err, KF_EINVAL, "%s: another program is writing this model", w->dir)
+				? kf_fail(err, KF_EINVAL, "%s: another program is writing this model; wait until it has ended, or end it", w->dir)
 				: kf_fail_errno(err, "cannot lock %s", w->tmp);
 		/* The one it was may have been renamed or removed between the two calls. */
 		if (stat(w->tmp, &named) == 0 && fstat(w->lock, &held) == 0 && named.st_ino == held.st_ino &&

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <zstd.h>
 
+#include "common/base/lock.h"
 #include "common/base/progress.h"
 #include "common/store/manifest.h"
 #include "common/store/writer.h"
@@ -19,6 +20,7 @@ struct kf_set_writer {
 	kf_set_kind kind;
 	bool f32, chat;
 	int n_shards, part, parts;
+	kf_part_lock mine;         /* while it is being written */
 	kf_fp identity;
 	json_t *manifest;
 	bool *done;                /* (n_shards) under lock */
@@ -61,6 +63,7 @@ bool kf_set_shard_done(const kf_set_writer *cw, int shard)
 void kf_set_abandon(kf_set_writer *w)
 {
 	if (!w) return;
+	kf_part_lock_drop(&w->mine);
 	json_decref(w->manifest);
 	kf_free(w->done);
 	pthread_mutex_destroy(&w->lock);
@@ -85,15 +88,30 @@ static void unlock_dir(int fd)
 	if (fd >= 0) close(fd);
 }
 
+static bool is_lock(const char *name)
+{
+	int i, n, end = 0;
+
+	return strcmp(name, KF_LOCK_FILE) == 0 || (sscanf(name, KF_LOCK_FILE "-%d-of-%d%n", &i, &n, &end) == 2 && !name[end]);
+}
+
+static bool is_part(const char *name)
+{
+	size_t n = strlen(name);
+
+	return strncmp(name, "shard-", 6) && n > 5 && strcmp(name + n - 5, ".part") == 0;
+}
+
 static bool ours(const char *name)
 {
-	return strncmp(name, "shard-", 6) == 0 || strncmp(name, "manifest.", 9) == 0 || strcmp(name, TIMES) == 0 ||
+	return is_lock(name) || strncmp(name, "shard-", 6) == 0 || strncmp(name, "manifest.", 9) == 0 || strcmp(name, TIMES) == 0 ||
 		strncmp(name, TOKENIZER, strlen(TOKENIZER)) == 0;
 }
 
-/* Look through the folder: *foreign gets a name that is not a set's, "" when there is none. With sweep, remove the
- * temporary files of dead runs (those of kf_file_write_atomic; under the lock, so that nobody is writing one). */
-static kf_status look_around(const char *dir, bool sweep, char foreign[256], kf_err *err)
+/* Look through the folder: *foreign gets a name that is not a set's, "" when there is none. Remove what dead runs left: the
+ * temporary files of kf_file_write_atomic (under the folder's lock, so that nobody is writing one), and, where the set is
+ * whole so that they guard nothing, locks. */
+static kf_status look_around(const char *dir, bool whole, char foreign[256], kf_err *err)
 {
 	DIR *d = opendir(dir);
 	struct dirent *e;
@@ -104,8 +122,7 @@ static kf_status look_around(const char *dir, bool sweep, char foreign[256], kf_
 	while ((e = readdir(d))) {
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
 		if (!ours(e->d_name)) snprintf(foreign, 256, "%s", e->d_name);
-		else if (sweep && strncmp(e->d_name, "shard-", 6) && strstr(e->d_name, ".tmp") &&
-		    kf_path_join(path, dir, e->d_name, NULL) == KF_OK)
+		else if ((is_part(e->d_name) || (whole && is_lock(e->d_name))) && kf_path_join(path, dir, e->d_name, NULL) == KF_OK)
 			unlink(path);
 	}
 	closedir(d);
@@ -132,10 +149,17 @@ static kf_status write_tokenizer(const kf_set_spec *spec, kf_err *err)
 
 /* Is shard i there, whole, and of this set? Then its facts. What is there but is not that is not removed: the shard that
  * will be made takes its place. sound: read all of it, too, for a shard whose checksum no manifest keeps. */
-static bool shard_there(const kf_set_writer *w, int i, bool sound, kf_shard_facts *f, char path[KF_PATH_MAX])
+static kf_status shard_there(const kf_set_writer *w, int i, bool sound, bool *there, kf_shard_facts *f, kf_err *err)
 {
-	return kf_shard_path(path, w->dir, i, NULL) == KF_OK && kf_exists(path) && kf_shard_facts_of(path, sound, f, NULL) == KF_OK &&
-		kf_fp_equal(f->identity, w->identity);
+	char path[KF_PATH_MAX];
+	kf_status rc = kf_shard_path(path, w->dir, i, err);
+
+	*there = false;
+	if (rc != KF_OK || !kf_exists(path)) return rc;
+	rc = kf_shard_facts_of(path, sound, f, err);
+	if (rc == KF_OK) *there = kf_fp_equal(f->identity, w->identity);
+	/* a shortage of memory or the like is no damage, for which to make a shard again or to leave a set unfinished */
+	return rc == KF_ENOMEM || rc == KF_EIO ? rc : KF_OK;
 }
 
 /* A complete set is there: is every file of it, too? */
@@ -162,7 +186,7 @@ static kf_status begin_locked(const kf_set_spec *spec, kf_set_writer *w, kf_set_
 
 	if ((rc = kf_path_join(manifest, w->dir, MANIFEST, err)) != KF_OK) return rc;
 	if ((rc = kf_path_join(part, w->dir, MANIFEST_PART, err)) != KF_OK) return rc;
-	if ((rc = look_around(w->dir, true, foreign, err)) != KF_OK) return rc;
+	if ((rc = look_around(w->dir, false, foreign, err)) != KF_OK) return rc;
 	if (kf_exists(manifest)) {
 		if ((rc = kf_manifest_load(manifest, &there, err)) != KF_OK) return rc;
 	} else if ((is_part = kf_exists(part))) {
@@ -179,9 +203,11 @@ static kf_status begin_locked(const kf_set_spec *spec, kf_set_writer *w, kf_set_
 		if (utimensat(AT_FDCWD, manifest, NULL, 0) < 0 && errno != EROFS && errno != EACCES && errno != EPERM)
 			rc = kf_fail_errno(err, "cannot refresh the time of %s", manifest);
 		for (int i = 0; i < w->n_shards; i++) w->done[i] = true;
+		if (rc == KF_OK) rc = look_around(w->dir, true, foreign, err);
 		goto out;
 	}
 	*state = there ? KF_SET_RESUMED : KF_SET_NEW;
+	if ((rc = kf_part_lock_take(&w->mine, w->dir, w->part, w->parts, err)) != KF_OK) goto out;
 	if (spec->tokenizer && (rc = write_tokenizer(spec, err)) != KF_OK) goto out;
 	if ((rc = kf_manifest_write(part, w->manifest, err)) != KF_OK) goto out;
 	if (there && !is_part && unlink(manifest) < 0) {
@@ -194,12 +220,13 @@ out:
 }
 
 /* What earlier runs finished of this part. Outside the lock: other parts need not wait while all of it is read. */
-static void look_for_shards(kf_set_writer *w)
+static kf_status look_for_shards(kf_set_writer *w, kf_err *err)
 {
-	char path[KF_PATH_MAX];
 	kf_shard_facts f;
+	kf_status rc = KF_OK;
 
-	for (int i = w->part; i < w->n_shards; i += w->parts) w->done[i] = shard_there(w, i, true, &f, path);
+	for (int i = w->part; i < w->n_shards && rc == KF_OK; i += w->parts) rc = shard_there(w, i, true, &w->done[i], &f, err);
+	return rc;
 }
 
 kf_status kf_set_recorded(const char *dir, json_t **options, json_t **info, kf_err *err)
@@ -246,6 +273,7 @@ kf_status kf_set_begin(const kf_set_spec *spec, kf_set_writer **out, kf_set_stat
 	w->n_shards = spec->n_shards;
 	w->part = spec->part;
 	w->parts = spec->parts > 0 ? spec->parts : 1;
+	w->mine = (kf_part_lock)KF_PART_LOCK_NONE;
 	w->start = kf_now();
 	w->identity = kf_manifest_identity(spec, tokenizer);
 	w->manifest = kf_manifest_new(spec, tokenizer);
@@ -257,13 +285,10 @@ kf_status kf_set_begin(const kf_set_spec *spec, kf_set_writer **out, kf_set_stat
 	fd = lock_dir(w->dir);
 	rc = begin_locked(spec, w, state, err);
 	unlock_dir(fd);
-	if (rc != KF_OK) {
-		kf_set_abandon(w);
-		return rc;
-	}
-	if (*state != KF_SET_CURRENT) look_for_shards(w);
-	*out = w;
-	return KF_OK;
+	if (rc == KF_OK && *state != KF_SET_CURRENT) rc = look_for_shards(w, err);
+	if (rc != KF_OK) kf_set_abandon(w);
+	else *out = w;
+	return rc;
 }
 
 /* ---- completing ---- */
@@ -290,14 +315,12 @@ static kf_status gather(kf_set_writer *w, kf_shard_facts *facts, bool *complete,
 	char path[KF_PATH_MAX];
 	kf_status rc;
 
-	*complete = false;
 	for (int i = 0; i < w->n_shards; i++)
-		if (!shard_there(w, i, false, &facts[i], path)) return KF_OK;
+		if ((rc = shard_there(w, i, false, complete, &facts[i], err)) != KF_OK || !*complete) return rc;
 	for (int i = 0; i < w->n_shards; i++) {
 		if ((rc = kf_shard_path(path, w->dir, i, err)) != KF_OK) return rc;
 		if ((rc = kf_fp_file(path, &facts[i].checksum, err)) != KF_OK) return rc;
 	}
-	*complete = true;
 	return KF_OK;
 }
 
@@ -354,13 +377,15 @@ kf_status kf_set_drop(const char *dir, const bool *bad, int n, kf_err *err)
 	if ((rc = kf_path_join(manifest, dir, MANIFEST, err)) != KF_OK || (rc = kf_path_join(part, dir, MANIFEST_PART, err)) != KF_OK)
 		return rc;
 	fd = lock_dir(dir);
+	/* One that cannot be read says nothing: the shards tell by themselves what they belong to. */
+	if ((rc = kf_manifest_load(manifest, &m, err)) != KF_OK && rc != KF_EDATA && rc != KF_ENOTFOUND) goto out;
+	rc = KF_OK;
 	/* Shards first: a shard must never be there without the checksum that tells that it is damaged. */
 	for (int i = 0; i < n && rc == KF_OK; i++)
 		if (bad[i] && (rc = kf_shard_path(path, dir, i, err)) == KF_OK && unlink(path) < 0 && errno != ENOENT)
 			rc = kf_fail_errno(err, "cannot remove %s", path);
 	if (rc != KF_OK) goto out;
-	/* One that cannot be read says nothing: the shards tell by themselves what they belong to. */
-	if (kf_manifest_load(manifest, &m, NULL) == KF_OK) rc = kf_manifest_write(part, m, err);
+	if (m) rc = kf_manifest_write(part, m, err);
 	if (rc == KF_OK && unlink(manifest) < 0 && errno != ENOENT) rc = kf_fail_errno(err, "cannot remove %s", manifest);
 	if (rc == KF_OK) rc = kf_sync_dir(dir, err);
 out:

@@ -336,7 +336,7 @@ static void test_atomic(void **state)
 	/* what a killed run left is replaced */
 	run("mkdir %s", in_scratch("broken.partial"));
 	write_bytes(in_scratch("broken.partial/model.safetensors"), "x", 1);
-	write_bytes(in_scratch("broken.partial/config.json.tmp123"), "x", 1);
+	write_bytes(in_scratch("broken.partial/config.json.part"), "x", 1);
 	copy_good(a, in_scratch("broken"), KF_F32, 0);
 	assert_true(stat(in_scratch("broken.partial"), &st) < 0);
 	kf_weights_close(open_good(in_scratch("broken")));

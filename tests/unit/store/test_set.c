@@ -136,7 +136,7 @@ static void test_resume(void **st)
 	/* the remains of a killed run: a temporary shard, a temporary manifest */
 	snprintf(path, sizeof path, "%s/shard-00000.mdb.part", dir);
 	OK(kf_file_write_atomic(path, "rubbish", 7, &err));
-	snprintf(path, sizeof path, "%s/manifest.json.tmp12345", dir);
+	snprintf(path, sizeof path, "%s/manifest.json.part", dir);
 	OK(kf_file_write_atomic(path, "rubbish", 7, &err));
 	OK(kf_set_begin(&spec, &w, &state, &err));
 	assert_int_equal(state, KF_SET_RESUMED);
@@ -308,6 +308,8 @@ static void test_parts(void **st)
 		spec = spec_of(dir, KF_SET_LOGITS, 4, false);
 		for (int part = 0; part < 2; part++) {
 			if ((pid[part] = fork())) continue;
+			spec.part = part;
+			spec.parts = 2;
 			kf_set_writer *w;
 			kf_set_state state;
 			bool complete;
