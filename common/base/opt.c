@@ -1,3 +1,4 @@
+#include "common/base/memory.h"
 #include "common/base/opt.h"
 #include "common/base/opt_help.h"
 #include "common/base/stop.h"
@@ -223,9 +224,12 @@ int kf_main(const kf_program *p, int argc, char **argv, kf_status (*run)(const k
 {
 	kf_err err = { KF_OK, "" };
 	kf_list operands = { .n = 0 };
-	kf_status rc = kf_opt_parse(p, argc, argv, &operands, &err);
-	bool usage = rc != KF_OK;
+	kf_status rc;
+	bool usage;
 
+	kf_memory_arm();
+	rc = kf_opt_parse(p, argc, argv, &operands, &err);
+	usage = rc != KF_OK;
 	if (rc == KF_OK) {
 		if (p->stops) kf_stop_arm();
 		rc = run(&operands, &err);

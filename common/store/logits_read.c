@@ -359,7 +359,7 @@ kf_status kf_logits_packed_decode(kf_logits_tables **t, kf_buf *planes, kf_arena
 		d.in.bad = true;
 	if (!d.in.bad && !d.in.over.bad) goto out;
 bad:
-	rc = kf_fail(err, KF_EDATA, "its planes contradict each other");
+	if ((rc = kf_buf_check(&d.extra, err)) == KF_OK) rc = kf_fail(err, KF_EDATA, "its planes contradict each other");
 out:
 	kf_buf_release(&d.extra);
 	return rc;

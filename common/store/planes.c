@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #define ZSTD_STATIC_LINKING_ONLY /* for ZSTD_c_literalCompressionMode; where it is not known, fast blocks are larger */
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "common/store/store.h"
 
@@ -135,6 +136,8 @@ static kf_status unpack_one(kf_unpacker *u, const uint8_t *p, const struct plane
 		if (raw) memcpy(b->data, p, raw);
 	} else if (h->method == METHOD_ZSTD && raw) {
 		got = ZSTD_decompressDCtx(u->ctx, b->data, raw, p, (size_t)h->packed);
+		if (ZSTD_getErrorCode(got) == ZSTD_error_memory_allocation)
+			return kf_fail(err, KF_ENOMEM, "no memory to decompress plane %d", i);
 		if (ZSTD_isError(got) || got != raw)
 			return kf_fail(err, KF_EDATA, "plane %d does not decompress%s%s", i, ZSTD_isError(got) ? ": " : "",
 				ZSTD_isError(got) ? ZSTD_getErrorName(got) : "");

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "common/store/manifest.h"
 
@@ -48,6 +49,7 @@ static kf_status read_tokenizer(kf_set *s, const json_t *o, kf_err *err)
 		goto out;
 	}
 	got = ZSTD_decompress(s->tokenizer.data, n, packed.data, packed.len);
+	if (ZSTD_getErrorCode(got) == ZSTD_error_memory_allocation) rc = kf_fail(err, KF_ENOMEM, "no memory to read %s", path);
 	if (ZSTD_isError(got) || got != n) goto out;
 	s->tokenizer.data[n] = 0;
 	s->tokenizer.len = n;

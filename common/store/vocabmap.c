@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "common/base/file.h"
 #include "common/base/opt.h"
@@ -257,7 +258,9 @@ static kf_status parse(const char *path, const kf_buf *file, kf_vocabmap **out, 
 		goto out;
 	}
 	got = ZSTD_decompress(body, size, c.p, kf_cur_left(&c));
-	if (ZSTD_isError(got) || got != size || !get_body(*out, body, size))
+	if (ZSTD_getErrorCode(got) == ZSTD_error_memory_allocation)
+		rc = kf_fail(err, KF_ENOMEM, "no memory to read %s", path);
+	else if (ZSTD_isError(got) || got != size || !get_body(*out, body, size))
 		rc = kf_fail(err, KF_EDATA, "%s: damaged; remove it to have the map made again", path);
 out:
 	json_decref(o);

@@ -77,6 +77,7 @@ kf_status kf_tokenizer_canon(const kf_tokenizer *t, kf_buf *out, kf_err *err)
 
 /* ---- reading ----------------------------------------------------------------------------- */
 
+/* NULL: what was read is bad, or else there is no memory. */
 static const char *arena_str(kf_cur *c, kf_arena *a)
 {
 	size_t n;
@@ -85,10 +86,7 @@ static const char *arena_str(kf_cur *c, kf_arena *a)
 		c->bad = true;
 		return NULL;
 	}
-	s = kf_arena_strdup(a, s, n);
-	if (!s)
-		c->bad = true;
-	return s;
+	return kf_arena_strdup(a, s, n);
 }
 
 static kf_status load_bpe(kf_tokenizer *t, kf_cur *c, kf_arena *a, kf_err *err)
@@ -118,6 +116,8 @@ static kf_status load_bpe(kf_tokenizer *t, kf_cur *c, kf_arena *a, kf_err *err)
 		const char *pattern = arena_str(c, a);
 		if (c->bad || how > KF_SPLIT_CONTIGUOUS || invert > 1)
 			return kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: its pre-tokenizer cannot be read");
+		if (!pattern)
+			return kf_fail(err, KF_ENOMEM, "no memory for a pre-tokenizer");
 		if ((rc = kf_pretok_add(&b->pretok, pattern, (kf_split)how, invert, err)) != KF_OK)
 			return rc;
 	}
@@ -193,7 +193,7 @@ kf_status kf_tokenizer_load(const void *data, size_t size, kf_tokenizer **out, k
 		}
 	t->add_bos = flags & F_ADD_BOS && t->bos >= 0;
 	t->add_eos = flags & F_ADD_EOS && t->eos >= 0;
-	if (*hf_class && !(t->hf_class = kf_strdup(hf_class))) {
+	if (!hf_class || (*hf_class && !(t->hf_class = kf_strdup(hf_class)))) {
 		rc = kf_fail(err, KF_ENOMEM, "no memory for a tokenizer");
 		goto out;
 	}
@@ -210,6 +210,10 @@ kf_status kf_tokenizer_load(const void *data, size_t size, kf_tokenizer **out, k
 		piece[i] = arena_str(&c, &a);
 		if (c.bad) {
 			rc = kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: token %zu cannot be read", i);
+			goto out;
+		}
+		if (!piece[i]) {
+			rc = kf_fail(err, KF_ENOMEM, "no memory for a vocabulary of %zu tokens", (size_t)n);
 			goto out;
 		}
 	}

@@ -1,0 +1,3 @@
+# Every stage, with a fault at some of its system calls that write and of its allocations. make test-long: at all of them.
+. tests/lib.sh
+python3 tests/fault/faults.py "$BIN" "${BIN%/bin}/tests/inject.so" --sample 2 --hows kill,half,short,EIO,ENOSPC,full,once,on,lib
