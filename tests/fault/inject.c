@@ -159,11 +159,11 @@ static long faulty(const struct call *c, const long a[6])
 	return -fail_errno;
 }
 
-static void report(const struct call *c, long n, bool did)
+static void report(const struct call *c, long n, bool done)
 {
 	char line[96];
 
-	snprintf(line, sizeof line, "%ld %s %c%s\n", n, c->name, c->kind, at ? did ? " fault" : " impossible" : "");
+	snprintf(line, sizeof line, "%ld %s %c%s\n", n, c->name, c->kind, at ? done ? " fault" : " impossible" : "");
 	say(line);
 }
 
