@@ -133,6 +133,7 @@ make baselines        what fusion is compared with: CLM, distillation, ensemble,
 make pairs            FuseChat: the target with each source, the results merged in every way
 make fusechat-demo    the same on conversations
 make continual ADD=M  a source more for the fused model
+make experiments      the papers' comparisons with a search for every method; SIZE=small for a first look
 make tasks            the models on questions with answers; TASKS=… puts tasks into the other reports
 make test             the tests        make test-long       what takes minutes
 make fuzz             libFuzzer on every reader, FUZZ_SECONDS (3600) each

@@ -28,8 +28,8 @@ SIZES = {
     # to try the machinery
     "tiny": {"docs": 2, "valid": 1, "test": 2, "epochs": 1, "seeds": [1, 2], "lambdas": ["0.9", "0.3"], "lrs": ["2e-4"],
              "b_docs": 2, "chat": 2, "tasks": []},
-    "small": {"docs": 6, "valid": 3, "test": 8, "epochs": 3, "seeds": [1], "lambdas": ["0.9", "0.3"], "lrs": [],
-              "b_docs": 8, "chat": 6, "tasks": []},
+    "small": {"docs": 4, "valid": 2, "test": 6, "epochs": 3, "seeds": [1], "lambdas": ["0.5"], "lrs": [],
+              "b_docs": 6, "chat": 4, "tasks": []},
     "full": {"docs": 48, "valid": 8, "test": 24, "epochs": 4, "seeds": [1, 2, 3], "lambdas": ["0.9", "0.7", "0.5", "0.3"], "lrs": ["2e-4"],
              "b_docs": 48, "chat": 48, "tasks": ["quartz", "hellaswag"]},
     # a million tokens and more, for a machine with a GPU
@@ -89,7 +89,10 @@ class Experiments:
         self.bin, self.work, self.data = args.bin + "/", args.work + "/" + args.size, args.data
         self.target, self.sources, self.domains = args.target, args.sources.split(), args.domains.split()
         self.seeds = [int(s) for s in args.seeds.split(",")] if args.seeds else self.size["seeds"]
-        self.start, self.results = time.monotonic(), {}
+        self.start, self.results, self.runs, self.done = time.monotonic(), {}, 0, 0
+        if os.path.exists(self.work + "/results.json"):
+            with open(self.work + "/results.json") as f:
+                self.results = json.load(f)["parts"]
         # each make is told all it needs: nothing is handed down from the one that runs this
         self.environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")}
         os.makedirs(self.work, exist_ok=True)
@@ -120,8 +123,11 @@ class Experiments:
         began = time.monotonic()
         folder = self.folder(method.goal, **{**base, **method.variables, "LAMBDA": lam, "LR": lr})
         best, epoch, _ = validation(folder)
-        say("  %-34s lambda %-4s lr %-5s valid %.4f (epoch %d)  %4.0f s; %.0f min in all" % (
-            label, lam, lr, best, epoch, time.monotonic() - began, (time.monotonic() - self.start) / 60))
+        self.done += 1
+        spent = (time.monotonic() - self.start) / 60
+        say("  %-34s lambda %-4s lr %-5s valid %.4f (epoch %d)  %4.0f s; run %d of %d, %.0f min, about %.0f left" % (
+            label, lam, lr, best, epoch, time.monotonic() - began, self.done, self.runs, spent,
+            spent / self.done * max(0, self.runs - self.done)))
         return {"folder": folder, "lambda": lam, "lr": lr, "valid": best, "epoch": epoch}
 
     def search(self, label, method, base):
@@ -134,6 +140,7 @@ class Experiments:
     def searched(self, part, methods, base):
         """Every method of a table on every seed: {seed: {name: run}}, and what was tried on the first."""
         found, tried = {}, {}
+        self.runs += sum((1 if m.lam else len(self.size["lambdas"])) + len(self.size["lrs"]) + len(self.seeds) - 1 for m in methods)
         for seed in self.seeds:
             found[seed] = {}
             for m in methods:
@@ -166,7 +173,7 @@ class Experiments:
         report, page = "%s/%s.json" % (self.work, name), "%s/%s.html" % (self.work, name)
         newest = max([os.path.getmtime(f + "/config.json") for f in folders.values()] + [os.path.getmtime(corpus + "/manifest.json")])
         command = [self.bin + "kf-eval", "--quiet", "--corpus", corpus, *rows, *(a for c in compare for a in ("--compare", "%s,%s" % c)),
-                   "--per-document", "--threads", str(self.args.threads), *(a for t in tasks for a in ("--tasks", t))]
+                   "--per-document", "--compute", "bf16", "--threads", str(self.args.threads), *(a for t in tasks for a in ("--tasks", t))]
         if tasks:
             command += ["--overlap", "%s/docs%d/corpus/train" % (base["WORK"], base["DOCS"])]
         if not os.path.exists(report) or os.path.getmtime(report) < newest or json.load(open(report + ".cmd")) != command:
@@ -211,6 +218,7 @@ class Experiments:
         domains, experts = self.args.expert_domains.split(), {}
         texts = self.halves(domains)
         methods = [Method("clm", "train-clm", lam="1"), Method("min-ce", "train-fused", **papers(BYTE, "min-ce")), Method("kfuse", "train-fused")]
+        self.runs += len(self.seeds) * len(domains)
         for seed in self.seeds:
             models = "%s/B-seed%d/data/models" % (self.work, seed)
             os.makedirs(models, exist_ok=True)
