@@ -111,7 +111,7 @@ class Experiments:
     def variables(self, part, seed, **more):
         s = self.size
         return {"WORK": "%s/%s-seed%d" % (self.work, part, seed), "DATA": self.data, "SEED": seed, "DOCS": s["docs"], "VALID_DOCS": s["valid"],
-                "TEST_DOCS": s["test"], "EPOCHS": s["epochs"], "COMPUTE": "bf16", "KEEP_MB": 0, "THREADS": self.args.threads,
+                "TEST_DOCS": s["test"], "EPOCHS": s["epochs"], "COMPUTE": "bf16", "KEEP_MB": 0, "THREADS": self.args.threads, "KFUSE_BIN": self.args.bin,
                 "TARGET": self.target, "SOURCES": " ".join(self.sources), "DOMAINS": " ".join(self.domains), **more}
 
     def model(self, name):
