@@ -65,8 +65,9 @@ programs: $(PROGRAMS)
 unit: $(UNIT)
 
 $B/libkfuse.a: $(LIB_OBJ)
-	@rm -f $@
-	@$(AR) rcs $@ $^
+	@rm -f $@.tmp
+	@$(AR) rcs $@.tmp $^
+	@mv $@.tmp $@
 
 $B/obj/%.o: %.c $(DEPS_STAMP) $B/flags
 	@mkdir -p $(@D)

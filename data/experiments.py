@@ -10,10 +10,10 @@ Every method has the same search on the same validation text: its lambda, then i
 found there. A seed is another choice of training, validation and test text, and another order. Test text is looked at once, at the end.
 
 All work is done by make and the programs, which keep what is there already: run it again after an interruption, or with more seeds, and
-only what is missing is made. What comes out is WORK/results.json, results.md, a page a seed (A-seed1.html …), and one over
-all seeds (A.html) where there are several.
+only what is missing is made. What comes out is WORK/results.json, a table each (A.md …), and a page each (A.html …) of all seeds.
 """
 import argparse
+import glob
 import json
 import os
 import statistics
@@ -164,13 +164,13 @@ class Experiments:
         return [o for name, m in rows for o in ("--logits", "%s=%s" % (name, at + m))]
 
     def evaluate(self, name, base, rows, compare, folders):
-        """Scores of the rows (options of kf-eval) on the test text, as JSON and as a page; made again when a model is newer."""
+        """Scores of the rows (options of kf-eval) on the test text, as JSON; made again when a model is newer."""
         corpus = "%s/docs%d/corpus/test" % (base["WORK"], base["DOCS"])
         tasks = ["%s/tasks/%s.jsonl" % (self.data, t) for t in self.size["tasks"]]
         for f in [corpus + "/manifest.json", *tasks]:
             self.make(f, **base)
         rows = [*rows, *(a for n, f in folders.items() for a in ("--model", "%s=%s" % (n, f)))]
-        report, page = "%s/%s.json" % (self.work, name), "%s/%s.html" % (self.work, name)
+        report = "%s/%s.json" % (self.work, name)
         newest = max([os.path.getmtime(f + "/config.json") for f in folders.values()] + [os.path.getmtime(corpus + "/manifest.json")])
         command = [self.bin + "kf-eval", "--quiet", "--corpus", corpus, *rows, *(a for c in compare for a in ("--compare", "%s,%s" % c)),
                    "--per-document", "--compute", "bf16", "--threads", str(self.args.threads), *(a for t in tasks for a in ("--tasks", t))]
@@ -181,10 +181,19 @@ class Experiments:
             with open(report + ".cmd", "w") as f:
                 json.dump(command, f)
             os.rename(report + ".tmp", report)
-        run([self.bin + "kf-report", "--quiet", "--out", page, "--eval", report, "--result", compare[0][0], "--set", corpus,
-             *(a for n, f in folders.items() for a in ("--model", "%s=%s" % (n, f)))])
         with open(report) as f:
             return json.load(f)
+
+    def page(self, part, title, result, base, folders):
+        """All seeds on one page, whose details are of the first: its base and the folders of its models."""
+        at = "%s/docs%d/" % (base["WORK"], base["DOCS"])
+        sets = sorted(os.path.dirname(m) for what in ("corpus/*", "logits/train/*", "aligned/train/*", "targets/*") for m in
+                      glob.glob("%s%s/manifest.json" % (at, what)))
+        with open(folders[result] + "/kfuse.json") as f:
+            trace = at + "trace/%s.jsonl" % os.path.basename(json.load(f)["paths"]["targets"])
+        run([self.bin + "kf-report", "--quiet", "--out", "%s/%s.html" % (self.work, part), "--title", title, "--result", result,
+             *(a for s in self.seeds for a in ("--eval", "%s/%s-seed%d.json" % (self.work, part, s))), "--trace", trace,
+             *(a for d in sets for a in ("--set", d)), *(a for n, f in folders.items() for a in ("--model", "%s=%s" % (n, f)))])
 
     # ---- A: FuseLLM's table ----
 
@@ -197,6 +206,8 @@ class Experiments:
             folders = {n: r["folder"] for n, r in found[seed].items()}
             others = [n for n in folders if n != "kfuse"]
             reports[seed] = self.evaluate("A-seed%d" % seed, base, rows, [("kfuse", n) for n in others], folders)
+        self.page("A", "Fusion, and what it is compared with", "kfuse", self.variables("A", self.seeds[0]),
+                  {n: r["folder"] for n, r in found[self.seeds[0]].items()})
         self.keep("A", reports, tried, [*self.sources, "target", *[m.name for m in self.table_a()], "ensemble"], "clm")
 
     def table_a(self):
@@ -242,6 +253,7 @@ class Experiments:
             folders.update({n: r["folder"] for n, r in found[seed].items()})
             reports[seed] = self.evaluate("B-seed%d" % seed, base(seed), rows,
                                           [("kfuse", n) for n in ("clm", "min-ce", "linear", "ties", "dare", "sce")], folders)
+        self.page("B", "Fusion beside merging", "kfuse", base(self.seeds[0]), {n: r["folder"] for n, r in found[self.seeds[0]].items()})
         self.keep("B", reports, tried, ["target", *("expert-" + d for d in domains), "clm", "min-ce", "kfuse", "linear", "ties", "dare", "sce",
                                         "ensemble"], "clm")
 
@@ -301,6 +313,8 @@ class Experiments:
             reports[seed] = self.evaluate("C-seed%d" % seed, base(seed), rows,
                                           [(m, n) for m in ("linear", "joint") for n in ("clm", *("target+" + s for s in self.sources))] +
                                           [("linear", "joint"), *(("linear", m) for m in merges[1:])], folders)
+        self.page("C", "Pairs merged, and all sources at once", "joint", base(self.seeds[0]),
+                  {n: r["folder"] for n, r in found[self.seeds[0]].items()})
         self.keep("C", reports, tried, ["target", *[m.name for m in methods], *merges], "clm")
 
     # ---- what came out ----
@@ -314,16 +328,6 @@ class Experiments:
         with open("%s/%s.md" % (self.work, part), "w") as f:
             f.write(text)
         say("\n" + text)
-        if len(reports) > 1:
-            self.page(part, reports)
-
-    def page(self, part, reports):
-        """All seeds as one page, with the training curves of the first."""
-        first = next(iter(reports.values()))
-        trained = [(n, f) for n, f in first["models"].items() if os.path.exists(f + "/kfuse.json")]
-        run([self.bin + "kf-report", "--quiet", "--out", "%s/%s.html" % (self.work, part), "--result", first["comparisons"][0]["a"],
-             "--title", "%s: %d seeds" % (part, len(reports)), *(a for s in reports for a in ("--eval", "%s/%s-seed%d.json" % (self.work, part, s))),
-             *(a for n, f in trained for a in ("--model", "%s=%s" % (n, f)))])
 
     def table(self, part):
         """Bits per byte by domain and in the mean, means and standard deviations over seeds; the difference to the reference."""

@@ -90,10 +90,10 @@ for name, p in parts.items():
         assert all(math.isfinite(v) for row in s["bits_per_byte"].values() for v in row.values())
 assert {t["lambda"] for t in parts["A"]["tried"]["kfuse"]} == {"0.9", "0.3"} and len(parts["A"]["tried"]["kfuse"]) == 3
 END
-check "and a page a seed" grep -q "</html>" "$W/experiments/tiny/B-seed2.html"
 for part in A B C; do
-	check "and one over the seeds: $part" grep -q '<section id="runs">' "$W/experiments/tiny/$part.html"
+	check "and a page over the seeds: $part" grep -q '<section id="runs">' "$W/experiments/tiny/$part.html"
 	check "with training curves" grep -q '<section id="training">' "$W/experiments/tiny/$part.html"
+	check "and who taught which token" grep -q '<section id="passages">' "$W/experiments/tiny/$part.html"
 done
 experiments ONLY=b > "$TMP/again" 2>&1
 check "a second time nothing is trained" test "$(grep -c "valid" "$TMP/again")" -gt 0 -a "$(find "$W/experiments" -name log.jsonl -newer "$W/experiments/tiny/C-seed2.json" | wc -l)" = 0
