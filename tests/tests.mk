@@ -2,7 +2,7 @@
 # make bench: speed, memory and size, as JSON in build/bench. make bench-peers: the same
 # beside the other tools, which it installs into build/bench/venv; PASSAGES=3: fewer than 8 passages a domain. make bench-fusion: fusion functions compared.
 # make bench-align: alignments and vocabulary maps compared. make bench-stream: a model larger than memory.
-# make bench-ranks: training over two processes.
+# make bench-ranks: training over two processes. make bench-scale: a million documents, 10,000 shards, everything else that grows.
 
 INJECT := $B/tests/inject.so
 
@@ -43,6 +43,11 @@ $B/bench/%: $B/obj/tests/bench/%.o $B/libkfuse.a
 bench_models := $(DATA)/models/smollm2-135m.gguf $(DATA)/models/gemma3-270m.gguf $(DATA)/models/qwen2.5-coder-0.5b.gguf
 bench: programs $(BENCH) $(bench_models) $(text)
 	@python3 tests/bench/bench.py $B own $(addprefix --passages ,$(PASSAGES))
+
+# What the stages cost as everything grows, into docs/scale.md. SCALE=linear,axes,opening,stages: which parts.
+SCALE ?= linear,axes,opening,stages
+bench-scale: programs $B/bench/bench_synth $(bench_models) $(text)
+	@python3 tests/bench/scale.py $B --only $(SCALE) --into docs/scale.md
 
 # Of these what is about streaming: in memory and layer by layer, in turn.
 bench-stream: programs $(text)
