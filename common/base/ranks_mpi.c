@@ -13,6 +13,8 @@
 
 #define CHUNK ((size_t)1 << 18)        /* floats of a part that are exchanged at a time; a buffer a process */
 #define PIECE ((size_t)1 << 28)        /* bytes of a message: MPI counts in int */
+#define COMING 2e-3                    /* seconds: see finish */
+#define MOVING 1.0
 #define LOOK 0.1                       /* seconds between two looks at the others */
 
 typedef struct {
@@ -31,8 +33,9 @@ static kf_status lose(kf_ranks *r, int code, const char *what, kf_err *err)
 	return kf_fail(err, KF_EIO, "%s: MPI: %.500s", what, text);
 }
 
-/* Until all n requests are done. */
-static kf_status finish(kf_ranks *r, MPI_Request *q, int n, const char *what, kf_err *err)
+/* Until all n requests are done. rest: seconds after which the turns have pauses. What is under way moves only when it is asked for,
+ * and all are there for it; where they still have to come, the core is better left to them. */
+static kf_status finish(kf_ranks *r, MPI_Request *q, int n, double rest, const char *what, kf_err *err)
 {
 	const double start = kf_now();
 	double looked = start;
@@ -47,7 +50,7 @@ static kf_status finish(kf_ranks *r, MPI_Request *q, int n, const char *what, kf
 		sched_yield();
 		if (turn < 200) continue;
 		now = kf_now();
-		if (now - start > 2e-3) nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
+		if (now - start > rest) nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
 		if (now - looked < LOOK) continue;
 		looked = now;
 		if ((rc = kf_ranks_watch(r, now - start, err)) != KF_OK) return rc;
@@ -61,7 +64,7 @@ kf_status kf_ranks_share(kf_ranks *r, const void *mine, size_t bytes, void *all,
 
 	if (r->lost) return kf_fail(err, KF_EIO, "the other processes are lost");
 	code = MPI_Iallgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, w->comm, w->request);
-	return code == MPI_SUCCESS ? finish(r, w->request, 1, "waiting for the other processes", err) : lose(r, code, "sharing", err);
+	return code == MPI_SUCCESS ? finish(r, w->request, 1, COMING, "waiting for the other processes", err) : lose(r, code, "sharing", err);
 }
 
 kf_status kf_ranks_broadcast(kf_ranks *r, int root, void *p, size_t bytes, kf_err *err)
@@ -74,7 +77,7 @@ kf_status kf_ranks_broadcast(kf_ranks *r, int root, void *p, size_t bytes, kf_er
 		const size_t n = bytes - at < PIECE ? bytes - at : PIECE;
 		const int code = MPI_Ibcast((char *)p + at, (int)n, MPI_BYTE, root, w->comm, w->request);
 
-		rc = code == MPI_SUCCESS ? finish(r, w->request, 1, "waiting for the other processes", err) : lose(r, code, "telling all", err);
+		rc = code == MPI_SUCCESS ? finish(r, w->request, 1, COMING, "waiting for the other processes", err) : lose(r, code, "telling all", err);
 	}
 	return rc;
 }
@@ -128,7 +131,7 @@ kf_status kf_ranks_sum_parts(kf_ranks *r, float *v, const size_t *begin, kf_err 
 					&w->request[n++]);
 		}
 		if (code != MPI_SUCCESS) return lose(r, code, "adding gradients", err);
-		if ((rc = finish(r, w->request, n, "adding gradients", err)) != KF_OK) return rc;
+		if ((rc = finish(r, w->request, n, MOVING, "adding gradients", err)) != KF_OK) return rc;
 		if (mine) sum_in_order(r, v + begin[r->rank] + at, w->in, mine);
 	}
 	return KF_OK;
@@ -160,7 +163,7 @@ kf_status kf_ranks_gather_parts(kf_ranks *r, char *v, const size_t *begin, int r
 					&w->request[n++]);
 		}
 		if (code != MPI_SUCCESS) return lose(r, code, "gathering weights", err);
-		if ((rc = finish(r, w->request, n, "gathering weights", err)) != KF_OK) return rc;
+		if ((rc = finish(r, w->request, n, MOVING, "gathering weights", err)) != KF_OK) return rc;
 	}
 	return KF_OK;
 }
