@@ -81,7 +81,7 @@ class Bench:
         with open(out + "/log.jsonl") as f:
             steps = [json.loads(line) for line in f]
         shutil.rmtree(out)
-        return steps, sorted(memory.values()), list(seconds.values())
+        return steps, sorted(mb for mb in memory.values() if mb > 10), list(seconds.values())
 
     def speed(self, rounds, steps, batch):
         rates, by_cpu, losses = {1: [], 2: []}, {1: [], 2: []}, {}
