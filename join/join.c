@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "common/base/progress.h"
 #include "common/base/stop.h"
@@ -183,8 +184,13 @@ static kf_status read_tokenizer(job *j, const part *p, const json_t *o, kf_err *
 	if ((rc = kf_path_join(path, p->dir, TOKENIZER, err)) != KF_OK || (rc = kf_file_read(path, TOKENIZER_MAX, &packed, err)) != KF_OK)
 		goto out;
 	rc = kf_fail(err, KF_EDATA, "%s: damaged", path);
-	if (n > TOKENIZER_MAX || n / 65536 > packed.len || !kf_buf_reserve(&j->tokenizer, n + 1)) goto out;
+	if (n > TOKENIZER_MAX || n / 65536 > packed.len) goto out;
+	if (!kf_buf_reserve(&j->tokenizer, n + 1)) {
+		rc = kf_fail(err, KF_ENOMEM, "no memory to read %s", path);
+		goto out;
+	}
 	got = ZSTD_decompress(j->tokenizer.data, n, packed.data, packed.len);
+	if (ZSTD_getErrorCode(got) == ZSTD_error_memory_allocation) rc = kf_fail(err, KF_ENOMEM, "no memory to read %s", path);
 	if (ZSTD_isError(got) || got != n || !kf_fp_parse(json_string_value(json_object_get(o, "fingerprint")), &want) ||
 	    !kf_fp_equal(want, kf_fp_of(j->tokenizer.data, n)))
 		goto out;

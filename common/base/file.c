@@ -181,6 +181,7 @@ static kf_status take_part(char part[KF_PATH_MAX], const char *path, bool wait, 
 	}
 	if (ftruncate(*fd, 0) == 0) return KF_OK;
 	rc = kf_fail_errno(err, "cannot empty %s", part);
+	unlink(part);
 fail:
 	close(*fd);
 	*fd = -1;

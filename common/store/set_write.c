@@ -104,7 +104,7 @@ static bool is_part(const char *name)
 
 static bool ours(const char *name)
 {
-	return is_lock(name) || strncmp(name, "shard-", 6) == 0 || strncmp(name, "manifest.", 9) == 0 || strcmp(name, TIMES) == 0 ||
+	return is_lock(name) || strncmp(name, "shard-", 6) == 0 || strncmp(name, "manifest.", 9) == 0 || strncmp(name, TIMES, strlen(TIMES)) == 0 ||
 		strncmp(name, TOKENIZER, strlen(TOKENIZER)) == 0;
 }
 
