@@ -1,4 +1,6 @@
 /* kf-align over shard sets. */
+#include <unistd.h>
+
 #include "align/counted.h"
 #include "align/maps.h"
 #include "common/base/lock.h"
@@ -71,6 +73,11 @@ static kf_status map_in_file(const kf_align_opts *o, const align_map_from *from,
 
 	if (snprintf(path, sizeof path, "%s." KF_LOCK_FILE, o->map_file) >= (int)sizeof path)
 		return kf_fail(err, KF_EINVAL, "path too long: %s", o->map_file);
+	if (*map) {
+		/* once the map is there the lock guards nothing: of a run that was killed before it could remove it */
+		unlink(path);
+		return KF_OK;
+	}
 	if ((rc = align_map_key(from, &key, err)) != KF_OK || (rc = kf_lock_take(&lock, path, false, true, o->map_file, err)) != KF_OK)
 		return rc;
 	if ((rc = align_map_find(o->map_file, &key, o->any_corpus, map, err)) == KF_OK && !*map &&
@@ -86,8 +93,9 @@ static kf_status use_map(const kf_align_opts *o, const align_map_from *from, kf_
 	kf_status rc;
 
 	if (o->map == KF_ALIGN_PREFIX || o->map == KF_ALIGN_EXACT) return KF_OK;
-	if (!*map && (rc = o->map_file ? map_in_file(o, from, pool, map, err) : align_map_make(from, pool, map, err)) != KF_OK)
-		return rc;
+	if (o->map_file) rc = map_in_file(o, from, pool, map, err);
+	else rc = *map ? KF_OK : align_map_make(from, pool, map, err);
+	if (rc != KF_OK) return rc;
 	return kf_aligner_use_map(a, *map, err);
 }
 

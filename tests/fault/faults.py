@@ -40,7 +40,7 @@ class Stage:
 
 LAST = {"set": "manifest.json", "model": "config.json", "trained": "config.json"}
 UNTIMED = re.compile(rb'"(tokens_per_second|seconds)": ?[-+0-9.e]+,?')
-NO_CONTENT = {"times.log"}
+NO_CONTENT = {"times.log", "map.lock"}    # a lock's file says nothing once its process is gone
 
 
 def stages(bin, top, threads):
