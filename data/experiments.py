@@ -89,10 +89,7 @@ class Experiments:
         self.bin, self.work, self.data = args.bin + "/", args.work + "/" + args.size, args.data
         self.target, self.sources, self.domains = args.target, args.sources.split(), args.domains.split()
         self.seeds = [int(s) for s in args.seeds.split(",")] if args.seeds else self.size["seeds"]
-        self.start, self.results, self.runs, self.done = time.monotonic(), {}, 0, 0
-        if os.path.exists(self.work + "/results.json"):
-            with open(self.work + "/results.json") as f:
-                self.results = json.load(f)["parts"]
+        self.start, self.runs, self.done = time.monotonic(), 0, 0
         # each make is told all it needs: nothing is handed down from the one that runs this
         self.environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")}
         os.makedirs(self.work, exist_ok=True)
@@ -320,18 +317,21 @@ class Experiments:
     # ---- what came out ----
 
     def keep(self, part, reports, tried, rows, reference):
-        self.results[part] = {"rows": rows, "reference": reference, "tried": tried,
+        results = {}
+        if os.path.exists(self.work + "/results.json"):
+            with open(self.work + "/results.json") as f:
+                results = json.load(f)["parts"]
+        results[part] = {"rows": rows, "reference": reference, "tried": tried,
                               "seeds": {str(s): {k: r[k] for k in ("bits_per_byte", "comparisons", "documents", "bytes")} for s, r in reports.items()}}
         with open("%s/results.json" % self.work, "w") as f:
-            json.dump({"size": self.args.size, "settings": self.size, "date": time.strftime("%Y-%m-%d"), "parts": self.results}, f, indent=1)
-        text = self.table(part)
+            json.dump({"size": self.args.size, "settings": self.size, "date": time.strftime("%Y-%m-%d"), "parts": dict(sorted(results.items()))}, f, indent=1)
+        text = self.table(results[part])
         with open("%s/%s.md" % (self.work, part), "w") as f:
             f.write(text)
         say("\n" + text)
 
-    def table(self, part):
+    def table(self, r):
         """Bits per byte by domain and in the mean, means and standard deviations over seeds; the difference to the reference."""
-        r = self.results[part]
         seeds = list(r["seeds"].values())
         columns = list(seeds[0]["bits_per_byte"][r["rows"][0]])
 
