@@ -174,4 +174,4 @@ slurm-%: programs
 
 # ---- tests, benchmarks, data, demo ----------------------------------------------
 
-include data/pipeline.mk data/fetch.mk data/demo.mk tests/tests.mk
+include data/pipeline.mk data/fetch.mk data/demo.mk data/experiments.mk tests/tests.mk

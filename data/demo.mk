@@ -8,7 +8,6 @@
 #   make fusechat-demo                     the same on conversations
 #   make continual ADD=MODEL               one source more for a model that is fused already
 #   make train-fused, train-clm, train-kd  one model alone; the last line printed is its folder
-#   make experiments SIZE=small            the papers' comparisons, with a search for every method's settings: docs/results.md
 #   make tasks TASKS="hellaswag mmlu"      the models as they come, on questions with answers
 #   make demo TASKS=hellaswag              … and in the reports of all the others
 #   make -n TARGET …                       what would run
@@ -74,6 +73,7 @@ pairs: $(run)/report/$(pairs_report).html
 	$(call finish,$(pairs_report),pairs,merged models are in $(run)/merged)
 
 # On conversations: only the replies are learnt and measured. Gemma as it comes is no chat model and has no template of its own.
+CHAT_DOMAINS ?= faq chitchat
 fusechat-demo:
 	+@$(MAKE) --no-print-directory pairs WORK=$(or $(CHAT_WORK),work/fusechat) DOMAINS="$(CHAT_DOMAINS)" \
 		CHAT_TEMPLATE_gemma3-270m=$(or $(CHAT_TEMPLATE_gemma3-270m),gemma3)
@@ -112,20 +112,6 @@ ensemble: $(run)/targets/$(ensemble)/manifest.json
 train-fused train-clm train-kd ensemble:
 	@echo $(<D)
 
-# ---- make experiments: the comparisons of the papers (data/experiments.py) ----
-
-SIZE ?= full
-ONLY ?= a,b,c
-SEEDS ?=
-EXPERIMENTS ?= work/experiments
-EXPERT_DOMAINS ?= prose docs c
-CHAT_DOMAINS ?= faq chitchat
-experiments: $(PROGRAMS) $(foreach m,$(TARGET) $(sources),$(call model,$m)) \
-  $(patsubst %,$(DATA)/text/%.jsonl,$(sort $(DOMAINS) $(EXPERT_DOMAINS) $(CHAT_DOMAINS)))
-	+@python3 data/experiments.py --size $(SIZE) --only $(ONLY) $(addprefix --seeds ,$(SEEDS)) --target $(TARGET) --sources "$(sources)" \
-	  --domains "$(DOMAINS)" --expert-domains "$(EXPERT_DOMAINS)" --chat-domains "$(CHAT_DOMAINS)" --data $(DATA) --work $(EXPERIMENTS) \
-	  $(foreach m,$(TARGET) $(sources),$(addprefix --chat-template $m=,$(CHAT_TEMPLATE_$m))) --bin $(bin) --make "$(MAKE)" --threads $(THREADS)
-
 # ---- make continual ADD=MODEL: a source more for the fused model. Only ADD is extracted and aligned ----
 
 continual := continual-$(ADD)-on-$(demo_fused)
@@ -153,4 +139,4 @@ tasks: $(asked_files) $(foreach m,$(sources) $(TARGET),$(call model,$m)) | $(bin
 
 clean-demo:
 	rm -rf $(WORK)
-.PHONY: train-fused train-clm train-kd ensemble experiments tasks demo pairs fusechat-demo baselines continual clean-demo
+.PHONY: train-fused train-clm train-kd ensemble tasks demo pairs fusechat-demo baselines continual clean-demo

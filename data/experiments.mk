@@ -1,0 +1,18 @@
+# make experiments: the comparisons of the papers (data/experiments.py, docs/results.md), on the demo's models and text.
+#
+#   make experiments SIZE=small            a first look
+#   make experiments ONLY=c SEEDS=1,2,3    some parts, other seeds
+
+SIZE ?= full
+ONLY ?= a,b,c
+SEEDS ?=
+EXPERIMENTS ?= work/experiments
+EXPERT_DOMAINS ?= prose docs c
+# Not named in the recipe, so that make -n runs nothing.
+make := $(MAKE)
+experiments: $(PROGRAMS) $(foreach m,$(TARGET) $(sources),$(call model,$m)) \
+  $(patsubst %,$(DATA)/text/%.jsonl,$(sort $(DOMAINS) $(EXPERT_DOMAINS) $(CHAT_DOMAINS)))
+	@python3 data/experiments.py --size $(SIZE) --only $(ONLY) $(addprefix --seeds ,$(SEEDS)) --target $(TARGET) --sources "$(sources)" \
+	  --domains "$(DOMAINS)" --expert-domains "$(EXPERT_DOMAINS)" --chat-domains "$(CHAT_DOMAINS)" --data $(DATA) --work $(EXPERIMENTS) \
+	  $(foreach m,$(TARGET) $(sources),$(addprefix --chat-template $m=,$(CHAT_TEMPLATE_$m))) --bin $(bin) --make "$(make)" --threads $(THREADS)
+.PHONY: experiments
