@@ -46,9 +46,9 @@ class Method:
         self.name, self.goal, self.lam, self.variables = name, goal, lam, variables
 
 
-def papers(alignment, function, **more):
-    """As FuseLLM fuses: no weights, candidates scaled to sum to 1 (its alignments leave no tail worth the name)."""
-    return {"FUNCTION": function, "WEIGHT": "none", **alignment, **more}
+def papers(alignment, function):
+    """A fusion function of FuseLLM, which counts alike everywhere. (The tail stays an outcome here; the papers scale candidates to sum to 1.)"""
+    return {"FUNCTION": function, "WEIGHT": "none", **alignment}
 
 
 BYTE = {"ALIGN": "byte"}
@@ -76,11 +76,11 @@ def run(cmd, **options):
 
 
 def validation(folder):
-    """The best epoch's bits per byte on validation text, that epoch, and every epoch's, from 0."""
+    """The best epoch's bits per byte on validation text, and that epoch."""
     with open(folder + "/log.jsonl") as f:
         curve = [r["valid_bits_per_byte"] for r in map(json.loads, f) if "valid_bits_per_byte" in r]
     best = min(curve[1:])
-    return best, curve.index(best), curve
+    return best, curve.index(best)
 
 
 class Experiments:
@@ -108,7 +108,7 @@ class Experiments:
     def variables(self, part, seed, **more):
         s = self.size
         return {"WORK": "%s/%s-seed%d" % (self.work, part, seed), "DATA": self.data, "SEED": seed, "DOCS": s["docs"], "VALID_DOCS": s["valid"],
-                "TEST_DOCS": s["test"], "EPOCHS": s["epochs"], "COMPUTE": "bf16", "KEEP_MB": 0, "THREADS": self.args.threads, "KFUSE_BIN": self.args.bin,
+                "TEST_DOCS": s["test"], "EPOCHS": s["epochs"], "COMPUTE": "bf16", "THREADS": self.args.threads, "KFUSE_BIN": self.args.bin,
                 "TARGET": self.target, "SOURCES": " ".join(self.sources), "DOMAINS": " ".join(self.domains), **more}
 
     def model(self, name):
@@ -119,7 +119,7 @@ class Experiments:
     def train(self, label, method, lam, lr, base):
         began = time.monotonic()
         folder = self.folder(method.goal, **{**base, **method.variables, "LAMBDA": lam, "LR": lr})
-        best, epoch, _ = validation(folder)
+        best, epoch = validation(folder)
         self.done += 1
         spent = (time.monotonic() - self.start) / 60
         say("  %-34s lambda %-4s lr %-5s valid %.4f (epoch %d)  %4.0f s; run %d of %d, %.0f min, about %.0f left" % (

@@ -132,7 +132,7 @@ endef
 # ---- training. NAME, set to train on, lambda, model to start from, what that depends on ----
 
 schedule := lr$(LR)x$(EPOCHS)$(addprefix -,$(filter-out auto,$(COMPUTE)))
-training = --epochs $(EPOCHS) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) $(addprefix --keep-mb ,$(KEEP_MB)) --threads $(THREADS)
+training = --epochs $(EPOCHS) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) --threads $(THREADS)
 define train_rule
 $(run)/train/$1/config.json: $2/manifest.json $5 $(run)/corpus/valid/manifest.json | $(bin)/kf-train
 	$(strip $(TRAIN_RUN) $(bin)/kf-train) --model $4 --targets $2 --valid $(run)/corpus/valid --out $$(@D) --lambda $3 $$(training)

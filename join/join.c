@@ -5,14 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <zstd.h>
-#include <zstd_errors.h>
 
 #include "common/base/progress.h"
 #include "common/base/stop.h"
 #include "common/store/manifest.h"
 
-#define TOKENIZER_MAX ((uint64_t)1 << 30)
 #define TIMES_MAX ((size_t)16 << 20)
 
 typedef struct {
@@ -172,42 +169,13 @@ static kf_status find_shards(job *j, kf_err *err)
 
 /* ---- the set they make ---- */
 
-static kf_status read_tokenizer(job *j, const part *p, const json_t *o, kf_err *err)
-{
-	char path[KF_PATH_MAX];
-	kf_buf packed = { 0 };
-	uint64_t n = kf_json_u64(o, "bytes");
-	kf_fp want = { 0, 0 };
-	size_t got;
-	kf_status rc;
-
-	if ((rc = kf_path_join(path, p->dir, TOKENIZER, err)) != KF_OK || (rc = kf_file_read(path, TOKENIZER_MAX, &packed, err)) != KF_OK)
-		goto out;
-	rc = kf_fail(err, KF_EDATA, "%s: damaged", path);
-	if (n > TOKENIZER_MAX || n / 65536 > packed.len) goto out;
-	if (!kf_buf_reserve(&j->tokenizer, n + 1)) {
-		rc = kf_fail(err, KF_ENOMEM, "no memory to read %s", path);
-		goto out;
-	}
-	got = ZSTD_decompress(j->tokenizer.data, n, packed.data, packed.len);
-	if (ZSTD_getErrorCode(got) == ZSTD_error_memory_allocation) rc = kf_fail(err, KF_ENOMEM, "no memory to read %s", path);
-	if (ZSTD_isError(got) || got != n || !kf_fp_parse(json_string_value(json_object_get(o, "fingerprint")), &want) ||
-	    !kf_fp_equal(want, kf_fp_of(j->tokenizer.data, n)))
-		goto out;
-	j->spec.tokenizer = j->tokenizer.data;
-	j->spec.tokenizer_size = n;
-	rc = KF_OK;
-out:
-	kf_buf_release(&packed);
-	return rc;
-}
-
 /* What the stage was told, from the first part's manifest. */
 static kf_status describe(job *j, kf_err *err)
 {
 	const part *p = &j->part[0];
 	const json_t *m = p->manifest, *tokenizer = json_object_get(m, "tokenizer"), *inputs = json_object_get(m, "inputs");
 	kf_fp fp = { 0, 0 };
+	uint64_t disk;
 	kf_status rc;
 
 	j->spec = (kf_set_spec){
@@ -230,7 +198,11 @@ static kf_status describe(job *j, kf_err *err)
 		if (!kf_fp_parse(json_string_value(json_object_get(in, "fingerprint")), &j->input[i].fp))
 			return kf_fail(err, KF_EDATA, "%s: an input's fingerprint is damaged", p->dir);
 	}
-	if (tokenizer && (rc = read_tokenizer(j, p, tokenizer, err)) != KF_OK) return rc;
+	if (tokenizer) {
+		if ((rc = kf_manifest_tokenizer(tokenizer, p->dir, &j->tokenizer, &disk, err)) != KF_OK) return rc;
+		j->spec.tokenizer = j->tokenizer.data;
+		j->spec.tokenizer_size = j->tokenizer.len;
+	}
 	if (j->spec.tokenizer) fp = kf_fp_of(j->spec.tokenizer, j->spec.tokenizer_size);
 	j->identity = kf_manifest_identity(&j->spec, fp);
 	if (!kf_fp_parse(json_string_value(json_object_get(m, "identity")), &fp) || !kf_fp_equal(fp, j->identity))

@@ -44,3 +44,17 @@ model() {
 unprivileged() {
 	if [ "$(id -u)" -ne 0 ]; then "$@"; else setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; fi
 }
+
+# some_text FILE SEED DOCUMENTS WORDS DOMAINS: JSON Lines of that many documents of so many common words; a letter of DOMAINS each in turn.
+some_text() {
+	python3 - "$@" <<'END'
+import json, random, sys
+random.seed(int(sys.argv[2]))
+documents, length, domains = int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+words = "the of and a to in is it that was for on are as with his they at be this from have or by one had not but what all".split()
+with open(sys.argv[1], "w") as f:
+    for i in range(documents):
+        text = " ".join(random.choice(words) for _ in range(length)) + ".\n"
+        f.write(json.dumps({"id": f"t{i}", "domain": domains[i % len(domains)], "text": text}) + "\n")
+END
+}

@@ -2,10 +2,13 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <zstd.h>
+#include <zstd_errors.h>
 
 #include "common/base/opt.h"
 
 #define MANIFEST_MAX ((size_t)256 << 20)
+#define TOKENIZER_MAX ((uint64_t)1 << 30)
 #define FACTS_MAX ((size_t)1 << 20)   /* of a shard, with its sums, */
 #define FACTS_KEPT ((size_t)1 << 18)  /* which are left out above this: they are read whenever the shard is opened */
 
@@ -355,6 +358,40 @@ kf_status kf_manifest_same(const json_t *there, const json_t *here, const char *
 	if (!text[0]) return KF_OK;
 	return kf_fail(err, KF_EMISMATCH, "%s holds a set made from something else (%s); remove it or choose another --out", dir,
 		text);
+}
+
+/* ---- the tokenizer ---- */
+
+kf_status kf_manifest_tokenizer(const json_t *tokenizer, const char *dir, kf_buf *out, uint64_t *disk, kf_err *err)
+{
+	char path[KF_PATH_MAX];
+	kf_buf packed = { 0 };
+	uint64_t n = kf_json_u64(tokenizer, "bytes");
+	kf_fp want = { 0, 0 };
+	size_t got;
+	kf_status rc;
+
+	if ((rc = kf_path_join(path, dir, TOKENIZER, err)) != KF_OK) return rc;
+	if ((rc = kf_file_read(path, TOKENIZER_MAX, &packed, err)) != KF_OK) goto out;
+	rc = kf_fail(err, KF_EDATA, "%s: damaged", path);
+	/* zstd packs at most about 1 : 30000 */
+	if (n > TOKENIZER_MAX || n / 65536 > packed.len) goto out;
+	if (!kf_buf_reserve(out, n + 1)) {
+		rc = kf_fail(err, KF_ENOMEM, "no memory to read %s", path);
+		goto out;
+	}
+	got = ZSTD_decompress(out->data, n, packed.data, packed.len);
+	if (ZSTD_getErrorCode(got) == ZSTD_error_memory_allocation) rc = kf_fail(err, KF_ENOMEM, "no memory to read %s", path);
+	if (ZSTD_isError(got) || got != n) goto out;
+	out->data[n] = 0;
+	out->len = n;
+	if (!kf_fp_parse(json_string_value(json_object_get(tokenizer, "fingerprint")), &want) || !kf_fp_equal(want, kf_fp_of(out->data, n)))
+		goto out;
+	*disk = packed.len;
+	rc = KF_OK;
+out:
+	kf_buf_release(&packed);
+	return rc;
 }
 
 /* ---- files ---- */

@@ -17,6 +17,9 @@ kf_status kf_manifest_load(const char *path, json_t **out, kf_err *err) KF_MUST_
 kf_status kf_manifest_write(const char *path, json_t *manifest, kf_err *err) KF_MUST_CHECK; /* and seals it */
 kf_status kf_manifest_facts(const json_t *manifest, int shard, kf_shard_facts *f, kf_err *err) KF_MUST_CHECK;
 kf_status kf_manifest_add_facts(json_t *manifest, const kf_shard_facts *facts, int n, kf_err *err) KF_MUST_CHECK;
+/* The serialised tokenizer beside a manifest, of which tokenizer is the object of that name: added to out, which is empty, with a 0
+ * behind it; *disk: bytes of the file. KF_EDATA where it is not what the manifest says. */
+kf_status kf_manifest_tokenizer(const json_t *tokenizer, const char *dir, kf_buf *out, uint64_t *disk, kf_err *err) KF_MUST_CHECK;
 int kf_manifest_shards(const json_t *manifest);
 kf_set_kind kf_manifest_kind(const json_t *manifest); /* KF_SET_KINDS when unknown */
 

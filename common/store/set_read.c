@@ -2,12 +2,8 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <zstd.h>
-#include <zstd_errors.h>
 
 #include "common/store/manifest.h"
-
-#define TOKENIZER_MAX ((uint64_t)1 << 30)
 
 struct kf_set {
 	char dir[KF_PATH_MAX];
@@ -28,40 +24,6 @@ static kf_status no_manifest(const char *dir, kf_err *err)
 	if (kf_path_join(part, dir, MANIFEST_PART, NULL) == KF_OK && kf_exists(part))
 		return kf_fail(err, KF_ENOTFOUND, "%s is not complete; run the command that makes it again", dir);
 	return kf_fail(err, KF_ENOTFOUND, "%s is not a shard set: it has no %s", dir, MANIFEST);
-}
-
-static kf_status read_tokenizer(kf_set *s, const json_t *o, kf_err *err)
-{
-	char path[KF_PATH_MAX];
-	kf_buf packed = { 0 };
-	uint64_t n = kf_json_u64(o, "bytes");
-	kf_fp want = { 0, 0 };
-	size_t got;
-	kf_status rc;
-
-	if ((rc = kf_path_join(path, s->dir, TOKENIZER, err)) != KF_OK) return rc;
-	if ((rc = kf_file_read(path, TOKENIZER_MAX, &packed, err)) != KF_OK) goto out;
-	rc = kf_fail(err, KF_EDATA, "%s: damaged", path);
-	/* zstd packs at most about 1 : 30000 */
-	if (n > TOKENIZER_MAX || n / 65536 > packed.len) goto out;
-	if (!kf_buf_reserve(&s->tokenizer, n + 1)) {
-		rc = kf_fail(err, KF_ENOMEM, "no memory to read %s", path);
-		goto out;
-	}
-	got = ZSTD_decompress(s->tokenizer.data, n, packed.data, packed.len);
-	if (ZSTD_getErrorCode(got) == ZSTD_error_memory_allocation) rc = kf_fail(err, KF_ENOMEM, "no memory to read %s", path);
-	if (ZSTD_isError(got) || got != n) goto out;
-	s->tokenizer.data[n] = 0;
-	s->tokenizer.len = n;
-	if (!kf_fp_parse(json_string_value(json_object_get(o, "fingerprint")), &want) ||
-	    !kf_fp_equal(want, kf_fp_of(s->tokenizer.data, n)))
-		goto out;
-	s->has_tokenizer = true;
-	s->all.disk += packed.len;
-	rc = KF_OK;
-out:
-	kf_buf_release(&packed);
-	return rc;
 }
 
 kf_status kf_set_open(const char *dir, kf_set_kind kind, kf_set **out, kf_err *err)
@@ -108,7 +70,13 @@ kf_status kf_set_open(const char *dir, kf_set_kind kind, kf_set **out, kf_err *e
 		s->all.disk += f->disk;
 	}
 	tokenizer = json_object_get(s->manifest, "tokenizer");
-	if (tokenizer && (rc = read_tokenizer(s, tokenizer, err)) != KF_OK) goto fail;
+	if (tokenizer) {
+		uint64_t disk;
+
+		if ((rc = kf_manifest_tokenizer(tokenizer, dir, &s->tokenizer, &disk, err)) != KF_OK) goto fail;
+		s->has_tokenizer = true;
+		s->all.disk += disk;
+	}
 	*out = s;
 	return KF_OK;
 fail:

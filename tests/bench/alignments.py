@@ -16,6 +16,8 @@ import subprocess
 import sys
 import time
 
+import marks
+
 MARKS = ("<!-- tables of make bench-align -->", "<!-- end of tables -->")
 METHODS = {"byte": ["byte"], "dtw": ["dtw"], "dtw-chat": ["dtw-chat"], "dtw-chat, weighted": ["dtw-chat", "--one-to-many", "weighted"]}
 MAPS = [("prefix", []), ("exact", []), ("mined", []), ("mined, co-occurrence", ["--map-ties", "co-occurrence"]), ("stats", [])]
@@ -110,10 +112,7 @@ def main():
     with open(args.build + "/bench/alignments.md", "w") as f:
         f.write(text)
     if args.into:
-        with open(args.into) as f:
-            before, rest = f.read().split(MARKS[0])
-        with open(args.into, "w") as f:
-            f.write(before + MARKS[0] + "\n\n" + text + "\n" + MARKS[1] + rest.split(MARKS[1])[1])
+        marks.put(args.into, MARKS, text)
     print(text)
 
 

@@ -19,6 +19,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bench  # noqa: E402
+import marks  # noqa: E402
 
 SMOL, GEMMA, QWEN = ["data/models/%s.gguf" % m for m in bench.MODELS]
 MARKS = "<!-- scale -->", "<!-- end -->"
@@ -354,10 +355,7 @@ def main():
         text += show_projection(result)
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(text)).strip() + "\n"
     if args.into:
-        with open(args.into) as f:
-            before, rest = f.read().split(MARKS[0])
-        with open(args.into, "w") as f:
-            f.write(before + MARKS[0] + "\n\n" + text + "\n" + MARKS[1] + rest.split(MARKS[1])[1])
+        marks.put(args.into, MARKS, text)
     print(text)
 
 

@@ -1,14 +1,7 @@
 # Array jobs: every stage in parts, on one file system and on several, joined: the set that one run writes, byte for byte. And
 # what kf-join refuses.
 . tests/lib.sh
-python3 - "$TMP/text.jsonl" <<'END'
-import json, random, sys
-random.seed(9)
-words = "the of and a to in is it that was for on are as with his they at be this from have or by one had not but what all".split()
-with open(sys.argv[1], "w") as f:
-    for i in range(60):
-        f.write(json.dumps({"id": f"t{i}", "domain": "abc"[i % 3], "text": " ".join(random.choice(words) for _ in range(40)) + ".\n"}) + "\n")
-END
+some_text "$TMP/text.jsonl" 9 60 40 abc
 L=tests/models W=$TMP
 # Manifests, tokenizers and shards are the same; only how long it took may differ.
 same_set() { # NAME DIR DIR

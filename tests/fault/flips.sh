@@ -3,14 +3,7 @@
 . tests/lib.sh
 . tests/fault/promises.inc
 FLIPS=${FLIPS:-32}
-python3 - "$TMP/text.jsonl" <<'END'
-import json, random, sys
-random.seed(5)
-words = "the of and a to in is it that was for on are as with his they at be this from have or by one had not but what all".split()
-with open(sys.argv[1], "w") as f:
-    for i in range(160):
-        f.write(json.dumps({"id": f"t{i}", "domain": "ab"[i % 2], "text": " ".join(random.choice(words) for _ in range(60)) + ".\n"}) + "\n")
-END
+some_text "$TMP/text.jsonl" 5 160 60 ab
 C=$TMP/corpus M=tests/models
 make_corpus=("$BIN/kf-prepare" --out OUT --shards 4 --quiet "$TMP/text.jsonl")
 make_logits=("$BIN/kf-extract" --model $M/llama-tiny --corpus "$C" --out OUT --quiet)

@@ -1,15 +1,7 @@
 # Every stage that writes a set: killed at random moments, on a full disk, into a read-only folder.
 . tests/lib.sh
 . tests/fault/promises.inc
-python3 - "$TMP/text.jsonl" <<'END'
-import json, random, sys
-random.seed(3)
-words = "the of and a to in is it that was for on are as with his they at be this from have or by one had not but what all".split()
-with open(sys.argv[1], "w") as f:
-    for i in range(240):
-        text = " ".join(random.choice(words) for _ in range(60)) + ".\n"
-        f.write(json.dumps({"id": f"t{i}", "domain": "abc"[i % 3], "text": text}) + "\n")
-END
+some_text "$TMP/text.jsonl" 3 240 60 abc
 C=$TMP/corpus L=tests/models
 "$BIN/kf-prepare" --out "$C" --shards 8 --quiet "$TMP/text.jsonl" || { not_ok "the corpus"; exit; }
 stage() { # NAME CMD...: all promises

@@ -1,13 +1,6 @@
 # kf-train: killed at 20 random moments, the same command ends with the same model, bit for bit.
 . tests/lib.sh
-python3 - "$TMP/text.jsonl" <<'END'
-import json, random, sys
-random.seed(5)
-words = "the of and a to in is it that was for on are as with his they at be this from have or by one had not but what all".split()
-with open(sys.argv[1], "w") as f:
-    for i in range(120):
-        f.write(json.dumps({"id": f"t{i}", "domain": "ab"[i % 2], "text": " ".join(random.choice(words) for _ in range(20)) + ".\n"}) + "\n")
-END
+some_text "$TMP/text.jsonl" 5 120 20 ab
 M=tests/models/llama-tiny
 "$BIN/kf-prepare" --out "$TMP/corpus" --quiet "$TMP/text.jsonl" &&
 	"$BIN/kf-extract" --model $M --corpus "$TMP/corpus" --out "$TMP/logits" --quiet || { not_ok "the logits to train on"; exit; }
