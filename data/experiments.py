@@ -181,8 +181,9 @@ class Experiments:
         with open(report) as f:
             return json.load(f)
 
-    def page(self, part, title, result, base, folders):
-        """All seeds on one page, whose details are of the first: its base and the folders of its models."""
+    def page(self, part, title, result, base, found):
+        """All seeds on one page, whose details are of the first: base is its variables."""
+        folders = {n: r["folder"] for n, r in found[self.seeds[0]].items()}
         at = "%s/docs%d/" % (base["WORK"], base["DOCS"])
         sets = sorted(os.path.dirname(m) for what in ("corpus/*", "logits/train/*", "aligned/train/*", "targets/*") for m in
                       glob.glob("%s%s/manifest.json" % (at, what)))
@@ -203,8 +204,7 @@ class Experiments:
             folders = {n: r["folder"] for n, r in found[seed].items()}
             others = [n for n in folders if n != "kfuse"]
             reports[seed] = self.evaluate("A-seed%d" % seed, base, rows, [("kfuse", n) for n in others], folders)
-        self.page("A", "Fusion, and what it is compared with", "kfuse", self.variables("A", self.seeds[0]),
-                  {n: r["folder"] for n, r in found[self.seeds[0]].items()})
+        self.page("A", "Fusion, and what it is compared with", "kfuse", self.variables("A", self.seeds[0]), found)
         self.keep("A", reports, tried, [*self.sources, "target", *[m.name for m in self.table_a()], "ensemble"], "clm")
 
     def table_a(self):
@@ -250,7 +250,7 @@ class Experiments:
             folders.update({n: r["folder"] for n, r in found[seed].items()})
             reports[seed] = self.evaluate("B-seed%d" % seed, base(seed), rows,
                                           [("kfuse", n) for n in ("clm", "min-ce", "linear", "ties", "dare", "sce")], folders)
-        self.page("B", "Fusion beside merging", "kfuse", base(self.seeds[0]), {n: r["folder"] for n, r in found[self.seeds[0]].items()})
+        self.page("B", "Fusion beside merging", "kfuse", base(self.seeds[0]), found)
         self.keep("B", reports, tried, ["target", *("expert-" + d for d in domains), "clm", "min-ce", "kfuse", "linear", "ties", "dare", "sce",
                                         "ensemble"], "clm")
 
@@ -310,8 +310,7 @@ class Experiments:
             reports[seed] = self.evaluate("C-seed%d" % seed, base(seed), rows,
                                           [(m, n) for m in ("linear", "joint") for n in ("clm", *("target+" + s for s in self.sources))] +
                                           [("linear", "joint"), *(("linear", m) for m in merges[1:])], folders)
-        self.page("C", "Pairs merged, and all sources at once", "joint", base(self.seeds[0]),
-                  {n: r["folder"] for n, r in found[self.seeds[0]].items()})
+        self.page("C", "Pairs merged, and all sources at once", "joint", base(self.seeds[0]), found)
         self.keep("C", reports, tried, ["target", *[m.name for m in methods], *merges], "clm")
 
     # ---- what came out ----
@@ -322,7 +321,7 @@ class Experiments:
             with open(self.work + "/results.json") as f:
                 results = json.load(f)["parts"]
         results[part] = {"rows": rows, "reference": reference, "tried": tried,
-                              "seeds": {str(s): {k: r[k] for k in ("bits_per_byte", "comparisons", "documents", "bytes")} for s, r in reports.items()}}
+                         "seeds": {str(s): {k: r[k] for k in ("bits_per_byte", "comparisons", "documents", "bytes")} for s, r in reports.items()}}
         with open("%s/results.json" % self.work, "w") as f:
             json.dump({"size": self.args.size, "settings": self.size, "date": time.strftime("%Y-%m-%d"), "parts": dict(sorted(results.items()))}, f, indent=1)
         text = self.table(results[part])
