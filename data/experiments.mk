@@ -4,15 +4,17 @@
 #   make experiments ONLY=c SEEDS=1,2,3    some parts, other seeds
 
 SIZE ?= full
-ONLY ?= a,b,c
+ONLY ?= a,b,c,d
 SEEDS ?=
 EXPERIMENTS ?= work/experiments
 EXPERT_DOMAINS ?= prose docs c
+LANGUAGE_DOMAINS ?= german french spanish italian
 # Not named in the recipe, so that make -n runs nothing.
 make := $(MAKE)
 experiments: $(PROGRAMS) $(foreach m,$(TARGET) $(sources),$(call model,$m)) \
-  $(patsubst %,$(DATA)/text/%.jsonl,$(sort $(DOMAINS) $(EXPERT_DOMAINS) $(CHAT_DOMAINS)))
+  $(patsubst %,$(DATA)/text/%.jsonl,$(sort $(DOMAINS) $(EXPERT_DOMAINS) $(CHAT_DOMAINS) \
+  $(if $(findstring d,$(ONLY)),$(LANGUAGE_DOMAINS))))
 	@python3 data/experiments.py --size $(SIZE) --only $(ONLY) $(addprefix --seeds ,$(SEEDS)) --target $(TARGET) --sources "$(sources)" \
-	  --domains "$(DOMAINS)" --expert-domains "$(EXPERT_DOMAINS)" --chat-domains "$(CHAT_DOMAINS)" --data $(DATA) --work $(EXPERIMENTS) \
+	  --domains "$(DOMAINS)" --expert-domains "$(EXPERT_DOMAINS)" --chat-domains "$(CHAT_DOMAINS)" --language-domains "$(LANGUAGE_DOMAINS)" --data $(DATA) --work $(EXPERIMENTS) \
 	  $(foreach m,$(TARGET) $(sources),$(addprefix --chat-template $m=,$(CHAT_TEMPLATE_$m))) --bin $(bin) --make "$(make)" --threads $(THREADS)
 .PHONY: experiments

@@ -1,10 +1,11 @@
 """make experiments: the comparisons of the papers, at a size that a small machine finishes.
 
-    experiments.py --size small|full|large --target NAME --sources NAMES --domains NAMES [--only a,b,c] [--seeds 1,2,3]
+    experiments.py --size small|full|large --target NAME --sources NAMES --domains NAMES [--only a,b,c,d] [--seeds 1,2,3]
 
 A  FuseLLM's table: sources, target, CLM, distillation from the best source, MinCE with each alignment, AvgCE, kfuse's defaults, and the
    ensemble. B  fusion beside merging: the target continued on three domains gives three sources of one architecture. C  FuseChat: on
-   conversations, the target with each source, then merged, beside the fusion of all at once.
+   conversations, the target with each source, then merged, beside the fusion of all at once.  D  what A compares, on languages that the
+target was hardly taught and the sources were.
 
 Every method has the same search on the same validation text: its lambda, then its learning rate, on the first seed; the others are run as
 found there. A seed is another choice of training, validation and test text, and another order. Test text is looked at once, at the end.
@@ -23,20 +24,23 @@ import time
 import zlib
 
 # docs, valid, test: passages a domain, of 2 kB (some 500 tokens). b_docs: what each expert of B learns from, and what is fused;
-# chat: conversations a domain. The search: lambdas at LR, then the other learning rates at the best of them.
+# chat: conversations a domain. The search: lambdas at the first learning rate, then the others at the best of them. D's own: little text
+# and many epochs, in smaller batches.
 SIZES = {
     # to try the machinery
-    "tiny": {"docs": 2, "valid": 1, "test": 2, "epochs": 1, "seeds": [1, 2], "lambdas": ["0.9", "0.3"], "lrs": ["2e-4"],
-             "b_docs": 2, "chat": 2, "tasks": []},
-    "small": {"docs": 4, "valid": 2, "test": 6, "epochs": 3, "seeds": [1], "lambdas": ["0.5"], "lrs": [],
-              "b_docs": 6, "chat": 4, "tasks": []},
-    "full": {"docs": 48, "valid": 8, "test": 24, "epochs": 4, "seeds": [1, 2, 3], "lambdas": ["0.9", "0.7", "0.5", "0.3"], "lrs": ["2e-4"],
-             "b_docs": 48, "chat": 48, "tasks": ["quartz", "hellaswag"]},
+    "tiny": {"docs": 2, "valid": 1, "test": 2, "epochs": 1, "seeds": [1, 2], "lambdas": ["0.9", "0.3"], "lrs": ["1e-4", "2e-4"],
+             "b_docs": 2, "chat": 2, "tasks": [], "d": {"docs": 1, "epochs": 1, "lambdas": ["0.3"], "lrs": ["2e-4"]}},
+    "small": {"docs": 4, "valid": 2, "test": 6, "epochs": 3, "seeds": [1], "lambdas": ["0.5"], "lrs": ["1e-4"],
+              "b_docs": 6, "chat": 4, "tasks": [], "d": {"docs": 3, "epochs": 8, "lambdas": ["0.5", "0.3", "0.1"], "lrs": ["2e-4", "1e-4", "5e-5"]}},
+    "full": {"docs": 48, "valid": 8, "test": 24, "epochs": 4, "seeds": [1, 2, 3], "lambdas": ["0.9", "0.7", "0.5", "0.3"], "lrs": ["1e-4", "2e-4"],
+             "b_docs": 48, "chat": 48, "tasks": ["quartz", "hellaswag"],
+             "d": {"docs": 24, "epochs": 12, "lambdas": ["0.9", "0.5", "0.3", "0.1"], "lrs": ["2e-4", "1e-4", "5e-5"]}},
     # a million tokens and more, for a machine with a GPU
     "large": {"docs": 1000, "valid": 24, "test": 48, "epochs": 4, "seeds": [1, 2, 3], "lambdas": ["0.9", "0.7", "0.5", "0.3"],
-              "lrs": ["5e-5", "2e-4"], "b_docs": 1000, "chat": 0, "tasks": ["quartz", "hellaswag", "truthfulqa"]},
+              "lrs": ["1e-4", "5e-5", "2e-4"], "b_docs": 1000, "chat": 0, "tasks": ["quartz", "hellaswag", "truthfulqa"],
+              "d": {"docs": 250, "epochs": 12, "lambdas": ["0.9", "0.5", "0.3", "0.1"], "lrs": ["2e-4", "1e-4", "5e-5"]}},
 }
-LR = "1e-4"
+EXPERT_LR = "1e-4"   # of B's experts
 
 
 class Method:
@@ -47,12 +51,12 @@ class Method:
 
 
 def papers(alignment, function):
-    """A fusion function of FuseLLM, which counts alike everywhere. (The tail stays an outcome here; the papers scale candidates to sum to 1.)"""
+    """A fusion function of FuseLLM, which counts alike everywhere; with the paper's alignment candidates are scaled to sum to 1 as well."""
     return {"FUNCTION": function, "WEIGHT": "none", **alignment}
 
 
 BYTE = {"ALIGN": "byte"}
-EXACT, MINED = {"ALIGN": "dtw", "VOCAB_MAP": "exact"}, {"ALIGN": "dtw", "VOCAB_MAP": "mined"}
+EXACT, MINED = ({"ALIGN": "dtw", "VOCAB_MAP": m, "TAIL": "renormalize"} for m in ("exact", "mined"))
 TABLE_A = [
     Method("clm", "train-clm", lam="1"),
     Method("kd", "train-kd"),
@@ -62,6 +66,7 @@ TABLE_A = [
     Method("avg-ce", "train-fused", **papers(BYTE, "avg-ce")),
     Method("kfuse", "train-fused"),
 ]
+TABLE_D = ["clm", "kd", "min-ce dtw exact", "kfuse"]
 
 
 def say(text):
@@ -127,23 +132,24 @@ class Experiments:
             spent / self.done * max(0, self.runs - self.done)))
         return {"folder": folder, "lambda": lam, "lr": lr, "valid": best, "epoch": epoch}
 
-    def search(self, label, method, base):
-        """Lambda at LR, then the learning rate at the best lambda. All that was tried, the best first."""
-        tried = [self.train(label, method, lam, LR, base) for lam in ([method.lam] if method.lam else self.size["lambdas"])]
+    def search(self, label, method, base, size):
+        """Lambda at the first learning rate, then the others at the best lambda. All that was tried, the best first."""
+        first, *others = size["lrs"]
+        tried = [self.train(label, method, lam, first, base) for lam in ([method.lam] if method.lam else size["lambdas"])]
         best = min(tried, key=lambda t: t["valid"])
-        tried += [self.train(label, method, best["lambda"], lr, base) for lr in self.size["lrs"]]
+        tried += [self.train(label, method, best["lambda"], lr, base) for lr in others]
         return sorted(tried, key=lambda t: t["valid"])
 
-    def searched(self, part, methods, base):
+    def searched(self, part, methods, base, size=None):
         """Every method of a table on every seed: {seed: {name: run}}, and what was tried on the first."""
-        found, tried = {}, {}
-        self.runs += sum((1 if m.lam else len(self.size["lambdas"])) + len(self.size["lrs"]) + len(self.seeds) - 1 for m in methods)
+        found, tried, size = {}, {}, size or self.size
+        self.runs += sum((1 if m.lam else len(size["lambdas"])) + len(size["lrs"]) - 1 + len(self.seeds) - 1 for m in methods)
         for seed in self.seeds:
             found[seed] = {}
             for m in methods:
                 label = "%s seed %d: %s" % (part, seed, m.name)
                 if seed == self.seeds[0]:
-                    tried[m.name] = self.search(label, m, base(seed))
+                    tried[m.name] = self.search(label, m, base(seed), size)
                     found[seed][m.name] = tried[m.name][0]
                 else:
                     best = tried[m.name][0]
@@ -193,24 +199,31 @@ class Experiments:
              *(a for s in self.seeds for a in ("--eval", "%s/%s-seed%d.json" % (self.work, part, s))), "--trace", trace,
              *(a for d in sets for a in ("--set", d)), *(a for n, f in folders.items() for a in ("--model", "%s=%s" % (n, f)))])
 
-    # ---- A: FuseLLM's table ----
+    # ---- A: FuseLLM's table. D: the same of languages that the target was hardly taught ----
 
     def a(self):
-        found, tried = self.searched("A", self.table_a(), lambda seed: self.variables("A", seed))
+        self.compared("A", "Fusion, and what it is compared with", lambda seed: self.variables("A", seed), [m.name for m in TABLE_A], self.size)
+
+    def d(self):
+        size = self.size["d"]
+        self.compared("D", "Languages that the sources know and the target does not", lambda seed: self.variables(
+            "D", seed, DOMAINS=self.args.language_domains, DOCS=size["docs"], EPOCHS=size["epochs"], BATCH=1024), TABLE_D, size)
+
+    def compared(self, part, title, base, rows, size):
+        methods = [m for m in self.table_a(part, base(self.seeds[0])) if m.name in rows]
+        found, tried = self.searched(part, methods, base, size)
         reports = {}
         for seed in self.seeds:
-            base = self.variables("A", seed)
-            rows = [*self.logits(base, "test"), "--mixture", "ensemble=" + self.folder("ensemble", **base)]
+            known = [*self.logits(base(seed), "test"), "--mixture", "ensemble=" + self.folder("ensemble", **base(seed))]
             folders = {n: r["folder"] for n, r in found[seed].items()}
             others = [n for n in folders if n != "kfuse"]
-            reports[seed] = self.evaluate("A-seed%d" % seed, base, rows, [("kfuse", n) for n in others], folders)
-        self.page("A", "Fusion, and what it is compared with", "kfuse", self.variables("A", self.seeds[0]), found)
-        self.keep("A", reports, tried, [*self.sources, "target", *[m.name for m in self.table_a()], "ensemble"], "clm")
+            reports[seed] = self.evaluate("%s-seed%d" % (part, seed), base(seed), known, [("kfuse", n) for n in others], folders)
+        self.page(part, title, "kfuse", base(self.seeds[0]), found)
+        self.keep(part, reports, tried, [*self.sources, "target", *rows, "ensemble"], "clm")
 
-    def table_a(self):
+    def table_a(self, part, base):
         """With distillation from the source that predicts the first seed's validation text best."""
-        base = self.variables("A", self.seeds[0])
-        report = self.work + "/A-sources.json"
+        report = "%s/%s-sources.json" % (self.work, part)
         run([self.bin + "kf-eval", "--quiet", *self.logits(base, "valid"), "--report", report])
         with open(report) as f:
             bits = json.load(f)["bits_per_byte"]
@@ -235,7 +248,7 @@ class Experiments:
             for d in domains:
                 base = self.variables("B", seed, WORK="%s/B-seed%d/expert-%s" % (self.work, seed, d), DOCS=self.size["b_docs"],
                                       DOMAINS=d, TEXT=texts[d][0])
-                experts[seed][d] = self.train("B seed %d: expert on %s" % (seed, d), methods[0], "1", LR, base)["folder"]
+                experts[seed][d] = self.train("B seed %d: expert on %s" % (seed, d), methods[0], "1", EXPERT_LR, base)["folder"]
                 self.link(experts[seed][d], "%s/expert-%s" % (models, d))
 
         def base(seed):
@@ -289,7 +302,9 @@ class Experiments:
     # ---- C: FuseChat ----
 
     def c(self):
-        domains, merges = self.args.chat_domains.split(), ["linear", "slerp", "varm", "task-arithmetic", "ties", "dare", "sce"]
+        domains, merges = self.args.chat_domains.split(), ["linear", "varm", "task-arithmetic", "ties", "dare", "sce"]
+        if len(self.sources) == 2:
+            merges.insert(1, "slerp")
         methods = [Method("clm", "train-clm", lam="1"), *(Method("target+" + m, "train-fused", SOURCES=m) for m in self.sources),
                    Method("joint", "train-fused")]
 
@@ -352,13 +367,14 @@ class Experiments:
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--size", choices=SIZES, default="full")
-    p.add_argument("--only", default="a,b,c", help="which experiments")
+    p.add_argument("--only", default="a,b,c,d", help="which experiments")
     p.add_argument("--seeds", help="instead of the size's own")
     p.add_argument("--target", required=True)
     p.add_argument("--sources", required=True)
     p.add_argument("--domains", required=True)
     p.add_argument("--expert-domains", default="prose docs c", help="of B: an expert each")
     p.add_argument("--chat-domains", default="faq chitchat", help="of C")
+    p.add_argument("--language-domains", default="german french spanish italian", help="of D")
     p.add_argument("--chat-template", action="append", default=[], metavar="MODEL=NAME", help="of C, where a model has none of its own")
     p.add_argument("--data", default="data")
     p.add_argument("--work", default="work/experiments")
@@ -368,7 +384,7 @@ def main():
     args = p.parse_args()
     e = Experiments(args)
     for part in args.only.split(","):
-        {"a": e.a, "b": e.b, "c": e.c}[part]()
+        {"a": e.a, "b": e.b, "c": e.c, "d": e.d}[part]()
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ unpacked to disk) and writes FILE, a line a passage: {"id", "domain", "split", "
   C file's base name, since architectures repeat each other's headers; of novels, one
   each is kept for validation and test), so no text is in two splits. A file equal to
   an earlier one is left out, and so is a passage of the smaller splits that
-  repeats lines of the others.
+  repeats lines of the others. A page of LibreOffice's help is in the same split in every language.
 - A passage is at most 2,048 bytes and ends at a line end, at an empty line where one is near.
 - Passages come in rounds: one of every file, in random order with a fixed seed, before a second
   of any. So the first N of a split are a fair sample, and a longer run only adds to it.
 """
 import hashlib
+import html.parser
 import json
 import os
 import random
@@ -73,6 +74,45 @@ def novels(blob):
         yield title, text
 
 
+class Page(html.parser.HTMLParser):
+    """The lines of a page of LibreOffice's help: what its part "DisplayArea" shows, a line a paragraph, heading or cell."""
+
+    BLOCKS = {"p", "div", "br", "li", "tr", "td", "th", "pre", "h1", "h2", "h3", "h4", "h5", "h6"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.depth, self.hidden, self.lines = 0, 0, [""]
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "div" and (self.depth or ("id", "DisplayArea") in attrs):
+            self.depth += 1
+        self.hidden += tag in ("script", "style")
+        if tag in self.BLOCKS:
+            self.lines.append("")
+
+    def handle_endtag(self, tag):
+        if tag == "div" and self.depth:
+            self.depth -= 1
+        self.hidden -= tag in ("script", "style")
+        if tag in self.BLOCKS:
+            self.lines.append("")
+
+    def handle_data(self, data):
+        if self.depth and not self.hidden:
+            self.lines[-1] += data
+
+
+def help_page(text):
+    """A page's paragraphs, without what is only a word or two, the footer, and what was left in English."""
+    lines = [" ".join(line.split()) for line in Page(text).lines]
+    return "".join(line + "\n" for line in lines if len(line) >= 20 and " the " not in line.lower() and "Foundation" not in line)
+
+
+LANGUAGES = {"german": "de", "french": "fr", "spanish": "es", "italian": "it"}
+
+
 def files(domain, stream):
     """(name, group that shares text, text) of what belongs to the domain, in the archive's order."""
     with tarfile.open(fileobj=stream, mode="r|") as tar:
@@ -102,6 +142,11 @@ def files(domain, stream):
                 mine = "/markdown/" in name and name.endswith((".md", ".md.gz"))
                 name = base.removesuffix(".gz")
                 group = name
+            elif domain in LANGUAGES:
+                folder = "/help/%s/text/" % LANGUAGES[domain]
+                mine = folder in name and name.endswith(".html") and "/sbasic/" not in name
+                name = name.split(folder)[-1]
+                group = name
             else:
                 mine = False
             if not mine:
@@ -113,6 +158,8 @@ def files(domain, stream):
                 text = raw.decode()
             except UnicodeDecodeError:
                 continue
+            if domain in LANGUAGES:
+                text = help_page(text)
             if "\0" not in text:
                 yield name, group, text.replace("\r\n", "\n")
 

@@ -39,6 +39,8 @@ ONE_TO_MANY ?= last
 FUNCTION  ?= dynamic
 LEVEL     ?= sequence
 WEIGHT    ?= advantage
+# What is outside the candidates: calibrated, rest, or, as the papers have it, in fusion and training, renormalize.
+TAIL      ?= calibrated
 LAMBDA    ?= 0.5
 EPOCHS    ?= 3
 LR        ?= 1e-4
@@ -132,7 +134,7 @@ endef
 # ---- training. NAME, set to train on, lambda, model to start from, what that depends on ----
 
 schedule := lr$(LR)x$(EPOCHS)$(addprefix -,$(filter-out auto,$(COMPUTE)))
-training = --epochs $(EPOCHS) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) --threads $(THREADS)
+training = $(if $(filter renormalize,$(TAIL)),--tail renormalize )--epochs $(EPOCHS) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) --threads $(THREADS)
 define train_rule
 $(run)/train/$1/config.json: $2/manifest.json $5 $(run)/corpus/valid/manifest.json | $(bin)/kf-train
 	$(strip $(TRAIN_RUN) $(bin)/kf-train) --model $4 --targets $2 --valid $(run)/corpus/valid --out $$(@D) --lambda $3 $$(training)

@@ -21,8 +21,9 @@
  *
  * The target's own distribution is its stored candidates and the label, whose probability is known from
  * ce; the rest is tail. Mixing adds probabilities, tails included, with the weights. Other tokens' q
- * below KF_SPARSE_MIN joins the tail. With renormalize every model's candidates (the target's own: its top k)
- * are scaled to sum to 1 before mixing, as the papers have it, and nothing is left for the tail.
+ * below KF_SPARSE_MIN joins the tail. With KF_FUSE_TAIL_RENORMALIZE every model's candidates (the target's own: its top k)
+ * are scaled to sum to 1 before mixing, as the papers have it, and nothing is left for the tail. With KF_FUSE_TAIL_CALIBRATED
+ * the mixture's tail is scaled to what it was in the document so far (tail.h).
  *
  * The fused ce is the mixture's as known best: -ln of sum over the position's models of w_i exp(-ce_i), from
  * each model's own ce rather than from the label's share in the sparse q, which the cut candidates make too
@@ -45,6 +46,7 @@
 typedef enum { KF_FUSE_MIN_CE, KF_FUSE_AVG_CE, KF_FUSE_DOMAIN, KF_FUSE_DYNAMIC } kf_fuse_function;
 typedef enum { KF_FUSE_BY_SEQUENCE, KF_FUSE_BY_TOKEN } kf_fuse_level;
 typedef enum { KF_FUSE_BYTE, KF_FUSE_TOKEN } kf_fuse_metric;
+typedef enum { KF_FUSE_TAIL_REST, KF_FUSE_TAIL_RENORMALIZE, KF_FUSE_TAIL_CALIBRATED } kf_fuse_tails;
 typedef enum { KF_FUSE_WEIGHT_NONE, KF_FUSE_WEIGHT_ADVANTAGE, KF_FUSE_WEIGHT_DOMAIN,
 	KF_FUSE_WEIGHT_POSITION } kf_fuse_weight;
 
@@ -53,7 +55,7 @@ typedef struct {
 	kf_fuse_level level;
 	kf_fuse_metric metric;
 	bool with_target;            /* the target's own distribution takes part */
-	bool renormalize;
+	kf_fuse_tails tails;
 	double reward_temperature;   /* avg-ce; 0: 1 */
 	kf_fuse_follow follow;       /* dynamic */
 	const kf_fuse_table *table;  /* domain: weights; dynamic: prior or NULL; weight DOMAIN: advantages. Borrowed */
@@ -142,7 +144,7 @@ kf_status kf_fuse_run(const kf_fuse_opts *o, kf_pool *pool, kf_set_state *state,
  *   fusion [n]   the record's weights, if it has some
  *   weights      for each of n tokens the m weights of its position's mixture, null where there is no distribution
  *   candidates   for each of n tokens [TEXT, q, q_1 .. q_m]: the fused probability of a candidate and what each
- *                model gives it (as it was mixed), null where it is none of the model's. The likeliest
+ *                model gives it (as it was mixed, before a tail is calibrated), null where it is none of the model's. The likeliest
  *                KF_FUSE_TRACE_BEST, the best of each model, and the label
  *   label [n]    which of these is the document's own token, -1: none */
 #define KF_FUSE_TRACE_BEST 5

@@ -22,7 +22,7 @@ static struct {
 	bool same_text;
 	uint64_t docs[KF_LIST_MAX];          /* trace_docs as numbers */
 	kf_common common;
-} o = { .full = FULL, .temperature = 1, .rate = RATE, .forget = FORGET, .share = SHARE };
+} o = { .tail = KF_FUSE_TAIL_CALIBRATED, .full = FULL, .temperature = 1, .rate = RATE, .forget = FORGET, .share = SHARE };
 
 static const kf_opt table[] = {
 	{ "target", KF_OPT_STRING, &o.target, "DIR", "logits of the target model", .flags = KF_OPT_REQUIRED },
@@ -56,9 +56,9 @@ static const kf_opt table[] = {
 		.max = 1, .flags = KF_OPT_SHAPES },
 	{ "with-target", KF_OPT_CHOICE, &o.without_target, "yes|no",
 		"whether the target's own distribution takes part", .flags = KF_OPT_SHAPES },
-	{ "tail", KF_OPT_CHOICE, &o.tail, "rest|renormalize",
-		"mix what is outside a model's candidates as one more outcome, or scale "
-		"candidates to sum to 1 first as the papers do",
+	{ "tail", KF_OPT_CHOICE, &o.tail, "rest|renormalize|calibrated",
+		"what is outside a model's candidates: mixed as one more outcome; none, candidates scaled to sum to 1 first as the "
+		"papers do; or mixed and then scaled to how often labels were outside them in the document so far",
 		.flags = KF_OPT_SHAPES },
 	{ "weight", KF_OPT_CHOICE, &o.weight, "none|advantage|advantage-domain|advantage-position",
 		"let the fusion's share in training "
@@ -90,7 +90,7 @@ static const kf_program program = {
 
 static kf_status check_fit(kf_err *err)
 {
-	if (o.function || o.level || o.metric || o.weight || o.tail || o.precision || o.weights || o.report ||
+	if (o.function || o.level || o.metric || o.weight || o.tail != KF_FUSE_TAIL_CALIBRATED || o.precision || o.weights || o.report ||
 		o.trace || o.common.shard)
 		return kf_fail(err, KF_EUSAGE,
 			"--fit takes --target, --aligned and --with-target; how to fuse is said when its weights are used");
@@ -228,7 +228,7 @@ out:
 static kf_status run(const kf_list *operands, kf_err *err)
 {
 	kf_fuse_how how = { .function = (kf_fuse_function)o.function, .level = (kf_fuse_level)o.level,
-		.metric = (kf_fuse_metric)o.metric, .with_target = !o.without_target, .renormalize = o.tail,
+		.metric = (kf_fuse_metric)o.metric, .with_target = !o.without_target, .tails = (kf_fuse_tails)o.tail,
 		.reward_temperature = o.temperature, .follow = { .rate = o.rate, .forget = o.forget, .share = o.share },
 		.weight = (kf_fuse_weight)o.weight, .full = o.full };
 	kf_fuse_opts f = { .target = o.target, .out = o.out, .aligned = o.aligned.item, .n_aligned = o.aligned.n,

@@ -2,6 +2,7 @@
 #include "fuse/fuse.h"
 #include "common/store/sparse.h"
 #include "fuse/bag.h"
+#include "fuse/tail.h"
 
 #include <math.h>
 #include <string.h>
@@ -242,6 +243,18 @@ static kf_status put_weights(const kf_fuse_how *how, const kf_logits_rec *t, con
 
 /* ---- a document's fusion ---- */
 
+static void calibrate(kf_fuse_tail *outside, const kf_logits_rec *t, uint32_t p, const int32_t *ids, float *lp, uint32_t n, float *tail)
+{
+	kf_fuse_tail before = *outside;
+	uint32_t label = 0;
+
+	if (p < t->n && !(t->context && t->context[p])) {
+		while (label < n && ids[label] != t->tokens[p]) label++;
+		kf_fuse_tail_see(outside, lp, n, (double)*tail, label);
+	}
+	kf_fuse_tail_scale(&before, lp, n, tail);
+}
+
 static kf_status models_of(models *m, bool with_target, const kf_logits_rec *target, const kf_dist_rec *aligned,
 	int n_aligned, kf_err *err)
 {
@@ -266,7 +279,8 @@ kf_status kf_fuse_doc_shares(const kf_fuse_how *how, const kf_logits_rec *target
 {
 	models m;
 	basis base = { .given = NULL };
-	uint32_t n = target->n, wide, at = 0, *off;
+	kf_fuse_tail outside = kf_fuse_tail_begin();
+	uint32_t n = target->n, wide, at = 0, kept, *off;
 	double here[KF_FUSE_MODELS], w[KF_FUSE_MODELS], *mixture;
 	/* weights at token level look at the label: what they make of it is no measure of what is known before it */
 	bool sees = how->level == KF_FUSE_BY_TOKEN && how->function < KF_FUSE_DOMAIN;
@@ -307,11 +321,13 @@ kf_status kf_fuse_doc_shares(const kf_fuse_how *how, const kf_logits_rec *target
 		kf_bag_begin(&b, p, ids + at);
 		for (int i = 0; i < m.n; i++) {
 			if (w[i] <= 0) continue;
-			if (m.own && i == 0) kf_bag_add_own(&b, target, p, w[i], how->renormalize);
-			else kf_bag_add_aligned(&b, source(&m, i), p, w[i], how->renormalize);
+			if (m.own && i == 0) kf_bag_add_own(&b, target, p, w[i], how->tails == KF_FUSE_TAIL_RENORMALIZE);
+			else kf_bag_add_aligned(&b, source(&m, i), p, w[i], how->tails == KF_FUSE_TAIL_RENORMALIZE);
 			if (!last) tally->share[i] += w[i];
 		}
-		at += kf_sparse_settle(b.n, b.id, b.q, last ? -1 : target->tokens[p], lp + at, &tail[p]);
+		kept = kf_sparse_settle(b.n, b.id, b.q, last ? -1 : target->tokens[p], lp + at, &tail[p]);
+		if (how->tails == KF_FUSE_TAIL_CALIBRATED) calibrate(&outside, target, p, ids + at, lp + at, kept, &tail[p]);
+		at += kept;
 		if (last) continue;
 		tally->positions += at > off[p];
 		ce[p] = at > off[p] ? (float)kf_fuse_mixture_ce(here, w, m.n) : NAN;

@@ -107,8 +107,8 @@ static void take(const tracer *j, traced *d, int i, uint32_t p, uint32_t stamp)
 
 	kf_bag_begin(&d->bag, stamp, d->ids);
 	if (own && i == 0) {
-		if (kf_predicted(&d->t, p)) kf_bag_add_own(&d->bag, &d->t, p, 1, j->o.how.renormalize);
-	} else kf_bag_add_aligned(&d->bag, &d->aligned[i - own], p, 1, j->o.how.renormalize);
+		if (kf_predicted(&d->t, p)) kf_bag_add_own(&d->bag, &d->t, p, 1, j->o.how.tails == KF_FUSE_TAIL_RENORMALIZE);
+	} else kf_bag_add_aligned(&d->bag, &d->aligned[i - own], p, 1, j->o.how.tails == KF_FUSE_TAIL_RENORMALIZE);
 }
 
 static int want(candidate *c, int n, int32_t id)

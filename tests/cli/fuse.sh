@@ -180,8 +180,9 @@ for doc, t in traces.items():
         positions += 1
         assert [x[1] for x in c] == sorted((x[1] for x in c), reverse=True)
         assert all(abs(a[1] - b) < 1e-3 * b + 1e-9 for a, b in zip(c, sorted(q.values(), reverse=True)[:5]))
-        for text, fused, *of in c:    # the mixture of what each model gives
-            assert abs(fused - sum(a * (b or 0) for a, b in zip(w, of))) < 2e-3 * fused + 2e-6, (p, text, fused, of)
+        mixed = [sum(a * (b or 0) for a, b in zip(w, of)) for _, _, *of in c]   # what each model gives, scaled with the tail
+        for (text, fused, *of), m in zip(c, mixed):
+            assert abs(fused - m * c[0][1] / mixed[0]) < 2e-3 * fused + 2e-6, (p, text, fused, of)
         if label >= 0:
             assert abs(c[label][1] - q[r["tokens"][p]]) < 1e-3 * c[label][1]
             assert c[label][0] == t["text"][t["cut"][p]:t["cut"][p + 1]], (p, c[label])

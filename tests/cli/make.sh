@@ -77,23 +77,24 @@ check_fails 2 "which model to add" "continual wants a model" run continual SOURC
 
 # The comparisons of the papers, in miniature.
 experiments() { make -s experiments SIZE=tiny DATA="$D" EXPERIMENTS="$W/experiments" B="${BIN%/bin}" TARGET=qwen2-tiny "${both[@]}" DOMAINS="a b" \
-	EXPERT_DOMAINS="a b" CHAT_DOMAINS=talks CHAT_TEMPLATE_qwen2-tiny=chatml CHAT_TEMPLATE_llama-tiny=smollm2 CHAT_TEMPLATE_gemma3-tiny=gemma3 THREADS=1 "$@"; }
+	EXPERT_DOMAINS="a b" LANGUAGE_DOMAINS="a b" CHAT_DOMAINS=talks CHAT_TEMPLATE_qwen2-tiny=chatml CHAT_TEMPLATE_llama-tiny=smollm2 CHAT_TEMPLATE_gemma3-tiny=gemma3 THREADS=1 "$@"; }
 check "make experiments" experiments
-check "every method on every seed, in three tables" python3 - "$W/experiments/tiny/results.json" <<'END'
+check "every method on every seed, in four tables" python3 - "$W/experiments/tiny/results.json" <<'END'
 import json, math, sys
 parts = json.load(open(sys.argv[1]))["parts"]
-assert list(parts) == ["A", "B", "C"]
+assert list(parts) == ["A", "B", "C", "D"]
 for name, p in parts.items():
     assert list(p["seeds"]) == ["1", "2"], p["seeds"].keys()
     for s in p["seeds"].values():
         assert set(p["rows"]) == set(s["bits_per_byte"]), (name, p["rows"], list(s["bits_per_byte"]))
         assert all(math.isfinite(v) for row in s["bits_per_byte"].values() for v in row.values())
 assert {t["lambda"] for t in parts["A"]["tried"]["kfuse"]} == {"0.9", "0.3"} and len(parts["A"]["tried"]["kfuse"]) == 3
+assert parts["D"]["rows"] == ["gemma3-tiny", "llama-tiny", "target", "clm", "kd", "min-ce dtw exact", "kfuse", "ensemble"], parts["D"]["rows"]
 END
-for part in A B C; do
+for part in A B C D; do
 	check "and a page over the seeds: $part" grep -q '<section id="runs">' "$W/experiments/tiny/$part.html"
 	check "with training curves" grep -q '<section id="training">' "$W/experiments/tiny/$part.html"
 	check "and who taught which token" grep -q '<section id="passages">' "$W/experiments/tiny/$part.html"
 done
 experiments ONLY=b > "$TMP/again" 2>&1
-check "a second time nothing is trained" test "$(grep -c "valid" "$TMP/again")" -gt 0 -a "$(find "$W/experiments" -name log.jsonl -newer "$W/experiments/tiny/C-seed2.json" | wc -l)" = 0
+check "a second time nothing is trained" test "$(grep -c "valid" "$TMP/again")" -gt 0 -a "$(find "$W/experiments" -name log.jsonl -newer "$W/experiments/tiny/D-seed2.json" | wc -l)" = 0

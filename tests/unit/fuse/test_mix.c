@@ -335,7 +335,7 @@ static void renormalized(void **state)
 	kf_dist_rec a = source_a(), r;
 	kf_fuse_entry e = { .has_w = true, .w = { .5, .5 } };
 	kf_fuse_table table = { .item = &e, .n = 1 };
-	kf_fuse_how how = { .function = KF_FUSE_DOMAIN, .with_target = true, .renormalize = true, .table = &table };
+	kf_fuse_how how = { .function = KF_FUSE_DOMAIN, .with_target = true, .tails = KF_FUSE_TAIL_RENORMALIZE, .table = &table };
 	kf_fuse_tally t;
 	kf_arena arena;
 
