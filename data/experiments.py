@@ -207,7 +207,7 @@ class Experiments:
     def d(self):
         size = self.size["d"]
         self.compared("D", "Languages that the sources know and the target does not", lambda seed: self.variables(
-            "D", seed, DOMAINS=self.args.language_domains, DOCS=size["docs"], EPOCHS=size["epochs"], BATCH=1024), TABLE_D, size)
+            "D", seed, DOMAINS=self.args.language_domains, DOCS=size["docs"], EPOCHS=size["epochs"], PATIENCE=3, BATCH=1024), TABLE_D, size)
 
     def compared(self, part, title, base, rows, size):
         methods = [m for m in self.table_a(part, base(self.seeds[0])) if m.name in rows]

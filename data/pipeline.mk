@@ -45,6 +45,8 @@ LAMBDA    ?= 0.5
 EPOCHS    ?= 3
 LR        ?= 1e-4
 BATCH     ?= 2048
+# Epochs in a row that may be no better before training ends; 0: any.
+PATIENCE  ?= 0
 COMPUTE   ?= auto
 THREADS   ?= 0
 
@@ -134,7 +136,7 @@ endef
 # ---- training. NAME, set to train on, lambda, model to start from, what that depends on ----
 
 schedule := lr$(LR)x$(EPOCHS)$(addprefix -,$(filter-out auto,$(COMPUTE)))
-training = $(if $(filter renormalize,$(TAIL)),--tail renormalize )--epochs $(EPOCHS) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) --threads $(THREADS)
+training = $(if $(filter renormalize,$(TAIL)),--tail renormalize )--epochs $(EPOCHS) $(addprefix --patience ,$(filter-out 0,$(PATIENCE))) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) --threads $(THREADS)
 define train_rule
 $(run)/train/$1/config.json: $2/manifest.json $5 $(run)/corpus/valid/manifest.json | $(bin)/kf-train
 	$(strip $(TRAIN_RUN) $(bin)/kf-train) --model $4 --targets $2 --valid $(run)/corpus/valid --out $$(@D) --lambda $3 $$(training)

@@ -44,6 +44,8 @@ static const kf_opt TABLE[] = {
 	{ "keep-mb", KF_OPT_INT, &o.keep_mb, "MB", "memory for activations; layers beyond it are computed twice; 0 for any; -1: 512, or what is free "
 		"on CUDA", -1, 1e9, 0 },
 	{ "epochs", KF_OPT_INT, &o.epochs, "N", "times over the documents", 1, 1e6, KF_OPT_SHAPES },
+	{ "patience", KF_OPT_INT, &o.patience, "N", "end when N epochs in a row have not predicted the validation text better; 0: never", 0, 1e6,
+		KF_OPT_SHAPES },
 	{ "max-steps", KF_OPT_INT, &o.max_steps, "N", "end after so many steps, 0 for all", 0, 1e12, KF_OPT_SHAPES },
 	{ "save-every", KF_OPT_INT, &o.save_every, "N", "steps from one checkpoint to the next, 0 for none", 0, 1e12, 0 },
 	{ "dtype", KF_OPT_CHOICE, &o.dtype, "f32|bf16|f16", "numbers of the model that is written", 0, 0, KF_OPT_SHAPES },
@@ -89,6 +91,8 @@ static kf_status prepare(kf_pool **pool, kf_exec **x, kf_err *err)
 
 	if ((rc = kf_backend(common.backend, &ops, &compute, err)) != KF_OK)
 		return rc;
+	if (o.patience && !o.valid)
+		return kf_fail(err, KF_EINVAL, "--patience waits for the validation text, and there is none: give --valid");
 	if (!o.micro_tokens)
 		o.micro_tokens = ops == &kf_ops_cpu ? 512 : 8192;
 	o.seed = common.seed;
@@ -98,6 +102,8 @@ static kf_status prepare(kf_pool **pool, kf_exec **x, kf_err *err)
 	o.progress = common.quiet ? KF_PROGRESS_NONE : common.progress;
 	if (!(o.record = kf_opt_record(&PROGRAM)) || json_object_set_new(o.record, "seed", json_integer(o.seed)) != 0)
 		return kf_fail(err, KF_ENOMEM, "no memory for the options");
+	if (!o.patience)
+		json_object_del(o.record, "patience");   /* runs begun before there was such an option go on */
 	if ((rc = kf_pool_new(common.threads || !ranks ? (int)common.threads : ranks->threads, pool, err)) != KF_OK)
 		return rc;
 	return kf_exec_new_on(ops, *pool, (kf_compute)compute, ranks ? ranks->local : 0, x, err);

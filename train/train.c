@@ -381,6 +381,12 @@ static kf_status stopped(trainer *t, kf_err *err)
 	return rc == KF_OK ? KF_ESTOPPED : kf_fail(err, rc, "%s (it was stopped by a signal)", why.text);
 }
 
+/* Whether the best epoch lies so far back that waiting has an end. */
+static bool out_of_patience(const trainer *t, int64_t steps)
+{
+	return t->o->patience && t->best_epoch && t->step % steps == 0 && t->step / steps - t->best_epoch >= t->o->patience;
+}
+
 static kf_status run_epochs(trainer *t, kf_err *err)
 {
 	int64_t steps = kf_plan_steps(t->docs, t->o->batch_tokens);
@@ -388,7 +394,7 @@ static kf_status run_epochs(trainer *t, kf_err *err)
 
 	if (t->step == 0 && t->o->valid && (rc = end_epoch(t, 0, err)) != KF_OK)
 		return rc;
-	while (t->step < t->total) {
+	while (t->step < t->total && !out_of_patience(t, steps)) {
 		int64_t epoch = t->step / steps + 1;
 
 		if ((rc = kf_plan_epoch(&t->plan, t->docs, t->o->batch_tokens, (uint64_t)t->o->seed, epoch, err)) == KF_OK)
@@ -459,7 +465,8 @@ static kf_status open_inputs(trainer *t, kf_err *err)
 
 static kf_status open_model(trainer *t, kf_err *err)
 {
-	kf_model_opts opts = { .train = true, .part = kf_ranks_rank(t->ranks), .parts = kf_ranks_size(t->ranks), .keep_bytes = t->o->keep_mb < 0 ? (size_t)512000000 : (size_t)t->o->keep_mb * 1000000 };
+	kf_model_opts opts = { .train = true, .part = kf_ranks_rank(t->ranks), .parts = kf_ranks_size(t->ranks),
+		.keep_bytes = t->o->keep_mb < 0 ? (size_t)512000000 : (size_t)t->o->keep_mb * 1000000 };
 	kf_status rc;
 	int64_t steps;
 
@@ -505,7 +512,8 @@ static kf_status run(trainer *t, kf_train_result *out, kf_err *err)
 	kf_out_state state = KF_OUT_NEW;
 	kf_status rc;
 
-	if ((rc = kf_ranks_agree(t->ranks, open_inputs(t, err), err)) != KF_OK || (rc = check_identity(t, err)) != KF_OK || (rc = kf_path_join(t->state, o->out, "state", err)) != KF_OK ||
+	if ((rc = kf_ranks_agree(t->ranks, open_inputs(t, err), err)) != KF_OK || (rc = check_identity(t, err)) != KF_OK ||
+	    (rc = kf_path_join(t->state, o->out, "state", err)) != KF_OK ||
 	    (rc = kf_path_join(t->best, t->state, "best", err)) != KF_OK ||
 	    (rc = kf_path_join(t->log_path, o->log ? "." : o->out, o->log ? o->log : "log.jsonl", err)) != KF_OK)
 		return rc;

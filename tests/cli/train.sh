@@ -15,7 +15,7 @@ check "extract with another tokenizer" \
 # Runs in place of a subshell, so that killing that is killing it.
 train() (
 	out=$1; shift
-	exec "$BIN/kf-train" --model tests/models/llama-tiny --targets "$TMP/logits" --out "$out" --lr 3e-3 --batch-tokens 400 \
+	exec "$BIN/kf-train" --model tests/models/llama-tiny --targets "$TMP/logits" --out "$out" --lr ${LR:-3e-3} --batch-tokens 400 \
 		--micro-tokens 200 --epochs ${EPOCHS:-2} --threads 2 --progress none "$@"
 )
 # The numbers of a log that do not depend on the clock.
@@ -31,6 +31,19 @@ falls() { losses "$1" | awk 'NR == 1 { first = $1 } { last = $1 } END { exit !(N
 check "loss falls" falls "$TMP/a"
 improves() { grep -o '"valid_bits_per_byte":[0-9.]*' "$1" | cut -d: -f2 | awk 'NR == 1 { a = $1 } { b = $1 } END { exit !(NR == 3 && b < a) }'; }
 check "validation improves" improves "$TMP/a/log.jsonl"
+
+# What is learnt of one text is of no use for another: the run ends when its patience does, with the best epoch's model.
+seq 1000 37 3000 | tr '\n' ';' >"$TMP/numbers.txt"
+check "prepare another text" "$BIN/kf-prepare" --out "$TMP/numbers" "$TMP/numbers.txt"
+LR=0.03 EPOCHS=12 check "patience" train "$TMP/worse" --lambda 1 --lr-schedule constant --valid "$TMP/numbers" --patience 2
+epochs_of() { grep -c valid_bits "$1/log.jsonl"; }
+patient() {
+	local best
+	best=$(grep '"best":true' "$TMP/worse/log.jsonl" | tail -n 1 | grep -o '"epoch":[0-9]*' | cut -d: -f2)
+	test "$(epochs_of "$TMP/worse")" = $((1 + best + 2)) -a "$best" -lt 10 && grep -q "\"epoch\": *$best," "$TMP/worse/kfuse.json"
+}
+check "ends two epochs after the best" patient
+check_fails 1 'there is none: give --valid' "patience without validation" train "$TMP/none" --patience 2
 
 touch -d '2001-01-01' "$TMP/a/config.json" "$TMP/stamp"
 again() { train "$TMP/a" --lambda 0.5 --valid "$TMP/corpus" | grep -q "up to date" && test "$TMP/a/config.json" -nt "$TMP/stamp"; }
