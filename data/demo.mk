@@ -47,12 +47,16 @@ demo_name := $(call plus,$(sources))-$(how)-$(LAMBDA)-$(schedule)
 demo_report := $(demo_name)$(task_tag)
 demo_fused := $(call fused,$(sources))
 demo_mix := $(call plus,$(sources))-$(how)
+# The mean of both models' weights: text taught one, text and sources the other, and what each got wrong on its own averages out.
+halfway := halfway-$(demo_name)
+$(eval $(call merge_rule,linear,$(halfway),$(clm) $(demo_fused)))
 $(eval $(call report_rule,$(demo_report),$(sources) $(TARGET),$(call as_they_come,$(sources)) \
-	  $(call row,clm,$(clm)) $(call row,fused,$(demo_fused)) --compare fused$(comma)target --compare fused$(comma)clm,\
-	  $(call trained,$(clm)) $(call trained,$(demo_fused))))
-$(eval $(call page_rule,$(demo_report),fused,clm=$(run)/train/$(clm) fused=$(run)/train/$(demo_fused),$(demo_mix),$(sources)))
+	  $(call row,clm,$(clm)) $(call row,fused,$(demo_fused)) --model fused+clm=$(run)/merged/$(halfway) \
+	  --compare fused$(comma)target --compare fused$(comma)clm --compare fused+clm$(comma)clm,\
+	  $(call trained,$(clm)) $(call trained,$(demo_fused)) $(run)/merged/$(halfway)/config.json))
+$(eval $(call page_rule,$(demo_report),fused,clm=$(run)/train/$(clm) fused=$(run)/train/$(demo_fused) fused+clm=$(run)/merged/$(halfway),$(demo_mix),$(sources)))
 demo: $(run)/report/$(demo_report).html
-	$(call finish,$(demo_report),report,fused model is the folder $(run)/train/$(demo_fused))
+	$(call finish,$(demo_report),report,fused model is the folder $(run)/train/$(demo_fused)$(comma) and fused+clm $(run)/merged/$(halfway))
 
 # ---- make pairs: FuseChat's way. The target with each source, and the results merged ----
 

@@ -29,16 +29,16 @@ import zlib
 SIZES = {
     # to try the machinery
     "tiny": {"docs": 2, "valid": 1, "test": 2, "epochs": 1, "seeds": [1, 2], "lambdas": ["0.9", "0.3"], "lrs": ["1e-4", "2e-4"],
-             "b_docs": 2, "chat": 2, "tasks": [], "d": {"docs": 1, "epochs": 1, "lambdas": ["0.3"], "lrs": ["2e-4"]}},
+             "b_docs": 2, "chat": 2, "tasks": [], "d": {"docs": 2, "valid": 1, "test": 2, "epochs": 1, "lambdas": ["0.3"], "lrs": ["2e-4"]}},
     "small": {"docs": 4, "valid": 2, "test": 6, "epochs": 3, "seeds": [1], "lambdas": ["0.5"], "lrs": ["1e-4"],
-              "b_docs": 6, "chat": 4, "tasks": [], "d": {"docs": 3, "epochs": 8, "lambdas": ["0.5", "0.3", "0.1"], "lrs": ["2e-4", "1e-4", "5e-5"]}},
+              "b_docs": 6, "chat": 4, "tasks": [], "d": {"docs": 24, "valid": 8, "test": 24, "epochs": 6, "lambdas": ["0.3"], "lrs": ["1e-4", "2e-4"]}},
     "full": {"docs": 48, "valid": 8, "test": 24, "epochs": 4, "seeds": [1, 2, 3], "lambdas": ["0.9", "0.7", "0.5", "0.3"], "lrs": ["1e-4", "2e-4"],
              "b_docs": 48, "chat": 48, "tasks": ["quartz", "hellaswag"],
-             "d": {"docs": 24, "epochs": 12, "lambdas": ["0.9", "0.5", "0.3", "0.1"], "lrs": ["2e-4", "1e-4", "5e-5"]}},
+             "d": {"docs": 96, "valid": 16, "test": 48, "epochs": 8, "lambdas": ["0.9", "0.5", "0.3", "0.1"], "lrs": ["1e-4", "5e-5", "2e-4"]}},
     # a million tokens and more, for a machine with a GPU
     "large": {"docs": 1000, "valid": 24, "test": 48, "epochs": 4, "seeds": [1, 2, 3], "lambdas": ["0.9", "0.7", "0.5", "0.3"],
               "lrs": ["1e-4", "5e-5", "2e-4"], "b_docs": 1000, "chat": 0, "tasks": ["quartz", "hellaswag", "truthfulqa"],
-              "d": {"docs": 250, "epochs": 12, "lambdas": ["0.9", "0.5", "0.3", "0.1"], "lrs": ["2e-4", "1e-4", "5e-5"]}},
+              "d": {"docs": 1000, "valid": 24, "test": 48, "epochs": 8, "lambdas": ["0.9", "0.5", "0.3", "0.1"], "lrs": ["1e-4", "5e-5", "2e-4"]}},
 }
 EXPERT_LR = "1e-4"   # of B's experts
 
@@ -66,7 +66,7 @@ TABLE_A = [
     Method("avg-ce", "train-fused", **papers(BYTE, "avg-ce")),
     Method("kfuse", "train-fused"),
 ]
-TABLE_D = ["clm", "kd", "min-ce dtw exact", "kfuse"]
+TABLE_D = ["clm", "min-ce dtw exact", "kfuse"]
 
 
 def say(text):
@@ -207,19 +207,35 @@ class Experiments:
     def d(self):
         size = self.size["d"]
         self.compared("D", "Languages that the sources know and the target does not", lambda seed: self.variables(
-            "D", seed, DOMAINS=self.args.language_domains, DOCS=size["docs"], EPOCHS=size["epochs"], PATIENCE=3, BATCH=1024), TABLE_D, size)
+            "D", seed, DOMAINS=self.args.language_domains, DOCS=size["docs"], VALID_DOCS=size["valid"], TEST_DOCS=size["test"],
+            EPOCHS=size["epochs"], PATIENCE=2, BATCH=1024), TABLE_D, size)
 
     def compared(self, part, title, base, rows, size):
         methods = [m for m in self.table_a(part, base(self.seeds[0])) if m.name in rows]
         found, tried = self.searched(part, methods, base, size)
-        reports = {}
+        reports, again = {}, self.second_clm(tried["clm"])
         for seed in self.seeds:
             known = [*self.logits(base(seed), "test"), "--mixture", "ensemble=" + self.folder("ensemble", **base(seed))]
             folders = {n: r["folder"] for n, r in found[seed].items()}
-            others = [n for n in folders if n != "kfuse"]
-            reports[seed] = self.evaluate("%s-seed%d" % (part, seed), base(seed), known, [("kfuse", n) for n in others], folders)
+            # weights between the fused model's and CLM's; for comparison, between those of two runs of CLM
+            second = self.train("%s seed %d: clm again" % (part, seed), methods[0], "1", again, base(seed))["folder"]
+            folders["clm + clm"] = self.halfway(base(seed)["WORK"], "clm", folders["clm"], second, seed)
+            folders["kfuse + clm"] = self.halfway(base(seed)["WORK"], "kfuse", folders["kfuse"], folders["clm"], seed)
+            pairs = [(a, b) for a in ("kfuse", "kfuse + clm") for b in folders if b not in (a, "kfuse + clm")]
+            reports[seed] = self.evaluate("%s-seed%d" % (part, seed), base(seed), known, pairs, folders)
         self.page(part, title, "kfuse", base(self.seeds[0]), found)
-        self.keep(part, reports, tried, [*self.sources, "target", *rows, "ensemble"], "clm")
+        self.keep(part, reports, tried, [*self.sources, "target", *rows, "clm + clm", "kfuse + clm", "ensemble"], "clm")
+
+    def second_clm(self, tried):
+        """The learning rate of a second run of CLM: the next best that was tried, or half of the only one."""
+        self.runs += len(self.seeds)
+        return tried[1]["lr"] if len(tried) > 1 else "%g" % (float(tried[0]["lr"]) / 2)
+
+    def halfway(self, work, name, a, b, seed):
+        """The mean of two models' weights."""
+        out = "%s/halfway/%s-%08x" % (work, name, zlib.crc32((a + "+" + b).encode()))
+        run([self.bin + "kf-merge", "--quiet", "--method", "linear", "--out", out, "--seed", str(seed), "--models", a, "--models", b])
+        return out
 
     def table_a(self, part, base):
         """With distillation from the source that predicts the first seed's validation text best."""
@@ -374,7 +390,7 @@ def main():
     p.add_argument("--domains", required=True)
     p.add_argument("--expert-domains", default="prose docs c", help="of B: an expert each")
     p.add_argument("--chat-domains", default="faq chitchat", help="of C")
-    p.add_argument("--language-domains", default="german french spanish italian", help="of D")
+    p.add_argument("--language-domains", default="german", help="of D")
     p.add_argument("--chat-template", action="append", default=[], metavar="MODEL=NAME", help="of C, where a model has none of its own")
     p.add_argument("--data", default="data")
     p.add_argument("--work", default="work/experiments")

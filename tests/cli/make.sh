@@ -23,7 +23,7 @@ END
 both=(SOURCES="gemma3-tiny llama-tiny")
 check "make demo" run demo SOURCES=llama-tiny
 check "make demo with two sources" run demo "${both[@]}"
-check "its report" rows report gemma3-tiny llama-tiny target clm fused
+check "its report" rows report gemma3-tiny llama-tiny target clm fused fused+clm
 check "make pairs" run pairs "${both[@]}"
 check "its report" rows pairs gemma3-tiny llama-tiny target clm target+gemma3-tiny target+llama-tiny linear slerp task-arithmetic ties dare varm sce
 check "make baselines" run baselines "${both[@]}"
@@ -89,7 +89,7 @@ for name, p in parts.items():
         assert set(p["rows"]) == set(s["bits_per_byte"]), (name, p["rows"], list(s["bits_per_byte"]))
         assert all(math.isfinite(v) for row in s["bits_per_byte"].values() for v in row.values())
 assert {t["lambda"] for t in parts["A"]["tried"]["kfuse"]} == {"0.9", "0.3"} and len(parts["A"]["tried"]["kfuse"]) == 3
-assert parts["D"]["rows"] == ["gemma3-tiny", "llama-tiny", "target", "clm", "kd", "min-ce dtw exact", "kfuse", "ensemble"], parts["D"]["rows"]
+assert parts["D"]["rows"] == ["gemma3-tiny", "llama-tiny", "target", "clm", "min-ce dtw exact", "kfuse", "clm + clm", "kfuse + clm", "ensemble"], parts["D"]["rows"]
 END
 for part in A B C D; do
 	check "and a page over the seeds: $part" grep -q '<section id="runs">' "$W/experiments/tiny/$part.html"
