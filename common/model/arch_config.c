@@ -373,6 +373,7 @@ static kf_status get_family(const json_t *c, kf_family *out, kf_err *err)
 static kf_status get_shape(const json_t *c, kf_arch *a, kf_err *err)
 {
 	const struct family *d = &defaults[a->family];
+	bool divided;  /* heads are equal parts of the width, whatever the file says of head_dim */
 	kf_status rc;
 
 	if ((rc = get_int(c, "hidden_size", d->C, &a->C, err)) != KF_OK ||
@@ -391,12 +392,13 @@ static kf_status get_shape(const json_t *c, kf_arch *a, kf_err *err)
 			err, KF_EDATA, "%s: \"num_hidden_layers\" is %d, not 1 to %d", where, a->L, KF_MAX_LAYERS);
 	if (a->H < 1) return kf_fail(err, KF_EDATA, "%s: \"num_attention_heads\" is 0", where);
 	a->D = d->D ? d->D : a->C / a->H;
-	if (a->family == KF_FAMILY_GPT_NEOX || a->family == KF_FAMILY_INTERNLM2) {
+	divided = a->family == KF_FAMILY_GPT_NEOX || a->family == KF_FAMILY_INTERNLM2;
+	if (divided) {
 		if ((rc = refuse(c, "head_dim", a->C / a->H, err)) != KF_OK) return rc;
 	} else if ((rc = get_int(c, "head_dim", a->D, &a->D, err)) != KF_OK) {
 		return rc;
 	}
-	if (!d->D && !get(c, "head_dim") && a->C % a->H)
+	if ((divided || (!d->D && !get(c, "head_dim"))) && a->C % a->H)
 		return kf_fail(err, KF_EDATA, "%s: \"hidden_size\" %d is no multiple of \"num_attention_heads\" %d",
 			where, a->C, a->H);
 	a->R = a->D;

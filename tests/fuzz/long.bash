@@ -1,15 +1,34 @@
-# long.bash BUILD SECONDS: libFuzzer on every target, so long each; corpora grow in BUILD/corpus. Prints a table at the end: executions,
-# edges covered, and what was found (BUILD/found has the inputs).
+# long.bash BUILD SECONDS: libFuzzer on every target until each had so many seconds of processor time. Corpora grow in BUILD/corpus and the
+# time each target had is kept beside what was found (BUILD/found), so that a run that was interrupted, or one for longer, goes on from
+# there. Prints a table at the end: processor time, executions, edges covered, inputs kept, and what was found.
 set -u
-B=$1 seconds=$2 status=0
+B=$1 seconds=$2 slice=300
 mkdir -p "$B/found"
+number() { cat "$1" 2>/dev/null || echo 0; }
+worked() { # sets spent: whole seconds of processor time of the commands that this shell has waited for
+	times >"$B/found/times"
+	spent=$(tail -n 1 "$B/found/times" | sed 's/[ms]/ /g' | awk '{ printf "%d\n", $1 * 60 + $2 + $3 * 60 + $4 + 0.5 }')
+}
 for f in "$B"/fuzz/fuzz_*; do
-	name=${f##*/} C=$B/corpus/$name
+	name=${f##*/} C=$B/corpus/$name at=$B/found/$name
 	bash tests/fuzz/seeds.bash "$name" "$C"
-	echo "$name: $seconds s"
-	"$f" -max_total_time="$seconds" -max_len=131072 -rss_limit_mb=4096 -timeout=30 -print_final_stats=1 -artifact_prefix="$B/found/$name-" "$C" >"$B/found/$name.log" 2>&1 || status=1
-	printf '%-20s %10s executions  %7s edges  %s inputs kept  %s\n' "$name" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$B/found/$name.log")" \
-		"$(grep -oE 'cov: [0-9]+' "$B/found/$name.log" | tail -n 1 | cut -d' ' -f2)" "$(ls "$C" | wc -l)" \
-		"$(ls "$B/found" | grep -c "^$name-" | sed 's/^0$/nothing found/; s/^[1-9].*/& FOUND/')"
+	while had=$(number "$at.seconds"); [ "$had" -lt "$seconds" ]; do
+		left=$((seconds - had))
+		worked; before=$spent
+		echo "$name: $had of $seconds s"
+		"$f" -max_total_time=$((left < slice ? left : slice)) -max_len=131072 -rss_limit_mb=4096 -timeout=30 -print_final_stats=1 \
+			-artifact_prefix="$at-" "$C" >"$at.log" 2>&1 || found=1
+		worked; echo $((had + spent - before)) >"$at.seconds"
+		echo $(($(number "$at.runs") + $(sed -n 's/^stat::number_of_executed_units: *//p' "$at.log" | grep . || echo 0))) >"$at.runs"
+		[ -z "${found:-}" ] || break # what was found comes first: mend it, then go on
+	done
+	unset found
+done
+for f in "$B"/fuzz/fuzz_*; do
+	name=${f##*/} at=$B/found/$name
+	bad=$(find "$B/found" -name "$name-*" | wc -l)
+	printf '%-18s %6d s  %10d executions  %6s edges  %5d inputs kept  %s\n' "$name" "$(number "$at.seconds")" "$(number "$at.runs")" \
+		"$(grep -oE 'cov: [0-9]+' "$at.log" | tail -n 1 | cut -d' ' -f2)" "$(find "$B/corpus/$name" -type f | wc -l)" \
+		"$([ "$bad" -eq 0 ] && echo 'nothing found' || echo "$bad FOUND: $B/found/$name-*")"
 done | tee "$B/found/table"
-exit $status
+! grep -q FOUND "$B/found/table"
