@@ -487,8 +487,8 @@ static kf_status get_neox(const json_t *c, kf_arch *a, kf_err *err)
 	if (!(share > 0) || share > 1) return kf_fail(err, KF_EDATA, "%s: \"rotary_pct\" is %g, not in (0, 1]", where, share);
 	a->norm_eps = (float)eps;
 	a->R = (int)(a->D * share);
-	if (a->R % 2)
-		return kf_fail(err, KF_EDATA, "%s: \"rotary_pct\" %g of a head of %d turns %d floats, an odd number", where, share, a->D, a->R);
+	if (!a->R || a->R % 2)
+		return kf_fail(err, KF_EDATA, "%s: \"rotary_pct\" %g of a head of %d turns %d floats, not a pair or several", where, share, a->D, a->R);
 	a->layer_norm = a->norm_bias = a->plain_mlp = a->mlp_bias = true;
 	a->qkv = KF_QKV_GROUPED;
 	return KF_OK;
