@@ -23,6 +23,7 @@ for m in gemma3-270m qwen2.5-coder-0.5b; do stand_in "$R/aligned/train/$m/manife
 mix=gemma3-270m+qwen2.5-coder-0.5b
 tag=0.5-lr3e-5x3
 stand_in "$R/targets/$mix-avg-ce-sequence-none/manifest.json" "$R/trace/$mix-avg-ce-sequence-none.jsonl" "$R/train/clm-lr3e-5x3/config.json" "$R/train/fused-$mix-avg-ce-sequence-none-$tag/config.json"
+stand_in "$R/merged/halfway-$mix-avg-ce-sequence-none-$tag/config.json"
 stand_in "$R/report/$mix-avg-ce-sequence-none-$tag.json"
 stand_in "$R/report/$mix-avg-ce-sequence-none-$tag.html"
 
@@ -32,11 +33,12 @@ if [ -z "$nothing" ]; then ok "a finished demo runs nothing"; else not_ok "a fin
 cat > "$TMP/want" <<END
 kf-fuse docs8/targets/gemma3-270m-avg-ce-sequence-none
 kf-train docs8/train/fused-gemma3-270m-avg-ce-sequence-none-$tag
+kf-merge docs8/merged/halfway-gemma3-270m-avg-ce-sequence-none-$tag
 kf-eval
 kf-report docs8/report/gemma3-270m-avg-ce-sequence-none-$tag.html
 END
 programs SOURCES=gemma3-270m > "$TMP/got"
-check_same "dropping a source runs the fuse, its training and the evaluation only" "$TMP/want" "$TMP/got"
+check_same "dropping a source runs the fuse, its training, a merge and the evaluation only" "$TMP/want" "$TMP/got"
 
 cat > "$TMP/want" <<END
 kf-extract docs8/logits/train/other
@@ -44,6 +46,7 @@ kf-align docs8/aligned/train/other
 kf-fuse docs8/targets/gemma3-270m+other-avg-ce-sequence-none
 kf-train docs8/train/fused-gemma3-270m+other-avg-ce-sequence-none-$tag
 kf-extract docs8/logits/test/other
+kf-merge docs8/merged/halfway-gemma3-270m+other-avg-ce-sequence-none-$tag
 kf-eval
 kf-report docs8/report/gemma3-270m+other-avg-ce-sequence-none-$tag.html
 END
