@@ -137,7 +137,7 @@ make continual ADD=M  a source more for the fused model
 make experiments      the papers' comparisons with a search for every method; SIZE=small for a first look
 make tasks            the models on questions with answers; TASKS=… puts tasks into the other reports
 make test             the tests        make test-long       what takes minutes
-make fuzz             libFuzzer on every reader, FUZZ_SECONDS (3600) each
+make fuzz             libFuzzer on every reader, FUZZ_SECONDS (3600) of processor time each; goes on where it was
 make bench            speed, memory, sizes        make bench-peers    the same beside other tools
 make bench-scale      what everything costs as it grows
 make slurm-TARGET     TARGET as jobs of Slurm (docs/cluster.md)
