@@ -12,7 +12,7 @@
  *     r + f T (1 - r),   r = R / (1 - T)
  *
  * and f is the one that makes the sum of these over the positions seen so far equal to the number of such labels,
- * with KF_FUSE_TAIL_PRIOR nats' worth of positions at f = 1 before the first. It never depends on a position's own label. */
+ * with positions that expected KF_FUSE_TAIL_PRIOR such labels at f = 1 before the first. It never depends on a position's own label. */
 #ifndef KF_FUSE_TAIL_H
 #define KF_FUSE_TAIL_H
 
