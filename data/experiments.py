@@ -234,7 +234,7 @@ class Experiments:
     def halfway(self, work, name, a, b, seed):
         """The mean of two models' weights."""
         out = "%s/halfway/%s-%08x" % (work, name, zlib.crc32((a + "+" + b).encode()))
-        run([self.bin + "kf-merge", "--quiet", "--method", "linear", "--out", out, "--seed", str(seed), "--models", a, "--models", b])
+        self.merge("linear", [a, b], out, seed)
         return out
 
     def table_a(self, part, base):
@@ -305,14 +305,17 @@ class Experiments:
             os.remove(name)
         os.symlink(os.path.abspath(path), name)
 
+    def merge(self, method, models, out, seed):
+        run([self.bin + "kf-merge", "--quiet", "--method", method, "--out", out, "--seed", str(seed),
+             *([] if method in ("linear", "slerp") else ["--pivot", self.model(self.target)]),
+             *(["--density", "0.5"] if method in ("ties", "dare") else []), *(a for p in models for a in ("--models", p))])
+
     def merged(self, work, models, methods, seed):
         """The models merged in every way, {method: folder}."""
         out = {}
         for m in methods:
             out[m] = "%s/merged/%s" % (work, m)
-            run([self.bin + "kf-merge", "--quiet", "--method", m, "--out", out[m], "--seed", str(seed),
-                 *([] if m in ("linear", "slerp") else ["--pivot", self.model(self.target)]),
-                 *(["--density", "0.5"] if m in ("ties", "dare") else []), *(a for p in models for a in ("--models", p))])
+            self.merge(m, models, out[m], seed)
         return out
 
     # ---- C: FuseChat ----

