@@ -1,15 +1,19 @@
 /* Attention: the vendor's where it has the case, else our own kernels; and rotary positions, which go by the same sequences. */
 #include "common/ops/cuda/ops.h"
 
+kf_status kf_cuda_check_heads(const kf_attn *a, kf_err *err)
+{
+	if (a->D <= KF_CUDA_MAX_HEAD) return KF_OK;
+	return kf_fail(err, KF_EUNSUPPORTED, "attention heads of %d numbers: on CUDA there are none above %d. Use --backend cpu.", a->D,
+		KF_CUDA_MAX_HEAD);
+}
+
 static kf_status begin(kf_exec *x, const int32_t *offset, int S, const kf_attn *a, kf_cuda_packed *p, kf_err *err)
 {
 	kf_cuda *c = kf_cuda_of(x);
 	kf_status rc = kf_cuda_see_spans(c, offset, S, err);
 
-	if (rc != KF_OK) return rc;
-	if (a->D > KF_CUDA_MAX_HEAD)
-		return kf_fail(err, KF_EUNSUPPORTED, "attention heads of %d numbers: on CUDA there are none above %d. Use --backend cpu.", a->D,
-			KF_CUDA_MAX_HEAD);
+	if (rc != KF_OK || (rc = kf_cuda_check_heads(a, err)) != KF_OK) return rc;
 	*p = (kf_cuda_packed){ .a = *a, .S = S, .T = offset[S], .longest = c->longest, .offset = offset };
 	return KF_OK;
 }

@@ -23,9 +23,50 @@ struct attn {
 /* The first key that row t sees; it sees [first, t]. */
 __device__ inline int first_key(const attn &a, int t)
 {
-	const int b = a.begin[t];
+	const int b = a.begin ? a.begin[t] : 0;
 
 	return a.window > 0 && t - a.window + 1 > b ? t - a.window + 1 : b;
+}
+
+/* Rows [t0, t1) that a block of the forward works on, of head h, and their keys; row or key i is at i times its stride from what is
+ * here. Of whole sequences rows and keys are the batch's, and there is no past (n is 0); of one that goes on they are counted from the
+ * beginning of what stands before it, and keys below n are the past's. */
+template <typename T> struct block_rows {
+	const T *q, *k, *v, *past_k, *past_v;
+	T *out;
+	int t0, t1, n;
+};
+
+template <typename T> struct earlier {
+	const kf_cuda_piece *piece;  /* a block's; NULL: whole sequences */
+	const T *k, *v;
+};
+
+template <int ROWS, typename T>
+__device__ inline block_rows<T> rows_of_block(const attn &a, const earlier<T> &p, T *out, const T *q, const T *k, const T *v, int h)
+{
+	const size_t head = (size_t)h * (size_t)a.D, group = (size_t)(h / (a.H / a.G)) * (size_t)a.D;
+	block_rows<T> w = { q + head, k + group, v + group, NULL, NULL, out + head, 0, a.rows, 0 };
+
+	if (p.piece) {
+		enum { BLOCKS = KF_CUDA_MANY / ROWS };
+		const kf_cuda_piece e = p.piece[blockIdx.x / BLOCKS];
+		const ptrdiff_t row = (ptrdiff_t)a.H * a.D, key = (ptrdiff_t)a.G * a.D;
+
+		w.q += e.own * row;
+		w.out += e.own * row;
+		w.k += e.own * key;
+		w.v += e.own * key;
+		w.past_k = p.k + group + e.past * key;
+		w.past_v = p.v + group + e.past * key;
+		w.n = e.n;
+		w.t0 = e.from + (int)(blockIdx.x % BLOCKS) * ROWS;
+		w.t1 = e.to;
+	} else {
+		w.t0 = (int)(gridDim.x - 1 - blockIdx.x) * ROWS;   /* the longest first */
+	}
+	if (w.t0 + ROWS < w.t1) w.t1 = w.t0 + ROWS;
+	return w;
 }
 
 /* From q.k to the score of head h, `ahead` = key - row; *slope: its derivative by scale q.k. */
@@ -164,8 +205,8 @@ static inline attn attn_of(kf_num_type type, const kf_attn *a, const int32_t *be
 } // namespace
 
 /* The same on tensor cores: bf16, D a multiple of 8, rows on 16 bytes (attention_mma.cu, attention_mma_dx.cu). */
-int kf_cuda_attention_mma(bf16 *out, float *lse, const bf16 *q, const bf16 *k, const bf16 *v, const kf_attn *at,
-	const int32_t *begin, int rows, kf_cuda_stream s);
+int kf_cuda_attention_mma(bf16 *out, float *lse, const bf16 *q, const bf16 *k, const bf16 *v, const kf_cuda_past *past,
+	const kf_attn *at, const int32_t *begin, int rows, kf_cuda_stream s);   /* past: its many pieces; NULL: whole sequences */
 int kf_cuda_attention_mma_dx(bf16 *dq, bf16 *dk, bf16 *dv, const bf16 *dout, const float *lse, const float *delta, const bf16 *q,
 	const bf16 *k, const bf16 *v, const kf_attn *at, const int32_t *begin, const int32_t *end, int rows, kf_cuda_stream s);
 

@@ -12,16 +12,15 @@ template <int DM> struct shape {
 };
 
 template <int DM> __global__ void __launch_bounds__(THREADS) attention_kernel(bf16 *out, float *lse, const bf16 *q, const bf16 *k,
-	const bf16 *v, attn a)
+	const bf16 *v, earlier<bf16> before, attn a)
 {
 	enum { BM = shape<DM>::BM, BN = shape<DM>::BN };
 	KF_DYNAMIC_SHARED(bf16, qs);                  /* (BM, DM + 8) */
 	bf16 *ks = qs + BM * (DM + 8), *vs = ks + BN * (DM + 8);
 	const int lane = (int)threadIdx.x % 32, g = lane / 4, i = lane % 4, row = (int)threadIdx.x / 32 * 16, h = (int)blockIdx.y;
-	const int t0 = (int)(gridDim.x - 1 - blockIdx.x) * BM;   /* the longest first */
-	const int t1 = t0 + BM < a.rows ? t0 + BM : a.rows;
+	const block_rows<bf16> w = rows_of_block<BM>(a, before, out, q, k, v, h);
+	const int t0 = w.t0, t1 = w.t1;
 	const size_t qstride = (size_t)a.H * (size_t)a.D, kstride = (size_t)a.G * (size_t)a.D;
-	const bf16 *kh = k + (size_t)(h / (a.H / a.G)) * (size_t)a.D, *vh = v + (kh - k);
 	const float head_slope = a.slopes ? a.slopes[h] : 0;
 	const int t[2] = { t0 + row + g, t0 + row + g + 8 };
 	int first[2];
@@ -32,18 +31,22 @@ template <int DM> __global__ void __launch_bounds__(THREADS) attention_kernel(bf
 #pragma unroll
 		for (int e = 0; e < 4; e++) o[n][e] = 0;
 	for (int e = 0; e < 2; e++) first[e] = t[e] < t1 ? first_key(a, t[e]) : 0x7fffffff;
-	load_rows<BM, DM, THREADS>(a, qs, q + (size_t)h * (size_t)a.D, t0, t1, qstride);
-	for (int j0 = first_key(a, t0); j0 < t1; j0 += BN) {
+	load_rows<BM, DM, THREADS>(a, qs, w.q, t0, t1, qstride);
+	for (int j0 = first_key(a, t0), j1; j0 < t1; j0 = j1) {
+		const bool past = j0 < w.n;   /* tiles are of what stands before the sequence, or of the sequence */
+		const int end = past ? w.n : t1;
 		float s[BN / 8][4];
 
+		j1 = past && j0 + BN > end ? end : j0 + BN;
 		__syncthreads();   /* the tiles before are read */
-		load_rows<BN, DM, THREADS>(a, ks, kh, j0, t1, kstride);
-		load_rows<BN, DM, THREADS>(a, vs, vh, j0, t1, kstride);
+		load_rows<BN, DM, THREADS>(a, ks, past ? w.past_k : w.k, j0, end, kstride);
+		load_rows<BN, DM, THREADS>(a, vs, past ? w.past_v : w.v, j0, end, kstride);
 		__syncthreads();
 		if (j0 > t0 + row + 15) continue;   /* later than all rows of the warp */
 		dot_rows<BN, DM>(s, qs, row, ks, lane);
 #pragma unroll
 		for (int e = 0; e < 2; e++) {
+			const int last = t[e] < end ? t[e] : end - 1;
 			float top = -INFINITY, fix, unused;
 
 #pragma unroll
@@ -52,7 +55,7 @@ template <int DM> __global__ void __launch_bounds__(THREADS) attention_kernel(bf
 				for (int c = 2 * e; c < 2 * e + 2; c++) {
 					const int key = j0 + n * 8 + 2 * i + (c & 1);
 
-					s[n][c] = key >= first[e] && key <= t[e] ? attn_score(a, s[n][c], head_slope, key - t[e], &unused) : -INFINITY;
+					s[n][c] = key >= first[e] && key <= last ? attn_score(a, s[n][c], head_slope, key - t[e], &unused) : -INFINITY;
 					top = fmaxf(top, s[n][c]);
 				}
 			top = fmaxf(quad_max(top), m[e]);
@@ -79,27 +82,30 @@ template <int DM> __global__ void __launch_bounds__(THREADS) attention_kernel(bf
 		const float all = quad_sum(sum[e]);
 
 		if (t[e] >= t1) continue;
-		store_pairs<DM>(a, out + (size_t)t[e] * qstride + (size_t)h * (size_t)a.D, o, e, 1 / all, 0, i);
+		store_pairs<DM>(a, w.out + (size_t)t[e] * qstride, o, e, 1 / all, 0, i);
 		if (lse && i == 0) lse[(size_t)t[e] * (size_t)a.H + (size_t)h] = m[e] + logf(all);
 	}
 }
 
 template <int DM>
-int launch(bf16 *out, float *lse, const bf16 *q, const bf16 *k, const bf16 *v, const attn &a, kf_cuda_stream s)
+int launch(bf16 *out, float *lse, const bf16 *q, const bf16 *k, const bf16 *v, const earlier<bf16> &before, int pieces, const attn &a,
+	kf_cuda_stream s)
 {
 	const auto kernel = attention_kernel<DM>;
 	const int st = kf_allow_shared(kernel, shape<DM>::SHARED);
+	const unsigned blocks = pieces ? (unsigned)pieces * (KF_CUDA_MANY / shape<DM>::BM)
+		: ((unsigned)a.rows + shape<DM>::BM - 1) / shape<DM>::BM;
 
-	return st ? st : KF_LAUNCH(kernel, dim3(((unsigned)a.rows + shape<DM>::BM - 1) / shape<DM>::BM, (unsigned)a.H), dim3(THREADS),
-		shape<DM>::SHARED, s, out, lse, q, k, v, a);
+	return st ? st : KF_LAUNCH(kernel, dim3(blocks, (unsigned)a.H), dim3(THREADS), shape<DM>::SHARED, s, out, lse, q, k, v, before, a);
 }
 
 } // namespace
 
-int kf_cuda_attention_mma(bf16 *out, float *lse, const bf16 *q, const bf16 *k, const bf16 *v, const kf_attn *at,
-	const int32_t *begin, int rows, kf_cuda_stream s)
+int kf_cuda_attention_mma(bf16 *out, float *lse, const bf16 *q, const bf16 *k, const bf16 *v, const kf_cuda_past *p,
+	const kf_attn *at, const int32_t *begin, int rows, kf_cuda_stream s)
 {
 	const attn a = attn_of(KF_NUM_BF16, at, begin, NULL, rows, true);
+	const earlier<bf16> before = { p ? p->many : NULL, p ? (const bf16 *)p->k : NULL, p ? (const bf16 *)p->v : NULL };
 
-	return KF_BY_MMA_HEAD(at->D, DM, launch<DM>(out, lse, q, k, v, a, s));
+	return KF_BY_MMA_HEAD(at->D, DM, launch<DM>(out, lse, q, k, v, before, p ? p->n_many : 0, a, s));
 }

@@ -25,10 +25,16 @@ enum {
 	KF_CUDA_ROWS,          /* keep_rows' copy */
 	KF_CUDA_LOGITS, KF_CUDA_DLOGITS, KF_CUDA_TILE_W, KF_CUDA_STATE, KF_CUDA_ANSWERS, KF_CUDA_QUERY, /* the heads' */
 	KF_CUDA_ORDER, KF_CUDA_SPANS, KF_CUDA_SUMS,
+	KF_CUDA_PLACES, KF_CUDA_AFTER, KF_CUDA_INDEX, /* of sequences that go on */
 	KF_CUDA_SLOTS
 };
 
 typedef struct { void *p; size_t size; } kf_cuda_block;
+
+/* Arrays of the host, and the copy of those from which something on the device was made last, one after the other: it is not made
+ * again while they are the same. n is 0 where nothing was. */
+typedef struct { const int32_t *v; size_t n; } kf_cuda_ints;
+typedef struct { int32_t *v; size_t n, cap; } kf_cuda_seen;
 
 typedef struct {
 	kf_cuda_device dev;
@@ -41,10 +47,15 @@ typedef struct {
 	char *pinned, *ring;
 	size_t ring_at, ring_size;
 	char *bounce;                    /* (2, KF_CUDA_BOUNCE) pinned, for what get and put move */
-	/* The sequences last seen, and where each row's begins and ends. */
-	int32_t *offset;                 /* (S + 1) on the host */
-	int S, offset_cap, longest;
-	int32_t *begin, *end;            /* (T) on the device */
+	/* Where each row's sequence begins and ends: (T) on the device, of offset (S + 1). */
+	kf_cuda_seen spans_of;
+	int32_t *begin, *end;
+	int longest;                     /* rows of a sequence */
+	/* Of sequences that go on: from where each row's position counts, of offset and first (T); the pieces of attention, of offset, n, and
+	 * row (k and v unset); places of rows in a cache. All on the device. */
+	kf_cuda_seen places_of, after_of, index_of;
+	int32_t *places, *index;
+	kf_cuda_past after;
 	/* The order of the vocabulary last seen. */
 	int32_t *order_host, *order, *rank; /* (V); the last two on the device */
 	int V;
@@ -65,6 +76,11 @@ void *kf_cuda_scratch(kf_cuda *c, int slot, size_t bytes, const char *what, kf_e
  * where the first still are): bytes, each upload's rounded up to 256. */
 void *kf_cuda_upload(kf_cuda *c, const void *host, size_t bytes, kf_err *err);
 kf_status kf_cuda_room(kf_cuda *c, size_t bytes, kf_err *err) KF_MUST_CHECK;
+/* The same in a slot: valid until the slot is asked for again. */
+void *kf_cuda_hold(kf_cuda *c, int slot, const void *host, size_t bytes, const char *what, kf_err *err);
+/* Whether the arrays are those of last time; and to say that they are now. */
+bool kf_cuda_same(const kf_cuda_seen *s, const kf_cuda_ints *in, int n);
+kf_status kf_cuda_keep(kf_cuda_seen *s, const kf_cuda_ints *in, int n, kf_err *err) KF_MUST_CHECK;
 /* For ops that return nothing. Where a message goes so that the first of all is kept; NULL when there was one. */
 kf_err *kf_cuda_later(kf_cuda *c);
 /* Remember a launch that failed. */

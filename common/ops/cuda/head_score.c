@@ -32,8 +32,7 @@ kf_status kf_cuda_head_bad(int row, kf_err *err)
 static kf_status see_order(kf_cuda *c, const int32_t *order, int V, kf_err *err)
 {
 	const size_t n = (size_t)V, bytes = n * sizeof *order;
-	int32_t *rank, *sent;
-	kf_status rc;
+	int32_t *rank;
 
 	if (c->order_host && c->V == V && memcmp(c->order_host, order, bytes) == 0) return KF_OK;
 	c->V = -1;
@@ -43,11 +42,7 @@ static kf_status see_order(kf_cuda *c, const int32_t *order, int V, kf_err *err)
 	memcpy(c->order_host, order, bytes);
 	rank = c->order_host + n;
 	for (int i = 0; i < V; i++) rank[order[i]] = i;
-	if (!(c->order = kf_cuda_scratch(c, KF_CUDA_ORDER, 2 * bytes, "the order of the vocabulary", err)) ||
-	    !(sent = kf_cuda_upload(c, c->order_host, 2 * bytes, err)))
-		return c->rc;
-	if ((rc = kf_cuda_check(c, kf_cuda_copy(c->order, sent, 2 * bytes, c->dev.stream), "the order of the vocabulary", err)) != KF_OK)
-		return rc;
+	if (!(c->order = kf_cuda_hold(c, KF_CUDA_ORDER, c->order_host, 2 * bytes, "the order of the vocabulary", err))) return c->rc;
 	c->rank = c->order + n;
 	c->V = V;
 	return KF_OK;

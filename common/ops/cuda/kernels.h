@@ -67,6 +67,8 @@ int kf_cuda_gather(kf_num_type type, void *y, const void *in, const int32_t *ind
 int kf_cuda_scatter(kf_num_type type, void *y, const void *in, const int32_t *order, const int32_t *start, const int32_t *value,
 	int groups, const float *weight, float scale, int C, kf_cuda_stream s);
 int kf_cuda_permute(float *out, const float *in, const int32_t *index, int n, bool inverse, kf_cuda_stream s);
+/* y[index[i]] = row i of in (n, C). No index twice (blocks would race). */
+int kf_cuda_store(kf_num_type type, void *y, const void *in, const int32_t *index, int64_t n, int C, kf_cuda_stream s);
 int kf_cuda_dots(kf_num_type type, float *out, const void *a, const void *b, const int32_t *index, int64_t n, int C,
 	kf_cuda_stream s);
 /* index (T, k) is on the device here. *bad (one int, INT32_MAX before): the first row with a logit that is not finite. */
@@ -94,8 +96,10 @@ int kf_cuda_column_sums(float *db, kf_num_type type, const void *dy, int64_t T, 
 
 /* ---- rope.cu ---- */
 
-/* begin, end (T): where the sequence of each row begins and ends, from offset (S + 1). */
-int kf_cuda_spans(int32_t *begin, int32_t *end, const int32_t *offset, int S, int T, kf_cuda_stream s);
+/* begin, end (T): where the sequence of each row begins and ends, from offset (S + 1). With first (S), the position of each
+ * sequence's first row, begin is so many rows before (it may be negative): a row's position is always what it is after begin. end may be
+ * NULL. */
+int kf_cuda_spans(int32_t *begin, int32_t *end, const int32_t *offset, const int32_t *first, int S, int T, kf_cuda_stream s);
 int kf_cuda_rope(kf_num_type type, void *v, const kf_rotary *host_rotary, const int32_t *begin, int T, int heads, int D,
 	bool inverse, kf_cuda_stream s);   /* host_rotary->inv_freq is on the device */
 
@@ -109,6 +113,36 @@ size_t kf_cuda_attention_dx_scratch(int T, const kf_attn *host_attn);
 int kf_cuda_attention_dx(kf_num_type type, void *dq, void *dk, void *dv, const void *dout, const void *out, const float *lse,
 	const void *q, const void *k, const void *v, const int32_t *begin, const int32_t *end, int T, const kf_attn *host_attn,
 	void *scratch, kf_cuda_stream s);
+
+/* ---- sequences that go on, forward only: attention.cu where there are many rows of one, attention_after.cu where there are few ----
+ *
+ * Rows and keys of a sequence are counted from the beginning of what stands before it. Its row i is row own + i of the batch (i >= n);
+ * its key i is row past + i of the past's where i < n, else row own + i of the batch's. */
+
+enum { KF_CUDA_MANY = 64, KF_CUDA_SPLIT = 256 };   /* rows, keys of a piece, at most */
+
+/* A piece of a sequence. Many rows: all of [from, to), with whatever keys they see. Few: one row, with its keys of [from, to). */
+typedef struct {
+	int32_t own, n, past, from, to;
+	int32_t row;                 /* few: of the sequence */
+	int32_t part;                /* few: its place among the parts that are joined afterwards; -1: there is no other of the row */
+} kf_cuda_piece;
+
+/* Parts [first, first + n) are row `row` of the batch. */
+typedef struct { int32_t row, first, n; } kf_cuda_joint;
+
+typedef struct {
+	const void *k, *v;           /* the past's */
+	const kf_cuda_piece *few, *many;
+	const kf_cuda_joint *joint;
+	int n_few, n_many, n_joint, n_parts;
+} kf_cuda_past;
+
+int kf_cuda_attention_many(kf_num_type type, void *out, const void *q, const void *k, const void *v, const kf_cuda_past *host_past,
+	const kf_attn *host_attn, kf_cuda_stream s);
+size_t kf_cuda_attention_few_scratch(int n_parts, const kf_attn *host_attn);
+int kf_cuda_attention_few(kf_num_type type, void *out, const void *q, const void *k, const void *v, const kf_cuda_past *host_past,
+	const kf_attn *host_attn, void *scratch, kf_cuda_stream s);
 
 /* ---- head_score.cu: what the head is asked, tile by tile of the vocabulary ----
  *

@@ -40,11 +40,19 @@ double kf_cuda_op_sumsq(kf_exec *x, const void *v, kf_num_type type, size_t n);
 void kf_cuda_op_adamw(kf_exec *x, const kf_adamw *p, const kf_adamw_opts *o);
 
 /* attention.c */
+kf_status kf_cuda_check_heads(const kf_attn *a, kf_err *err) KF_MUST_CHECK;   /* their size */
 void kf_cuda_op_rope(kf_exec *x, void *v, const kf_rotary *r, const int32_t *offset, int S, int heads, int D, bool inverse);
 kf_status kf_cuda_op_attention(kf_exec *x, void *out, float *lse, const void *q, const void *k, const void *v,
 	const int32_t *offset, int S, const kf_attn *a, kf_err *err);
 kf_status kf_cuda_op_attention_dx(kf_exec *x, void *dq, void *dk, void *dv, const void *dout, const void *out,
 	const float *lse, const void *q, const void *k, const void *v, const int32_t *offset, int S, const kf_attn *a, kf_err *err);
+
+/* attention_after.c: sequences that go on */
+void kf_cuda_op_rope_after(kf_exec *x, void *v, const kf_rotary *r, const int32_t *offset, const int32_t *first, int S, int heads,
+	int D);
+kf_status kf_cuda_op_attention_after(kf_exec *x, void *out, const void *q, const void *k, const void *v, const int32_t *offset, int S,
+	const kf_past *past, const kf_attn *a, kf_err *err);
+void kf_cuda_op_store(kf_exec *x, void *y, const void *in, const int32_t *index, int n, int C);
 
 /* move.c: rows moved about */
 void kf_cuda_op_split_qkv(kf_exec *x, void *fused, void *q, void *k, void *v, int T, const kf_attn *a, bool grouped,

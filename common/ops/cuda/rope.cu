@@ -6,7 +6,8 @@ namespace {
 enum { THREADS = 256 };
 
 /* A binary search of offset a row; nothing beside what follows. */
-__global__ void __launch_bounds__(THREADS) spans_kernel(int32_t *begin, int32_t *end, const int32_t *offset, int S, int rows)
+__global__ void __launch_bounds__(THREADS) spans_kernel(int32_t *begin, int32_t *end, const int32_t *offset,
+	const int32_t *first, int S, int rows)
 {
 	const int t = (int)(blockIdx.x * THREADS + threadIdx.x);
 	int lo = 0, hi = S;   /* offset[lo] <= t < offset[hi] */
@@ -18,8 +19,8 @@ __global__ void __launch_bounds__(THREADS) spans_kernel(int32_t *begin, int32_t 
 		if (offset[mid] <= t) lo = mid;
 		else hi = mid;
 	}
-	begin[t] = offset[lo];
-	end[t] = offset[lo + 1];
+	begin[t] = offset[lo] - (first ? first[lo] : 0);
+	if (end) end[t] = offset[lo + 1];
 }
 
 /* Limited by memory: 2 s per element that turns. A block a row: its cosines and sines once for all heads. The
@@ -83,10 +84,11 @@ int run(T *v, const kf_rotary *r, const int32_t *begin, int rows, int heads, int
 
 } // namespace
 
-int kf_cuda_spans(int32_t *begin, int32_t *end, const int32_t *offset, int S, int T_, kf_cuda_stream s)
+int kf_cuda_spans(int32_t *begin, int32_t *end, const int32_t *offset, const int32_t *first, int S, int T_, kf_cuda_stream s)
 {
 	if (T_ <= 0) return 0;
-	return KF_LAUNCH(spans_kernel, dim3(((unsigned)T_ + THREADS - 1) / THREADS), dim3(THREADS), 0, s, begin, end, offset, S, T_);
+	return KF_LAUNCH(spans_kernel, dim3(((unsigned)T_ + THREADS - 1) / THREADS), dim3(THREADS), 0, s, begin, end, offset, first, S,
+		T_);
 }
 
 int kf_cuda_rope(kf_num_type type, void *v, const kf_rotary *r, const int32_t *begin, int T_, int heads, int D, bool inverse,

@@ -27,6 +27,18 @@ template <int N, int G, typename T> __global__ void __launch_bounds__(THREADS) g
 	}
 }
 
+/* s read, s written per element. */
+template <int N, int G, typename T> __global__ void __launch_bounds__(THREADS) store_kernel(T *y, const T *in, const int32_t *index,
+	int64_t n, int C)
+{
+	for (int64_t i = (int64_t)blockIdx.x * blockDim.y + threadIdx.y; i < n; i += (int64_t)gridDim.x * blockDim.y) {
+		const T *from = in + (size_t)i * (size_t)C;
+		T *to = y + (size_t)index[i] * (size_t)C;
+
+		for (int c = (int)threadIdx.x * N; c < C; c += G * N) *(kf_pack<T, N> *)(to + c) = *(const kf_pack<T, N> *)(from + c);
+	}
+}
+
 /* s read per element added, and 2 s per element of the rows that get something. One group a row of y
  * and stretch of its columns: rows are added one after the other, so the sum has one order, and no atomics. */
 template <int N, int G, typename T> __global__ void __launch_bounds__(THREADS) scatter_kernel(T *y, const T *in,
@@ -190,6 +202,13 @@ int launch_gather(T *y, const T *in, const int32_t *index, const float *weight, 
 		scale, n, C);
 }
 
+template <int N, int G, typename T> int launch_store(T *y, const T *in, const int32_t *index, int64_t n, int C, kf_cuda_stream s)
+{
+	const auto kernel = store_kernel<N, G, T>;
+
+	return KF_LAUNCH(kernel, dim3(kf_blocks((size_t)n, THREADS / G, 1 << 20)), dim3(G, THREADS / G), 0, s, y, in, index, n, C);
+}
+
 template <int N, int G, typename T>
 int launch_scatter(T *y, const T *in, const int32_t *order, const int32_t *start, const int32_t *value, int groups,
 	const float *weight, float scale, int C, kf_cuda_stream s)
@@ -215,6 +234,11 @@ int run_gather(T *y, const T *in, const int32_t *index, const float *weight, flo
 {
 	return KF_BY_WIDTH(kf_wide(y, in) && wide_rows<T>(C), T, N,
 		BY_GROUP(C, N, G, launch_gather<N, G, T>(y, in, index, weight, scale, n, C, s)));
+}
+
+template <typename T> int run_store(T *y, const T *in, const int32_t *index, int64_t n, int C, kf_cuda_stream s)
+{
+	return KF_BY_WIDTH(kf_wide(y, in) && wide_rows<T>(C), T, N, BY_GROUP(C, N, G, launch_store<N, G, T>(y, in, index, n, C, s)));
 }
 
 template <typename T>
@@ -293,6 +317,12 @@ int kf_cuda_gather(kf_num_type type, void *y, const void *in, const int32_t *ind
 {
 	if (n <= 0) return 0;
 	return KF_BY_TYPE(type, T, run_gather((T *)y, (const T *)in, index, weight, scale, n, C, s));
+}
+
+int kf_cuda_store(kf_num_type type, void *y, const void *in, const int32_t *index, int64_t n, int C, kf_cuda_stream s)
+{
+	if (n <= 0) return 0;
+	return KF_BY_TYPE(type, T, run_store((T *)y, (const T *)in, index, n, C, s));
 }
 
 int kf_cuda_scatter(kf_num_type type, void *y, const void *in, const int32_t *order, const int32_t *start, const int32_t *value,

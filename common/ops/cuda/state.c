@@ -53,7 +53,10 @@ void kf_cuda_close(kf_exec *x)
 	kf_cuda_device_free(c->ring);
 	kf_cuda_pinned_free(c->pinned);
 	kf_cuda_pinned_free(c->bounce);
-	kf_free(c->offset);
+	kf_free(c->spans_of.v);
+	kf_free(c->places_of.v);
+	kf_free(c->after_of.v);
+	kf_free(c->index_of.v);
 	kf_free(c->order_host);
 	kf_cuda_fused_free(c->fused);
 	kf_cuda_gemm_free(c->gemm);
@@ -127,29 +130,56 @@ kf_status kf_cuda_check(kf_cuda *c, int code, const char *op, kf_err *err)
 	return c->first.code;
 }
 
+void *kf_cuda_hold(kf_cuda *c, int slot, const void *host, size_t bytes, const char *what, kf_err *err)
+{
+	void *p = kf_cuda_scratch(c, slot, bytes, what, err), *sent;
+
+	if (!p || !(sent = kf_cuda_upload(c, host, bytes, err))) return NULL;
+	c->rc = kf_cuda_check(c, kf_cuda_copy(p, sent, bytes, c->dev.stream), what, err);
+	return c->rc == KF_OK ? p : NULL;
+}
+
+bool kf_cuda_same(const kf_cuda_seen *s, const kf_cuda_ints *in, int n)
+{
+	size_t at = 0;
+
+	for (int i = 0; i < n; at += in[i++].n)
+		if (in[i].n > s->n - at || (in[i].n && memcmp(s->v + at, in[i].v, in[i].n * sizeof *s->v) != 0)) return false;
+	return at == s->n;
+}
+
+kf_status kf_cuda_keep(kf_cuda_seen *s, const kf_cuda_ints *in, int n, kf_err *err)
+{
+	size_t all = 0;
+
+	for (int i = 0; i < n; i++) all += in[i].n;
+	s->n = 0;
+	if (all > s->cap) {
+		kf_free(s->v);
+		s->cap = 0;
+		if (!(s->v = kf_alloc(2 * all, sizeof *s->v))) return kf_fail(err, KF_ENOMEM, "no memory for the outlines of a batch");
+		s->cap = 2 * all;
+	}
+	for (int i = 0; i < n; s->n += in[i++].n) memcpy(s->v + s->n, in[i].v, in[i].n * sizeof *s->v);
+	return KF_OK;
+}
+
 /* begin and end of every row are made on the device once a batch, not once an op. */
 kf_status kf_cuda_see_spans(kf_cuda *c, const int32_t *offset, int S, kf_err *err)
 {
-	const size_t n = (size_t)S + 1, T = (size_t)offset[S];
+	const kf_cuda_ints in = { offset, (size_t)S + 1 };
+	const size_t T = (size_t)offset[S];
 	int32_t *on_device;
 
-	if (c->offset && c->S == S && memcmp(c->offset, offset, n * sizeof *offset) == 0) return KF_OK;
-	c->S = -1;
-	if (S > c->offset_cap || !c->offset) {
-		kf_free(c->offset);
-		c->offset_cap = 0;
-		if (!(c->offset = kf_alloc(2 * n, sizeof *offset)))
-			return kf_fail(err, KF_ENOMEM, "no memory for the offsets of %d sequences", S);
-		c->offset_cap = (int)(2 * n) - 1;
-	}
-	if (!(on_device = kf_cuda_upload(c, offset, n * sizeof *offset, err)) ||
+	if (kf_cuda_same(&c->spans_of, &in, 1)) return KF_OK;
+	c->spans_of.n = 0;
+	if (!(on_device = kf_cuda_upload(c, offset, in.n * sizeof *offset, err)) ||
 	    !(c->begin = kf_cuda_scratch(c, KF_CUDA_SPANS, 2 * T * sizeof *c->begin, "the sequences' bounds", err)))
 		return c->rc;
 	c->end = c->begin + T;
-	memcpy(c->offset, offset, n * sizeof *offset);
-	c->S = S;
 	c->longest = 0;
 	for (int s = 0; s < S; s++)
 		if (offset[s + 1] - offset[s] > c->longest) c->longest = offset[s + 1] - offset[s];
-	return kf_cuda_check(c, kf_cuda_spans(c->begin, c->end, on_device, S, (int)T, c->dev.stream), "the sequences' bounds", err);
+	if ((c->rc = kf_cuda_keep(&c->spans_of, &in, 1, err)) != KF_OK) return c->rc;
+	return kf_cuda_check(c, kf_cuda_spans(c->begin, c->end, on_device, NULL, S, (int)T, c->dev.stream), "the sequences' bounds", err);
 }

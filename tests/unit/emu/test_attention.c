@@ -30,7 +30,7 @@ static void attention_case(kf_rng *r, kf_num_type type, const int32_t *offset, i
 		int32_t *begin = emu_alloc((size_t)T * 4), *end = emu_alloc((size_t)T * 4), *off = device_bytes(offset, (size_t)(S + 1) * 4);
 
 		on.slopes = slopes;
-		launched(kf_cuda_spans(begin, end, off, S, T, NULL));
+		launched(kf_cuda_spans(begin, end, off, NULL, S, T, NULL));
 		launched(kf_cuda_attention(type, out, lse, dq, dk, dv, begin, T, &on, NULL));
 		launched(kf_cuda_attention_dx(type, gq, gk, gv, dd, saved, wanted, dq, dk, dv, begin, end, T, &on, scratch, NULL));
 		output("attention", o, &first[0], type, out, wo, nq, tol);

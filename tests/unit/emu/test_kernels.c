@@ -177,7 +177,7 @@ static void rope(void **state)
 				int32_t *begin = emu_alloc(T * 4), *end = emu_alloc(T * 4), *off = device_bytes(offset, sizeof offset);
 
 				rot.inv_freq = device_bytes(freq, sizeof freq);
-				launched(kf_cuda_spans(begin, end, off, S, T, NULL));
+				launched(kf_cuda_spans(begin, end, off, NULL, S, T, NULL));
 				for (int t = 0; t < T; t++) {
 					assert_int_equal(begin[t], t < 3 ? 0 : t < 4 ? 3 : 4);
 					assert_int_equal(end[t], t < 3 ? 3 : t < 4 ? 4 : 20);
