@@ -88,7 +88,7 @@ $(filter $B/tests/emu/%,$(UNIT)): $B/tests/emu/%: $B/obj/tests/unit/emu/%.o $(EM
 .PRECIOUS: $B/obj/emu/%.o
 
 # Programs whose --backend cuda is the emulator, for tests/cli/emulated.sh.
-EMU_PROGRAMS := $B/emu/kf-extract $B/emu/kf-train
+EMU_PROGRAMS := $B/emu/kf-extract $B/emu/kf-train $B/emu/kf-eval
 unit: $(EMU_PROGRAMS)
 $B/obj/emu/common/ops/backend.o: common/ops/backend.c $(DEPS_STAMP) $B/flags
 	@mkdir -p $(@D)

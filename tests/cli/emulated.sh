@@ -1,4 +1,4 @@
-# --backend cuda of kf-extract and kf-train, on the emulator (tests/emu): whole programs over our own kernels and the
+# --backend cuda of kf-extract, kf-train and kf-eval, on the emulator (tests/emu): whole programs over our own kernels and the
 # backend's host side, where there is no device.
 . tests/lib.sh
 
@@ -81,3 +81,47 @@ for i in $(seq 6); do
 done
 check "train: cuda, killed $killed times, then run to the end" train "$TMP/t.killed" --backend cuda --save-every 1
 check_same "train: cuda, killed: the same model" "$TMP/t.bf16/model.safetensors" "$TMP/t.killed/model.safetensors"
+
+# ---- evaluation: whole texts, endings that begin alike, and texts that are generated ----
+cat >"$TMP/tasks.jsonl" <<'LINES'
+{"task": "quiz", "kind": "choice"}
+{"prompt": "The colour of snow is", "choices": ["white", "black", "a deep and lasting green"], "answer": 0}
+{"prompt": "Birds", "choices": ["fly", "swim", "read", "fly away to the south"], "answer": 3}
+{"task": "sums", "kind": "match", "normalize": "number", "max_tokens": 12, "stop": ["\n"]}
+{"prompt": "1 + 1 =", "answer": 2}
+{"prompt": "Two and two and two and two and two and two are", "answer": ["ten", "12"]}
+{"prompt": "2 + 2 =", "answer": ["4", "four"]}
+LINES
+evaluate() { # OUT OPTION...
+	local out=$1; shift
+	"${KF:-$EMU}/kf-eval" --model tests/models/llama-tiny --model tests/models/gemma3-tiny --tasks "$TMP/tasks.jsonl" --outputs "$out" \
+		--threads 1 --progress none "$@"
+}
+# outputs A B NATS: the same texts, and log-probabilities that differ by no more.
+outputs() {
+	python3 - "$1" "$2" "$3" <<'END'
+import json, sys
+worst, texts = 0, 0
+for a, b in zip(*(map(json.loads, open(f)) for f in sys.argv[1:3]), strict=True):
+    for x, y in zip(a.pop("logprobs", []), b.pop("logprobs", []), strict=True): worst = max(worst, abs(x - y))
+    if "tokens" in a: texts += a["tokens"]
+    assert a == b, (a, b)
+print(f"{texts} tokens generated, log-probabilities differ by {worst:.2g} nats")
+assert texts > 20 and worst <= float(sys.argv[3])
+END
+}
+KF=$BIN check "eval: cpu" evaluate "$TMP/e.cpu" --backend cpu --compute f32
+check "eval: cuda, f32" evaluate "$TMP/e.f32" --backend cuda --compute f32
+check "eval: cuda, f32: the CPU's texts" outputs "$TMP/e.cpu" "$TMP/e.f32" 1e-3
+check "eval: cuda, one text at once, small batches" evaluate "$TMP/e.small" --backend cuda --compute f32 --cache-mb 1 --batch-tokens 8
+check "eval: cuda, one text at once, small batches: the same texts" outputs "$TMP/e.f32" "$TMP/e.small" 1e-3
+check "eval: cuda, bf16, sampled" evaluate "$TMP/e.bf16" --backend cuda --temperature 1 --seed 3
+
+bits() { # OUT BACKEND PROGRAM: bits a byte of a corpus
+	"$3" --model tests/models/llama-tiny --corpus "$TMP/corpus" --backend "$2" --compute f32 --threads 1 --progress none --report "$1"
+}
+check "eval: a corpus, cpu" bits "$TMP/bits.cpu" cpu "$BIN/kf-eval"
+check "eval: a corpus, cuda" bits "$TMP/bits.cuda" cuda "$EMU/kf-eval"
+check "eval: a corpus: the CPU's bits" python3 -c 'import json, sys
+a, b = (json.load(open(f))["bits_per_byte"]["llama-tiny"]["mean"] for f in sys.argv[1:])
+assert abs(a - b) < 1e-5, (a, b)' "$TMP/bits.cpu" "$TMP/bits.cuda"

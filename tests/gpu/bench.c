@@ -4,6 +4,7 @@
  *     bench device                          the device's name
  *     bench extract DIR LENGTH TOKENS       sequences of LENGTH, TOKENS a batch: top 10 with the normaliser
  *     bench train DIR LENGTH TOKENS f32|8bit   TOKENS a micro-batch, 4 of them a step
+ *     bench decode DIR LENGTH SEQUENCES     SEQUENCES texts that begin with LENGTH tokens, token by token
  *     bench kernels                         bytes a second of each of our own kernels
  */
 #include <math.h>
@@ -281,6 +282,57 @@ static kf_status bench_train(const char *dir, int length, int tokens, bool eight
 	return rc;
 }
 
+/* Greedy, as kf-eval generates. A step reads all matrices (the tied one once, as the head) and every text's keys and values. */
+static kf_status bench_decode(const char *dir, int length, int sequences, kf_err *err)
+{
+	enum { WARM = 8, STEPS = 120 };
+	rig r = { 0 };
+	kf_status rc = open_rig(&r, dir, length, length * sequences, false, err);
+	const size_t S = (size_t)sequences;
+	int32_t *row = kf_alloc(S, 4), *n = kf_zalloc(S, 4), *last = kf_alloc(S, 4), *one = kf_alloc(S + 1, 4), *next = kf_alloc(S, 4);
+	float *ce = kf_alloc(S, 4), *lp = kf_alloc(S, 4);
+	kf_before before = { NULL, row, n };
+	kf_batch b = { .T = r.T, .S = r.S, .tokens = r.tokens, .offset = r.offset, .before = &before };
+	const kf_score_query q = { .k = 1, .rows = last, .n_rows = sequences };
+	kf_score s = { .ce = ce, .top_ids = next, .top_lp = lp };
+	double from = kf_now(), prompts = 0, bytes = 0;
+
+	if (rc == KF_OK) rc = kf_kv_new(r.m, sequences * (length + WARM + STEPS), &before.kv, err);
+	for (int i = 0; i < sequences; i++) {
+		row[i] = i * (length + WARM + STEPS);
+		last[i] = (i + 1) * length - 1;
+	}
+	for (int i = 0; i <= sequences; i++) one[i] = i;
+	for (int step = 0; step <= WARM + STEPS && rc == KF_OK; step++) {
+		if (step == 1) prompts = kf_now() - from;
+		if (step == 1 + WARM) from = kf_now();
+		if ((rc = kf_model_score(r.m, &b, &q, &s, err)) != KF_OK) break;
+		for (int i = 0; i < sequences; i++) {
+			n[i] = length + step;
+			last[i] = i;
+		}
+		b = (kf_batch){ .T = sequences, .S = sequences, .tokens = next, .offset = one, .before = &before };
+	}
+	if (rc == KF_OK) {
+		const double took = (kf_now() - from) / STEPS;
+
+		for (int i = 0; i < kf_weights_count(r.w); i++) {
+			const kf_tensor *t = kf_weights_at(r.w, i);
+
+			if (t->n_dims > 1 && !(i == 0 && !kf_weights_arch(r.w)->tied)) bytes += 2. * (double)t->rows * (double)t->cols;
+		}
+		bytes += (double)kf_kv_bytes(r.m) * sequences * (length + WARM + STEPS / 2);
+		printf("{\"work\": \"decode\", \"length\": %d, \"sequences\": %d, \"tokens_per_second\": %.0f, \"milliseconds\": %.3f, "
+			"\"gb_per_second\": %.0f, \"prompts_seconds\": %.3f, \"memory_gb\": %.2f}\n", length, sequences, sequences / took, took * 1e3,
+			bytes / took * 1e-9, prompts, used_gb(&r));
+	}
+	kf_kv_free(before.kv);
+	void *const own[] = { row, n, last, one, next, ce, lp };
+	for (size_t i = 0; i < sizeof own / sizeof *own; i++) kf_free(own[i]);
+	close_rig(&r);
+	return rc;
+}
+
 /* ---- kernels ---- */
 
 typedef struct {
@@ -345,6 +397,20 @@ static void k_attention(arrays *k)
 {
 	(void)!k->x->ops->attention(k->x, k->big[0], k->stat, k->big[1], k->big[2], k->big[3], k->offset, k->S, &k->a, NULL);
 }
+/* A token of each of 32 texts, after 512 keys each. */
+static void k_attention_after(arrays *k)
+{
+	enum { TEXTS = 32, KEYS = 512 };
+	int32_t offset[TEXTS + 1], row[TEXTS], n[TEXTS];
+	const kf_past past = { k->big[1], k->big[2], row, n };
+
+	for (int i = 0; i <= TEXTS; i++) offset[i] = i;
+	for (int i = 0; i < TEXTS; i++) {
+		row[i] = i * KEYS;
+		n[i] = KEYS;
+	}
+	(void)!k->x->ops->attention_after(k->x, k->big[0], k->big[4], k->big[3], k->big[3], offset, TEXTS, &past, &k->a, NULL);
+}
 static void k_attention_dx(arrays *k)
 {
 	const size_t n = (size_t)k->T * (size_t)k->C;
@@ -370,6 +436,7 @@ static kf_status bench_kernels(kf_err *err)
 		{ "rope", k_rope, 4 * tc, 0, 0 }, { "split_qkv", k_split, 12 * tc, 0, 0 }, { "embed", k_embed, 4 * tc, 0, 0 },
 		{ "embed_dw", k_embed_dw, 6 * tc, 0, 0 }, { "sumsq", k_sumsq, 2 * tc, 0, 0 }, { "adamw", k_adamw, 28 * tc, 0, 0 },
 		{ "adamw, 8-bit moments", k_adamw8, 16 * tc, 0, 0 },
+		{ "attention_after, 32 rows, 512 keys each", k_attention_after, 4. * 32 * 512 * C, 0, 0 },
 		{ "attention", k_attention, 0, 4 * (double)T * C * (T / S) / 2, 0 },
 		{ "attention_dx", k_attention_dx, 0, 10 * (double)T * C * (T / S) / 2, 0 },
 		{ "attention, soft cap (our kernel)", k_attention, 0, 4 * (double)T * C * (T / S) / 2, 1 },
@@ -452,8 +519,9 @@ int main(int argc, char **argv)
 	if (strcmp(what, "device") == 0) rc = device(&err);
 	else if (strcmp(what, "kernels") == 0) rc = bench_kernels(&err);
 	else if (strcmp(what, "extract") == 0 && argc == 5) rc = bench_extract(argv[2], atoi(argv[3]), atoi(argv[4]), &err);
+	else if (strcmp(what, "decode") == 0 && argc == 5) rc = bench_decode(argv[2], atoi(argv[3]), atoi(argv[4]), &err);
 	else if (strcmp(what, "train") == 0 && argc == 6) rc = bench_train(argv[2], atoi(argv[3]), atoi(argv[4]), strcmp(argv[5], "8bit") == 0, &err);
-	else return fprintf(stderr, "usage: bench shape NAME DIR | device | kernels | extract DIR LENGTH TOKENS | train DIR LENGTH TOKENS f32|8bit\n"), 2;
+	else return fprintf(stderr, "usage: bench shape NAME DIR | device | kernels | extract DIR LENGTH TOKENS | decode DIR LENGTH SEQUENCES | train DIR LENGTH TOKENS f32|8bit\n"), 2;
 	if (rc != KF_OK) fprintf(stderr, "bench: %s\n", err.text);
 	return rc != KF_OK;
 }

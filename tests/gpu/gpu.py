@@ -97,6 +97,7 @@ class Gpu:
             got = [c for d in self.documents(name) for c in d["ce"]]
             error = sum(abs(a - b) for a, b in zip(got, want)) / len(want)
             self.note("extract " + name, len(got) == len(want) and error < allowed, model=model, tokens=len(want), mean_difference_nats=error)
+        self.texts(model, ways)
         curves = {}
         for backend, compute in ways:
             name = "train-%s-%s" % (backend, compute)
@@ -111,6 +112,31 @@ class Gpu:
             error = max(abs(a - b) / b for a, b in zip(got, want))
             self.note("loss curve " + compute, len(got) == len(want) and error < allowed, model=model, largest_difference=error,
                       cpu=[round(v, 4) for v in want], cuda=[round(v, 4) for v in got])
+
+    def texts(self, model, ways):
+        """Answers to questions by kf-eval: whole endings, and texts that are generated."""
+        words = "The capital of France is|Water boils at|1, 2, 3, 4,|def add(a, b):|Once upon a time".split("|")
+        with open(self.at("tasks.jsonl"), "w") as f:
+            f.write('{"task": "ends", "kind": "choice"}\n')
+            for w in words:
+                f.write(json.dumps({"prompt": w, "choices": ["Paris", " 100 degrees", " 5, 6"], "answer": 0}) + "\n")
+            f.write('{"task": "goes on", "kind": "match", "max_tokens": 24}\n')
+            for w in words:
+                f.write(json.dumps({"prompt": w, "answer": "Paris"}) + "\n")
+        answers = {}
+        for backend, compute in ways:
+            out = self.at("answers-%s-%s.jsonl" % (backend, compute))
+            self.program("eval", "--model", model, "--tasks", self.at("tasks.jsonl"), "--backend", backend, "--compute", compute, "--outputs", out)
+            with open(out) as f:
+                answers[backend, compute] = [json.loads(line) for line in f]
+        want = answers["cpu", "f32"]
+        for compute, allowed in (("f32", 1e-3), ("bf16", 0.5)):
+            got = answers["cuda", compute]
+            error = max(abs(a - b) for x, y in zip(got, want) for a, b in zip(x.get("logprobs", []), y.get("logprobs", [])))
+            generated = [(x, y) for x, y in zip(got, want) if "logprobs" not in x]
+            same = sum({**x, "model": 0} == {**y, "model": 0} for x, y in generated)
+            self.note("answers " + compute, len(got) == len(want) and error < allowed and (compute != "f32" or same == len(generated)), model=model,
+                      largest_difference=error, texts=len(generated), same_texts=same)
 
     def sanitizer(self):
         tool = shutil.which("compute-sanitizer") or next(iter(glob.glob(os.environ.get("CUDA_HOME", "/usr/local/cuda") +
@@ -156,6 +182,8 @@ class Gpu:
             subprocess.run([bench, "shape", shape, self.at(shape)], check=True)
             r = {"extract": self.one([bench, "extract", self.at(shape), "2048", "16384"]),
                  "train": self.one([bench, "train", self.at(shape), "2048", "8192", "f32"])}
+            for texts in (1, 32):
+                r["decode, %d texts" % texts if texts > 1 else "decode, one text"] = self.one([bench, "decode", self.at(shape), "512", str(texts)])
             r["train, 8-bit moments"] = self.one([bench, "train", self.at(shape), "2048", "8192", "8bit"])
             for work in ("extract", "train"):
                 theirs = self.peers(shape, work)
@@ -165,7 +193,7 @@ class Gpu:
             self.result[shape] = r
             print(shape, json.dumps(r), flush=True)
             shutil.rmtree(self.at(shape))
-            if any("failed" in r[w] for w in ("extract", "train, 8-bit moments")):
+            if any("failed" in r[w] for w in ("extract", "train, 8-bit moments", "decode, one text")):
                 self.failed.append(shape)
         if not self.result["kernels"]:
             self.failed.append("kernels")

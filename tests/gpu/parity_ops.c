@@ -256,6 +256,47 @@ static void attention(kf_parity *p, const attention_case *c, int T)
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++) drop(p, all[i]);
 }
 
+/* Sequences that go on, after rows of another place. */
+static void attention_after(kf_parity *p, const attention_case *c, int T)
+{
+	enum { PAST = 1200 };
+	int32_t offset[64], n[64], row[64], *index = kf_alloc((size_t)T, sizeof *index);
+	int S = sequences(T, offset);
+	size_t key = (size_t)(c->G * c->D), qn = (size_t)T * (size_t)(c->H * c->D), kn = (size_t)T * key, pn = (size_t)(PAST + T) * key;
+	both q = nums(p, qn), k = nums(p, kn), v = nums(p, kn), pk = nums(p, pn), pv = nums(p, pn), out = nums(p, qn), slopes, freq;
+	float host[256];
+	kf_status rc = KF_OK, r;
+	kf_err err;
+	char name[160];
+
+	for (int h = 0; h < c->H; h++) host[h] = 1.f / (float)(2 << h);
+	slopes = share(p, host, (size_t)c->H, KF_NUM_F32);
+	for (int i = 0; i < c->R / 2; i++) host[i] = powf(10000, -2.f * (float)i / (float)c->R);
+	freq = share(p, host, (size_t)c->R / 2, KF_NUM_F32);
+	for (int s = 0; s < S; s++) {
+		n[s] = s % 3 == 2 ? 0 : (int32_t)kf_rng_below(&p->rng, 700);
+		row[s] = (int32_t)kf_rng_below(&p->rng, (uint64_t)(PAST - n[s]));
+	}
+	for (int t = 0; t < T; t++) index[t] = PAST + T - 1 - t;
+	EACH {
+		const kf_attn a = { .H = c->H, .G = c->G, .D = c->D, .scale = 1 / sqrtf((float)c->D), .window = c->window, .cap = c->cap,
+			.slopes = c->slopes ? slopes.at[d] : NULL };
+		const kf_rotary rot = { freq.at[d], c->R, 1 };
+		const kf_past past = { pk.at[d], pv.at[d], row, n };
+
+		if (c->R) OPS->rope_after(X, q.at[d], &rot, offset, n, S, c->H, c->D);
+		if ((r = OPS->attention_after(X, out.at[d], q.at[d], k.at[d], v.at[d], offset, S, &past, &a, &err)) != KF_OK) rc = r;
+		OPS->store(X, pv.at[d], v.at[d], index, T, (int)key);
+	}
+	snprintf(name, sizeof name, "%s, going on", c->name);
+	same(p, name, "turned q", &q, 1e-5, 0.01, rc, &err);
+	same(p, name, "out", &out, 1e-5, 0.01, rc, &err);
+	same(p, name, "stored", &pv, 0, 0, rc, &err);
+	both *const all[] = { &q, &k, &v, &pk, &pv, &out, &slopes, &freq };
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) drop(p, all[i]);
+	kf_free(index);
+}
+
 static void activations(kf_parity *p, size_t n)
 {
 	static const char *const NAMES[] = { "silu", "gelu-tanh", "gelu" };
@@ -554,7 +595,10 @@ void kf_parity_ops(kf_parity *p)
 	embedding(p, T, 50, 24);
 	norms(p, T, 64);
 	norms(p, T, 37);
-	for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) attention(p, &CASES[i], T);
+	for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+		attention(p, &CASES[i], T);
+		attention_after(p, &CASES[i], T);
+	}
 	activations(p, (size_t)T * 37);
 	experts(p, T, 8, 2, 24);
 	keep_rows(p, T, 24);

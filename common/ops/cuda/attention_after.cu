@@ -184,7 +184,10 @@ int launch(T *out, float *part, float *stat, const T *q, const T *k, const T *v,
 template <int DM, typename T>
 int by_heads(T *out, float *part, float *stat, const T *q, const T *k, const T *v, const kf_cuda_past *p, const attn &a, kf_cuda_stream s)
 {
-	return a.H == a.G ? launch<DM, 1, T>(out, part, stat, q, k, v, p, a, s) : launch<DM, 4, T>(out, part, stat, q, k, v, p, a, s);
+	const int group = a.H / a.G;
+
+	return group == 1 ? launch<DM, 1, T>(out, part, stat, q, k, v, p, a, s) : group == 2 ? launch<DM, 2, T>(out, part, stat, q, k, v, p, a, s) :
+		launch<DM, 4, T>(out, part, stat, q, k, v, p, a, s);
 }
 
 template <typename T>

@@ -69,7 +69,7 @@ static void models(kf_compute compute)
 		snprintf(dir, sizeof dir, "tests/models/%s", kf_parity_models[i]);
 		kf_parity_model(&p, dir, kf_parity_models[i]);
 	}
-	end(&p, pool, 5 * kf_parity_n_models);
+	end(&p, pool, 6 * kf_parity_n_models);
 }
 
 static void test_models_f32(void **state)

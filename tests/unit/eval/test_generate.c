@@ -1,4 +1,4 @@
-/* Generation and likelihoods against whole runs, for every tiny model; sampling. */
+/* Generation and likelihoods against the CPU's whole runs, for every tiny model; sampling. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,6 +12,12 @@
 #include "eval/generate.h"
 #include "eval/likelihood.h"
 #include "tests/unit/model/tiny.h"
+
+#ifndef OPS                    /* the backend that generates: tests/unit/emu has the same tests of another */
+#define OPS kf_ops_cpu
+#define CACHES 1, 1 << 16, 1 << 30   /* bytes: one sequence at once, a few, all */
+#define SIZES 1, 4, 16, 64, 256      /* tokens of a batch */
+#endif
 
 enum { PROMPTS = 5, MOST = 20, LONGEST = 60 };
 
@@ -102,21 +108,23 @@ static void greedy(void **state)
 
 	(void)state;
 	for (int i = 0; i < n; i++) {
-		static const size_t caches[] = { 1, 1 << 16, 1 << 30 };   /* one sequence at once, a few, all */
+		static const size_t caches[] = { CACHES };
 		int32_t prompt[PROMPTS][LONGEST];
-		tiny_rig r;
+		tiny_rig r, cpu;
 
-		tiny_open(&r, path[i], &kf_ops_cpu, 2);
-		for (size_t c = 0; c < 3; c++) {
+		tiny_open(&r, path[i], &OPS, 2);
+		tiny_open(&cpu, path[i], &kf_ops_cpu, 2);
+		for (size_t c = 0; c < sizeof caches / sizeof *caches; c++) {
 			const kf_generate_opts o = { .top_p = 1, .batch_tokens = 16, .cache_bytes = caches[c] };
 			kf_generation g[PROMPTS];
 			kf_err err;
 
 			random_prompts(kf_model_arch(r.m), g, prompt);
 			if (kf_generate(r.m, words, &o, g, PROMPTS, NULL, NULL, &err) != KF_OK) fail_msg("%s: %s", path[i], err.text);
-			for (int k = 0; k < PROMPTS; k++) check_greedy(path[i], &r, &g[k], prompt[k]);
+			for (int k = 0; k < PROMPTS; k++) check_greedy(path[i], &cpu, &g[k], prompt[k]);
 			release_texts(g);
 		}
+		tiny_close(&cpu);
 		tiny_close(&r);
 	}
 }
@@ -180,7 +188,7 @@ static void sampled(void **state)
 			kf_generation g[PROMPTS];
 			tiny_rig r;
 
-			tiny_open(&r, models[i], &kf_ops_cpu, round == 1 ? 1 : 3);
+			tiny_open(&r, models[i], &OPS, round == 1 ? 1 : 3);
 			random_prompts(kf_model_arch(r.m), g, prompt);
 			/* alone, from the last to the first */
 			for (int k = PROMPTS - 1; k >= 0 && round == 3; k--)
@@ -213,7 +221,7 @@ static void stops(void **state)
 	int k = 0;
 
 	(void)state;
-	tiny_open(&r, "tests/models/llama-tiny", &kf_ops_cpu, 2);
+	tiny_open(&r, "tests/models/llama-tiny", &OPS, 2);
 	random_prompts(kf_model_arch(r.m), g, prompt);
 	assert_int_equal(kf_generate(r.m, words, &o, g, PROMPTS, NULL, NULL, NULL), KF_OK);
 	while (k < PROMPTS && g[k].text.len < 12) k++;
@@ -293,15 +301,16 @@ static void endings(void **state)
 	for (int i = 0; i < n; i++) {
 		enum { N = 9 };
 		static const int group[N] = { 0, 0, 0, 0, 1, 2, 2, 3, 3 }, len[N] = { 14, 11, 20, 14, 25, 6, 9, 4, 4 },
-			from[N] = { 10, 10, 10, 9, 20, 1, 1, 3, 2 };
+			from[N] = { 10, 10, 10, 9, 20, 1, 1, 3, 2 }, sizes[] = { SIZES };
 		int32_t tokens[N][LONGEST];
 		kf_ending e[N];
 		double want[N];
 		bool first[N];
-		tiny_rig r;
+		tiny_rig r, cpu;
 		kf_rng rng;
 
-		tiny_open(&r, path[i], &kf_ops_cpu, 2);
+		tiny_open(&r, path[i], &OPS, 2);
+		tiny_open(&cpu, path[i], &kf_ops_cpu, 2);
 		kf_rng_seed(&rng, 11);
 		for (int s = 0; s < N; s++)
 			for (int k = 0; k < len[s]; k++)
@@ -315,7 +324,7 @@ static void endings(void **state)
 			float ce[LONGEST], lp[LONGEST];
 			kf_score out = { .ce = ce, .top_ids = top, .top_lp = lp };
 
-			assert_int_equal(kf_model_score(r.m, &b, &q, &out, NULL), KF_OK);
+			assert_int_equal(kf_model_score(cpu.m, &b, &q, &out, NULL), KF_OK);
 			want[s] = 0;
 			first[s] = true;
 			for (int k = from[s]; k < len[s]; k++) {
@@ -323,13 +332,16 @@ static void endings(void **state)
 				first[s] = first[s] && top[k - 1] == tokens[s][k];
 			}
 		}
-		for (int size = 1; size <= 256; size *= 4) {
+		for (size_t z = 0; z < sizeof sizes / sizeof *sizes; z++) {
+			const int size = sizes[z];
+
 			for (int s = 0; s < N; s++) e[s] = (kf_ending){ .token = tokens[s], .n = len[s], .from = from[s], .group = group[s] };
 			assert_int_equal(kf_endings_score(r.m, size, e, N, NULL, NULL, NULL), KF_OK);
 			for (int s = 0; s < N; s++)
 				if (!(fabs(e[s].nats - want[s]) <= 1e-3 * (1 + want[s] / 100)) || e[s].first_choice != first[s])
 					fail_msg("%s, batches of %d: ending %d: %g nats, not %g", path[i], size, s, e[s].nats, want[s]);
 		}
+		tiny_close(&cpu);
 		tiny_close(&r);
 	}
 }

@@ -1,4 +1,4 @@
-/* Sequences that go on give what whole sequences give: every family, from a cache and from rows of the batch. */
+/* Sequences that go on give what the CPU's whole sequences give: every family, from a cache and from rows of the batch. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,11 +11,15 @@
 #include "common/base/rng.h"
 #include "tests/unit/model/tiny.h"
 
+#ifndef OPS                    /* the backends: tests/unit/emu has the same tests of another */
+#define OPS &kf_ops_cpu, &kf_ops_ref
+#endif
+
 enum { S = 3, LONG = 40, CACHE = 256 };
 
 /* Three sequences of different lengths, and the final hidden states of each run whole up to any length it may have. */
 typedef struct {
-	tiny_rig r;
+	tiny_rig r, cpu;
 	const kf_arch *a;
 	int32_t tokens[S][LONG];
 	int n[S];
@@ -27,6 +31,7 @@ static void open_set(set *t, const char *path, const kf_ops *ops)
 	kf_rng rng;
 
 	tiny_open(&t->r, path, ops, 2);
+	tiny_open(&t->cpu, path, &kf_ops_cpu, 2);
 	t->path = path;
 	t->a = kf_model_arch(t->r.m);
 	kf_rng_seed(&rng, 7);
@@ -43,7 +48,13 @@ static void whole(set *t, const int32_t *tokens, int n, float *out)
 	const kf_batch b = { .T = n, .S = 1, .tokens = tokens, .offset = offset };
 	kf_err err;
 
-	if (kf_model_hidden(t->r.m, &b, out, &err) != KF_OK) fail_msg("%s: %s", t->path, err.text);
+	if (kf_model_hidden(t->cpu.m, &b, out, &err) != KF_OK) fail_msg("%s: %s", t->path, err.text);
+}
+
+static void close_set(set *t)
+{
+	tiny_close(&t->cpu);
+	tiny_close(&t->r);
 }
 
 static void close_to(const set *t, const char *what, int s, int at, const float *got, const float *want)
@@ -155,20 +166,21 @@ static void logits(set *t)
 
 static void test_every_family(void **state)
 {
+	static const kf_ops *const backends[] = { OPS };
 	char path[TINY_MAX][256];
 	int n = tiny_models(path);
 
 	(void)state;
 	assert_true(n >= 30);
 	for (int i = 0; i < n; i++)
-		for (int k = 0; k < 2; k++) {
+		for (size_t k = 0; k < sizeof backends / sizeof *backends; k++) {
 			set t;
 
-			open_set(&t, path[i], k ? &kf_ops_ref : &kf_ops_cpu);
+			open_set(&t, path[i], backends[k]);
 			by_steps(&t);
 			shared(&t);
 			logits(&t);
-			tiny_close(&t.r);
+			close_set(&t);
 		}
 }
 
@@ -200,7 +212,7 @@ static void test_refuses(void **state)
 	w.kv = NULL;
 	assert_int_equal(kf_model_hidden(t.r.m, &b, h, &err), KF_EINVAL);
 	kf_free(h);
-	tiny_close(&t.r);
+	close_set(&t);
 }
 
 int main(void)
