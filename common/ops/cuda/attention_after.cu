@@ -1,14 +1,16 @@
 /* Attention of few rows over many keys: a text that is generated, token by token.
  *
- * Limited by memory: every key and value that a row sees is read once for all query heads of its group (once in four heads, from the second
- * time on mostly out of the second-level cache, where a group has more), 2 s bytes a number, and arithmetic is beside it: 2 FMA a
- * number and head. Designed for 80 % of the memory's bandwidth where there are blocks for all multiprocessors, that is sequences x groups x
- * keys / KF_CUDA_SPLIT of some hundreds; with fewer, what counts is latency. Not measured on a device so far.
+ * Limited by memory: every key and value that a row sees is read once for all query heads of its group, s bytes a number
+ * (of groups of more than four heads once for every four, from the second time on mostly out of the second-level cache);
+ * arithmetic, an FMA a number and head, is beside it. Designed for 80 % of the memory's bandwidth where there are blocks for all
+ * multiprocessors, that is sequences x groups x keys / KF_CUDA_SPLIT of some hundreds; with fewer, what counts is latency.
+ * Not measured on a device so far.
  *
- * A block has a row, up to four heads of a group and KF_CUDA_SPLIT keys (Dao et al. 2023, "Flash-Decoding"); where a row sees more, another
- * kernel puts the parts together. The cut depends on the row's position alone: a text is the same whatever else is in the batch. LANES
- * lanes have a key, 16 bytes each (32 where heads are of 256 floats), so that KEYS keys are loaded by a warp at once, and AHEAD times as many are under way. Each
- * such group of lanes has its own running softmax; they are put together at the end, in a fixed order. */
+ * A block has a row, up to four heads of a group and KF_CUDA_SPLIT keys (Dao et al. 2023, "Flash-Decoding"); where a row sees
+ * more, another kernel puts the parts together. The cut depends on the row's position alone: a text is the same whatever else is
+ * in the batch. LANES lanes have a key, 16 bytes each (32 where heads are of 256 floats), so that a warp loads KEYS keys at once,
+ * and AHEAD times as many are under way. Each such group of lanes has its own running softmax; they are put together at the end,
+ * in a fixed order. */
 #include "common/ops/cuda/attention.cuh"
 
 namespace {
@@ -186,8 +188,9 @@ int by_heads(T *out, float *part, float *stat, const T *q, const T *k, const T *
 {
 	const int group = a.H / a.G;
 
-	return group == 1 ? launch<DM, 1, T>(out, part, stat, q, k, v, p, a, s) : group == 2 ? launch<DM, 2, T>(out, part, stat, q, k, v, p, a, s) :
-		launch<DM, 4, T>(out, part, stat, q, k, v, p, a, s);
+	if (group == 1) return launch<DM, 1, T>(out, part, stat, q, k, v, p, a, s);
+	if (group == 2) return launch<DM, 2, T>(out, part, stat, q, k, v, p, a, s);
+	return launch<DM, 4, T>(out, part, stat, q, k, v, p, a, s);
 }
 
 template <typename T>
