@@ -17,6 +17,7 @@ import argparse
 import glob
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -41,6 +42,7 @@ SIZES = {
               "d": {"docs": 1000, "valid": 24, "test": 48, "epochs": 8, "lambdas": ["0.9", "0.5", "0.3", "0.1"], "lrs": ["1e-4", "5e-5", "2e-4"]}},
 }
 EXPERT_LR = "1e-4"   # of B's experts
+SOUP = 4             # models at most in a mean of several
 
 
 class Method:
@@ -214,28 +216,62 @@ class Experiments:
         methods = [m for m in self.table_a(part, base(self.seeds[0])) if m.name in rows]
         found, tried = self.searched(part, methods, base, size)
         reports, again = {}, self.second_clm(tried["clm"])
+        soups = {name: self.soup(name, base(self.seeds[0]), [(m, t) for m in methods if m.name in of for t in tried[m.name]])
+                 for name, of in (("clm soup", ["clm"]), ("kfuse soup", ["clm", "kfuse"]))}
+        self.runs += sum(len(soup) for soup in soups.values()) * (len(self.seeds) - 1)
         for seed in self.seeds:
             known = [*self.logits(base(seed), "test"), "--mixture", "ensemble=" + self.folder("ensemble", **base(seed))]
             folders = {n: r["folder"] for n, r in found[seed].items()}
             # weights between the fused model's and CLM's; for comparison, between those of two runs of CLM
             second = self.train("%s seed %d: clm again" % (part, seed), methods[0], "1", again, base(seed))["folder"]
-            folders["clm + clm"] = self.halfway(base(seed)["WORK"], "clm", folders["clm"], second, seed)
-            folders["kfuse + clm"] = self.halfway(base(seed)["WORK"], "kfuse", folders["kfuse"], folders["clm"], seed)
-            pairs = [(a, b) for a in ("kfuse", "kfuse + clm") for b in folders if b not in (a, "kfuse + clm")]
+            folders["clm + clm"] = self.mean(base(seed)["WORK"], [folders["clm"], second], seed)
+            folders["kfuse + clm"] = self.mean(base(seed)["WORK"], [folders["kfuse"], folders["clm"]], seed)
+            for name, soup in soups.items():
+                label = "%s seed %d: %s, " % (part, seed, name)
+                runs = [t if seed == self.seeds[0] else self.train(label + m.name, m, t["lambda"], t["lr"], base(seed)) for m, t in soup]
+                folders[name] = self.mean(base(seed)["WORK"], [r["folder"] for r in runs], seed)
+            pairs = [(a, b) for a in ("kfuse", "kfuse + clm", "kfuse soup") for b in folders if b not in (a, "kfuse + clm", "kfuse soup")]
             reports[seed] = self.evaluate("%s-seed%d" % (part, seed), base(seed), known, pairs, folders)
         self.page(part, title, "kfuse", base(self.seeds[0]), found)
-        self.keep(part, reports, tried, [*self.sources, "target", *rows, "clm + clm", "kfuse + clm", "ensemble"], "clm")
+        self.keep(part, reports, tried, [*self.sources, "target", *rows, "clm + clm", "kfuse + clm", *soups, "ensemble"], "clm")
 
     def second_clm(self, tried):
         """The learning rate of a second run of CLM: the next best that was tried, or half of the only one."""
         self.runs += len(self.seeds)
         return tried[1]["lr"] if len(tried) > 1 else "%g" % (float(tried[0]["lr"]) / 2)
 
-    def halfway(self, work, name, a, b, seed):
-        """The mean of two models' weights."""
-        out = "%s/halfway/%s-%08x" % (work, name, zlib.crc32((a + "+" + b).encode()))
-        self.merge("linear", [a, b], out, seed)
+    def mean(self, work, models, seed):
+        """The mean of the models' weights; of one, itself."""
+        if len(models) == 1:
+            return models[0]
+        out = "%s/mean/%08x" % (work, zlib.crc32("+".join(models).encode()))
+        self.merge("linear", models, out, seed)
         return out
+
+    def soup(self, name, base, runs):
+        """Which of the runs, (method, run), to take the mean of: from the best on, each that makes the mean better on validation text, at
+        most SOUP (the greedy soup of Wortsman et al., Model soups, ICML 2022)."""
+        kept, best = [], None
+        for m, t in sorted(runs, key=lambda r: r[1]["valid"]):
+            bits = self.validated(base, [*(k["folder"] for _, k in kept), t["folder"]])
+            if best is None or bits < best:
+                kept, best = [*kept, (m, t)], bits
+                say("  %-34s with %s, lambda %s, lr %s: valid %.4f" % (name, m.name, t["lambda"], t["lr"], best))
+            if len(kept) == SOUP:
+                break
+        return kept
+
+    def validated(self, base, models):
+        """Bits per byte of validation text by the mean of the models' weights, which is not kept."""
+        report = "%s/valid-%08x.json" % (base["WORK"], zlib.crc32("+".join(models).encode()))
+        if not os.path.exists(report) or any(os.path.getmtime(report) < os.path.getmtime(m + "/config.json") for m in models):
+            model = self.mean(base["WORK"], models, base["SEED"])
+            run([self.bin + "kf-eval", "--quiet", "--corpus", "%s/docs%d/corpus/valid" % (base["WORK"], base["DOCS"]), "--model", "mean=" + model,
+                 "--compute", "bf16", "--threads", str(self.args.threads), "--report", report])
+            if model not in models:
+                shutil.rmtree(model)
+        with open(report) as f:
+            return json.load(f)["bits_per_byte"]["mean"]["mean"]
 
     def table_a(self, part, base):
         """With distillation from the source that predicts the first seed's validation text best."""

@@ -135,7 +135,7 @@ endef
 
 # ---- training. NAME, set to train on, lambda, model to start from, what that depends on ----
 
-schedule := lr$(LR)x$(EPOCHS)$(addprefix -,$(filter-out auto,$(COMPUTE)))
+schedule := lr$(LR)x$(EPOCHS)$(addprefix p,$(filter-out 0,$(PATIENCE)))$(addprefix -b,$(filter-out 2048,$(BATCH)))$(addprefix -,$(filter-out auto,$(COMPUTE)))
 training = $(if $(filter renormalize,$(TAIL)),--tail renormalize )--epochs $(EPOCHS) $(addprefix --patience ,$(filter-out 0,$(PATIENCE))) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) --threads $(THREADS)
 define train_rule
 $(run)/train/$1/config.json: $2/manifest.json $5 $(run)/corpus/valid/manifest.json | $(bin)/kf-train

@@ -89,7 +89,7 @@ for name, p in parts.items():
         assert set(p["rows"]) == set(s["bits_per_byte"]), (name, p["rows"], list(s["bits_per_byte"]))
         assert all(math.isfinite(v) for row in s["bits_per_byte"].values() for v in row.values())
 assert {t["lambda"] for t in parts["A"]["tried"]["kfuse"]} == {"0.9", "0.3"} and len(parts["A"]["tried"]["kfuse"]) == 3
-assert parts["D"]["rows"] == ["gemma3-tiny", "llama-tiny", "target", "clm", "min-ce dtw exact", "kfuse", "clm + clm", "kfuse + clm", "ensemble"], parts["D"]["rows"]
+assert parts["D"]["rows"] == ["gemma3-tiny", "llama-tiny", "target", "clm", "min-ce dtw exact", "kfuse", "clm + clm", "kfuse + clm", "clm soup", "kfuse soup", "ensemble"], parts["D"]["rows"]
 END
 for part in A B C D; do
 	check "and a page over the seeds: $part" grep -q '<section id="runs">' "$W/experiments/tiny/$part.html"

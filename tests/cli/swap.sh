@@ -90,3 +90,8 @@ check_same "a pair more leaves the others' predictions alone" "$TMP/want.sorted"
 programs :baselines | grep -cE "kf-extract" > "$TMP/got"
 echo 0 > "$TMP/want"
 check_same "the baselines run no model again" "$TMP/want" "$TMP/got"
+
+programs BATCH=512 PATIENCE=2 | grep -E "prepare|extract|align|fuse|train|merge" | sort > "$TMP/got.sorted"
+{ echo "kf-train docs8/train/clm-lr3e-5x3p2-b512"; echo "kf-train docs8/train/fused-$mix-avg-ce-sequence-none-${tag}p2-b512"
+echo "kf-merge docs8/merged/halfway-$mix-avg-ce-sequence-none-${tag}p2-b512"; } | sort > "$TMP/want.sorted"
+check_same "other batches and another patience are other models" "$TMP/want.sorted" "$TMP/got.sorted"
