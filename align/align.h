@@ -146,7 +146,9 @@ kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_
 	kf_dist_rec *out, kf_tally *stats, kf_err *err) KF_MUST_CHECK;
 
 typedef struct {
-	const char *source, *target, *out;   /* folders of sets */
+	const char *const *source;           /* (folds) folders of sets: one, or the folds of one model (kf-extract --fold), in any order */
+	int folds;
+	const char *target, *out;            /* folders of sets */
 	kf_align_method method;
 	kf_align_map map;
 	const char *map_file;                /* of mined and stats: read when it is there, else written; NULL: made for this run */

@@ -7,14 +7,15 @@
 #include "common/base/progress.h"
 
 static struct {
-	const char *source, *target, *out, *map_file;
+	const char *target, *out, *map_file;
+	kf_list source;
 	int method, map, map_ties, map_corpus, many, precision;
 	bool quirks;
 	kf_common common;
 } o;
 
 static const kf_opt table[] = {
-	{ "source", KF_OPT_STRING, &o.source, "DIR", "logits of the source model", .flags = KF_OPT_REQUIRED },
+	{ "source", KF_OPT_LIST, &o.source, "DIR", "logits of the source model; or of every fold of the text (kf-extract --fold), repeated", .flags = KF_OPT_REQUIRED },
 	{ "target", KF_OPT_STRING, &o.target, "DIR", "logits of the target model, for its tokens and tokenizer", .flags = KF_OPT_REQUIRED },
 	{ "out", KF_OPT_STRING, &o.out, "DIR", "where the aligned set goes", .flags = KF_OPT_REQUIRED },
 	{ "method", KF_OPT_CHOICE, &o.method, "byte|dtw|dtw-chat", "along the bytes, FuseLLM's warping of "
@@ -60,7 +61,7 @@ static void print_row(const char *name, const json_t *s)
 
 static kf_status run(const kf_list *operands, kf_err *err)
 {
-	kf_align_opts a = { .source = o.source, .target = o.target, .out = o.out, .method = (kf_align_method)o.method,
+	kf_align_opts a = { .source = o.source.item, .folds = o.source.n, .target = o.target, .out = o.out, .method = (kf_align_method)o.method,
 		.map = (kf_align_map)o.map, .quirks = o.quirks, .weighted = o.many == 1, .map_file = o.map_file, .cooccurrence = o.map_ties == 1, .any_corpus = o.map_corpus == 1,
 		.precision = o.precision, .shard = o.common.shard, .program = program.name,
 		.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress };
@@ -79,7 +80,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if (state == KF_SET_CURRENT) fprintf(stderr, "%s: up to date\n", o.out);
 	if (stats && strcmp(json_string_value(json_object_get(stats, "path")), "bound") == 0)
 		fprintf(stderr, "kf-align: warning: %s has no masses inside tokens: their lower bounds, from the candidates stored, are "
-			"used instead\n", o.source);
+			"used instead\n", o.source.item[0]);
 	if (stats) {
 		json_object_foreach(json_object_get(stats, "domains"), name, item) print_row(*name ? name : "(no domain)", item);
 		print_row("all", json_object_get(stats, "all"));

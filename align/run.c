@@ -7,9 +7,12 @@
 #include "common/base/opt.h"
 #include "common/store/pass.h"
 
+enum { MAX_FOLDS = 32 };
+
 typedef struct {
 	kf_aligner *aligner;
-	const char *source;        /* the set's folder, for messages */
+	int folds;
+	kf_set *const *source;     /* (folds) */
 } job;
 
 static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *out, kf_tally *stats, kf_arena *arena,
@@ -21,9 +24,15 @@ static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *o
 	kf_status rc;
 
 	if ((rc = kf_shard_next_tokens(in[0], arena, &t, err)) != KF_OK) return rc;
-	if ((rc = kf_shard_next_logits(in[1], arena, &s, err)) != KF_OK) return rc;
+	const int fold = (int)(t.head.doc % (uint64_t)j->folds);
+	for (int f = 0; f < j->folds; f++) {
+		kf_logits_rec other;
+
+		rc = f == fold ? kf_shard_next_logits(in[1 + f], arena, &s, err) : kf_shard_next_tokens(in[1 + f], arena, &other, err);
+		if (rc != KF_OK) return rc;
+	}
 	rc = kf_align_doc(j->aligner, &s, &t, arena, &aligned, stats, err);
-	if (rc != KF_OK) return kf_context(err, rc, "%s", j->source);
+	if (rc != KF_OK) return kf_context(err, rc, "%s", kf_set_dir(j->source[fold]));
 	*tokens = t.n;
 	return out ? kf_shard_put_dist(out, &aligned, err) : KF_OK;
 }
@@ -38,6 +47,42 @@ static kf_status load_tokenizer(const kf_set *set, kf_tokenizer **out, kf_err *e
 
 	if ((rc = kf_set_tokenizer(set, &data, &n, err)) != KF_OK) return rc;
 	return kf_context(err, kf_tokenizer_load(data, n, out, err), "%s: its tokenizer", kf_set_dir(set));
+}
+
+/* The set of the source, or of every fold of it in order: set (folds), of the target's corpus and one tokenizer. */
+static kf_status open_sources(const kf_align_opts *o, const kf_set *target, kf_set **set, kf_err *err)
+{
+	kf_fp first = { 0, 0 }, tokenizer;
+
+	if (o->folds > MAX_FOLDS) return kf_fail(err, KF_EUSAGE, "--source is given %d times; there may be %d folds", o->folds, MAX_FOLDS);
+	for (int i = 0; i < o->folds; i++) {
+		const char *text;
+		kf_set *s;
+		int fold, folds;
+		kf_status rc;
+
+		if ((rc = kf_set_open(o->source[i], KF_SET_LOGITS, &s, err)) != KF_OK) return rc;
+		text = json_string_value(json_object_get(kf_set_info(s), "fold"));
+		rc = kf_parse_part("fold", text, &fold, &folds, err);
+		if (rc == KF_OK && !text && o->folds > 1)
+			rc = kf_fail(err, KF_EUSAGE, "--source %s is of the whole text; several are for its folds (kf-extract --fold)", o->source[i]);
+		if (rc == KF_OK && folds != o->folds)
+			rc = kf_fail(err, KF_EUSAGE, "--source %s is fold %s of the text: give the sets of all %d folds", o->source[i], text, folds);
+		if (rc == KF_OK && set[fold])
+			rc = kf_fail(err, KF_EUSAGE, "--source %s and %s are both fold %s of the text", kf_set_dir(set[fold]), o->source[i], text);
+		if (rc != KF_OK) {
+			kf_set_close(s);
+			return rc;
+		}
+		set[fold] = s;
+		if ((rc = kf_set_same_corpus(s, target, err)) != KF_OK) return rc;
+		if (!text) return KF_OK;
+		if ((rc = kf_set_input_fp(s, "tokenizer", &tokenizer, err)) != KF_OK) return rc;
+		if (i == 0) first = tokenizer;
+		if (!kf_fp_equal(first, tokenizer))
+			return kf_fail(err, KF_EMISMATCH, "%s and %s have different tokenizers: folds are of one model", o->source[0], o->source[i]);
+	}
+	return KF_OK;
 }
 
 /* The map's part of the inputs, and the map itself where it is in a file: what made it is known before it is made. */
@@ -110,14 +155,14 @@ static const char *path_kind(const kf_set *source, kf_align_method method)
 
 kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *state, json_t **stats, kf_err *err)
 {
-	kf_set *set[2] = { NULL };  /* target, source */
-	job j = { .source = o->source };
+	kf_set *set[1 + MAX_FOLDS] = { NULL };  /* target, folds of the source */
+	job j = { .source = set + 1, .folds = o->folds };
 	kf_set_writer *w = NULL;
 	kf_tokenizer *st = NULL, *tt = NULL;
-	kf_set_input in[4];
+	kf_set_input in[3 + MAX_FOLDS];
 	kf_set_spec spec = { .dir = o->out, .kind = KF_SET_ALIGNED, .program = o->program, .options = o->record, .inputs = in,
-		.n_inputs = 3 };
-	kf_pass pass = { .in = set, .n_in = 2, .label = "align", .progress = o->progress, .doc = one_document };
+		.n_inputs = 2 + o->folds };
+	kf_pass pass = { .in = set, .n_in = 1 + o->folds, .label = "align", .progress = o->progress, .doc = one_document };
 	kf_tally tally = KF_TALLY(kf_align_stat);
 	align_map_from from = { .map = o->map, .cooccurrence = o->cooccurrence, .progress = o->progress };
 	align_pairs counts = { 0 };
@@ -128,14 +173,18 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 
 	*stats = NULL;
 	*state = KF_SET_NEW;
-	if ((rc = kf_parse_shard(o->shard, &pass.part, &pass.parts, err)) != KF_OK) goto out;
-	if ((rc = kf_set_open(o->target, KF_SET_LOGITS, &set[0], err)) != KF_OK) goto out;
-	if ((rc = kf_set_open(o->source, KF_SET_LOGITS, &set[1], err)) != KF_OK) goto out;
-	if ((rc = kf_set_same_corpus(set[1], set[0], err)) != KF_OK) goto out;
+	if ((rc = kf_parse_part("shard", o->shard, &pass.part, &pass.parts, err)) != KF_OK) goto out;
+	if ((rc = kf_set_open(o->target, KF_SET_LOGITS, &set[0], err)) != KF_OK || (rc = kf_set_whole(set[0], err)) != KF_OK) goto out;
+	if ((rc = open_sources(o, set[0], set + 1, err)) != KF_OK) goto out;
+	if (o->folds > 1 && (o->weighted || o->map == KF_ALIGN_STATS || o->cooccurrence)) {
+		rc = kf_fail(err, KF_EUSAGE, "--source of several folds has nothing to count in: --vocab-map stats, --map-ties co-occurrence and "
+			"--one-to-many weighted want a source's whole text");
+		goto out;
+	}
 	in[0] = (kf_set_input){ .role = "corpus", .name = "corpus" };
 	if ((rc = kf_set_input_fp(set[0], "corpus", &in[0].fp, err)) != KF_OK) goto out;
-	in[1] = (kf_set_input){ .role = "source", .name = o->source, .fp = kf_set_fp(set[1]) };
-	in[2] = (kf_set_input){ .role = "target", .name = o->target, .fp = kf_set_fp(set[0]) };
+	for (int f = 1; f <= o->folds; f++) in[f] = (kf_set_input){ .role = "source", .name = kf_set_dir(set[f]), .fp = kf_set_fp(set[f]) };
+	in[1 + o->folds] = (kf_set_input){ .role = "target", .name = o->target, .fp = kf_set_fp(set[0]) };
 	if ((rc = load_tokenizer(set[1], &st, err)) != KF_OK || (rc = load_tokenizer(set[0], &tt, err)) != KF_OK) goto out;
 	from.source = set[1];
 	from.target = set[0];
@@ -191,8 +240,7 @@ out:
 	kf_vocabmap_free(map);
 	kf_tokenizer_free(tt);
 	kf_tokenizer_free(st);
-	kf_set_close(set[1]);
-	kf_set_close(set[0]);
+	for (int i = 0; i <= MAX_FOLDS; i++) kf_set_close(set[i]);
 	json_decref(info);
 	return rc;
 }

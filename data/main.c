@@ -51,7 +51,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	o.p.n_paths = operands->n;
 	o.p.seed = (uint64_t)o.common.seed;
 	o.p.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress;
-	if ((rc = kf_parse_shard(o.common.shard, &o.p.part, &o.p.parts, err)) != KF_OK) return rc;
+	if ((rc = kf_parse_part("shard", o.common.shard, &o.p.part, &o.p.parts, err)) != KF_OK) return rc;
 	if (!(o.p.record = kf_opt_record(&program))) return kf_fail(err, KF_ENOMEM, "out of memory");
 	/* The seed shapes the content only where there is a choice. */
 	if (o.p.docs_per_domain && json_object_set_new(o.p.record, "seed", json_integer(o.common.seed)) < 0) {

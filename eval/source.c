@@ -28,7 +28,7 @@ static kf_status each(const char *dir, kf_set_kind kind,
 	kf_status rc;
 
 	kf_arena_init(&arena);
-	if ((rc = kf_set_open(dir, kind, &set, err)) != KF_OK) goto out;
+	if ((rc = kf_set_open(dir, kind, &set, err)) != KF_OK || (rc = kf_set_whole(set, err)) != KF_OK) goto out;
 	for (int s = 0; s < kf_set_shards(set); s++) {
 		if ((rc = kf_shard_open(set, s, &shard, err)) != KF_OK) goto out;
 		for (;;) {

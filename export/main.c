@@ -39,7 +39,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	o.x.format = (kf_export_format)o.format;
 	o.x.renormalize = o.tail == 0;
 	o.x.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress;
-	if ((rc = kf_parse_shard(o.common.shard, &o.x.part, &o.x.parts, err)) != KF_OK) return rc;
+	if ((rc = kf_parse_part("shard", o.common.shard, &o.x.part, &o.x.parts, err)) != KF_OK) return rc;
 	if ((rc = kf_pool_new((int)o.common.threads, &pool, err)) != KF_OK) return rc;
 	rc = kf_export(&o.x, pool, stdout, &s, err);
 	kf_pool_free(pool);

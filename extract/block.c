@@ -57,6 +57,20 @@ static void done(kf_extractor *x, double tokens)
 	kf_progress_add(&x->progress, tokens);
 }
 
+/* A document's tokens; none where it is of another fold. */
+static kf_status encode(const kf_extractor *x, const kf_corpus_rec *rec, kf_arena *arena, kf_encoding *out, kf_err *err)
+{
+	uint8_t *context;
+	if (rec->head.doc % (uint64_t)x->o->folds == (uint64_t)x->o->fold) return kf_run_encode(x->tokenizer, x->chat, rec, arena, out, err);
+	*out = (kf_encoding){ .ids = KF_ARENA_NEW(arena, int32_t, 1), .start = KF_ARENA_NEW(arena, uint32_t, 1) };
+	context = KF_ARENA_NEW(arena, uint8_t, 1);
+	if (!out->ids || !out->start || !context) return kf_fail(err, KF_ENOMEM, "no memory for a document");
+	out->start[0] = 0;
+	context[0] = 1;
+	out->context = rec->n_turns ? context : NULL;
+	return KF_OK;
+}
+
 /* Read and encode documents until there are enough for a group; KF_END when the shard has no more. */
 static kf_status read_docs(kf_extractor *x, kf_shard *in, group *g, kf_err *err)
 {
@@ -66,9 +80,9 @@ static kf_status read_docs(kf_extractor *x, kf_shard *in, group *g, kf_err *err)
 		kf_status rc = kf_group_reserve(d, err);
 		if (rc != KF_OK) return rc;
 		if ((rc = kf_shard_next_corpus(in, &g->arena, &d->docs[d->n], err)) != KF_OK) return rc;
-		if ((rc = kf_run_encode(x->tokenizer, x->chat, &d->docs[d->n], &g->arena, &d->enc[d->n], err)) != KF_OK) return rc;
+		if ((rc = encode(x, &d->docs[d->n], &g->arena, &d->enc[d->n], err)) != KF_OK) return rc;
 		tokens += d->enc[d->n].n + 1;
-		g->bytes += d->docs[d->n].head.bytes;
+		if (d->enc[d->n].n) g->bytes += d->docs[d->n].head.bytes;
 		g->tokens += d->enc[d->n].n;
 	}
 	return KF_OK;

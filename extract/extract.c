@@ -33,7 +33,7 @@ static kf_status try_to_begin(kf_extractor *x, kf_set_state *state, kf_err *err)
 		"bos", kf_tokenizer_bos(x->tokenizer) >= 0, "byte_path", o->byte_path);
 	/* The template shapes the content of conversations, and of nothing else. */
 	json_t *record = o->record ? json_copy(o->record) : json_object();
-	if (!info || !record ||
+	if (!info || !record || (o->fold_text && json_object_set_new(info, "fold", json_string(o->fold_text)) != 0) ||
 	    (x->chat && (json_object_set_new(info, "chat_template", json_string(kf_chat_name(x->chat))) != 0 ||
 	    json_object_set_new(record, "chat-template", json_string(kf_chat_name(x->chat))) != 0))) {
 		rc = kf_fail(err, KF_ENOMEM, "no memory to describe the set");
@@ -84,6 +84,7 @@ static kf_status run(kf_extractor *x, kf_err *err)
 		return rc;
 	x->block = budget.block;
 	double from = kf_now();
+	x->share /= o->folds;
 	kf_progress_start(&x->progress, "extract", "tokens", (double)kf_set_bytes(x->corpus) * x->share / 4, o->progress);
 	kf_progress_shards(&x->progress, 0, shards);
 	rc = kf_extract_shards(x, err);

@@ -4,6 +4,9 @@
  * about batch_tokens (sequences one after the other, none padded), run, and the head's answers are
  * put to the positions they are about (common/model/run.h). The logits matrix never exists.
  *
+ * Of a fold (--fold I/N: what a model that kf-train --fold I/N trained has not seen) the other documents are there without a token;
+ * kf-align puts the folds together.
+ *
  * Weights that do not fit in memory are streamed: a block of many batches goes through one layer at a time
  * (common/model/stream.h). The answers are the same.
  */
@@ -36,6 +39,8 @@ typedef struct {
 	unsigned int8;             /* with INT8: which matrices, KF_INT8_* (model.h) */
 	int threads;
 	int part, parts;           /* shards s with s % parts == part */
+	const char *fold_text;     /* "I/N" or NULL, and as numbers: */
+	int fold, folds;           /* only documents whose number is fold (mod folds) are run; folds 1: all */
 	int progress;              /* KF_PROGRESS_* */
 	json_t *record;            /* the options that shape the content (kf_opt_record); borrowed */
 } kf_extract_opts;

@@ -29,6 +29,8 @@ static const kf_opt table[] = {
 	{ "path-extra", KF_OPT_INT, &o.x.path_extra, "E", "extra candidates a position, at most, to have them", 0, 64, KF_OPT_SHAPES },
 	{ "context", KF_OPT_INT, &o.x.context, "N", "longest sequence in tokens, 0 for the model's; longer documents are run in "
 		"windows that overlap by half", 0, 1 << 24, KF_OPT_SHAPES },
+	{ "fold", KF_OPT_STRING, &o.x.fold_text, "I/N", "run every N-th document only, from I (0-based) on: those that kf-train --fold I/N left out; "
+		"give the sets of all N to kf-align", 0, 0, KF_OPT_SHAPES | KF_OPT_OFF },
 	{ "precision", KF_OPT_CHOICE, &o.precision, "packed|f32", "how numbers are stored: packed within 1/32 and 1/512 nat, or as they are",
 		0, 0, KF_OPT_SHAPES },
 	{ "batch-tokens", KF_OPT_INT, &o.x.batch_tokens, "N", "tokens run at once", 1, 1 << 20, 0 },
@@ -87,7 +89,8 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if (o.json && !o.plan) return kf_fail(err, KF_EUSAGE, "--json is for --plan");
 	if (o.x.context == 1) return kf_fail(err, KF_EUSAGE, "--context 1 leaves no token to predict from; give at least 2, or 0");
 	if ((rc = kf_backend(o.common.backend, &o.x.ops, &o.compute, err)) != KF_OK) return rc;
-	if ((rc = kf_parse_shard(o.common.shard, &o.x.part, &o.x.parts, err)) != KF_OK) return rc;
+	if ((rc = kf_parse_part("shard", o.common.shard, &o.x.part, &o.x.parts, err)) != KF_OK) return rc;
+	if ((rc = kf_parse_part("fold", o.x.fold_text, &o.x.fold, &o.x.folds, err)) != KF_OK) return rc;
 	o.x.threads = (int)o.common.threads;
 	o.x.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress;
 	o.x.byte_path = o.byte_path == 0;

@@ -59,7 +59,7 @@ static const kf_opt table[] = {
 	{ "tail", KF_OPT_CHOICE, &o.tail, "rest|renormalize|calibrated",
 		"what is outside a model's candidates: mixed as one more outcome; none, candidates scaled to sum to 1 first as the "
 		"papers do; or mixed and then scaled to how often labels were outside them in the document so far",
-		.flags = KF_OPT_SHAPES },
+		.flags = KF_OPT_SHAPES | KF_OPT_OFF },
 	{ "weight", KF_OPT_CHOICE, &o.weight, "none|advantage|advantage-domain|advantage-position",
 		"let the fusion's share in training "
 		"depend on how much better the mixture is than the target: on the document, on held-out text of the domain "
@@ -159,7 +159,6 @@ static json_t *record(void)
 		json_object_del(r, "forget");
 		json_object_del(r, "share");
 	}
-	if (!o.tail) json_object_del(r, "tail");
 	return r;
 }
 

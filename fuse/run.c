@@ -86,7 +86,7 @@ kf_status kf_fuse_run(const kf_fuse_opts *opts, kf_pool *pool, kf_set_state *sta
 
 	*stats = NULL;
 	*state = KF_SET_NEW;
-	if ((rc = kf_parse_shard(o.shard, &pass.part, &pass.parts, err)) != KF_OK) return rc;
+	if ((rc = kf_parse_part("shard", o.shard, &pass.part, &pass.parts, err)) != KF_OK) return rc;
 	if ((rc = kf_fuse_inputs_open(&in, o.target, o.aligned, o.n_aligned, o.how.with_target, err)) != KF_OK)
 		goto out;
 	pass.n_in = in.n;

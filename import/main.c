@@ -46,7 +46,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	o.x.format = (kf_import_format)o.format;
 	o.x.f32 = o.precision == 1;
 	o.x.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress;
-	if ((rc = kf_parse_shard(o.common.shard, &o.x.part, &o.x.parts, err)) != KF_OK) return rc;
+	if ((rc = kf_parse_part("shard", o.common.shard, &o.x.part, &o.x.parts, err)) != KF_OK) return rc;
 	if (!(o.x.record = kf_opt_record(&program))) return kf_fail(err, KF_ENOMEM, "no memory for the options' record");
 	if ((rc = kf_pool_new((int)o.common.threads, &pool, err)) == KF_OK) rc = kf_import(&o.x, pool, &s, err);
 	kf_pool_free(pool);

@@ -23,8 +23,9 @@ struct kf_docs {
 	void (*close)(kf_docs *d);
 };
 
-/* Open a set of targets or aligned documents, or of logits: then a document's own top-k are its candidates. */
-kf_status kf_docs_open(const kf_set *set, kf_docs **out, kf_err *err) KF_MUST_CHECK;
+/* Open a set of targets or aligned documents, or of logits: then a document's own top-k are its candidates. Of folds > 1 parts, documents
+ * whose number is fold (mod folds) are left out: they have no rows. */
+kf_status kf_docs_open(const kf_set *set, int fold, int folds, kf_docs **out, kf_err *err) KF_MUST_CHECK;
 void kf_docs_close(kf_docs *d);            /* accepts NULL */
 
 /* A micro-batch: inputs of the model and of its loss. */

@@ -8,6 +8,7 @@
 typedef struct {
 	kf_docs base;
 	const kf_set *set;
+	int fold, folds;                     /* left out: documents fold (mod folds); folds <= 1: none */
 	uint64_t *first;                     /* (shards + 1) document each shard begins with */
 	struct { kf_shard *shard; int number; uint64_t used; } open[OPEN_SHARDS];
 	uint64_t clock;
@@ -106,6 +107,11 @@ static void set_close(kf_docs *base)
 	kf_free(d);
 }
 
+static bool left_out(const set_docs *d, uint64_t doc)
+{
+	return d->folds > 1 && doc % (uint64_t)d->folds == (uint64_t)d->fold;
+}
+
 /* One pass for the lengths, from which steps and learning rates follow. */
 static kf_status measure(set_docs *d, kf_err *err)
 {
@@ -124,7 +130,7 @@ static kf_status measure(set_docs *d, kf_err *err)
 			kf_arena_reset(&arena);
 			if ((rc = read_next(d, shard, &arena, &rec, err)) != KF_OK)
 				break;
-			d->base.rows[i] = rec.n ? rec.n + rec.bos : 0;
+			d->base.rows[i] = rec.n && !left_out(d, rec.head.doc) ? rec.n + rec.bos : 0;
 			d->base.total += d->base.rows[i];
 		}
 		kf_shard_close(shard);
@@ -135,7 +141,7 @@ static kf_status measure(set_docs *d, kf_err *err)
 	return rc;
 }
 
-kf_status kf_docs_open(const kf_set *set, kf_docs **out, kf_err *err)
+kf_status kf_docs_open(const kf_set *set, int fold, int folds, kf_docs **out, kf_err *err)
 {
 	set_docs *d = kf_zalloc(1, sizeof *d);
 	int shards = kf_set_shards(set);
@@ -145,6 +151,8 @@ kf_status kf_docs_open(const kf_set *set, kf_docs **out, kf_err *err)
 	if (!d)
 		return kf_fail(err, KF_ENOMEM, "no memory to read %s", kf_set_dir(set));
 	d->set = set;
+	d->fold = fold;
+	d->folds = folds;
 	d->base.get = set_get;
 	d->base.close = set_close;
 	d->base.n = kf_set_docs(set);

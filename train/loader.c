@@ -52,10 +52,10 @@ static kf_status divide(kf_loader *l, kf_err *err)
 	return kf_plan_owners(l->plan, l->docs, l->step, l->size, l->owner, err);
 }
 
-/* Pass over what other processes have. */
+/* Pass over documents that have no rows (no text, or left out), and what other processes have. */
 static void skip(kf_loader *l, uint64_t first, uint64_t end)
 {
-	while (l->size > 1 && l->at < end && l->owner[l->at - first] != l->rank)
+	while (l->at < end && (!l->docs->rows[l->plan->order[l->at]] || (l->size > 1 && l->owner[l->at - first] != l->rank)))
 		l->at++;
 }
 

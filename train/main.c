@@ -11,6 +11,7 @@ static kf_train_opts o = {
 	.beta2 = 0.95, .clip = 1, .batch_tokens = 16384, .keep_mb = -1, .epochs = 1, .save_every = 100,
 };
 static int compute;                  /* kf_compute */
+static const char *fold;             /* "I/N" or NULL */
 static kf_ranks *ranks;              /* NULL: this process alone */
 static kf_common common;
 
@@ -20,6 +21,8 @@ static const kf_opt TABLE[] = {
 		"same tokenizer serve too", .flags = KF_OPT_REQUIRED },
 	{ "out", KF_OPT_STRING, &o.out, "DIR", "folder to make, in Hugging Face's format", .flags = KF_OPT_REQUIRED },
 	{ "valid", KF_OPT_STRING, &o.valid, "DIR", "corpus to measure after each epoch; the best epoch becomes the output", 0, 0, 0 },
+	{ "fold", KF_OPT_STRING, &fold, "I/N", "leave out every N-th document, from I (0-based) on: kf-extract --fold I/N has the model "
+		"predict these, which it has not seen", 0, 0, KF_OPT_SHAPES | KF_OPT_OFF },
 	{ "lambda", KF_OPT_REAL, &o.lambda, "X", "share of the plain language-model loss; the rest is fusion", 0, 1, KF_OPT_SHAPES },
 	{ "lambda-schedule", KF_OPT_CHOICE, &o.lambda_decay, "constant|decay", "decay: fusion's share falls to 0 along the run",
 		0, 0, KF_OPT_SHAPES },
@@ -45,7 +48,7 @@ static const kf_opt TABLE[] = {
 		"on CUDA", -1, 1e9, 0 },
 	{ "epochs", KF_OPT_INT, &o.epochs, "N", "times over the documents", 1, 1e6, KF_OPT_SHAPES },
 	{ "patience", KF_OPT_INT, &o.patience, "N", "end when N epochs in a row have not predicted the validation text better; 0: never", 0, 1e6,
-		KF_OPT_SHAPES },
+		KF_OPT_SHAPES | KF_OPT_OFF },
 	{ "max-steps", KF_OPT_INT, &o.max_steps, "N", "end after so many steps, 0 for all", 0, 1e12, KF_OPT_SHAPES },
 	{ "save-every", KF_OPT_INT, &o.save_every, "N", "steps from one checkpoint to the next, 0 for none", 0, 1e12, 0 },
 	{ "dtype", KF_OPT_CHOICE, &o.dtype, "f32|bf16|f16", "numbers of the model that is written", 0, 0, KF_OPT_SHAPES },
@@ -91,6 +94,10 @@ static kf_status prepare(kf_pool **pool, kf_exec **x, kf_err *err)
 
 	if ((rc = kf_backend(common.backend, &ops, &compute, err)) != KF_OK)
 		return rc;
+	if ((rc = kf_parse_part("fold", fold, &o.fold, &o.folds, err)) != KF_OK)
+		return rc;
+	if (fold && o.folds < 2)
+		return kf_fail(err, KF_EINVAL, "--fold %s leaves out every document; N must be 2 or more", fold);
 	if (o.patience && !o.valid)
 		return kf_fail(err, KF_EINVAL, "--patience waits for the validation text, and there is none: give --valid");
 	if (!o.micro_tokens)
@@ -102,8 +109,6 @@ static kf_status prepare(kf_pool **pool, kf_exec **x, kf_err *err)
 	o.progress = common.quiet ? KF_PROGRESS_NONE : common.progress;
 	if (!(o.record = kf_opt_record(&PROGRAM)) || json_object_set_new(o.record, "seed", json_integer(o.seed)) != 0)
 		return kf_fail(err, KF_ENOMEM, "no memory for the options");
-	if (!o.patience)
-		json_object_del(o.record, "patience");   /* runs begun before there was such an option go on */
 	if ((rc = kf_pool_new(common.threads || !ranks ? (int)common.threads : ranks->threads, pool, err)) != KF_OK)
 		return rc;
 	return kf_exec_new_on(ops, *pool, (kf_compute)compute, ranks ? ranks->local : 0, x, err);

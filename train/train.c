@@ -470,7 +470,7 @@ static kf_status open_model(trainer *t, kf_err *err)
 	kf_status rc;
 	int64_t steps;
 
-	if ((rc = kf_docs_open(t->set, &t->docs, err)) != KF_OK)
+	if ((rc = kf_docs_open(t->set, t->o->fold, t->o->folds, &t->docs, err)) != KF_OK)
 		return rc;
 	steps = kf_plan_steps(t->docs, t->o->batch_tokens);
 	if (steps == 0)

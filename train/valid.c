@@ -109,7 +109,7 @@ static kf_status read_docs(kf_valid *v, const kf_set *set, const kf_pack *pack, 
 {
 	kf_docs *docs;
 	kf_arena arena;
-	kf_status rc = kf_docs_open(set, &docs, err);
+	kf_status rc = kf_docs_open(set, 0, 1, &docs, err);
 
 	if (rc != KF_OK)
 		return rc;

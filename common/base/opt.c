@@ -171,6 +171,20 @@ kf_status kf_opt_parse(const kf_program *p, int argc, char **argv, kf_list *oper
 	return KF_OK;
 }
 
+static bool is_off(const kf_opt *o)
+{
+	switch (o->kind) {
+	case KF_OPT_FLAG: return !*(bool *)o->value;
+	case KF_OPT_INT: return !*(long *)o->value;
+	case KF_OPT_REAL: return *(double *)o->value == 0;
+	case KF_OPT_STRING: return !*(const char **)o->value;
+	case KF_OPT_CHOICE: return !*(int *)o->value;
+	case KF_OPT_LIST: return !((const kf_list *)o->value)->n;
+	case KF_OPT_END: break;
+	}
+	return false;
+}
+
 json_t *kf_opt_record(const kf_program *p)
 {
 	json_t *record = json_object();
@@ -179,7 +193,7 @@ json_t *kf_opt_record(const kf_program *p)
 		json_t *v = NULL;
 		char word[64];
 
-		if (!(o->flags & KF_OPT_SHAPES)) continue;
+		if (!(o->flags & KF_OPT_SHAPES) || (o->flags & KF_OPT_OFF && is_off(o))) continue;
 		switch (o->kind) {
 		case KF_OPT_FLAG: v = json_boolean(*(bool *)o->value); break;
 		case KF_OPT_INT: v = json_integer(*(long *)o->value); break;
@@ -208,7 +222,7 @@ json_t *kf_opt_record(const kf_program *p)
 	return record;
 }
 
-kf_status kf_parse_shard(const char *text, int *i, int *n, kf_err *err)
+kf_status kf_parse_part(const char *option, const char *text, int *i, int *n, kf_err *err)
 {
 	char extra;
 
@@ -216,7 +230,7 @@ kf_status kf_parse_shard(const char *text, int *i, int *n, kf_err *err)
 	*n = 1;
 	if (!text) return KF_OK;
 	if (sscanf(text, "%d/%d%c", i, n, &extra) != 2 || *n < 1 || *i < 0 || *i >= *n)
-		return kf_fail(err, KF_EINVAL, "--shard %s: must be I/N with 0 <= I < N, for example 0/4", text);
+		return kf_fail(err, KF_EINVAL, "--%s %s: must be I/N with 0 <= I < N, for example 0/4", option, text);
 	return KF_OK;
 }
 

@@ -36,7 +36,9 @@ typedef enum {
 enum {
 	KF_OPT_REQUIRED = 1,
 	KF_OPT_SHAPES = 2,  /* shapes the output's content: goes into the provenance record */
-	KF_OPT_POSITIVE = 4 /* a real that must be > min, not >= */
+	KF_OPT_POSITIVE = 4, /* a real that must be > min, not >= */
+	KF_OPT_OFF = 8      /* with SHAPES: not recorded at 0, NULL or its first choice. For options that are younger than the format: what was
+	                     * made before there was one is what is made without it */
 };
 
 typedef struct {
@@ -92,8 +94,8 @@ kf_status kf_opt_parse(const kf_program *p, int argc, char **argv, kf_list *oper
 /* The options marked KF_OPT_SHAPES and their values, as a new JSON object (NULL on no memory). */
 json_t *kf_opt_record(const kf_program *p);
 
-/* Parse "I/N" into *i, *n; NULL gives 0/1. */
-kf_status kf_parse_shard(const char *text, int *i, int *n, kf_err *err) KF_MUST_CHECK;
+/* Parse "I/N", the value of --option, into *i, *n; NULL gives 0/1. */
+kf_status kf_parse_part(const char *option, const char *text, int *i, int *n, kf_err *err) KF_MUST_CHECK;
 
 /* A program's whole life around its work: parse the options, run, print the error
  * ("kf-extract: ...") and return the exit status: 0 done, 1 failed, 2 wrong usage. Stopped by a signal, it ends by it. */

@@ -113,6 +113,12 @@ const char *kf_set_info_name(const kf_set *s, const char *key)
 	return name ? name : kf_set_dir(s);
 }
 
+kf_status kf_set_whole(const kf_set *s, kf_err *err)
+{
+	const char *fold = json_string_value(json_object_get(kf_set_info(s), "fold"));
+
+	return fold ? kf_fail(err, KF_EUSAGE, "%s is fold %s of its text only: give the sets of all folds to kf-align --source", kf_set_dir(s), fold) : KF_OK;
+}
 
 uint64_t kf_set_shard_docs(const kf_set *s, int shard)
 {

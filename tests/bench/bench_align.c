@@ -282,7 +282,7 @@ static kf_status repeat(const bench *b, bool source, int times, const char *dir,
 
 static kf_status timed(const char *source, const char *target, const char *out, kf_pool *pool, double *wall, double *cpu, kf_err *err)
 {
-	kf_align_opts o = { .source = source, .target = target, .out = out, .program = "kf-align", .progress = KF_PROGRESS_NONE };
+	kf_align_opts o = { .source = &source, .folds = 1, .target = target, .out = out, .program = "kf-align", .progress = KF_PROGRESS_NONE };
 	kf_set_state state;
 	json_t *stats = NULL;
 	double t = kf_now(), c = cpu_now();

@@ -59,6 +59,29 @@ check_fails 1 "parts" "a part is no set" "$BIN/kf-fuse" --target "$TMP/gemma3-ti
 check "the other part" align --out "$TMP/parts" --shard 0/2 --quiet
 check "parts give the same shards" same_shards "$TMP/parts" "$TMP/again"
 
+# ---- folds: each document by a model of its own; here the same one, so that together they are the set of the whole text ----
+
+for f in 0 1 2; do
+	check "fold $f of the text" "$BIN/kf-extract" --quiet --model tests/models/llama-tiny --corpus "$TMP/corpus" --out "$TMP/fold$f" --fold $f/3
+done
+folds=(--source "$TMP/fold2" --source "$TMP/fold0" --source "$TMP/fold1" --target "$TMP/gemma3-tiny")
+check "the folds together" "$BIN/kf-align" --quiet "${folds[@]}" --out "$TMP/folds"
+for s in folds again; do "$BIN/kf-inspect" "$TMP/$s" --json >"$TMP/$s.json"; done
+check "are the whole, but for rounding in batches of other documents" python3 - "$TMP/folds.json" "$TMP/again.json" <<'END'
+import json, sys
+a, b = ([json.loads(line) for line in open(f)] for f in sys.argv[1:])
+assert len(a) == len(b) == 5
+for x, y in zip(a, b):
+    assert x["tokens"] == y["tokens"] and x["id"] == y["id"]
+    assert len(x["ce"]) == len(y["ce"]) and all(p == q or abs(p - q) < 0.01 for p, q in zip(x["ce"], y["ce"]))
+END
+check_fails 2 "fold 2/3 of the text: give the sets of all 3" "one of them is not" "$BIN/kf-align" "${folds[@]:0:2}" --target "$TMP/gemma3-tiny" --out "$TMP/x"
+check_fails 2 "kf-extract --fold" "whole sets are no folds" "$BIN/kf-align" --source "$TMP/llama-tiny" --source "$TMP/qwen2-tiny" --target "$TMP/gemma3-tiny" --out "$TMP/x"
+check_fails 2 "nothing to count in" "counting wants a whole text" "$BIN/kf-align" "${folds[@]}" --out "$TMP/x" --method dtw-chat --vocab-map stats
+check_fails 2 "fold 0/3 of its text only" "a fold is not fused" "$BIN/kf-fuse" --target "$TMP/fold0" --aligned "$TMP/again" --out "$TMP/x"
+check_fails 2 "fold 0/3 of its text only" "nor compared" "$BIN/kf-eval" --logits a="$TMP/fold0"
+check_fails 1 "fold 3/3: must be I/N" "a fold is one of N" "$BIN/kf-extract" --model tests/models/llama-tiny --corpus "$TMP/corpus" --out "$TMP/x" --fold 3/3
+
 check "another map where tokens begin together" align --out "$TMP/byte-exact" --vocab-map exact
 check_fails 2 "method" "an unknown method" align --out "$TMP/x" --method dtw-all
 check_fails 2 "out" "no output" align

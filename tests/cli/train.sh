@@ -45,6 +45,13 @@ patient() {
 check "ends two epochs after the best" patient
 check_fails 1 'there is none: give --valid' "patience without validation" train "$TMP/none" --patience 2
 
+# Every document is left out of one fold.
+tokens() { EPOCHS=1 train "$@" | grep -oE '[0-9]+ tokens' | cut -d' ' -f1; }
+folds() { test "$(tokens "$TMP/all")" -gt 0 -a $((2 * $(tokens "$TMP/all-again"))) = \
+	$(($(tokens "$TMP/fold0" --fold 0/3) + $(tokens "$TMP/fold1" --fold 1/3) + $(tokens "$TMP/fold2" --fold 2/3))); }
+check "folds: of three runs each document is in two" folds
+check_fails 1 'fold 0/1 leaves out every document' "one fold is all" train "$TMP/none" --fold 0/1
+
 touch -d '2001-01-01' "$TMP/a/config.json" "$TMP/stamp"
 again() { train "$TMP/a" --lambda 0.5 --valid "$TMP/corpus" | grep -q "up to date" && test "$TMP/a/config.json" -nt "$TMP/stamp"; }
 check "again: up to date, with a new time stamp" again

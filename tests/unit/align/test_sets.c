@@ -36,12 +36,13 @@ static const char *path(const fixture *f, const char *name)
 	return out[turn];
 }
 
-/* Documents 0 .. DOCS-1 over the shards, in order. */
-static void write_set(fixture *f, const char *name, const kf_tokenizer *tok, const synth_model *m, uint64_t corpus, bool with_path, bool f32)
+/* Documents 0 .. DOCS-1 over the shards, in order; of several folds those of the others without a token, as kf-extract --fold leaves them. */
+static void write_fold(fixture *f, const char *name, const kf_tokenizer *tok, const synth_model *m, uint64_t corpus, bool with_path, bool f32,
+	int fold, int folds)
 {
-	kf_set_input in[2] = { { .role = "corpus", .name = "c", .fp = { 1, corpus } },
-		{ .role = "model", .name = name, .fp = kf_tokenizer_fp(tok) } };
-	kf_set_spec spec = { .dir = path(f, name), .kind = KF_SET_LOGITS, .program = "test", .inputs = in, .n_inputs = 2,
+	kf_set_input in[3] = { { .role = "corpus", .name = "c", .fp = { 1, corpus } }, { .role = "model", .name = name, .fp = kf_tokenizer_fp(tok) },
+		{ .role = "tokenizer", .name = name, .fp = kf_tokenizer_fp(tok) } };
+	kf_set_spec spec = { .dir = path(f, name), .kind = KF_SET_LOGITS, .program = "test", .inputs = in, .n_inputs = 3,
 		.n_shards = SHARDS, .f32 = f32 };
 	kf_set_writer *w;
 	kf_set_state state;
@@ -53,6 +54,7 @@ static void write_set(fixture *f, const char *name, const kf_tokenizer *tok, con
 	spec.tokenizer = saved.data;
 	spec.tokenizer_size = saved.len;
 	spec.info = json_pack("{s:s}", "model", name);
+	if (folds > 1) json_object_set_new(spec.info, "fold", json_sprintf("%d/%d", fold, folds));
 	ok(kf_set_begin(&spec, &w, &state, &err), &err);
 	for (int i = 0; i < SHARDS; i++) {
 		kf_shard_writer *sw;
@@ -65,6 +67,7 @@ static void write_set(fixture *f, const char *name, const kf_tokenizer *tok, con
 				r.has_path = false;
 				r.path_off = r.extra_off = NULL;
 			}
+			if (d % folds != fold) r.n = 0;
 			ok(kf_shard_put_logits(sw, &r, &err), &err);
 		}
 		ok(kf_shard_commit(sw, &err), &err);
@@ -73,6 +76,11 @@ static void write_set(fixture *f, const char *name, const kf_tokenizer *tok, con
 	assert_true(complete);
 	json_decref(spec.info);
 	kf_buf_release(&saved);
+}
+
+static void write_set(fixture *f, const char *name, const kf_tokenizer *tok, const synth_model *m, uint64_t corpus, bool with_path, bool f32)
+{
+	write_fold(f, name, tok, m, corpus, with_path, f32, 0, 1);
 }
 
 static int setup(void **state)
@@ -123,7 +131,15 @@ static int teardown(void **state)
 static kf_status run(fixture *f, const char *src, const char *tgt, const char *out, kf_align_method method, const char *shard,
 	kf_pool *pool, int precision, kf_set_state *state, json_t **stats, kf_err *err)
 {
-	kf_align_opts o = { .source = path(f, src), .target = path(f, tgt), .out = path(f, out), .method = method,
+	const char *source[8];
+	int n = 0;
+	char names[128];
+
+	/* several, with spaces between */
+	snprintf(names, sizeof names, "%s", src);
+	for (char *w = strtok(names, " "); w; w = strtok(NULL, " ")) source[n++] = path(f, w);
+
+	kf_align_opts o = { .source = source, .folds = n, .target = path(f, tgt), .out = path(f, out), .method = method,
 		.map = method == KF_ALIGN_DTW ? KF_ALIGN_EXACT : KF_ALIGN_PREFIX, .precision = precision, .shard = shard,
 		.progress = KF_PROGRESS_NONE, .program = "test" };
 
@@ -256,6 +272,42 @@ static void packed(void **state)
 	check_set(f, "packed", 1.0 / 32);
 }
 
+/* What the folds of a source say, put together, is what a set of the whole text says. */
+static void folds(void **state)
+{
+	static const struct { const char *src, *want; } bad[] = {
+		{ "f0 f2", "is fold 0/3 of the text: give the sets of all 3 folds" }, { "f0", "give the sets of all 3 folds" },
+		{ "f0 f0 f1", "are both fold 0/3" }, { "src src", "is of the whole text" }, { "f0 f1 other", "have different tokenizers" },
+		{ "f0 f1 text", "different corpora" },
+	};
+	fixture *f = *state;
+	kf_set_state st;
+	json_t *stats, *other;
+	kf_err err;
+
+	for (int i = 0; i < 3; i++) {
+		char name[8];
+
+		snprintf(name, sizeof name, "f%d", i);
+		write_fold(f, name, f->src, f->s, 7, true, true, i, 3);
+	}
+	ok(run(f, "f0 f1 f2", "tgt", "folds", KF_ALIGN_BYTE, NULL, NULL, 0, &st, &stats, &err), &err);
+	check_set(f, "folds", 0);
+	ok(run(f, "src", "tgt", "of-the-whole", KF_ALIGN_BYTE, NULL, NULL, 0, &st, &other, &err), &err);
+	assert_true(json_equal(stats, other));
+	json_decref(stats);
+	json_decref(other);
+	/* the order in which they are given is nothing to the set */
+	ok(run(f, "f2 f0 f1", "tgt", "folds", KF_ALIGN_BYTE, NULL, NULL, 0, &st, &stats, &err), &err);
+	assert_int_equal(st, KF_SET_CURRENT);
+	write_fold(f, "other", f->tgt, f->t, 7, true, true, 2, 3);
+	write_fold(f, "text", f->src, f->s, 8, true, true, 2, 3);
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		assert_int_not_equal(run(f, bad[i].src, "tgt", "refused", KF_ALIGN_BYTE, NULL, NULL, 0, &st, &stats, &err), KF_OK);
+		if (!strstr(err.text, bad[i].want)) fail_msg("%s: %s", bad[i].src, err.text);
+	}
+}
+
 static void refusals(void **state)
 {
 	fixture *f = *state;
@@ -292,6 +344,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(whole, setup, teardown),
 		cmocka_unit_test_setup_teardown(parts, setup, teardown),
 		cmocka_unit_test_setup_teardown(packed, setup, teardown),
+		cmocka_unit_test_setup_teardown(folds, setup, teardown),
 		cmocka_unit_test_setup_teardown(refusals, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,7 +14,8 @@ static struct {
 	long k;
 	double rate;
 	bool flag;
-	int method;
+	int method, later;
+	const char *part;
 	kf_list list;
 } o;
 
@@ -25,6 +26,8 @@ static const kf_opt table[] = {
 	{ "rate", KF_OPT_REAL, &o.rate, "R", "rate", 0, 1, KF_OPT_SHAPES | KF_OPT_POSITIVE },
 	{ "flag", KF_OPT_FLAG, &o.flag, NULL, "flag", 0, 0, KF_OPT_SHAPES },
 	{ "method", KF_OPT_CHOICE, &o.method, "byte|dtw", "method", 0, 0, KF_OPT_SHAPES },
+	{ "later", KF_OPT_CHOICE, &o.later, "as-before|anew", "younger", 0, 0, KF_OPT_SHAPES | KF_OPT_OFF },
+	{ "part", KF_OPT_STRING, &o.part, "I/N", "younger", 0, 0, KF_OPT_SHAPES | KF_OPT_OFF },
 	{ "aligned", KF_OPT_LIST, &o.list, "DIR", "list", 0, 0, 0 },
 	{ 0 }
 };
@@ -61,6 +64,14 @@ static void values_arrive(void **state)
 	record = kf_opt_record(&program);
 	text = json_dumps(record, JSON_SORT_KEYS | JSON_COMPACT);
 	assert_string_equal(text, "{\"flag\":true,\"method\":\"dtw\",\"output-style\":null,\"rate\":0.5,\"top-k\":7}");
+	free(text);
+	json_decref(record);
+	/* what is off is not recorded: the record is that of times before there was the option */
+	assert_int_equal(parse("--out a --top-k=7 --rate 0.5 --fl --method dtw --later anew --part 0/2", &err), KF_OK);
+	record = kf_opt_record(&program);
+	text = json_dumps(record, JSON_SORT_KEYS | JSON_COMPACT);
+	assert_string_equal(text, "{\"flag\":true,\"later\":\"anew\",\"method\":\"dtw\",\"output-style\":null,\"part\":\"0/2\",\"rate\":0.5,"
+		"\"top-k\":7}");
 	free(text);
 	json_decref(record);
 }
@@ -100,13 +111,13 @@ static void shards_parse(void **state)
 	int i, n;
 
 	(void)state;
-	assert_int_equal(kf_parse_shard(NULL, &i, &n, &err), KF_OK);
+	assert_int_equal(kf_parse_part("shard", NULL, &i, &n, &err), KF_OK);
 	assert_true(i == 0 && n == 1);
-	assert_int_equal(kf_parse_shard("2/5", &i, &n, &err), KF_OK);
+	assert_int_equal(kf_parse_part("shard", "2/5", &i, &n, &err), KF_OK);
 	assert_true(i == 2 && n == 5);
-	assert_int_equal(kf_parse_shard("5/5", &i, &n, &err), KF_EINVAL);
-	assert_int_equal(kf_parse_shard("1/2x", &i, &n, &err), KF_EINVAL);
-	assert_int_equal(kf_parse_shard("-1/2", &i, &n, &err), KF_EINVAL);
+	assert_int_equal(kf_parse_part("shard", "5/5", &i, &n, &err), KF_EINVAL);
+	assert_int_equal(kf_parse_part("shard", "1/2x", &i, &n, &err), KF_EINVAL);
+	assert_int_equal(kf_parse_part("shard", "-1/2", &i, &n, &err), KF_EINVAL);
 }
 
 int main(void)

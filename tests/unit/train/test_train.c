@@ -172,7 +172,7 @@ static void test_documents(void **state)
 
 	(void)state;
 	OK(kf_set_open(at("targets"), KF_SET_TARGETS, &set, &e_));
-	OK(kf_docs_open(set, &d, &e_));
+	OK(kf_docs_open(set, 0, 1, &d, &e_));
 	kf_arena_init(&arena);
 	assert_int_equal(d->n, DOCS);
 	/* Any order; a document is the same whenever it is asked for. */
@@ -186,6 +186,19 @@ static void test_documents(void **state)
 		sum += rec.n;
 	}
 	assert_int_equal(sum, d->total);
+	kf_docs_close(d);
+	/* A fold is left out: its documents have no rows. */
+	uint64_t rest = 0;
+	OK(kf_docs_open(set, 1, 4, &d, &e_));
+	for (uint64_t j = 0; j < DOCS; j++) {
+		kf_dist_rec rec;
+
+		OK(d->get(d, j, &arena, &rec, &e_));
+		assert_int_equal(d->rows[j], rec.head.doc % 4 == 1 ? 0 : rec.n);
+		rest += d->rows[j];
+	}
+	assert_int_equal(rest, d->total);
+	assert_true(rest < sum);
 	kf_arena_release(&arena);
 	kf_docs_close(d);
 	kf_set_close(set);
