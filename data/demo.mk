@@ -13,7 +13,7 @@
 #   make -n TARGET …                       what would run
 
 tail_tag := $(addprefix -,$(filter-out calibrated,$(TAIL)))
-how := $(FUNCTION)-$(LEVEL)-$(WEIGHT)$(align_tag)$(tail_tag)
+how := $(FUNCTION)-$(LEVEL)-$(WEIGHT)$(align_tag)$(adapt_tag)$(tail_tag)
 fusion := --function $(FUNCTION) $(if $(filter min-ce avg-ce,$(FUNCTION)),--level $(LEVEL)) --weight $(WEIGHT) --tail $(TAIL)
 sources := $(sort $(SOURCES))
 fused = fused-$(call plus,$1)-$(how)-$(LAMBDA)-$(schedule)
@@ -87,7 +87,7 @@ fusechat-demo:
 
 # Distillation from one source, without the target's own distribution and on all text alike.
 KD ?= $(lastword $(sources))
-kd := kd-$(KD)$(align_tag)$(tail_tag)
+kd := kd-$(KD)$(align_tag)$(adapt_tag)$(tail_tag)
 $(eval $(call fuse_rule,$(kd),train,$(KD),--with-target no --tail $(TAIL)))
 kd_model := $(kd)-$(LAMBDA)-$(schedule)
 $(eval $(call train_rule,$(kd_model),$(run)/targets/$(kd),$(LAMBDA),$(start),$(start)))

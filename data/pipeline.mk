@@ -41,6 +41,11 @@ LEVEL     ?= sequence
 WEIGHT    ?= advantage
 # What is outside the candidates: calibrated, rest, or, as the papers have it, in fusion and training, renormalize.
 TAIL      ?= calibrated
+# Epochs that each source is first trained on the text itself, 0: none. There are FOLDS models of it then, each of which predicts the documents
+# that it has not seen; what a source says of validation and test text is not changed.
+ADAPT     ?= 0
+ADAPT_LR  ?= 5e-5
+FOLDS     ?= 2
 LAMBDA    ?= 0.5
 EPOCHS    ?= 3
 LR        ?= 1e-4
@@ -100,17 +105,35 @@ endef
 $(foreach s,$(splits),$(foreach m,$(models),$(eval $(call logits_rule,$s,$m))))
 logits = $(run)/logits/$1/$(TARGET)
 
+# ---- adapted: a source's models for the folds of the training text, and what each says of its own. Fold, model ----
+
+folds := $(if $(filter-out 0,$(ADAPT)),$(wordlist 1,$(FOLDS),0 1 2 3 4 5 6 7 8 9))
+adaptation := lr$(ADAPT_LR)x$(ADAPT)of$(FOLDS)
+adapt_tag := $(if $(folds),-adapted-$(adaptation))
+adapted = $(run)/adapted/$(adaptation)-fold$1/$2
+define adapted_rules
+$(call adapted,$1,$2)/config.json: $(call model,$2) $(run)/logits/train/$2/manifest.json $(run)/corpus/valid/manifest.json | $(bin)/kf-train
+	$(bin)/kf-train --model $$< --targets $(run)/logits/train/$2 --valid $(run)/corpus/valid --out $$(@D) --fold $1/$(FOLDS) --lambda 1 \
+	  --epochs $(ADAPT) --lr $(ADAPT_LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) --dtype bf16 --threads $$(THREADS)
+$(run)/logits/train/$2$(adapt_tag)-fold$1/manifest.json: $(call adapted,$1,$2)/config.json $(run)/corpus/train/manifest.json | $(bin)/kf-extract
+	$(bin)/kf-extract --model $(call adapted,$1,$2) --corpus $(run)/corpus/train --out $$(@D) --fold $1/$(FOLDS) --compute $(EXTRACT_COMPUTE) \
+	  --threads $$(THREADS) $$(shard) $(if $(CHAT_TEMPLATE_$2),--chat-template $(CHAT_TEMPLATE_$2))
+endef
+$(foreach m,$(filter-out $(TARGET),$(models)),$(foreach f,$(folds),$(eval $(call adapted_rules,$f,$m))))
+# The sets of a source over a split: one, or one a fold.
+said = $(if $(and $(filter train,$1),$(folds)),$(folds:%=$(run)/logits/train/$2$(adapt_tag)-fold%),$(run)/logits/$1/$2)
+
 # ---- aligned: a source's predictions in the target's vocabulary ----
 
 align_tag := $(if $(filter byte-prefix,$(ALIGN)-$(VOCAB_MAP)),,-$(ALIGN)-$(VOCAB_MAP))$(addprefix -,$(filter-out last,$(ONE_TO_MANY)))
-aligned = $(run)/aligned/$1/$2$(align_tag)
+aligned = $(run)/aligned/$1/$2$(align_tag)$(if $(filter train,$1),$(adapt_tag))
 # A map by edit distance is of two tokenizers, one of counted pairs of a text as well.
 map_file = $(strip $(if $(filter mined,$(VOCAB_MAP)),$(WORK)/maps/$2-$(TARGET)-mined.map) \
   $(if $(filter stats,$(VOCAB_MAP)),$(run)/maps/$1-$2-$(TARGET)-stats.map))
 define aligned_rule
-$(call aligned,$1,$2)/manifest.json: $(run)/logits/$1/$2/manifest.json $(call logits,$1)/manifest.json | $(bin)/kf-align
+$(call aligned,$1,$2)/manifest.json: $(addsuffix /manifest.json,$(call said,$1,$2)) $(call logits,$1)/manifest.json | $(bin)/kf-align
 	$(if $(call map_file,$1,$2),@mkdir -p $(dir $(call map_file,$1,$2)))
-	$(bin)/kf-align --source $(run)/logits/$1/$2 --target $(call logits,$1) --out $$(@D) \
+	$(bin)/kf-align $(addprefix --source ,$(call said,$1,$2)) --target $(call logits,$1) --out $$(@D) \
 	  --method $(ALIGN) --vocab-map $(VOCAB_MAP) --one-to-many $(ONE_TO_MANY) $(addprefix --map ,$(call map_file,$1,$2)) --threads $$(THREADS) $$(shard)
 endef
 $(foreach s,$(splits),$(foreach m,$(filter-out $(TARGET),$(models)),$(eval $(call aligned_rule,$s,$m))))

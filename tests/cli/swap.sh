@@ -91,6 +91,19 @@ programs :baselines | grep -cE "kf-extract" > "$TMP/got"
 echo 0 > "$TMP/want"
 check_same "the baselines run no model again" "$TMP/want" "$TMP/got"
 
+{ for f in 0 1; do
+	echo "kf-extract docs8/logits/train/gemma3-270m-adapted-lr5e-5x2of2-fold$f"
+	echo "kf-train docs8/adapted/lr5e-5x2of2-fold$f/gemma3-270m"
+done
+echo "kf-align docs8/aligned/train/gemma3-270m-adapted-lr5e-5x2of2"
+echo "kf-fuse docs8/targets/gemma3-270m-avg-ce-sequence-none-adapted-lr5e-5x2of2"
+echo "kf-train docs8/train/fused-gemma3-270m-avg-ce-sequence-none-adapted-lr5e-5x2of2-$tag"
+echo "kf-merge docs8/merged/halfway-gemma3-270m-avg-ce-sequence-none-adapted-lr5e-5x2of2-$tag"
+echo "kf-report docs8/report/gemma3-270m-avg-ce-sequence-none-adapted-lr5e-5x2of2-$tag.html"
+echo kf-eval; } | sort > "$TMP/want.sorted"
+programs SOURCES=gemma3-270m ADAPT=2 | sort > "$TMP/got.sorted"
+check_same "a source trained on the text first: a model a fold, and what each says of its own" "$TMP/want.sorted" "$TMP/got.sorted"
+
 programs BATCH=512 PATIENCE=2 | grep -E "prepare|extract|align|fuse|train|merge" | sort > "$TMP/got.sorted"
 { echo "kf-train docs8/train/clm-lr3e-5x3p2-b512"; echo "kf-train docs8/train/fused-$mix-avg-ce-sequence-none-${tag}p2-b512"
 echo "kf-merge docs8/merged/halfway-$mix-avg-ce-sequence-none-${tag}p2-b512"; } | sort > "$TMP/want.sorted"
