@@ -72,22 +72,19 @@ static const kf_program program = {
 /* "NAME=PATH", or "PATH", whose name is its last part. name is newly allocated. */
 static kf_status parse_model(const char *text, kf_eval_kind kind, kf_eval_model *out, char **name, kf_err *err)
 {
-	const char *eq = strchr(text, '='), *slash = strchr(text, '/'), *begin, *end;
+	const char *eq = strchr(text, '='), *slash = strchr(text, '/');
+	char last[KF_NAME_MAX];
+	size_t n;
 
 	*out = (kf_eval_model){ .kind = kind, .path = text };
 	if (eq && eq > text && (!slash || eq < slash)) {
-		begin = text;
-		end = eq;
 		out->path = eq + 1;
 		if (!*out->path) return kf_fail(err, KF_EUSAGE, "%s: a path is missing after the name", text);
-	} else {
-		for (end = text + strlen(text); end > text + 1 && end[-1] == '/';) end--;
-		for (begin = end; begin > text && begin[-1] != '/';) begin--;
-		if (end - begin > 5 && memcmp(end - 5, ".gguf", 5) == 0) end -= 5;
-	}
-	if (!(*name = kf_alloc((size_t)(end - begin) + 1, 1))) return kf_fail(err, KF_ENOMEM, "out of memory");
-	memcpy(*name, begin, (size_t)(end - begin));
-	(*name)[end - begin] = 0;
+	} else kf_path_name(text, last);
+	n = out->path != text ? (size_t)(eq - text) : strlen(last);
+	if (!(*name = kf_alloc(n + 1, 1))) return kf_fail(err, KF_ENOMEM, "out of memory");
+	memcpy(*name, out->path != text ? text : last, n);
+	(*name)[n] = 0;
 	out->name = *name;
 	return KF_OK;
 }

@@ -5,29 +5,16 @@
 #include "common/base/file.h"
 #include "extract/impl.h"
 
-/* "smollm2-135m" of "models/smollm2-135m.gguf" or "models/smollm2-135m/". */
-static void model_name(const char *path, char out[256])
-{
-	size_t n = strlen(path);
-	while (n > 1 && path[n - 1] == '/') n--;
-	size_t from = n;
-	while (from > 0 && path[from - 1] != '/') from--;
-	if (n - from > 5 && strncmp(path + n - 5, ".gguf", 5) == 0) n -= 5;
-	if (n - from > 255) n = from + 255;
-	memcpy(out, path + from, n - from);
-	out[n - from] = 0;
-}
-
 static kf_status try_to_begin(kf_extractor *x, kf_set_state *state, kf_err *err)
 {
 	const kf_extract_opts *o = x->o;
 	const kf_arch *arch = kf_weights_arch(x->weights);
-	char name[256];
+	char name[KF_NAME_MAX];
 	kf_buf tokenizer = { 0 };
 	kf_set_input inputs[3] = { { "corpus", o->corpus, kf_set_fp(x->corpus) }, { "model", o->model, { 0, 0 } },
 		{ "tokenizer", o->model, kf_tokenizer_fp(x->tokenizer) } };
 	kf_status rc;
-	model_name(o->model, name);
+	kf_path_name(o->model, name);
 	json_t *info = json_pack("{s:i, s:s, s:s, s:i, s:i, s:b, s:b}", "k", (int)o->top_k, "model", name,
 		"family", kf_family_name(arch->family), "vocabulary", arch->V, "context", x->context,
 		"bos", kf_tokenizer_bos(x->tokenizer) >= 0, "byte_path", o->byte_path);

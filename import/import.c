@@ -83,20 +83,16 @@ static kf_status open_tokenizer(const char *path, kf_tokenizer **out, kf_err *er
 }
 
 /* "teacher" of "models/teacher.gguf", "models/teacher/" or "models/teacher/tokenizer.json". */
-static void name_of(const kf_import_opts *o, char out[256])
+static void name_of(const kf_import_opts *o, char out[KF_NAME_MAX])
 {
-	const char *path = o->name ? o->name : o->tokenizer;
-	size_t n = strlen(path), from;
+	char folder[KF_PATH_MAX];
+	size_t n = strlen(o->tokenizer);
 
-	if (!o->name) {
-		if (!kf_is_dir(path) && n > 15 && strcmp(path + n - 15, "/tokenizer.json") == 0) n -= 15;
-		else if (n > 5 && strncmp(path + n - 5, ".gguf", 5) == 0) n -= 5;
-		while (n > 1 && path[n - 1] == '/') n--;
-	}
-	for (from = o->name ? 0 : n; from > 0 && path[from - 1] != '/'; from--) {}
-	if (n - from > 255) n = from + 255;
-	memcpy(out, path + from, n - from);
-	out[n - from] = 0;
+	if (o->name) snprintf(out, KF_NAME_MAX, "%s", o->name);
+	else if (n > 15 && n < sizeof folder && strcmp(o->tokenizer + n - 15, "/tokenizer.json") == 0 && !kf_is_dir(o->tokenizer)) {
+		snprintf(folder, sizeof folder, "%.*s", (int)(n - 15), o->tokenizer);
+		kf_path_name(folder, out);
+	} else kf_path_name(o->tokenizer, out);
 }
 
 /* What the first document's record has, the others must have. */
@@ -162,7 +158,7 @@ kf_status kf_import(const kf_import_opts *o, kf_pool *pool, kf_import_stats *sta
 	kf_pass pass = { .n_in = 1, .part = o->part, .parts = o->parts, .label = "import", .progress = o->progress, .doc = one_document, .arg = &j };
 	kf_set_input in[3];
 	json_t *info = NULL;
-	char name[256];
+	char name[KF_NAME_MAX];
 	bool whole;
 	kf_status rc;
 

@@ -328,3 +328,23 @@ kf_status kf_path_join(char *out, const char *dir, const char *name, kf_err *err
 
 	return n >= 0 && n < KF_PATH_MAX ? KF_OK : kf_fail(err, KF_EINVAL, "path too long: %s/%s", dir, name);
 }
+
+/* Where the last part of path (n bytes) begins; *n without slashes at the end. */
+static size_t last_part(const char *path, size_t *n)
+{
+	size_t from;
+
+	while (*n > 1 && path[*n - 1] == '/') --*n;
+	for (from = *n; from > 0 && path[from - 1] != '/';) from--;
+	return from;
+}
+
+void kf_path_name(const char *path, char out[KF_NAME_MAX])
+{
+	size_t n = strlen(path), from = last_part(path, &n), above = from, over = 0;
+
+	if (n - from > 6 && memcmp(path + from, "epoch-", 6) == 0 && from > 1) over = last_part(path, &above);
+	if (n - from > 5 && memcmp(path + n - 5, ".gguf", 5) == 0) n -= 5;
+	if (above < from && above > over) snprintf(out, KF_NAME_MAX, "%.*s-%.*s", (int)(above - over), path + over, (int)(n - from), path + from);
+	else snprintf(out, KF_NAME_MAX, "%.*s", (int)(n - from), path + from);
+}

@@ -53,4 +53,8 @@ bool kf_exists(const char *path);
 /* out (KF_PATH_MAX) = dir "/" name; KF_EINVAL when it does not fit. */
 kf_status kf_path_join(char *out, const char *dir, const char *name, kf_err *err) KF_MUST_CHECK;
 
+/* What to call a model by its path: "m" of "models/m.gguf" or "models/m/", "m-epoch-2" of "models/m/epoch-2". Cut to fit. */
+#define KF_NAME_MAX 256
+void kf_path_name(const char *path, char out[KF_NAME_MAX]);
+
 #endif

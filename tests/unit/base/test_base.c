@@ -271,6 +271,26 @@ static void work_goes_on_behind(void **state)
 	kf_behind_free(NULL);
 }
 
+static void models_are_called_by_their_paths(void **state)
+{
+	static const struct { const char *path, *name; } of[] = {
+		{ "models/m.gguf", "m" }, { "m.gguf", "m" }, { "m", "m" }, { "a/m/", "m" }, { "a/m//", "m" }, { "a.gguf/", "a" }, { ".gguf", ".gguf" },
+		{ "runs/m/epoch-2", "m-epoch-2" }, { "m//epoch-2/", "m-epoch-2" }, { "epoch-2", "epoch-2" }, { "/epoch-2", "epoch-2" }, { "a/epoch-", "epoch-" },
+		{ "", "" },
+	};
+	char name[KF_NAME_MAX], path[600];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+		kf_path_name(of[i].path, name);
+		assert_string_equal(name, of[i].name);
+	}
+	memset(path, 'x', sizeof path - 1);
+	path[sizeof path - 1] = 0;
+	kf_path_name(path, name);
+	assert_int_equal(strlen(name), KF_NAME_MAX - 1);
+}
+
 static void figures_read_well(void **state)
 {
 	static const struct { double n; const char *want; } counts[] = {
@@ -358,7 +378,7 @@ int main(void)
 		cmocka_unit_test(cursors_stop_at_the_end), cmocka_unit_test(files_are_written_whole),
 		cmocka_unit_test(fingerprints_round_trip), cmocka_unit_test(random_numbers_are_fixed_and_even),
 		cmocka_unit_test(pools_do_everything_once), cmocka_unit_test(work_goes_on_behind),
-		cmocka_unit_test(figures_read_well), cmocka_unit_test(memory_is_what_may_be_used),
+		cmocka_unit_test(figures_read_well), cmocka_unit_test(models_are_called_by_their_paths), cmocka_unit_test(memory_is_what_may_be_used),
 	};
 
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
