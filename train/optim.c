@@ -28,7 +28,7 @@ kf_status kf_optim_init(kf_optim *opt, kf_model *model, kf_exec *x, bool eight, 
 
 	*opt = (kf_optim){ .x = x, .eight = eight, .ranks = ranks };
 	opt->n = kf_model_params(model, &opt->params);
-	if (!(opt->state = kf_zalloc((size_t)opt->n, sizeof *opt->state)) ||
+	if (!(opt->state = kf_zalloc((size_t)opt->n, sizeof *opt->state)) || !(opt->grads = kf_alloc((size_t)opt->n, sizeof *opt->grads)) ||
 	    !(opt->begin = kf_alloc((size_t)size + 1, sizeof *opt->begin)))
 		goto fail;
 	for (int i = 0; i < opt->n; i++) {
@@ -38,6 +38,7 @@ kf_status kf_optim_init(kf_optim *opt, kf_model *model, kf_exec *x, bool eight, 
 
 		*s = (kf_adamw){ .type = p->num, .w = (char *)p->value + at, .g = (const char *)p->grad + at, .master = p->master,
 			.n = kf_part_begin(numel(p), rank + 1, size) - first, .first = first, .salt = (uint32_t)i };
+		opt->grads[i] = (kf_nums){ s->g, s->type, s->n };
 		if (numel(p) > largest)
 			largest = numel(p);
 		if (s->n == 0)
@@ -67,6 +68,7 @@ void kf_optim_release(kf_optim *opt)
 				opt->x->ops->free(opt->x, own[k]);
 	}
 	kf_free(opt->state);
+	kf_free(opt->grads);
 	kf_free(opt->begin);
 	kf_free(opt->host);
 	*opt = (kf_optim){ 0 };
@@ -98,11 +100,7 @@ kf_status kf_train_check_memory(const kf_weights *w, kf_exec *x, bool eight, int
 
 double kf_optim_norm(const kf_optim *opt)
 {
-	double sum = 0;
-
-	for (int i = 0; i < opt->n; i++)
-		sum += opt->x->ops->sumsq(opt->x, opt->state[i].g, opt->state[i].type, opt->state[i].n);
-	return sqrt(sum);
+	return sqrt(opt->x->ops->sumsq(opt->x, opt->grads, opt->n));
 }
 
 void kf_optim_step(kf_optim *opt, const kf_train_opts *o, double lr, double gscale, int64_t step)

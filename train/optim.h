@@ -13,6 +13,7 @@ typedef struct {
 	kf_param *params;          /* (n) borrowed from the model */
 	int n;
 	kf_adamw *state;           /* (n) this process's part, its moments in the backend's memory */
+	kf_nums *grads;            /* (n) its gradients */
 	bool eight;                /* in 8 bits */
 	kf_ranks *ranks;           /* borrowed; NULL: this process alone */
 	size_t *begin;             /* (size + 1) scratch of exchange.c, and */

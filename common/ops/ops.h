@@ -174,6 +174,13 @@ typedef struct {
 
 typedef enum { KF_ACT_SILU, KF_ACT_GELU_TANH, KF_ACT_GELU } kf_act; /* GELU: with the error function */
 
+/* An array of the backend's memory. */
+typedef struct {
+	const void *v;
+	kf_num_type type;
+	size_t n;
+} kf_nums;
+
 /* A parameter of n numbers, or a part of one, and what AdamW keeps of it; all in the backend's memory. */
 typedef struct {
 	kf_num_type type;            /* of w and g */
@@ -291,7 +298,8 @@ struct kf_ops {
 	kf_status (*head_loss)(kf_exec *x, const kf_num *hidden, const kf_mat *w, int T, const kf_loss_query *q,
 		kf_num *dhidden, kf_num *dw, kf_loss *out, kf_err *err);
 
-	double (*sumsq)(kf_exec *x, const void *v, kf_num_type type, size_t n);
+	/* Sum of the squares of all numbers of n arrays. */
+	double (*sumsq)(kf_exec *x, const kf_nums *v, int n);
 	/* AdamW (Loshchilov and Hutter 2019). */
 	void (*adamw)(kf_exec *x, const kf_adamw *p, const kf_adamw_opts *o);
 

@@ -202,7 +202,7 @@ static kf_status adamw(bench *b, const void *arg)
 
 static kf_status sumsq(bench *b, const void *arg)
 {
-	return b->x->ops->sumsq(b->x, b->p[0], KF_NUM_F32, *(const size_t *)arg) < 0 ? KF_EINVAL : KF_OK;
+	return b->x->ops->sumsq(b->x, &(kf_nums){ b->p[0], KF_NUM_F32, *(const size_t *)arg }, 1) < 0 ? KF_EINVAL : KF_OK;
 }
 
 static void take(bench *b, int i, size_t n)

@@ -47,6 +47,10 @@ void emu_reset(void);
 /* Launches so far, and their blocks. */
 long emu_launches(void), emu_blocks(void);
 
+/* What the backend's host side asked of the device beside its own kernels, so far (device.c, gemm.c): copies and clearings, products, and
+ * times the host waited. */
+long emu_copies(void), emu_products(void), emu_waits(void);
+
 #ifdef __cplusplus
 }
 #endif

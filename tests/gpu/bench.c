@@ -377,7 +377,7 @@ static void k_embed(arrays *k)
 	(void)!k->x->ops->embed(k->x, k->big[0], &t, k->index, 1, k->T, NULL);
 }
 static void k_embed_dw(arrays *k) { (void)!k->x->ops->embed_dw(k->x, k->big[0], k->big[1], k->index, 1, k->T, k->T, k->C, NULL); }
-static void k_sumsq(arrays *k) { (void)k->x->ops->sumsq(k->x, k->big[0], KF_NUM_BF16, (size_t)k->T * (size_t)k->C); }
+static void k_sumsq(arrays *k) { (void)k->x->ops->sumsq(k->x, &(kf_nums){ k->big[0], KF_NUM_BF16, (size_t)k->T * (size_t)k->C }, 1); }
 static void step_of(arrays *k, bool eight)
 {
 	kf_adamw a = { .type = KF_NUM_BF16, .w = k->big[0], .g = k->big[1], .master = k->master, .m = k->m, .v = k->v,

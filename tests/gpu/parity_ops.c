@@ -393,7 +393,9 @@ static void optimizer(kf_parity *p, size_t n)
 			OPS->zero(X, v.at[d], n * 4);
 			OPS->zero(X, sm.at[d], blocks * 4);
 			OPS->zero(X, sv.at[d], blocks * 4);
-			sum[d] = OPS->sumsq(X, g.at[d], d == DEV ? num : KF_NUM_F32, n);
+			const kf_num_type type = d == DEV ? num : KF_NUM_F32;
+
+			sum[d] = OPS->sumsq(X, (const kf_nums[]){ { g.at[d], type, n }, { g.at[d], type, 0 }, { w.at[d], type, n / 2 } }, 3);
 			for (int step = 1; step <= 3; step++) {
 				kf_adamw a = { .type = d == DEV ? num : KF_NUM_F32, .w = w.at[d], .g = g.at[d], .master = d == DEV ? master.at[DEV] : NULL,
 					.n = n, .salt = 5 };

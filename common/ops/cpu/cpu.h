@@ -92,7 +92,7 @@ void kf_cpu_glu(kf_exec *x, float *y, const float *gate, const float *up, kf_act
 void kf_cpu_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const float *gate, const float *up,
 	kf_act act, size_t n);
 void kf_cpu_add(kf_exec *x, float *y, const float *in, size_t n);
-double kf_cpu_sumsq(kf_exec *x, const void *v, kf_num_type type, size_t n);
+double kf_cpu_sumsq(kf_exec *x, const kf_nums *v, int n);
 void kf_cpu_adamw(kf_exec *x, const kf_adamw *p, const kf_adamw_opts *o);
 
 #endif

@@ -144,16 +144,21 @@ static void sumsq_task(void *arg, size_t i, int worker)
 	j->part[i] = kf_vsumsq(j->v + begin, end - begin);
 }
 
-double kf_cpu_sumsq(kf_exec *x, const void *v, kf_num_type type, size_t n)
+double kf_cpu_sumsq(kf_exec *x, const kf_nums *v, int n)
 {
-	const size_t chunks = (n + CHUNK - 1) / CHUNK;
-	sumsq_job j = { v, kf_cpu_scratch(x, KF_CPU_ACT, chunks * sizeof(double)), n };
-	double s = 0;
+	double all = 0;
 
-	if (!j.part) return kf_ref_sumsq(x, v, type, n);
-	kf_pool_run(x->pool, chunks, sumsq_task, &j);
-	for (size_t i = 0; i < chunks; i++) s += j.part[i];
-	return s;
+	for (int k = 0; k < n; k++) {
+		const size_t chunks = (v[k].n + CHUNK - 1) / CHUNK;
+		sumsq_job j = { v[k].v, kf_cpu_scratch(x, KF_CPU_ACT, chunks * sizeof(double)), v[k].n };
+		double s = 0;
+
+		if (!j.part) return kf_ref_sumsq(x, v, n);
+		kf_pool_run(x->pool, chunks, sumsq_task, &j);
+		for (size_t i = 0; i < chunks; i++) s += j.part[i];
+		all += s;
+	}
+	return all;
 }
 
 typedef struct {

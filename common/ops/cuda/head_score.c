@@ -150,24 +150,22 @@ static kf_status take_answers(score *j, const kf_cuda_score *s, int r0, size_t r
 	const kf_score_query *q = j->q;
 	const kf_score *o = j->out;
 	const size_t R = (size_t)s->T, k = (size_t)s->k, E = (size_t)s->E, at = (size_t)r0;
-	kf_exec *x = j->x;
+	const bool ranged = q->range_off, extras = s->extra_n;
 	int32_t bad;
-	kf_status rc;
+	const kf_cuda_answer all[] = {
+		{ &bad, s->bad, sizeof bad },
+		{ o->top_ids + at * k, s->top_ids, R * k * sizeof *s->top_ids },
+		{ o->top_lp + at * k, s->top_lp, R * k * sizeof *s->top_lp },
+		{ o->ce ? o->ce + at : NULL, s->ce, o->ce ? R * sizeof *s->ce : 0 },
+		{ ranged ? o->range_nlm + q->range_off[r0] : NULL, s->range_nlm, ranged ? ranges * sizeof *s->range_nlm : 0 },
+		{ extras ? o->extra_n + at : NULL, s->extra_n, extras ? R * sizeof *s->extra_n : 0 },
+		{ extras ? o->extra_ids + at * E : NULL, s->extra_ids, extras ? R * E * sizeof *s->extra_ids : 0 },
+		{ extras ? o->extra_lp + at * E : NULL, s->extra_lp, extras ? R * E * sizeof *s->extra_lp : 0 },
+	};
+	kf_status rc = kf_cuda_take(j->x, all, sizeof all / sizeof *all, err);
 
-	if ((rc = kf_cuda_op_get(x, &bad, s->bad, sizeof bad, err)) != KF_OK) return rc;
-	if (bad != INT32_MAX) return kf_cuda_head_bad(r0 + bad, err);
-	if ((o->ce && (rc = kf_cuda_op_get(x, o->ce + at, s->ce, R * sizeof *s->ce, err)) != KF_OK) ||
-	    (rc = kf_cuda_op_get(x, o->top_ids + at * k, s->top_ids, R * k * sizeof *s->top_ids, err)) != KF_OK ||
-	    (rc = kf_cuda_op_get(x, o->top_lp + at * k, s->top_lp, R * k * sizeof *s->top_lp, err)) != KF_OK)
-		return rc;
-	if (q->range_off &&
-	    (rc = kf_cuda_op_get(x, o->range_nlm + q->range_off[r0], s->range_nlm, ranges * sizeof *s->range_nlm, err)) != KF_OK)
-		return rc;
-	if (!s->extra_n) return KF_OK;
-	if ((rc = kf_cuda_op_get(x, o->extra_n + at, s->extra_n, R * sizeof *s->extra_n, err)) != KF_OK ||
-	    (rc = kf_cuda_op_get(x, o->extra_ids + at * E, s->extra_ids, R * E * sizeof *s->extra_ids, err)) != KF_OK)
-		return rc;
-	return kf_cuda_op_get(x, o->extra_lp + at * E, s->extra_lp, R * E * sizeof *s->extra_lp, err);
+	if (rc != KF_OK) return rc;
+	return bad == INT32_MAX ? KF_OK : kf_cuda_head_bad(r0 + bad, err);
 }
 
 kf_status kf_cuda_op_head_score(kf_exec *x, const void *hidden, const kf_mat *w, int T, const kf_score_query *q, kf_score *out,

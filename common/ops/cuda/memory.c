@@ -85,7 +85,8 @@ kf_status kf_cuda_op_put_num(kf_exec *x, void *dst, kf_num_type type, const floa
 	return send(x, dst, host, n, kf_num_size(type), type == KF_NUM_BF16, err);
 }
 
-/* Copy out in turns: while the host takes one half, the device fills the other. */
+/* Copy out in turns: while the host takes one half, the device fills the other. Before the first there is nothing to wait for: whoever
+ * used the halves last waited at the end. */
 static kf_status fetch(kf_exec *x, void *host, const void *src, size_t count, size_t size, bool from_bf16, kf_err *err)
 {
 	kf_cuda *c = kf_cuda_of(x);
@@ -97,7 +98,7 @@ static kf_status fetch(kf_exec *x, void *host, const void *src, size_t count, si
 		size_t n = count - at < most ? count - at : most;
 		const char *full = c->bounce + (size_t)!half * KF_CUDA_BOUNCE;
 
-		if ((code = kf_cuda_sync(c->dev.stream)) != 0) break;
+		if (had && (code = kf_cuda_sync(c->dev.stream)) != 0) break;
 		code = kf_cuda_copy_out(c->bounce + (size_t)half * KF_CUDA_BOUNCE, (const char *)src + at * size, n * size, c->dev.stream);
 		if (from_bf16)
 			for (size_t i = 0; i < had; i++) ((float *)host)[done + i] = kf_bf16_to_f32(((const uint16_t *)(const void *)full)[i]);
@@ -117,4 +118,25 @@ kf_status kf_cuda_op_get(kf_exec *x, void *host, const void *src, size_t bytes, 
 kf_status kf_cuda_op_get_num(kf_exec *x, float *host, const void *src, kf_num_type type, size_t n, kf_err *err)
 {
 	return fetch(x, host, src, n, kf_num_size(type), type == KF_NUM_BF16, err);
+}
+
+kf_status kf_cuda_take(kf_exec *x, const kf_cuda_answer *a, int n, kf_err *err)
+{
+	kf_cuda *c = kf_cuda_of(x);
+	size_t all = 0;
+	kf_status rc = KF_OK;
+	int code = 0;
+
+	for (int i = 0; i < n; i++) all += a[i].bytes;
+	if (all > 2 * (size_t)KF_CUDA_BOUNCE) {
+		for (int i = 0; i < n && rc == KF_OK; i++) rc = kf_cuda_op_get(x, a[i].host, a[i].src, a[i].bytes, err);
+		return rc;
+	}
+	all = 0;
+	for (int i = 0; i < n && !code; all += a[i++].bytes) code = kf_cuda_copy_out(c->bounce + all, a[i].src, a[i].bytes, c->dev.stream);
+	if (!code) code = kf_cuda_sync(c->dev.stream);
+	all = 0;
+	for (int i = 0; i < n && !code; all += a[i++].bytes)
+		if (a[i].bytes) memcpy(a[i].host, c->bounce + all, a[i].bytes);
+	return kf_cuda_check(c, code, "reading from the device", err);
 }

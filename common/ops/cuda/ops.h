@@ -13,6 +13,9 @@ kf_status kf_cuda_op_get(kf_exec *x, void *host, const void *src, size_t bytes, 
 kf_status kf_cuda_op_put_num(kf_exec *x, void *dst, kf_num_type type, const float *host, size_t n, kf_err *err);
 kf_status kf_cuda_op_get_num(kf_exec *x, float *host, const void *src, kf_num_type type, size_t n, kf_err *err);
 void kf_cuda_op_zero(kf_exec *x, void *p, size_t bytes);
+/* Several gets, for which the host waits once where they are small. */
+typedef struct { void *host; const void *src; size_t bytes; } kf_cuda_answer;
+kf_status kf_cuda_take(kf_exec *x, const kf_cuda_answer *a, int n, kf_err *err);
 
 /* linear.c */
 kf_status kf_cuda_op_linear(kf_exec *x, void *y, const void *in, const kf_mat *w, const float *bias, int T, bool add,
@@ -36,7 +39,7 @@ void kf_cuda_op_glu(kf_exec *x, void *y, const void *gate, const void *up, kf_ac
 void kf_cuda_op_glu_dx(kf_exec *x, void *dgate, void *dup, const void *dy, const void *gate, const void *up, kf_act act,
 	size_t n);
 void kf_cuda_op_add(kf_exec *x, void *y, const void *in, size_t n);
-double kf_cuda_op_sumsq(kf_exec *x, const void *v, kf_num_type type, size_t n);
+double kf_cuda_op_sumsq(kf_exec *x, const kf_nums *v, int n);
 void kf_cuda_op_adamw(kf_exec *x, const kf_adamw *p, const kf_adamw_opts *o);
 
 /* attention.c */

@@ -59,18 +59,21 @@ void kf_cuda_op_add(kf_exec *x, void *y, const void *in, size_t n)
 	kf_cuda_note(c, kf_cuda_add(x->num, y, in, n, c->dev.stream), "add");
 }
 
-/* What fails is noted, and the sum is not a number. */
-double kf_cuda_op_sumsq(kf_exec *x, const void *v, kf_num_type type, size_t n)
+/* What fails is noted, and the sum is not a number. The host waits once for all. */
+double kf_cuda_op_sumsq(kf_exec *x, const kf_nums *v, int n)
 {
 	kf_cuda *c = kf_cuda_of(x);
 	const size_t scratch = (kf_cuda_sumsq_scratch() + 15) & ~(size_t)15;
 	char *work = kf_cuda_scratch(c, KF_CUDA_WORK, scratch + sizeof(double), "a sum", kf_cuda_later(c));
 	double sum;
+	bool begun = false;
 
-	if (!n) return 0;
-	if (work)
-		kf_cuda_note(c, kf_cuda_sumsq(type, (double *)(void *)(work + scratch), false, v, n, work, c->dev.stream),
-			"sumsq");
+	for (int i = 0; i < n && work; i++) {
+		if (!v[i].n) continue;
+		kf_cuda_note(c, kf_cuda_sumsq(v[i].type, (double *)(void *)(work + scratch), begun, v[i].v, v[i].n, work, c->dev.stream), "sumsq");
+		begun = true;
+	}
+	if (work && !begun) return 0;
 	return work && kf_cuda_op_get(x, &sum, work + scratch, sizeof sum, NULL) == KF_OK ? sum : NAN;
 }
 

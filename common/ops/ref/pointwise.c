@@ -63,14 +63,19 @@ void kf_ref_keep_rows(kf_exec *x, float *y, int C, const int32_t *rows, int n)
 		if (rows[i] != i) memcpy(y + (size_t)i * (size_t)C, y + (size_t)rows[i] * (size_t)C, (size_t)C * sizeof *y);
 }
 
-double kf_ref_sumsq(kf_exec *x, const void *v, kf_num_type type, size_t n)
+double kf_ref_sumsq(kf_exec *x, const kf_nums *v, int n)
 {
-	const float *f = v;
-	double s = 0;
+	double all = 0;
 
-	(void)x, (void)type;
-	for (size_t i = 0; i < n; i++) s += (double)f[i] * f[i];
-	return s;
+	(void)x;
+	for (int k = 0; k < n; k++) {
+		const float *f = v[k].v;
+		double s = 0;
+
+		for (size_t i = 0; i < v[k].n; i++) s += (double)f[i] * f[i];
+		all += s;
+	}
+	return all;
 }
 
 /* One step of w by d, in double; m and v are moved on. */

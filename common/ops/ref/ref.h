@@ -77,7 +77,7 @@ void kf_ref_glu_dx(kf_exec *x, float *dgate, float *dup, const float *dy, const 
 	kf_act act, size_t n);
 void kf_ref_add(kf_exec *x, float *y, const float *in, size_t n);
 void kf_ref_keep_rows(kf_exec *x, float *y, int C, const int32_t *rows, int n);
-double kf_ref_sumsq(kf_exec *x, const void *v, kf_num_type type, size_t n);
+double kf_ref_sumsq(kf_exec *x, const kf_nums *v, int n);
 void kf_ref_adamw(kf_exec *x, const kf_adamw *p, const kf_adamw_opts *o);
 
 #endif

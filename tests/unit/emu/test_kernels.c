@@ -329,7 +329,7 @@ static void squares(void **state)
 		FOR_TYPES(type) {
 			const size_t n = sizes[k];
 			float *v = numbers(&r, type, n, 1);
-			const double want = kf_ops_ref.sumsq(ref, v, KF_NUM_F32, n);
+			const double want = kf_ops_ref.sumsq(ref, &(kf_nums){ v, KF_NUM_F32, n }, 1);
 			double first = 0;
 
 			for (FOR_ORDERS(o)) {

@@ -565,19 +565,22 @@ static void test_sums(void **state)
 	for (size_t c = 0; c < COUNT(sizes); c++) {
 		const size_t n = sizes[c];
 		float *a = random_floats(&f.rng, n, 1), *b = random_floats(&f.rng, n, 1), *want = copy_floats(a, n);
-		const double sum = kf_ops_ref.sumsq(f.ref, a, KF_NUM_F32, n);
+		const kf_nums two[] = { { a, KF_NUM_F32, n }, { b, KF_NUM_F32, n / 3 } };
+		const double sum = kf_ops_ref.sumsq(f.ref, two, 1), more = kf_ops_ref.sumsq(f.ref, two, 2);
 		double first = 0;
 
 		kf_ops_ref.add(f.ref, want, b, n);
 		for (int i = 0; i < BACKENDS; i++) {
 			float *y = copy_floats(a, n);
-			double s = kf_ops_cpu.sumsq(f.cpu[i], a, KF_NUM_F32, n);
+			double s = kf_ops_cpu.sumsq(f.cpu[i], two, 1);
 
 			kf_ops_cpu.add(f.cpu[i], y, b, n);
 			close_floats("add", y, want, n, 0);
 			if (!i) first = s;
 			assert_true(s == first);   /* the same to the bit at any number of threads */
 			assert_true(fabs(s - sum) <= 1e-12 * sum);
+			assert_true(kf_ops_cpu.sumsq(f.cpu[i], two, 2) == s + kf_ops_cpu.sumsq(f.cpu[i], two + 1, 1));
+			assert_true(fabs(s + kf_ops_cpu.sumsq(f.cpu[i], two + 1, 1) - more) <= 1e-12 * more);
 			kf_free(y);
 		}
 		kf_free(want);
