@@ -4,7 +4,8 @@
 
 #include "common/ops/cuda/ops.h"
 
-enum { KF_CUDA_HEAD_ROWS = 4096 };   /* rows a block, at most: with tiles of KF_CUDA_TILE, 134 MB of logits */
+/* Rows a block, at most: with tiles of KF_CUDA_TILE, 134 MB of logits; and candidates of a block, 16 bytes each. */
+enum { KF_CUDA_HEAD_ROWS = 4096, KF_CUDA_HEAD_KEPT = 1 << 25 };
 
 /* Pieces of one block of memory, each on lines of its own; with base NULL they are only counted. */
 typedef struct { char *base; size_t used; } kf_cuda_carver;

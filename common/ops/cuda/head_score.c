@@ -128,7 +128,7 @@ static kf_status run_tiles(score *j, kf_cuda_score *s, int r0, kf_err *err)
 	const int C = j->w->cols, V = j->w->rows;
 	const void *hidden = kf_at(j->x, j->hidden, (size_t)r0 * (size_t)C);
 	kf_cuda_stream st = j->c->dev.stream;
-	kf_status rc = kf_cuda_check(j->c, kf_cuda_score_begin(s, st), "head_score", err);
+	kf_status rc = KF_OK;
 
 	for (int p0 = 0; p0 < V && rc == KF_OK; p0 += KF_CUDA_TILE) {
 		int n = V - p0 < KF_CUDA_TILE ? V - p0 : KF_CUDA_TILE, code = 0;
@@ -142,7 +142,15 @@ static kf_status run_tiles(score *j, kf_cuda_score *s, int r0, kf_err *err)
 		    (rc = kf_cuda_head_logits(j->x, j->logits, hidden, w, s->T, n, C, err)) == KF_OK)
 			rc = kf_cuda_check(j->c, kf_cuda_score_tile(s, j->logits, n, p0, n, st), "head_score", err);
 	}
-	return rc == KF_OK ? kf_cuda_check(j->c, kf_cuda_score_end(s, st), "head_score", err) : rc;
+	return rc;
+}
+
+static kf_status run_passes(score *j, kf_cuda_score *s, int r0, kf_err *err)
+{
+	kf_status rc = kf_cuda_check(j->c, kf_cuda_score_begin(s, j->c->dev.stream), "head_score", err);
+
+	for (s->done = 0; s->done < s->k && rc == KF_OK; s->done += KF_CUDA_MAX_K) rc = run_tiles(j, s, r0, err);
+	return rc == KF_OK ? kf_cuda_check(j->c, kf_cuda_score_end(s, j->c->dev.stream), "head_score", err) : rc;
 }
 
 static kf_status take_answers(score *j, const kf_cuda_score *s, int r0, size_t ranges, kf_err *err)
@@ -172,15 +180,16 @@ kf_status kf_cuda_op_head_score(kf_exec *x, const void *hidden, const kf_mat *w,
 	kf_err *err)
 {
 	score j = { .x = x, .c = kf_cuda_of(x), .hidden = hidden, .w = w, .q = q, .out = out };
-	const int rows = T < KF_CUDA_HEAD_ROWS ? T : KF_CUDA_HEAD_ROWS, V = w->rows;
+	const int room = KF_CUDA_HEAD_KEPT / (q->k > 0 ? q->k : 1), most = room < 1 ? 1 : room < KF_CUDA_HEAD_ROWS ? room : KF_CUDA_HEAD_ROWS;
+	const int rows = T < most ? T : most, V = w->rows;
 	const bool extras = q->range_off && out->extra_n;
 	const size_t tile = V < KF_CUDA_TILE ? (size_t)V : KF_CUDA_TILE;
 	kf_status rc = kf_check_score_query(q, w, T, err);
 
 	if (rc != KF_OK || !T) return rc;
-	if (q->k > KF_CUDA_MAX_K || (extras && q->extra_min > KF_CUDA_MAX_K))
-		return kf_fail(err, KF_EUNSUPPORTED, "%d candidates a position: on CUDA there are at most %d. Use --backend cpu.",
-			q->k > KF_CUDA_MAX_K ? q->k : q->extra_min, KF_CUDA_MAX_K);
+	if (extras && q->extra_min > KF_CUDA_MAX_K)
+		return kf_fail(err, KF_EUNSUPPORTED, "%d candidates a prefix of the next token: on CUDA there are at most %d. Use --backend cpu.",
+			q->extra_min, KF_CUDA_MAX_K);
 	if (q->range_off && (rc = see_order(j.c, q->order, V, err)) != KF_OK) return rc;
 	if (!(j.logits = kf_cuda_scratch(j.c, KF_CUDA_LOGITS, (size_t)rows * tile * sizeof(float), "a tile of logits", err)) ||
 	    (q->range_off && !(j.tile = kf_cuda_scratch(j.c, KF_CUDA_TILE_W, tile * (size_t)w->cols * kf_num_size(x->num),
@@ -199,7 +208,7 @@ kf_status kf_cuda_op_head_score(kf_exec *x, const void *hidden, const kf_mat *w,
 			s.rank = j.c->rank;
 		}
 		if ((rc = make_room(&j, &s, ranges, extras, err)) == KF_OK && (rc = send_query(&j, &s, r0, ranges, err)) == KF_OK &&
-		    (rc = run_tiles(&j, &s, r0, err)) == KF_OK)
+		    (rc = run_passes(&j, &s, r0, err)) == KF_OK)
 			rc = take_answers(&j, &s, r0, ranges, err);
 	}
 	return rc;

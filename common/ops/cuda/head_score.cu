@@ -52,15 +52,21 @@ struct tile {
 
 __device__ inline uint64_t key_at(const tile &t, int i) { return key_of(t.z[i], t.order ? t.order[i] : t.p0 + i); }
 
-/* Put what is in places [begin, end) of the tile into kept (K, in global memory, sorted). list: shared, room for P > K keys. */
-__device__ inline void collect(uint64_t *kept, int K, const tile &t, int begin, int end, uint64_t *list, int P)
+/* Put what is in places [begin, end) of the tile, and below `below`, into kept (K, in global memory, sorted). list: shared, room for P > K
+ * keys. */
+__device__ inline void collect(uint64_t *kept, int K, uint64_t below, const tile &t, int begin, int end, uint64_t *list, int P)
 {
 	KF_SHARED(int, filled, [1]);
 	uint64_t limit = kept[K - 1];
 	float least = key_value(limit);
 	int any = 0, step;
 
-	for (int i = begin + (int)threadIdx.x; i < end; i += HEAD_THREADS) any += t.z[i] >= least && key_at(t, i) > limit;
+	for (int i = begin + (int)threadIdx.x; i < end; i += HEAD_THREADS)
+		if (t.z[i] >= least) {
+			const uint64_t key = key_at(t, i);
+
+			any += key > limit && key < below;
+		}
 	/* at most what fits is looked at between two sorts: all of it where so few enter */
 	any = (int)kf_group_sum<HEAD_THREADS>((float)any);
 	if (!any) return;
@@ -76,7 +82,7 @@ __device__ inline void collect(uint64_t *kept, int K, const tile &t, int begin, 
 			if (t.z[i] >= least) {
 				const uint64_t key = key_at(t, i);
 
-				if (key > limit) list[atomicAdd(&filled[0], 1)] = key;
+				if (key > limit && key < below) list[atomicAdd(&filled[0], 1)] = key;
 			}
 		__syncthreads();
 		const int have = filled[0];
@@ -126,15 +132,17 @@ __global__ void __launch_bounds__(HEAD_THREADS) tile_kernel(kf_cuda_score q, con
 	float *z = (float *)(list + P);               /* (n) */
 	const int t = (int)blockIdx.x, r0 = row_ranges(q, t), R = q.n_range[t], end = p0 + n;
 	const tile at = { z, q.order ? q.order + p0 : NULL, p0 };
+	uint64_t *top = q.top + (size_t)t * (size_t)q.k + (size_t)q.done;
 	int next = 0, p = p0;                         /* ends passed; where we are */
 
 	stage_tile(z, logits + (size_t)t * (size_t)ld, n, q.cap, wide);
+	collect(top, q.k - q.done < KF_CUDA_MAX_K ? q.k - q.done : KF_CUDA_MAX_K, q.done ? top[-1] : ~(uint64_t)0, at, 0, n, list, P);
+	if (q.done) return;
 	if (threadIdx.x == 0 && q.labels && q.labels[t] >= 0) {
 		const int place = (q.rank ? q.rank[q.labels[t]] : q.labels[t]) - p0;
 
 		if (place >= 0 && place < n) q.label[t] = z[place];
 	}
-	collect(q.top + (size_t)t * (size_t)q.k, q.k, at, 0, n, list, P);
 	for (int i = 0; i < 2 * R; i += HEAD_THREADS) {
 		const int mine = i + (int)threadIdx.x;
 
@@ -150,7 +158,7 @@ __global__ void __launch_bounds__(HEAD_THREADS) tile_kernel(kf_cuda_score q, con
 
 		if (threadIdx.x == 0) lse_add(&q.acc[r0 + t + d], sum.max, sum.sum);
 		if (d > 0 && q.m > 0)
-			collect(q.deep + (size_t)(r0 + d - 1) * (size_t)q.m, q.m, at, p - p0, stop - p0, list, P);
+			collect(q.deep + (size_t)(r0 + d - 1) * (size_t)q.m, q.m, ~(uint64_t)0, at, p - p0, stop - p0, list, P);
 		p = stop;
 	}
 }
@@ -276,7 +284,7 @@ int kf_cuda_score_begin(const kf_cuda_score *q, kf_cuda_stream s)
 
 int kf_cuda_score_tile(const kf_cuda_score *q, const float *logits, int64_t ld, int p0, int n, kf_cuda_stream s)
 {
-	const int most = q->k > q->m ? q->k : q->m;
+	const int k = q->k - q->done < KF_CUDA_MAX_K ? q->k - q->done : KF_CUDA_MAX_K, most = k > q->m ? k : q->m;
 	int P = 512, st;
 	size_t shared;
 

@@ -146,15 +146,18 @@ int kf_cuda_attention_few(kf_num_type type, void *out, const void *q, const void
 
 /* ---- head_score.cu: what the head is asked, tile by tile of the vocabulary ----
  *
- * For a block of rows: begin, then for every tile of the vocabulary in turn its logits (a product, float32) and tile, then end.
+ * For a block of rows: begin, then for every tile of the vocabulary in turn its logits (a product, float32) and tile, then end. For more
+ * than KF_CUDA_MAX_K candidates every tile again, for each as many.
  * A tile is at most KF_CUDA_TILE logits wide. Queries are checked by the caller (kf_check_score_query). */
 
-enum { KF_CUDA_TILE = 8192, KF_CUDA_MAX_K = 1024 };
+enum { KF_CUDA_TILE = 8192, KF_CUDA_MAX_K = 4096 };
 
 typedef struct { double sum; float max; float unused; } kf_cuda_lse;   /* e^max * sum */
 
 typedef struct {
-	int T, V, k, m, E;           /* m: extra_min where extras are asked for and E > 0, else 0; k, m <= KF_CUDA_MAX_K */
+	int T, V, k, m, E;           /* m: extra_min where extras are asked for and E > 0, else 0; m <= KF_CUDA_MAX_K */
+	int done;                    /* candidates found in passes before: a pass over the tiles finds KF_CUDA_MAX_K more, and nothing else
+	                              * after the first */
 	float cap;
 	const int32_t *labels;       /* (T), or NULL */
 	const int32_t *order, *rank; /* (V) the order, and its inverse; both NULL: by id */

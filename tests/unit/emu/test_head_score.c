@@ -73,7 +73,8 @@ static void against_ref(void **state)
 	static const struct { int T, V, C, k, m, E; } shape[] = {
 		{ 1, 1, 1, 1, 1, 1 }, { 3, 5, 2, 5, 2, 3 }, { 5, 511, 8, 10, 3, 8 }, { 4, 1500, 16, 10, 3, 8 }, { 12, 300, 4, 3, 2, 5 },
 		{ 3, 4000, 8, 200, 8, 0 }, { 4, 600, 8, 10, 0, 4 }, { 4, 700, 8, 2, 30, 64 }, { 2, 8192, 4, 10, 3, 8 }, { 2, 8193, 4, 128, 3, 8 },
-		{ 2, 17000, 2, 10, 4, 8 }, { 2, 2500, 4, 1024, 2, 4 }
+		{ 2, 17000, 2, 10, 4, 8 }, { 2, 2500, 4, 1024, 2, 4 },
+		{ 1, 8300, 2, 4096, 2, 4 }, { 2, 9000, 2, 4097, 3, 8 }, { 1, 8200, 1, 8200, 2, 4 }
 	};
 	kf_rng r;
 
@@ -159,11 +160,13 @@ static void refuses(void **state)
 
 	(void)state;
 	kf_rng_seed(&r, 4);
-	problem p = make(&r, 3, 2000, 2, 1025, 2, 4, false);
+	problem p = make(&r, 3, 2000, 2, 5, 2, 4, false);
 	kf_score a = answers(&p);
 	on_device d = put(x, &p);
 
+	p.q.extra_min = KF_CUDA_MAX_K + 1;
 	assert_int_equal(x->ops->head_score(x, d.hidden, &d.mat, 3, &p.q, &a, &err), KF_EUNSUPPORTED);
+	p.q.extra_min = 2;
 	p.q.k = 0;
 	assert_int_equal(x->ops->head_score(x, d.hidden, &d.mat, 3, &p.q, &a, &err), KF_EINVAL);
 	p.q.k = 5;
