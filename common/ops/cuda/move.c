@@ -20,14 +20,15 @@ kf_status kf_cuda_op_route(kf_exec *x, float *weight, int32_t *index, const void
 	kf_status rc;
 
 	if (!on_device || !(bad = kf_cuda_upload(c, &none, sizeof none, err))) return c->rc;
+	const kf_cuda_answer answers[] = { { &row, bad, sizeof row }, { index, on_device, n * sizeof *index } };
+
 	if ((rc = kf_cuda_check(c, kf_cuda_route(x->num, weight, on_device, logits, T, E, k, bad, c->dev.stream), "route",
-	     err)) != KF_OK ||
-	    (rc = kf_cuda_op_get(x, &row, bad, sizeof row, err)) != KF_OK)
+	     err)) != KF_OK || (rc = kf_cuda_take(x, answers, 2, err)) != KF_OK)
 		return rc;
 	if (row != none)
 		return kf_fail(err, KF_EDATA, "the router's logits of row %d of the batch are not finite numbers: "
 			"weights or activations are damaged or overflow", row);
-	return kf_cuda_op_get(x, index, on_device, n * sizeof *index, err);
+	return KF_OK;
 }
 
 void kf_cuda_op_route_dx(kf_exec *x, void *dlogits, const float *dweight, const float *weight, const int32_t *index, int T, int E,
