@@ -42,7 +42,7 @@ SIZES = {
               "d": {"docs": 1000, "valid": 24, "test": 48, "epochs": 8, "lambdas": ["0.9", "0.5", "0.3", "0.1"], "lrs": ["1e-4", "5e-5", "2e-4"]}},
 }
 EXPERT_LR = "1e-4"   # of B's experts
-SOUP = 4             # models at most in a mean of several
+SOUP = 4             # models at most in a mean of several, with repetition; and runs of a method that are tried for it
 
 
 class Method:
@@ -216,9 +216,9 @@ class Experiments:
         methods = [m for m in self.table_a(part, base(self.seeds[0])) if m.name in rows]
         found, tried = self.searched(part, methods, base, size)
         reports, again = {}, self.second_clm(tried["clm"])
-        soups = {name: self.soup(name, base(self.seeds[0]), [(m, t) for m in methods if m.name in of for t in tried[m.name]])
+        soups = {name: self.soup(name, base(self.seeds[0]), [(m, t) for m in methods if m.name in of for t in tried[m.name][:SOUP]])
                  for name, of in (("clm soup", ["clm"]), ("kfuse soup", ["clm", "kfuse"]))}
-        self.runs += sum(len(soup) for soup in soups.values()) * (len(self.seeds) - 1)
+        self.runs += sum(len({t["folder"] for _, t in soup}) for soup in soups.values()) * (len(self.seeds) - 1)
         for seed in self.seeds:
             known = [*self.logits(base(seed), "test"), "--mixture", "ensemble=" + self.folder("ensemble", **base(seed))]
             folders = {n: r["folder"] for n, r in found[seed].items()}
@@ -228,8 +228,8 @@ class Experiments:
             folders["kfuse + clm"] = self.mean(base(seed)["WORK"], [folders["kfuse"], folders["clm"]], seed)
             for name, soup in soups.items():
                 label = "%s seed %d: %s, " % (part, seed, name)
-                runs = [t if seed == self.seeds[0] else self.train(label + m.name, m, t["lambda"], t["lr"], base(seed)) for m, t in soup]
-                folders[name] = self.mean(base(seed)["WORK"], [r["folder"] for r in runs], seed)
+                runs = {t["folder"]: t if seed == self.seeds[0] else self.train(label + m.name, m, t["lambda"], t["lr"], base(seed)) for m, t in soup}
+                folders[name] = self.mean(base(seed)["WORK"], sorted(runs[t["folder"]]["folder"] for _, t in soup), seed)
             pairs = [(a, b) for a in ("kfuse", "kfuse + clm", "kfuse soup") for b in folders if b not in (a, "kfuse + clm", "kfuse soup")]
             reports[seed] = self.evaluate("%s-seed%d" % (part, seed), base(seed), known, pairs, folders)
         self.page(part, title, "kfuse", base(self.seeds[0]), found)
@@ -241,24 +241,26 @@ class Experiments:
         return tried[1]["lr"] if len(tried) > 1 else "%g" % (float(tried[0]["lr"]) / 2)
 
     def mean(self, work, models, seed):
-        """The mean of the models' weights; of one, itself."""
-        if len(models) == 1:
-            return models[0]
+        """The mean of the models' weights, each as often as it is named; of one, itself."""
+        each = list(dict.fromkeys(models))
+        if len(each) == 1:
+            return each[0]
         out = "%s/mean/%08x" % (work, zlib.crc32("+".join(models).encode()))
-        self.merge("linear", models, out, seed)
+        self.merge("linear", each, out, seed, "--weights", ",".join(str(models.count(m)) for m in each))
         return out
 
     def soup(self, name, base, runs):
-        """Which of the runs, (method, run), to take the mean of: from the best on, each that makes the mean better on validation text, at
-        most SOUP (the greedy soup of Wortsman et al., Model soups, ICML 2022)."""
+        """Which of the runs, (method, run), to take the mean of (Wortsman et al., Model soups, ICML 2022): one after the other the one, there
+        already or not, that makes the mean best on validation text, until none makes it better, or there are SOUP (Caruana et al.,
+        Ensemble selection, ICML 2004)."""
         kept, best = [], None
-        for m, t in sorted(runs, key=lambda r: r[1]["valid"]):
-            bits = self.validated(base, [*(k["folder"] for _, k in kept), t["folder"]])
-            if best is None or bits < best:
-                kept, best = [*kept, (m, t)], bits
-                say("  %-34s with %s, lambda %s, lr %s: valid %.4f" % (name, m.name, t["lambda"], t["lr"], best))
-            if len(kept) == SOUP:
+        while len(kept) < SOUP:
+            tried = [(self.validated(base, sorted(k["folder"] for _, k in [*kept, r])), i) for i, r in enumerate(runs)]
+            bits, i = min(tried)
+            if best is not None and bits >= best:
                 break
+            kept, best = [*kept, runs[i]], bits
+            say("  %-34s with %s, lambda %s, lr %s: valid %.4f" % (name, runs[i][0].name, runs[i][1]["lambda"], runs[i][1]["lr"], best))
         return kept
 
     def validated(self, base, models):
@@ -341,10 +343,10 @@ class Experiments:
             os.remove(name)
         os.symlink(os.path.abspath(path), name)
 
-    def merge(self, method, models, out, seed):
+    def merge(self, method, models, out, seed, *options):
         run([self.bin + "kf-merge", "--quiet", "--method", method, "--out", out, "--seed", str(seed),
              *([] if method in ("linear", "slerp") else ["--pivot", self.model(self.target)]),
-             *(["--density", "0.5"] if method in ("ties", "dare") else []), *(a for p in models for a in ("--models", p))])
+             *(["--density", "0.5"] if method in ("ties", "dare") else []), *(a for p in models for a in ("--models", p)), *options])
 
     def merged(self, work, models, methods, seed):
         """The models merged in every way, {method: folder}."""
