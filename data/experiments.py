@@ -228,7 +228,8 @@ class Experiments:
             folders["kfuse + clm"] = self.mean(base(seed)["WORK"], [folders["kfuse"], folders["clm"]], seed)
             for name, soup in soups.items():
                 label = "%s seed %d: %s, " % (part, seed, name)
-                runs = {t["folder"]: t if seed == self.seeds[0] else self.train(label + m.name, m, t["lambda"], t["lr"], base(seed)) for m, t in soup}
+                runs = {f: t if seed == self.seeds[0] else self.train(label + m.name, m, t["lambda"], t["lr"], base(seed))
+                        for f, (m, t) in {t["folder"]: (m, t) for m, t in soup}.items()}
                 folders[name] = self.mean(base(seed)["WORK"], sorted(runs[t["folder"]]["folder"] for _, t in soup), seed)
             pairs = [(a, b) for a in ("kfuse", "kfuse + clm", "kfuse soup") for b in folders if b not in (a, "kfuse + clm", "kfuse soup")]
             reports[seed] = self.evaluate("%s-seed%d" % (part, seed), base(seed), known, pairs, folders)
