@@ -57,8 +57,9 @@ kf_status kf_fuse_inputs_open(kf_fuse_inputs *in, const char *target, const char
 	if (n_aligned < 0 || n_aligned + with_target < 1 || n_aligned >= KF_FUSE_MODELS)
 		return kf_fail(err, KF_EINVAL, "give between 1 and %d sets with --aligned", KF_FUSE_MODELS - 1);
 	in->models = n_aligned + with_target;
-	if ((rc = kf_set_open(target, KF_SET_LOGITS, &in->set[0], err)) != KF_OK || (rc = kf_set_whole(in->set[0], err)) != KF_OK) return rc;
+	if ((rc = kf_set_open(target, KF_SET_LOGITS, &in->set[0], err)) != KF_OK) return rc;
 	in->n = 1;
+	if ((rc = kf_set_whole(in->set[0], err)) != KF_OK) return rc;
 	for (int i = 1; i <= n_aligned; i++) {
 		if ((rc = kf_set_open(aligned[i - 1], KF_SET_ALIGNED, &in->set[i], err)) != KF_OK) return rc;
 		in->n++;
