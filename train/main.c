@@ -139,6 +139,8 @@ static kf_status run(const kf_list *operands, kf_err *err)
 		return rc;
 	rc = work(err);
 	speaks = kf_ranks_speaks(ranks);
+	if (rc != KF_OK && speaks)
+		kf_main_says(&PROGRAM, rc, err);   /* mpirun kills who is left when the first of those with nothing to say has ended */
 	kf_ranks_close(ranks);
 	if (rc == KF_OK || speaks)
 		return rc;

@@ -234,6 +234,13 @@ kf_status kf_parse_part(const char *option, const char *text, int *i, int *n, kf
 	return KF_OK;
 }
 
+void kf_main_says(const kf_program *p, kf_status rc, kf_err *err)
+{
+	if (rc == KF_EELSEWHERE || err->code == KF_EELSEWHERE) return;
+	fprintf(stderr, "%s: %s\n", p->name, err->text[0] ? err->text : kf_status_name(rc));
+	err->code = KF_EELSEWHERE;
+}
+
 int kf_main(const kf_program *p, int argc, char **argv, kf_status (*run)(const kf_list *operands, kf_err *err))
 {
 	kf_err err = { KF_OK, "" };
@@ -250,7 +257,7 @@ int kf_main(const kf_program *p, int argc, char **argv, kf_status (*run)(const k
 		usage = rc == KF_EUSAGE;
 	}
 	if (rc != KF_OK && rc != KF_END) {
-		if (rc != KF_EELSEWHERE) fprintf(stderr, "%s: %s\n", p->name, err.text[0] ? err.text : kf_status_name(rc));
+		kf_main_says(p, rc, &err);
 		if (rc == KF_ESTOPPED) kf_stop_raise();
 		return usage ? 2 : 1;
 	}

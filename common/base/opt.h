@@ -100,6 +100,8 @@ kf_status kf_parse_part(const char *option, const char *text, int *i, int *n, kf
 /* A program's whole life around its work: parse the options, run, print the error
  * ("kf-extract: ...") and return the exit status: 0 done, 1 failed, 2 wrong usage. Stopped by a signal, it ends by it. */
 int kf_main(const kf_program *p, int argc, char **argv, kf_status (*run)(const kf_list *operands, kf_err *err));
+/* Say what failed now, not when run has returned: for a process whose end others wait for, or do not. kf_main does not say it again. */
+void kf_main_says(const kf_program *p, kf_status rc, kf_err *err);
 
 #define KF_VERSION "0.1.0"
 
