@@ -72,18 +72,22 @@ static const kf_program program = {
 /* "NAME=PATH", or "PATH", whose name is its last part. name is newly allocated. */
 static kf_status parse_model(const char *text, kf_eval_kind kind, kf_eval_model *out, char **name, kf_err *err)
 {
-	const char *eq = strchr(text, '='), *slash = strchr(text, '/');
+	const char *eq = strchr(text, '='), *slash = strchr(text, '/'), *called = text;
 	char last[KF_NAME_MAX];
 	size_t n;
 
 	*out = (kf_eval_model){ .kind = kind, .path = text };
 	if (eq && eq > text && (!slash || eq < slash)) {
+		n = (size_t)(eq - text);
 		out->path = eq + 1;
 		if (!*out->path) return kf_fail(err, KF_EUSAGE, "%s: a path is missing after the name", text);
-	} else kf_path_name(text, last);
-	n = out->path != text ? (size_t)(eq - text) : strlen(last);
+	} else {
+		kf_path_name(text, last);
+		called = last;
+		n = strlen(last);
+	}
 	if (!(*name = kf_alloc(n + 1, 1))) return kf_fail(err, KF_ENOMEM, "out of memory");
-	memcpy(*name, out->path != text ? text : last, n);
+	memcpy(*name, called, n);
 	(*name)[n] = 0;
 	out->name = *name;
 	return KF_OK;
