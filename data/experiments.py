@@ -266,6 +266,8 @@ class Experiments:
 
     def validated(self, base, models):
         """Bits per byte of validation text by the mean of the models' weights, which is not kept."""
+        if len(set(models)) == 1:
+            models = models[:1]
         report = "%s/valid-%08x.json" % (base["WORK"], zlib.crc32("+".join(models).encode()))
         if not os.path.exists(report) or any(os.path.getmtime(report) < os.path.getmtime(m + "/config.json") for m in models):
             model = self.mean(base["WORK"], models, base["SEED"])
