@@ -2,10 +2,14 @@
 #
 #   make experiments SIZE=small            a first look
 #   make experiments ONLY=c SEEDS=1,2,3    some parts, other seeds
+#   make experiments LAMBDAS=0.9,0.5       another search; LRS=1e-4,2e-4: of learning rates
+#   make experiments TASKS=quartz          questions with answers, too
 
 SIZE ?= full
 ONLY ?= a,b,c,d
 SEEDS ?=
+LAMBDAS ?=
+LRS ?=
 EXPERIMENTS ?= work/experiments
 EXPERT_DOMAINS ?= prose docs c
 # of part d; there are french, spanish and italian too
@@ -13,9 +17,11 @@ LANGUAGE_DOMAINS ?= german
 # Not named in the recipe, so that make -n runs nothing.
 make := $(MAKE)
 experiments: $(PROGRAMS) $(foreach m,$(TARGET) $(sources),$(call model,$m)) \
-  $(patsubst %,$(DATA)/text/%.jsonl,$(sort $(DOMAINS) $(EXPERT_DOMAINS) $(CHAT_DOMAINS) \
-  $(if $(findstring d,$(ONLY)),$(LANGUAGE_DOMAINS))))
-	@python3 data/experiments.py --size $(SIZE) --only $(ONLY) $(addprefix --seeds ,$(SEEDS)) --target $(TARGET) --sources "$(sources)" \
+  $(patsubst %,$(DATA)/text/%.jsonl,$(sort $(if $(findstring a,$(ONLY)),$(DOMAINS)) $(if $(findstring b,$(ONLY)),$(EXPERT_DOMAINS)) \
+  $(if $(findstring c,$(ONLY)),$(CHAT_DOMAINS)) $(if $(findstring d,$(ONLY)),$(LANGUAGE_DOMAINS))))
+	@python3 data/experiments.py --size $(SIZE) --only $(ONLY) $(addprefix --seeds ,$(SEEDS)) \
+	  $(addprefix --lambdas ,$(subst $(space),$(comma),$(LAMBDAS))) $(addprefix --lrs ,$(subst $(space),$(comma),$(LRS))) \
+	  $(addprefix --tasks ,$(subst $(space),$(comma),$(TASKS))) --target $(TARGET) --sources "$(sources)" \
 	  --domains "$(DOMAINS)" --expert-domains "$(EXPERT_DOMAINS)" --chat-domains "$(CHAT_DOMAINS)" --language-domains "$(LANGUAGE_DOMAINS)" --data $(DATA) --work $(EXPERIMENTS) \
 	  $(foreach m,$(TARGET) $(sources),$(addprefix --chat-template $m=,$(CHAT_TEMPLATE_$m))) --bin $(bin) --make "$(make)" --threads $(THREADS)
 .PHONY: experiments

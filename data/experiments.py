@@ -93,6 +93,10 @@ def validation(folder):
 class Experiments:
     def __init__(self, args):
         self.args, self.size = args, SIZES[args.size]
+        for size in (self.size, self.size["d"]):
+            size.update({k: v.replace(",", " ").split() for k, v in (("lambdas", args.lambdas), ("lrs", args.lrs)) if v})
+        if args.tasks is not None:
+            self.size["tasks"] = args.tasks.replace(",", " ").split()
         self.bin, self.work, self.data = args.bin + "/", args.work + "/" + args.size, args.data
         self.target, self.sources, self.domains = args.target, args.sources.split(), args.domains.split()
         self.seeds = [int(s) for s in args.seeds.split(",")] if args.seeds else self.size["seeds"]
@@ -429,6 +433,9 @@ def main():
     p.add_argument("--size", choices=SIZES, default="full")
     p.add_argument("--only", default="a,b,c,d", help="which experiments")
     p.add_argument("--seeds", help="instead of the size's own")
+    p.add_argument("--lambdas", help="to search among, instead of the size's own")
+    p.add_argument("--lrs", help="the same: learning rates")
+    p.add_argument("--tasks", help="questions that every model is asked, instead of the size's own")
     p.add_argument("--target", required=True)
     p.add_argument("--sources", required=True)
     p.add_argument("--domains", required=True)

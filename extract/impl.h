@@ -42,6 +42,12 @@ kf_status kf_extractor_start(kf_extractor *x, kf_err *err) KF_MUST_CHECK;
 kf_status kf_extractor_load(kf_extractor *x, bool stream, kf_err *err) KF_MUST_CHECK;
 void kf_extractor_release(kf_extractor *x);
 
+/* Whether a document is of the fold that is asked. */
+static inline bool kf_extract_asked(const kf_extract_opts *o, uint64_t doc)
+{
+	return doc % (uint64_t)o->folds == (uint64_t)o->fold;
+}
+
 /* block.c: all shards of this part that are not done, in blocks. */
 kf_status kf_extract_shards(kf_extractor *x, kf_err *err) KF_MUST_CHECK;
 

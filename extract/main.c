@@ -91,6 +91,8 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if ((rc = kf_backend(o.common.backend, &o.x.ops, &o.compute, err)) != KF_OK) return rc;
 	if ((rc = kf_parse_part("shard", o.common.shard, &o.x.part, &o.x.parts, err)) != KF_OK) return rc;
 	if ((rc = kf_parse_part("fold", o.x.fold_text, &o.x.fold, &o.x.folds, err)) != KF_OK) return rc;
+	if (o.x.fold_text && o.x.folds < 2)
+		return kf_fail(err, KF_EUSAGE, "--fold %s is the whole text; N must be 2 or more", o.x.fold_text);
 	o.x.threads = (int)o.common.threads;
 	o.x.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress;
 	o.x.byte_path = o.byte_path == 0;

@@ -23,7 +23,7 @@ typedef struct {
 	kf_group docs;
 } sample;
 
-/* Documents of this part, every `step`-th of them. */
+/* Documents of this part, every `step`-th of them; where one is of another fold, the next that is asked. */
 static kf_status read_sample(kf_extractor *x, uint64_t step, sample *s, kf_extract_plan *p, kf_err *err)
 {
 	const kf_extract_opts *o = x->o;
@@ -35,14 +35,20 @@ static kf_status read_sample(kf_extractor *x, uint64_t step, sample *s, kf_extra
 		const uint64_t n = kf_set_shard_docs(x->corpus, i);
 
 		if (next < before + n && (rc = kf_shard_open(x->corpus, i, &in, err)) != KF_OK) break;
-		for (; next < before + n; next += step, s->docs.n++) {
+		while (next < before + n) {
 			kf_group *d = &s->docs;
+			kf_corpus_rec *rec;
 
-			if ((rc = kf_group_reserve(d, err)) != KF_OK || (rc = kf_shard_seek(in, next - before, err)) != KF_OK ||
-			    (rc = kf_shard_next_corpus(in, &s->arena, &d->docs[d->n], err)) != KF_OK ||
-			    (rc = kf_run_encode(x->tokenizer, x->chat, &d->docs[d->n], &s->arena, &d->enc[d->n], err)) != KF_OK)
-				break;
-			p->sampled_bytes += d->docs[d->n].head.bytes;
+			if ((rc = kf_group_reserve(d, err)) != KF_OK || (rc = kf_shard_seek(in, next - before, err)) != KF_OK) break;
+			rec = &d->docs[d->n];
+			if ((rc = kf_shard_next_corpus(in, &s->arena, rec, err)) != KF_OK) break;
+			if (!kf_extract_asked(o, rec->head.doc)) {
+				next++;
+				continue;
+			}
+			if ((rc = kf_run_encode(x->tokenizer, x->chat, rec, &s->arena, &d->enc[d->n++], err)) != KF_OK) break;
+			p->sampled_bytes += rec->head.bytes;
+			next += step;
 		}
 		kf_shard_close(in);
 		in = NULL;
@@ -65,7 +71,13 @@ static kf_status count_text(kf_extractor *x, sample *s, kf_run_work *work, kf_ex
 	p->bytes = (uint64_t)((double)kf_set_bytes(x->corpus) * share);
 	p->exact = p->bytes <= ALL_BYTES || p->documents <= SAMPLED;
 	if ((rc = read_sample(x, p->exact ? 1 : p->documents / SAMPLED, s, p, err)) != KF_OK) return rc;
-	if (p->exact) p->bytes = p->sampled_bytes;
+	if (p->exact) {
+		p->documents = p->sampled_documents;
+		p->bytes = p->sampled_bytes;
+	} else {
+		p->documents /= (uint64_t)o->folds;
+		p->bytes /= (uint64_t)o->folds;
+	}
 	counting.k = 1;
 	counting.byte_path = false;
 	if ((rc = kf_run_plan(&counting, s->docs.docs, s->docs.enc, s->docs.n, &s->arena, &run, err)) != KF_OK) return rc;

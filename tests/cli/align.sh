@@ -75,6 +75,19 @@ for x, y in zip(a, b):
     assert x["tokens"] == y["tokens"] and x["id"] == y["id"]
     assert len(x["ce"]) == len(y["ce"]) and all(p == q or abs(p - q) < 0.01 for p, q in zip(x["ce"], y["ce"]))
 END
+check_fails 2 "is the whole text" "one fold is none" "$BIN/kf-extract" --model tests/models/llama-tiny --corpus "$TMP/corpus" --out "$TMP/x" --fold 0/1
+for f in 0 1 2; do "$BIN/kf-extract" --model tests/models/llama-tiny --corpus "$TMP/corpus" --plan --json --fold $f/3; done >"$TMP/plans.json"
+check "the plans of the folds are of what the folds are" python3 - "$TMP/plans.json" "$TMP/again.json" <<'END'
+import json, sys
+text, at, plans = open(sys.argv[1]).read(), 0, []
+while text[at:].strip():
+    plan, at = json.JSONDecoder().raw_decode(text, at)
+    while at < len(text) and text[at].isspace(): at += 1
+    plans.append(plan["corpus"])
+docs = len(open(sys.argv[2]).readlines())
+assert len(plans) == 3 and sum(p["documents"] for p in plans) == docs, (plans, docs)
+assert max(p["documents"] for p in plans) - min(p["documents"] for p in plans) <= 1, plans
+END
 check_fails 2 "fold 2/3 of the text: give the sets of all 3" "one of them is not" "$BIN/kf-align" "${folds[@]:0:2}" --target "$TMP/gemma3-tiny" --out "$TMP/x"
 check_fails 2 "kf-extract --fold" "whole sets are no folds" "$BIN/kf-align" --source "$TMP/llama-tiny" --source "$TMP/qwen2-tiny" --target "$TMP/gemma3-tiny" --out "$TMP/x"
 check_fails 2 "nothing to count in" "counting wants a whole text" "$BIN/kf-align" "${folds[@]}" --out "$TMP/x" --method dtw-chat --vocab-map stats
