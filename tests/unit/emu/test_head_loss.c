@@ -101,6 +101,57 @@ static void against_ref(void **state)
 	kf_exec_free(v.x);
 }
 
+/* Gradients against differences of the kernels' own losses, at some elements of hidden and of w. (Memory of the emulated device is the host's.) */
+static void check_slopes(problem *p, void *arg)
+{
+	kf_exec *x = arg;
+	const size_t n[2] = { (size_t)(p->T * p->C), (size_t)(p->V * p->C) };
+	float *dh = kf_alloc(n[0], 4), *dw = kf_zalloc(n[1], 4), *const at[2] = { p->hidden, p->w }, *const gradient[2] = { dh, dw };
+	const kf_mat m = mat(p);
+	const float h = 1 / 64.f;
+	kf_loss l[2];
+	kf_err err;
+
+	p->query.scale = 1;
+	assert_int_equal(x->ops->head_loss(x, p->hidden, &m, p->T, &p->query, dh, dw, &l[0], &err), KF_OK);
+	for (int k = 0; k < 2; k++)
+		for (size_t i = k; i < n[k]; i += n[k] / 3 + 1) {
+			const float was = at[k][i];
+			double slope[2];
+
+			/* one step of Richardson's extrapolation */
+			for (int half = 0; half < 2; half++) {
+				for (int s = 0; s < 2; s++) {
+					at[k][i] = was + (s ? -h : h) / (float)(1 + half);
+					assert_int_equal(x->ops->head_loss(x, p->hidden, &m, p->T, &p->query, NULL, NULL, &l[s], &err), KF_OK);
+				}
+				slope[half] = (l[0].loss - l[1].loss) / (double)(2 * h) * (1 + half);
+			}
+			at[k][i] = was;
+			close_to(gradient[k][i], (4 * slope[1] - slope[0]) / 3, 1e-3);
+		}
+	kf_free(dh);
+	kf_free(dw);
+}
+
+static void finite_differences(void **state)
+{
+	kf_exec *x = emulated(KF_NUM_F32);
+	kf_rng r;
+
+	(void)state;
+	emu_order(EMU_FORWARD, 1);
+	kf_rng_seed(&r, 11);
+	for (int i = 0; i < 3; i++) {
+		problem p = make(&r, 5 + i, i == 1 ? 3 : 7, 2, 0.7f);   /* second: candidates that are the whole vocabulary */
+
+		if (i == 2) p.query.cap = 0.9f;
+		all_kinds(&p, check_slopes, x);
+		release(&p);
+	}
+	kf_exec_free(x);
+}
+
 /* The candidates hold all of the student's mass but e^-60: what is left must not be 1 - P_S in float. */
 static void nearly_all_mass(void **state)
 {
@@ -139,7 +190,7 @@ static void refuses(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(against_ref), cmocka_unit_test(nearly_all_mass), cmocka_unit_test(refuses) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(against_ref), cmocka_unit_test(finite_differences), cmocka_unit_test(nearly_all_mass), cmocka_unit_test(refuses) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

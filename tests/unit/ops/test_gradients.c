@@ -5,6 +5,10 @@
  * one step of Richardson's extrapolation (h and h/2) takes most of the second away. */
 #include "tests/unit/ops/util.h"
 
+/* tests/unit/emu/test_gradients_emu.c runs all this on another backend */
+#ifndef OPS
+#define OPS kf_ops_ref
+#endif
 #define TOL 1e-3
 #define H_STEP 0.015625
 
@@ -82,7 +86,7 @@ static void run_linear(void *arg, float *out)
 	const linear_args *a = arg;
 	const kf_mat w = { .rows = a->N, .cols = a->K, .num = a->w };
 
-	assert_int_equal(kf_ops_ref.linear(ref, out, a->in, &w, a->bias, a->T, false, NULL), KF_OK);
+	assert_int_equal(OPS.linear(ref, out, a->in, &w, a->bias, a->T, false, NULL), KF_OK);
 }
 
 static void test_linear(void **state)
@@ -95,8 +99,8 @@ static void test_linear(void **state)
 	const kf_mat m = { .rows = N, .cols = K, .num = w };
 
 	(void)state;
-	assert_int_equal(kf_ops_ref.linear_dx(ref, dx, dy, &m, T, false, NULL), KF_OK);
-	assert_int_equal(kf_ops_ref.linear_dw(ref, dw, db, dy, in, T, N, K, NULL), KF_OK);
+	assert_int_equal(OPS.linear_dx(ref, dx, dy, &m, T, false, NULL), KF_OK);
+	assert_int_equal(OPS.linear_dw(ref, dw, db, dy, in, T, N, K, NULL), KF_OK);
 	check("linear dx", run_linear, &a, dy, T * N, in, dx, T * K);
 	check("linear dw", run_linear, &a, dy, T * N, w, dw, N * K);
 	check("linear db", run_linear, &a, dy, T * N, bias, db, N);
@@ -114,7 +118,7 @@ static void run_embed(void *arg, float *out)
 	const linear_args *a = arg;
 	const kf_mat w = { .rows = a->N, .cols = a->K, .num = a->w };
 
-	assert_int_equal(kf_ops_ref.embed(ref, out, &w, a->tokens, 1.5f, a->T, NULL), KF_OK);
+	assert_int_equal(OPS.embed(ref, out, &w, a->tokens, 1.5f, a->T, NULL), KF_OK);
 }
 
 static void test_embed(void **state)
@@ -125,7 +129,7 @@ static void test_embed(void **state)
 	linear_args a = { .w = w, .tokens = tokens, .T = T, .N = V, .K = C };
 
 	(void)state;
-	assert_int_equal(kf_ops_ref.embed_dw(ref, dw, dy, tokens, 1.5f, T, V, C, NULL), KF_OK);
+	assert_int_equal(OPS.embed_dw(ref, dw, dy, tokens, 1.5f, T, V, C, NULL), KF_OK);
 	check("embed dw", run_embed, &a, dy, T * C, w, dw, V * C);
 	kf_free(dw);
 	kf_free(dy);
@@ -141,7 +145,7 @@ static void run_rmsnorm(void *arg, float *out)
 {
 	const norm_args *a = arg;
 
-	kf_ops_ref.rmsnorm(ref, out, NULL, a->in, a->w, 1e-5f, a->rows, a->C);
+	OPS.rmsnorm(ref, out, NULL, a->in, a->w, 1e-5f, a->rows, a->C);
 }
 
 static void test_rmsnorm(void **state)
@@ -156,8 +160,8 @@ static void test_rmsnorm(void **state)
 		norm_args a = { .in = in, .w = w, .rows = rows, .C = C };
 
 		for (size_t i = 0; i < n; i++) in[i] += in[i] < 0 ? -0.5f : 0.5f;   /* C = 1 is a step at 0 */
-		kf_ops_ref.rmsnorm(ref, y, rs, in, w, 1e-5f, rows, C);
-		kf_ops_ref.rmsnorm_dx(ref, dx, dw, dy, in, w, rs, rows, C);
+		OPS.rmsnorm(ref, y, rs, in, w, 1e-5f, rows, C);
+		OPS.rmsnorm_dx(ref, dx, dw, dy, in, w, rs, rows, C);
 		check("rmsnorm dx", run_rmsnorm, &a, dy, n, in, dx, n);
 		check("rmsnorm dw", run_rmsnorm, &a, dy, n, w, dw, c);
 		kf_free(dw);
@@ -174,7 +178,7 @@ static void run_layernorm(void *arg, float *out)
 {
 	const norm_args *a = arg;
 
-	kf_ops_ref.layernorm(ref, out, NULL, a->in, a->w, a->b, 1e-5f, a->rows, a->C);
+	OPS.layernorm(ref, out, NULL, a->in, a->w, a->b, 1e-5f, a->rows, a->C);
 }
 
 static void test_layernorm(void **state)
@@ -189,8 +193,8 @@ static void test_layernorm(void **state)
 		norm_args a = { .in = in, .w = w, .b = b, .rows = rows, .C = C };
 
 		for (size_t i = 0; i < n; i++) in[i] += i % 2 ? -1.5f : 1.5f;   /* rows of two equal values have no slope */
-		kf_ops_ref.layernorm(ref, y, stat, in, w, b, 1e-5f, rows, C);
-		kf_ops_ref.layernorm_dx(ref, dx, dw, db, dy, in, w, stat, rows, C);
+		OPS.layernorm(ref, y, stat, in, w, b, 1e-5f, rows, C);
+		OPS.layernorm_dx(ref, dx, dw, db, dy, in, w, stat, rows, C);
 		check("layernorm dx", run_layernorm, &a, dy, n, in, dx, n);
 		check("layernorm dw", run_layernorm, &a, dy, n, w, dw, c);
 		check("layernorm db", run_layernorm, &a, dy, n, b, db, c);
@@ -208,11 +212,11 @@ static void test_layernorm(void **state)
 	{
 		float y[2], stat[2];
 
-		kf_ops_ref.layernorm(ref, y, stat, (const float[]){ 1, 3 }, (const float[]){ 2, 5 }, (const float[]){ 10, 20 }, 0,
+		OPS.layernorm(ref, y, stat, (const float[]){ 1, 3 }, (const float[]){ 2, 5 }, (const float[]){ 10, 20 }, 0,
 			1, 2);
 		close_floats("layernorm by hand", y, (const float[]){ 8, 25 }, 2, 1e-6);
 		close_floats("its mean and 1 / deviation", stat, (const float[]){ 2, 1 }, 2, 1e-6);
-		kf_ops_ref.layernorm(ref, y, NULL, (const float[]){ 1, 3 }, (const float[]){ 2, 5 }, NULL, 0, 1, 2);
+		OPS.layernorm(ref, y, NULL, (const float[]){ 1, 3 }, (const float[]){ 2, 5 }, NULL, 0, 1, 2);
 		close_floats("layernorm without bias", y, (const float[]){ -2, 5 }, 2, 1e-6);
 	}
 }
@@ -222,7 +226,7 @@ static void run_rope(void *arg, float *out)
 	const norm_args *a = arg;
 
 	memcpy(out, a->in, (size_t)a->offset[a->S] * (size_t)a->heads * (size_t)a->C * sizeof *out);
-	kf_ops_ref.rope(ref, out, &(kf_rotary){ a->freq, a->R, a->scale }, a->offset, a->S, a->heads, a->C, false);
+	OPS.rope(ref, out, &(kf_rotary){ a->freq, a->R, a->scale }, a->offset, a->S, a->heads, a->C, false);
 }
 
 static void test_rope(void **state)
@@ -239,14 +243,14 @@ static void test_rope(void **state)
 		norm_args a = { .in = in, .freq = freq, .offset = offset, .C = D, .S = 2, .heads = heads, .R = part ? 4 : D,
 			.scale = part ? 1.3f : 1 };
 
-		kf_ops_ref.rope(ref, dx, &(kf_rotary){ freq, a.R, a.scale }, offset, 2, heads, D, true);
+		OPS.rope(ref, dx, &(kf_rotary){ freq, a.R, a.scale }, offset, 2, heads, D, true);
 		check("rope dx", run_rope, &a, dy, T * heads * D, in, dx, T * heads * D);
 		kf_free(dx);
 		kf_free(dy);
 		kf_free(in);
 	}
 	/* By hand: (1, 0) turns by its frequency to (cos, sin), and (0, 1) to (-sin, cos). */
-	kf_ops_ref.rope(ref, two, &(kf_rotary){ (const float[]){ 0.5f, 0.25f }, 4, 1 }, (const int32_t[]){ 0, 2 }, 1, 1, 4, false);
+	OPS.rope(ref, two, &(kf_rotary){ (const float[]){ 0.5f, 0.25f }, 4, 1 }, (const int32_t[]){ 0, 2 }, 1, 1, 4, false);
 	close_floats("rope by hand", two, (const float[]){ 1, 0, 0, 1, cosf(0.5f), -sinf(0.25f), sinf(0.5f),
 		cosf(0.25f) }, 8, 1e-6);
 }
@@ -259,7 +263,7 @@ static void run_attention(void *arg, float *out)
 {
 	const attn_args *a = arg;
 
-	assert_int_equal(kf_ops_ref.attention(ref, out, NULL, a->q, a->k, a->v, a->offset, a->S, &a->a, NULL), KF_OK);
+	assert_int_equal(OPS.attention(ref, out, NULL, a->q, a->k, a->v, a->offset, a->S, &a->a, NULL), KF_OK);
 }
 
 static void attention_case(const int32_t *offset, int S, kf_attn shape)
@@ -271,8 +275,8 @@ static void attention_case(const int32_t *offset, int S, kf_attn shape)
 	attn_args a = { q, k, v, offset, S, shape };
 
 	a.a.scale = 0.4f;
-	assert_int_equal(kf_ops_ref.attention(ref, out, lse, q, k, v, offset, S, &a.a, NULL), KF_OK);
-	assert_int_equal(kf_ops_ref.attention_dx(ref, dq, dk, dv, dout, out, lse, q, k, v, offset, S, &a.a, NULL), KF_OK);
+	assert_int_equal(OPS.attention(ref, out, lse, q, k, v, offset, S, &a.a, NULL), KF_OK);
+	assert_int_equal(OPS.attention_dx(ref, dq, dk, dv, dout, out, lse, q, k, v, offset, S, &a.a, NULL), KF_OK);
 	check("attention dq", run_attention, &a, dout, nq, q, dq, nq);
 	check("attention dk", run_attention, &a, dout, nq, k, dk, nk);
 	check("attention dv", run_attention, &a, dout, nq, v, dv, nk);
@@ -306,21 +310,21 @@ static void test_attention(void **state)
 		kf_attn a = { .H = 1, .G = 1, .D = 1, .scale = 1 };
 		const int32_t off[] = { 0, 3 };
 
-		assert_int_equal(kf_ops_ref.attention(ref, out, lse, z, z, v, off, 1, &a, NULL), KF_OK);
+		assert_int_equal(OPS.attention(ref, out, lse, z, z, v, off, 1, &a, NULL), KF_OK);
 		close_floats("attention by hand", out, (const float[]){ 1, 1.5f, 3 }, 3, 1e-6);
 		close_floats("lse by hand", lse, (const float[]){ 0, logf(2), logf(3) }, 3, 1e-6);
 		a.window = 2;
-		assert_int_equal(kf_ops_ref.attention(ref, out, NULL, z, z, v, off, 1, &a, NULL), KF_OK);
+		assert_int_equal(OPS.attention(ref, out, NULL, z, z, v, off, 1, &a, NULL), KF_OK);
 		close_floats("window by hand", out, (const float[]){ 1, 1.5f, 4 }, 3, 1e-6);
 		/* A slope of ln 2 halves what is one further away: weights 1; 1/3, 2/3; 1/7, 2/7, 4/7. */
 		a.window = 0;
 		a.slopes = &l2;
-		assert_int_equal(kf_ops_ref.attention(ref, out, NULL, z, z, v, off, 1, &a, NULL), KF_OK);
+		assert_int_equal(OPS.attention(ref, out, NULL, z, z, v, off, 1, &a, NULL), KF_OK);
 		close_floats("ALiBi by hand", out, (const float[]){ 1, 5 / 3.f, 29 / 7.f }, 3, 1e-6);
 		/* Scores of 0 and 1000 under a cap of ln 3 are 0 and ln 3: weights 1/4 and 3/4. */
 		a.slopes = NULL;
 		a.cap = logf(3);
-		assert_int_equal(kf_ops_ref.attention(ref, out, NULL, (const float[]){ 1, 1 }, (const float[]){ 0, 1000 }, v,
+		assert_int_equal(OPS.attention(ref, out, NULL, (const float[]){ 1, 1 }, (const float[]){ 0, 1000 }, v,
 			(const int32_t[]){ 0, 2 }, 1, &a, NULL), KF_OK);
 		close_floats("cap by hand", out, (const float[]){ 1, 1.75f }, 2, 1e-6);
 	}
@@ -334,7 +338,7 @@ static void run_glu(void *arg, float *out)
 {
 	const glu_args *a = arg;
 
-	kf_ops_ref.glu(ref, out, a->gate, a->up, a->act, a->n);
+	OPS.glu(ref, out, a->gate, a->up, a->act, a->n);
 }
 
 static void test_glu(void **state)
@@ -347,11 +351,11 @@ static void test_glu(void **state)
 			*dy = random_floats(&rng, n, 1), *dg = zeros(n), *du = zeros(n);
 		glu_args a = { gate, up, act, n };
 
-		kf_ops_ref.glu_dx(ref, dg, du, dy, gate, up, act, n);
+		OPS.glu_dx(ref, dg, du, dy, gate, up, act, n);
 		check("glu dgate", run_glu, &a, dy, n, gate, dg, n);
 		check("glu dup", run_glu, &a, dy, n, up, du, n);
 		a.up = NULL;
-		kf_ops_ref.glu_dx(ref, dg, NULL, dy, gate, NULL, act, n);
+		OPS.glu_dx(ref, dg, NULL, dy, gate, NULL, act, n);
 		check("plain dgate", run_glu, &a, dy, n, gate, dg, n);
 		kf_free(du);
 		kf_free(dg);
@@ -364,9 +368,9 @@ static void test_glu(void **state)
 		static const double want[] = { 0.7310586, 0.8411920, 0.8413447 };
 		float one = 1, y;
 
-		kf_ops_ref.glu(ref, &y, &one, &one, act, 1);
+		OPS.glu(ref, &y, &one, &one, act, 1);
 		assert_true(fabs(y - want[act]) < 1e-6);
-		kf_ops_ref.glu(ref, &y, &one, NULL, act, 1);
+		OPS.glu(ref, &y, &one, NULL, act, 1);
 		assert_true(fabs(y - want[act]) < 1e-6);
 	}
 }
@@ -379,7 +383,7 @@ static void run_route(void *arg, float *out)
 {
 	int32_t index[ROUTED * CHOSEN];
 
-	assert_int_equal(kf_ops_ref.route(ref, out, index, arg, ROUTED, EXPERTS, CHOSEN, NULL), KF_OK);
+	assert_int_equal(OPS.route(ref, out, index, arg, ROUTED, EXPERTS, CHOSEN, NULL), KF_OK);
 }
 
 static void test_route(void **state)
@@ -392,18 +396,18 @@ static void test_route(void **state)
 	(void)state;
 	/* far enough apart that a step changes no choice */
 	for (size_t i = 0; i < n; i++) z[i] = 0.4f * (float)((i * 7 + i / EXPERTS) % EXPERTS);
-	assert_int_equal(kf_ops_ref.route(ref, w, index, z, ROUTED, EXPERTS, CHOSEN, NULL), KF_OK);
-	kf_ops_ref.route_dx(ref, dz, dw, w, index, ROUTED, EXPERTS, CHOSEN);
+	assert_int_equal(OPS.route(ref, w, index, z, ROUTED, EXPERTS, CHOSEN, NULL), KF_OK);
+	OPS.route_dx(ref, dz, dw, w, index, ROUTED, EXPERTS, CHOSEN);
 	check("route dlogits", run_route, z, dw, chosen, z, dz, n);
 	/* By hand: e^0 and e^ln 3 among the best two; equals go to the lower. */
 	z[0] = z[2] = z[4] = 0;
 	z[1] = -1;
 	z[3] = logf(3);
-	assert_int_equal(kf_ops_ref.route(ref, w, index, z, 1, EXPERTS, 2, NULL), KF_OK);
+	assert_int_equal(OPS.route(ref, w, index, z, 1, EXPERTS, 2, NULL), KF_OK);
 	close_floats("weights by hand", w, (const float[]){ 0.75f, 0.25f }, 2, 1e-6);
 	assert_true(index[0] == 3 && index[1] == 0);
 	z[2] = NAN;
-	assert_int_equal(kf_ops_ref.route(ref, w, index, z, 1, EXPERTS, 2, &err), KF_EDATA);
+	assert_int_equal(OPS.route(ref, w, index, z, 1, EXPERTS, 2, &err), KF_EDATA);
 	kf_free(dw);
 	kf_free(z);
 }
@@ -415,16 +419,16 @@ static void test_rows(void **state)
 	float y[6] = { 0 }, dot[3];
 
 	(void)state;
-	kf_ops_ref.gather(ref, y, in, index, weight, 3, 2);
+	OPS.gather(ref, y, in, index, weight, 3, 2);
 	close_floats("gather", y, (const float[]){ 10, 12, 1, 2, -5, -6 }, 6, 0);
 	memset(y, 0, sizeof y);
-	kf_ops_ref.scatter(ref, y, in, index, weight, 3, 2);
+	OPS.scatter(ref, y, in, index, weight, 3, 2);
 	close_floats("scatter", y, (const float[]){ 3, 4, 0, 0, -3, -2 }, 6, 0);
-	kf_ops_ref.permute(ref, dot, in, (const int32_t[]){ 2, 0, 1 }, 3, false);
+	OPS.permute(ref, dot, in, (const int32_t[]){ 2, 0, 1 }, 3, false);
 	close_floats("permute", dot, (const float[]){ 3, 1, 2 }, 3, 0);
-	kf_ops_ref.permute(ref, dot, in, (const int32_t[]){ 2, 0, 1 }, 3, true);
+	OPS.permute(ref, dot, in, (const int32_t[]){ 2, 0, 1 }, 3, true);
 	close_floats("permute back", dot, (const float[]){ 2, 3, 1 }, 3, 0);
-	kf_ops_ref.dots(ref, dot, in, in, index, 3, 2);
+	OPS.dots(ref, dot, in, in, index, 3, 2);
 	close_floats("dots", dot, (const float[]){ 17, 11, 61 }, 3, 0);
 }
 
@@ -437,11 +441,11 @@ static void test_split_qkv(void **state)
 	(void)state;
 	for (int g = 0; g < 2; g++) {
 		memset(q, 0, sizeof q);
-		kf_ops_ref.split_qkv(ref, g ? grouped : in_turn, q, k, v, 1, &a, g, false);
+		OPS.split_qkv(ref, g ? grouped : in_turn, q, k, v, 1, &a, g, false);
 		close_floats("queries", q, (const float[]){ 1, 2, 3, 4 }, 4, 0);
 		close_floats("keys", k, (const float[]){ 5, 6 }, 2, 0);
 		close_floats("values", v, (const float[]){ 7, 8 }, 2, 0);
-		kf_ops_ref.split_qkv(ref, back, q, k, v, 1, &a, g, true);
+		OPS.split_qkv(ref, back, q, k, v, 1, &a, g, true);
 		close_floats("joined", back, g ? grouped : in_turn, 8, 0);
 	}
 }
@@ -449,7 +453,7 @@ static void test_split_qkv(void **state)
 static int setup(void **state)
 {
 	(void)state;
-	ref = exec_of(&kf_ops_ref, 1, KF_COMPUTE_AUTO, &pool);
+	ref = exec_of(&OPS, 1, KF_COMPUTE_AUTO, &pool);
 	kf_rng_seed(&rng, 2);
 	return 0;
 }
