@@ -48,6 +48,15 @@ typedef struct {
 	kf_shard_writer *out;      /* the shard */
 } work;
 
+/* What is behind has to be done: the time it took is added to *seconds. */
+static kf_status wait_for(kf_behind *b, double *seconds, kf_err *err)
+{
+	const double from = kf_now();
+	kf_status rc = kf_behind_wait(b, err);
+	*seconds += kf_now() - from;
+	return rc;
+}
+
 /* ---- reading ---- */
 
 static void done(kf_extractor *x, double tokens)
@@ -136,7 +145,8 @@ static kf_status read_group(work *w, kf_err *err)
 	kf_status rc = KF_OK;
 	group *g;
 	if (!w->reader) rc = read_next(w, err);
-	else if (w->begun || (rc = kf_behind_do(w->reader, read_next, w, err)) == KF_OK) rc = kf_behind_wait(w->reader, err);
+	else if (w->begun || (rc = kf_behind_do(w->reader, read_next, w, err)) == KF_OK)
+		rc = wait_for(w->reader, &w->x->stats->waited_text, err);
 	if (rc != KF_OK) return rc;
 	w->begun = false;
 	if (!(g = w->read)) {
@@ -185,7 +195,7 @@ static kf_status flush(work *w, kf_err *err)
 	kf_status rc;
 	while (w->first && w->first->taken == kf_run_batches(w->first->run)) {
 		group *g = w->first;
-		if (w->writer && (rc = kf_behind_wait(w->writer, err)) != KF_OK) return rc;
+		if (w->writer && (rc = wait_for(w->writer, &w->x->stats->waited_writer, err)) != KF_OK) return rc;
 		w->first = g->next;
 		if (w->end == g) w->end = NULL;
 		if (g->last) kf_progress_shards(&w->x->progress, w->x->progress.shards_done + 1, 0);
@@ -314,7 +324,7 @@ kf_status kf_extract_shards(kf_extractor *x, kf_err *err)
 	while (rc == KF_OK && !(w.exhausted && !w.first)) {
 		if ((rc = gather(&w, &more, err)) == KF_OK && (rc = run_block(&w, more, err)) == KF_OK) rc = flush(&w, err);
 	}
-	if (rc == KF_OK && w.writer) rc = kf_behind_wait(w.writer, err);
+	if (rc == KF_OK && w.writer) rc = wait_for(w.writer, &x->stats->waited_writer, err);
 out:
 	kf_behind_free(w.reader);
 	kf_behind_free(w.writer);

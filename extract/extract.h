@@ -50,6 +50,8 @@ typedef struct {
 	bool complete;             /* false after one part of an array job */
 	uint64_t documents, tokens;/* of this run */
 	double seconds;            /* of this run's shards */
+	double waited_text, waited_writer; /* of these, what computing waited for text to be read and encoded, and for records to be compressed
+	                            * and written; 0 when streamed, where all is done in turn */
 	bool streamed;             /* then: */
 	uint64_t blocks, bytes_read;   /* bytes of weights, from disk or the kernel's cache */
 	double waited;             /* seconds that computing waited for weights */

@@ -113,6 +113,8 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if (s.streamed)
 		printf("; layer by layer in %" PRIu64 " block%s, %.2f GB of weights read, %.1f s waited for them", s.blocks,
 			s.blocks == 1 ? "" : "s", (double)s.bytes_read * 1e-9, s.waited);
+	else
+		printf("; computing waited %.1f s for text and %.1f s for the writer", s.waited_text, s.waited_writer);
 	printf("%s\n", s.complete ? "" : "; other parts of the corpus are still to do");
 	return KF_OK;
 }
