@@ -92,15 +92,19 @@ kf_status kf_train_check_memory(const kf_weights *w, kf_exec *x, bool eight, int
 	all = 2 * weights + master + moments;
 	if (all * 1e9 <= (double)left)
 		return KF_OK;
-	return kf_fail(err, KF_ENOMEM, "training %.2f billion parameters takes %.1f GB of the %s backend's memory before activations (weights %.1f, "
-		"gradients %.1f, float32 masters %.1f, moments %.1f), and %.1f GB are free.%s%s", n * 1e-9, all, x->ops->name, weights, weights,
+	return kf_fail(err, KF_ENOMEM, "training %.3g billion parameters takes %.3g GB of the %s backend's memory before activations (weights %.3g, "
+		"gradients %.3g, float32 masters %.3g, moments %.3g), and %.3g GB are free.%s%s", n * 1e-9, all, x->ops->name, weights, weights,
 		master, moments, (double)left * 1e-9, eight ? "" : " --moments 8bit takes a quarter for the moments.",
 		x->num == KF_NUM_F32 ? " --compute bf16 takes less for weights and gradients." : "");
 }
 
-double kf_optim_norm(const kf_optim *opt)
+kf_status kf_optim_norm(const kf_optim *opt, double *out, kf_err *err)
 {
-	return sqrt(opt->x->ops->sumsq(opt->x, opt->grads, opt->n));
+	char none;
+
+	*out = sqrt(opt->x->ops->sumsq(opt->x, opt->grads, opt->n));
+	/* a sum cannot say why it has no value: whoever reads next is told */
+	return isfinite(*out) ? KF_OK : opt->x->ops->get(opt->x, &none, opt->params[0].value, 0, err);
 }
 
 void kf_optim_step(kf_optim *opt, const kf_train_opts *o, double lr, double gscale, int64_t step)

@@ -24,8 +24,8 @@ typedef struct {
 kf_status kf_optim_init(kf_optim *opt, kf_model *model, kf_exec *x, bool eight, kf_ranks *ranks, kf_err *err) KF_MUST_CHECK;
 void kf_optim_release(kf_optim *opt);
 
-/* Norm of the gradient: of this process's part of it. */
-double kf_optim_norm(const kf_optim *opt);
+/* Norm of the gradient: of this process's part of it. It may be no finite number; that a device has failed is an error. */
+kf_status kf_optim_norm(const kf_optim *opt, double *out, kf_err *err) KF_MUST_CHECK;
 
 /* One step (from 1) with gradients times gscale. */
 void kf_optim_step(kf_optim *opt, const kf_train_opts *o, double lr, double gscale, int64_t step);

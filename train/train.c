@@ -18,6 +18,8 @@
 #include "train/output.h"
 #include "train/valid.h"
 
+enum { NAMED = 8 };            /* documents in a message */
+
 typedef struct {
 	const kf_train_opts *o;
 	kf_exec *x;
@@ -47,6 +49,8 @@ typedef struct {
 	double best_valid, loss;
 	int64_t log_bytes;         /* of log.jsonl when it was made */
 	int64_t saved;             /* step of the last checkpoint; 0: none */
+	kf_load seen;              /* of the step at work: its documents, of which the first are named */
+	uint64_t names[NAMED];
 } trainer;
 
 /* ---- what makes the run what it is -------------------------------------------------- */
@@ -191,7 +195,7 @@ static kf_status restore(trainer *t, kf_err *err)
 /* "document 7", "documents 7, 9, 31 and 12 more". */
 static void name_docs(const kf_load *l, char *out, size_t size)
 {
-	const size_t most = 8, n = l->n_docs < most ? l->n_docs : most;
+	const size_t n = l->n_docs < NAMED ? l->n_docs : NAMED;
 	int at = snprintf(out, size, l->n_docs == 1 ? "document" : "documents");
 
 	for (size_t i = 0; i < n; i++)
@@ -200,8 +204,8 @@ static void name_docs(const kf_load *l, char *out, size_t size)
 		snprintf(out + at, size - (size_t)at, " and %zu more", l->n_docs - n);
 }
 
-/* A failure of step t->step + 1: which documents were at work (NULL: all of the step's), and what is left of the run. */
-static kf_status lost(const trainer *t, const kf_load *l, kf_status rc, kf_err *err)
+/* A failure of a step: which documents were at work (NULL: not said), and what is left of the run. */
+static kf_status lost_at(const trainer *t, int64_t step, const kf_load *l, kf_status rc, kf_err *err)
 {
 	const kf_err why = *err;
 	char docs[300] = "";
@@ -209,9 +213,21 @@ static kf_status lost(const trainer *t, const kf_load *l, kf_status rc, kf_err *
 	if (l)
 		name_docs(l, docs, sizeof docs);
 	if (t->saved)
-		return kf_fail(err, rc, "step %lld%s%s: %.500s%s The checkpoint of step %lld in %.200s stands.", (long long)t->step + 1,
+		return kf_fail(err, rc, "step %lld%s%s: %.500s%s The checkpoint of step %lld in %.200s stands.", (long long)step,
 			l ? ", " : "", docs, why.text, why.text[strlen(why.text) - 1] == '.' ? "" : ".", (long long)t->saved, t->state);
-	return kf_fail(err, rc, "step %lld%s%s: %.800s", (long long)t->step + 1, l ? ", " : "", docs, why.text);
+	return kf_fail(err, rc, "step %lld%s%s: %.800s", (long long)step, l ? ", " : "", docs, why.text);
+}
+
+/* Of the step at work. */
+static kf_status lost(const trainer *t, const kf_load *l, kf_status rc, kf_err *err)
+{
+	return lost_at(t, t->step + 1, l, rc, err);
+}
+
+/* Of what comes after a step. (Where a process was lost, train says it.) */
+static kf_status lost_after(const trainer *t, kf_status rc, kf_err *err)
+{
+	return rc == KF_OK || rc == KF_ESTOPPED || (t->ranks && t->ranks->lost) ? rc : lost_at(t, t->step, NULL, rc, err);
 }
 
 /* *tokens: of this process in this step. */
@@ -244,6 +260,13 @@ static kf_status run_micro(trainer *t, kf_load *l, kf_loss *sum, int64_t *tokens
 	return KF_OK;
 }
 
+static void note_docs(trainer *t, const kf_load *l)
+{
+	for (size_t i = 0; i < l->n_docs; i++, t->seen.n_docs++)
+		if (t->seen.n_docs < NAMED)
+			t->names[t->seen.n_docs] = l->docs[i];
+}
+
 /* This process's documents of the step, their gradients added up. */
 static kf_status run_share(trainer *t, kf_loss *sum, int64_t *tokens, kf_err *err)
 {
@@ -251,9 +274,11 @@ static kf_status run_share(trainer *t, kf_loss *sum, int64_t *tokens, kf_err *er
 	kf_status rc;
 
 	kf_model_zero_grad(t->model);
+	t->seen = (kf_load){ .docs = t->names };
 	do {
 		if ((rc = kf_loader_next(&t->loader, &load, err)) != KF_OK || (rc = run_micro(t, load, sum, tokens, err)) != KF_OK)
 			return rc;
+		note_docs(t, load);
 	} while (!load->last);
 	return KF_OK;
 }
@@ -275,9 +300,11 @@ static kf_status whole_norm(trainer *t, double *norm, kf_err *err)
 	double squares;
 	kf_status rc;
 
-	*norm = kf_optim_norm(&t->optim);
-	if (!t->ranks)
-		return KF_OK;
+	rc = kf_optim_norm(&t->optim, norm, err);
+	if (rc != KF_OK)
+		rc = lost(t, NULL, rc, err);
+	if (!t->ranks || (rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK)
+		return rc;
 	squares = *norm * *norm;
 	rc = kf_ranks_sum(t->ranks, &squares, 1, err);
 	*norm = sqrt(squares);
@@ -301,7 +328,8 @@ static kf_status run_step(trainer *t, int64_t epoch, kf_err *err)
 	norm *= scale;
 	t->loss = sum.loss * scale;
 	if (!isfinite(norm) || !isfinite(t->loss))
-		return lost(t, NULL, kf_fail(err, KF_EDATA, "the gradient is not finite. A lower --lr may help."), err);
+		/* of several processes none knows whose documents did it */
+		return lost(t, t->ranks ? NULL : &t->seen, kf_fail(err, KF_EDATA, "the gradient is not finite. A lower --lr may help."), err);
 	t->step++;
 	t->tokens += tokens;
 	kf_progress_add(&t->bar, (double)(tokens - own));
@@ -404,11 +432,12 @@ static kf_status run_epochs(trainer *t, kf_err *err)
 		for (int64_t s = t->step % steps; s < steps && t->step < t->total; s++) {
 			if ((rc = run_step(t, epoch, err)) != KF_OK)
 				return rc == KF_ESTOPPED ? stopped(t, err) : rc;
-			if ((s + 1 == steps || t->step == t->total) && (rc = end_epoch(t, epoch, err)) != KF_OK)
-				return rc;
-			if (t->o->save_every && t->step % t->o->save_every == 0 && t->step < t->total &&
-			    (rc = save(t, err)) != KF_OK)
-				return rc;
+			if (s + 1 == steps || t->step == t->total)
+				rc = end_epoch(t, epoch, err);
+			if (rc == KF_OK && t->o->save_every && t->step % t->o->save_every == 0 && t->step < t->total)
+				rc = save(t, err);
+			if (rc != KF_OK)
+				return lost_after(t, rc, err);
 		}
 	}
 	return KF_OK;

@@ -28,19 +28,37 @@ static unsigned kind_of(kf_part part)
 	}
 }
 
+kf_status kf_model_no_memory(kf_exec *x, const char *what, double bytes, const char *hint, kf_err *err)
+{
+	size_t left;
+
+	if (x->ops->memory && x->ops->memory(x, &left, NULL) == KF_OK)
+		return kf_fail(err, KF_ENOMEM, "no memory for %s: %.1f MB of the %s backend's are needed, %.1f MB are free. %s", what, bytes * 1e-6,
+			x->ops->name, (double)left * 1e-6, hint);
+	return kf_fail(err, KF_ENOMEM, "no memory for %s (%.1f MB). %s", what, bytes * 1e-6, hint);
+}
+
+/* What takes less than a parameter that had no room. */
+#define LESS "Smaller batches leave more (--batch-tokens; kf-train: --micro-tokens); --backend cpu needs none."
+
 kf_status kf_slot_load(kf_model *m, kf_slot *s, kf_err *err)
 {
 	const kf_tensor *t = s->file;
 	const uint64_t n = t->rows * t->cols;
 	const size_t size = kf_num_size(s->num);
 	kf_exec *x = m->x;
+	char what[200];
 	float *host;
 	kf_status rc = KF_OK;
 
 	host = kf_alloc(n, sizeof *host);
 	s->value = x->ops->alloc(x, n, size);
-	if (!host || !s->value) {
-		rc = kf_fail(err, KF_ENOMEM, "no memory for %s (%.1f MB)", t->name, (double)(n * size) * 1e-6);
+	if (!host) {
+		rc = kf_fail(err, KF_ENOMEM, "no memory to unpack %s (%.1f MB)", t->name, (double)n * 4e-6);
+		goto out;
+	}
+	if (!s->value) {
+		rc = kf_model_no_memory(x, t->name, (double)(n * size), LESS, err);
 		goto out;
 	}
 	kf_tensor_unpack(t, x->pool, host);
@@ -50,8 +68,8 @@ kf_status kf_slot_load(kf_model *m, kf_slot *s, kf_err *err)
 	if (m->opts.train) {
 		s->grad = x->ops->alloc(x, n, size);
 		if (!s->grad) {
-			rc = kf_fail(err, KF_ENOMEM, "no memory for the gradient of %s (%.1f MB)", t->name,
-				(double)(n * size) * 1e-6);
+			snprintf(what, sizeof what, "the gradient of %s", t->name);
+			rc = kf_model_no_memory(x, what, (double)(n * size), LESS, err);
 			goto out;
 		}
 		x->ops->zero(x, s->grad, n * size);
@@ -63,7 +81,8 @@ kf_status kf_slot_load(kf_model *m, kf_slot *s, kf_err *err)
 		/* an empty part has one, too: that there is a master tells how the value is kept */
 		s->master = x->ops->alloc(x, own ? own : 1, sizeof *s->master);
 		if (!s->master) {
-			rc = kf_fail(err, KF_ENOMEM, "no memory for the float32 master of %s (%.1f MB)", t->name, (double)own * 4e-6);
+			snprintf(what, sizeof what, "the float32 master of %s", t->name);
+			rc = kf_model_no_memory(x, what, (double)own * 4, LESS, err);
 			goto out;
 		}
 		rc = x->ops->put_num(x, s->master, KF_NUM_F32, host + from, own, err);
@@ -121,6 +140,30 @@ static void bind(kf_model *m)
 	}
 	if (a->tied)
 		m->head = m->embed;
+}
+
+/* Weights that have to be resident, before the first is loaded. (Training asks for more: kf_train_check_memory.) */
+static kf_status check_memory(const kf_model *m, kf_err *err)
+{
+	kf_exec *x = m->x;
+	double bytes = 0;
+	size_t left;
+	kf_status rc;
+
+	if (!x->ops->memory || m->opts.stream || m->opts.train)
+		return KF_OK;
+	if ((rc = x->ops->memory(x, &left, err)) != KF_OK)
+		return rc;
+	for (int i = 0; i < m->n; i++) {
+		const kf_tensor *t = m->slots[i].file;
+
+		bytes += (double)t->rows * (double)t->cols * (t->n_dims > 1 ? (double)kf_num_size(x->num) : 4);
+	}
+	if (bytes <= (double)left)
+		return KF_OK;
+	return kf_fail(err, KF_ENOMEM, "the model's weights take %.3g GB of the %s backend's memory, and %.3g GB are free.%s kf-extract "
+		"--stream yes reads them layer by layer; --backend cpu needs none of it.", bytes * 1e-9, x->ops->name, (double)left * 1e-9,
+		x->num == KF_NUM_F32 ? " --compute bf16 takes half." : "");
 }
 
 /* Host numbers into the backend's memory. */
@@ -203,6 +246,8 @@ kf_status kf_model_new(const kf_weights *weights, kf_exec *x, const kf_model_opt
 	for (int l = 0; l < m->arch->L; l++)
 		m->layers[l].expert = m->experts + (size_t)l * experts;
 	bind(m);
+	if ((rc = check_memory(m, err)) != KF_OK)
+		goto fail;
 	for (int i = 0; i < m->n; i++) {
 		if ((rc = make_slot(m, &m->slots[i], err)) != KF_OK)
 			goto fail;
@@ -422,20 +467,15 @@ size_t kf_model_batch_bytes(const kf_arch *a, kf_num_type num, size_t T)
 
 static kf_status grow(kf_exec *x, void **p, size_t *have, size_t need, kf_err *err)
 {
-	size_t left = 0;
-
 	if (need <= *have)
 		return KF_OK;
 	if (*p)
 		x->ops->free(x, *p);
 	*have = 0;
 	*p = x->ops->alloc(x, need, 1);
-	if (!*p && x->ops->memory && x->ops->memory(x, &left, NULL) == KF_OK)
-		return kf_fail(err, KF_ENOMEM, "no memory for the activations of a batch: %.1f MB are needed, %.1f MB are free. Use smaller "
-			"batches (kf-train: --micro-tokens, --keep-mb; kf-extract: --batch-tokens).", (double)need * 1e-6, (double)left * 1e-6);
 	if (!*p)
-		return kf_fail(err, KF_ENOMEM, "no memory for the activations of a batch (%.1f MB). Use smaller batches.",
-			(double)need * 1e-6);
+		return kf_model_no_memory(x, "the activations of a batch", (double)need,
+			"Use smaller batches (--batch-tokens; kf-train: --micro-tokens, --keep-mb).", err);
 	*have = need;
 	return KF_OK;
 }

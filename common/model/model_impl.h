@@ -41,6 +41,9 @@ typedef struct {
 	float *rstd_p1, *rstd_p2;            /* (T) */
 } kf_acts;
 
+/* KF_ENOMEM: what for, how much, how much is free where the backend has memory of its own, and the hint: what takes less. */
+kf_status kf_model_no_memory(kf_exec *x, const char *what, double bytes, const char *hint, kf_err *err) KF_MUST_CHECK;
+
 struct kf_kv {
 	kf_model *m;
 	int rows;

@@ -1,6 +1,8 @@
 /* Sequences that go on: keys and values of what was run before. */
 #include "common/model/model_impl.h"
 
+#include <stdio.h>
+
 static size_t row_size(const kf_model *m)
 {
 	return (size_t)m->arch->G * (size_t)m->arch->D;
@@ -14,13 +16,15 @@ size_t kf_kv_bytes(const kf_model *m)
 kf_status kf_kv_new(kf_model *m, int rows, kf_kv **out, kf_err *err)
 {
 	kf_kv *kv = kf_zalloc(1, sizeof *kv);
+	char what[64];
 
 	*out = NULL;
 	if (kv) kv->data = m->x->ops->alloc(m->x, (size_t)rows, kf_kv_bytes(m));
 	if (!kv || !kv->data) {
 		kf_free(kv);
-		return kf_fail(err, KF_ENOMEM, "no memory for the keys and values of %d tokens (%.1f MB)", rows,
-			(double)rows * (double)kf_kv_bytes(m) * 1e-6);
+		snprintf(what, sizeof what, "the keys and values of %d tokens", rows);
+		return kf_model_no_memory(m->x, what, (double)rows * (double)kf_kv_bytes(m), "Fewer texts at once take less (kf-eval: --cache-mb), and "
+			"shorter ones (--max-tokens).", err);
 	}
 	kv->m = m;
 	kv->rows = rows;

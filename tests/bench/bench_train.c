@@ -49,7 +49,7 @@ static kf_status bench(const char *path, int steps, int micro, int threads, long
 	for (int i = 0; i < BATCH * SEQ; i++)
 		labels[i] = i % SEQ == SEQ - 1 ? -1 : tokens[i + 1];
 	for (int s = 0; s < steps; s++) {
-		double start = kf_now(), mid;
+		double start = kf_now(), mid, norm;
 
 		kf_model_zero_grad(m);
 		for (int at = 0; at < BATCH * SEQ; at += micro) {
@@ -69,7 +69,9 @@ static kf_status bench(const char *path, int steps, int micro, int threads, long
 				return rc;
 		}
 		mid = kf_now();
-		kf_optim_step(&opt, &o, 1e-5, kf_optim_norm(&opt) > 0 ? 1e-3 : 0, s + 1);
+		if ((rc = kf_optim_norm(&opt, &norm, err)) != KF_OK)
+			return rc;
+		kf_optim_step(&opt, &o, 1e-5, norm > 0 ? 1e-3 : 0, s + 1);
 		t_model += mid - start;
 		t_optim += kf_now() - mid;
 		if (s == 0)

@@ -82,7 +82,7 @@ done
 check "train: cuda, killed $killed times, then run to the end" train "$TMP/t.killed" --backend cuda --save-every 1
 check_same "train: cuda, killed: the same model" "$TMP/t.bf16/model.safetensors" "$TMP/t.killed/model.safetensors"
 
-# ---- evaluation: whole texts, endings that begin alike, and texts that are generated ----
+# Questions, for what follows.
 cat >"$TMP/tasks.jsonl" <<'LINES'
 {"task": "quiz", "kind": "choice"}
 {"prompt": "The colour of snow is", "choices": ["white", "black", "a deep and lasting green"], "answer": 0}
@@ -92,6 +92,63 @@ cat >"$TMP/tasks.jsonl" <<'LINES'
 {"prompt": "Two and two and two and two and two and two are", "answer": ["ten", "12"]}
 {"prompt": "2 + 2 =", "answer": ["4", "four"]}
 LINES
+
+# ---- a device that fails, and one with too little memory ----
+
+# The n-th thing that is asked of the device fails, and all that come after: the run stops and says at which step; a checkpoint that it
+# names is whole, for the next run goes on from it. In the end the model is that of a run in which nothing failed.
+luck=() at=0
+for n in 60 600 450 30 900 1100; do
+	KF_EMU_FAIL_AT=$n train "$TMP/t.luck" --backend cuda --save-every 1 >"$TMP/.out" 2>"$TMP/.err" && break
+	status=$? had=$at
+	at=$(compgen -G "$TMP/t.luck/state/step-*.ckpt" | sort | sed -n '$s/.*step-0*\([0-9]*\).ckpt/\1/p')
+	grep -q 'emulated device failed' "$TMP/.err" && [ $status = 1 ] && [ "${at:=0}" -ge "$had" ] && [ ! -e "$TMP/t.luck/config.json" ] ||
+		luck+=("failure $n: status $status, checkpoint $at: $(cat "$TMP/.err")")
+	sed -nE 's/.*checkpoint of step ([0-9]+) in .* stands.*/\1/p' "$TMP/.err" >>"$TMP/stands"
+done
+if [ ${#luck[@]} = 0 ] && [ "$at" -ge 2 ] && [ "$(wc -l <"$TMP/stands")" -ge 2 ]; then ok "train: a device that fails, again and again"
+else not_ok "train: a device that fails, again and again" "${luck[@]}" "checkpoint $at"; fi
+check_fails 1 '^kf-train: step [0-9]+, documents? [0-9, and more]+: .*the emulated device failed.*checkpoint of step [0-9]+ in .* stands' \
+	"train: step, documents and checkpoint are named" env KF_EMU_FAIL_AT=700 "$EMU/kf-train" --model tests/models/llama-tiny \
+	--targets "$TMP/logits" --out "$TMP/t.named" --lr 3e-3 --batch-tokens 200 --micro-tokens 100 --threads 1 --progress none --backend cuda --save-every 1
+check "train: then it does not" train "$TMP/t.luck" --backend cuda --save-every 1
+check_same "train: as if nothing had failed" "$TMP/t.bf16/model.safetensors" "$TMP/t.luck/model.safetensors"
+
+shards() { compgen -G "$1/shard-*.mdb" | wc -l; }
+"$BIN/kf-prepare" --quiet --out "$TMP/parts" --doc-bytes 300 --shards 4 "$TMP/text.txt"
+halves() { # OUT
+	"$EMU/kf-extract" --model tests/models/llama-tiny --corpus "$TMP/parts" --out "$1" --top-k 8 --threads 1 --backend cuda --batch-tokens 100 --quiet
+}
+check "extract: in four shards" halves "$TMP/whole"
+n=100
+until KF_EMU_FAIL_AT=$n halves "$TMP/luck" 2>"$TMP/said" || [ "$(shards "$TMP/luck")" -gt 0 ] || [ $n -gt 5000 ]; do n=$((n + 100)); done
+check "extract: a device that fails leaves finished shards, and says so" grep -q 'documents [0-9]* to [0-9]*: .*emulated device failed' "$TMP/said"
+check "extract: some, not all ($(shards "$TMP/luck"))" test "$(shards "$TMP/luck")" -gt 0 -a "$(shards "$TMP/luck")" -lt 4 -a ! -e "$TMP/luck/manifest.json"
+check "extract: the rest" halves "$TMP/luck"
+for s in "$TMP"/whole/shard-*.mdb; do check_same "extract: as if nothing had failed: ${s##*/}" "$s" "$TMP/luck/${s##*/}"; done
+
+# little BYTES CMD...: on a device with so much memory.
+little() { env KF_EMU_MEMORY="$1" "${@:2}"; }
+x=("$EMU/kf-extract" --model tests/models/llama-tiny --corpus "$TMP/corpus" --out "$TMP/little" --threads 1 --backend cuda --quiet)
+t=("$EMU/kf-train" --model tests/models/llama-tiny --targets "$TMP/logits" --out "$TMP/little.t" --threads 1 --progress none --backend cuda)
+e=("$EMU/kf-eval" --model tests/models/llama-tiny --threads 1 --progress none --backend cuda)
+tail -n +4 "$TMP/tasks.jsonl" >"$TMP/sums.jsonl"
+RING=67108864   # bytes that the backend takes for itself
+check_fails 1 'host sends: 67.1 MB are needed, 1.0 MB of 1.0 are free.*--batch-tokens' "extract: next to no memory" little 1000000 "${x[@]}"
+check_fails 1 'weights take [0-9.e-]+ GB of the cuda backend.s memory, and [0-9.e-]+ GB are free.*--stream yes' "extract: no room for the weights" \
+	little $((RING + 50000)) "${x[@]}" --stream no
+check_fails 1 'activations of a batch: [0-9.]+ MB of the cuda backend.s are needed, [0-9.]+ MB are free.*--batch-tokens' \
+	"extract: no room for a batch, streamed or not" little $((RING + 50000)) "${x[@]}" --batch-tokens 4096
+check "extract: weights that have no room are streamed" little $((RING + 1100000)) "${x[@]}" --batch-tokens 100
+check_fails 1 'training .* takes [0-9.e-]+ GB .*weights .*gradients .*masters .*moments .*[0-9.e-]+ GB are free.*--moments 8bit' \
+	"train: no room for weights and moments" little $((RING + 300000)) "${t[@]}"
+check_fails 1 'activations of a batch: [0-9.]+ MB of the cuda backend.s are needed, [0-9.]+ MB are free.*--micro-tokens' "train: no room for a batch" \
+	little $((RING + 1000000)) "${t[@]}"
+check_fails 1 'keys and values of [0-9]+ tokens: [0-9.]+ MB .*needed, [0-9.]+ MB are free.*--cache-mb.*--max-tokens' "eval: no room for the cache" \
+	little $((RING + 100000)) "${e[@]}" --tasks "$TMP/sums.jsonl"
+check_fails 1 'weights take .*are free.*--backend cpu' "eval: no room for the weights" little $((RING + 50000)) "${e[@]}" --corpus "$TMP/corpus"
+
+# ---- evaluation: whole texts, endings that begin alike, and texts that are generated ----
 evaluate() { # OUT OPTION...
 	local out=$1; shift
 	"${KF:-$EMU}/kf-eval" --model tests/models/llama-tiny --model tests/models/gemma3-tiny --tasks "$TMP/tasks.jsonl" --outputs "$out" \

@@ -2,10 +2,13 @@
 #include "common/ops/cuda/device.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/mem.h"
 #include "tests/emu/emu.h"
+
+enum { FAILED = 719 };   /* cudaErrorLaunchFailure */
 
 static long copies, waits;
 
@@ -16,7 +19,11 @@ bool kf_cuda_device_present(void) { return true; }
 
 kf_status kf_cuda_device_open(kf_cuda_device *d, int which, kf_err *err)
 {
+	const char *memory = getenv("KF_EMU_MEMORY"), *fail_at = getenv("KF_EMU_FAIL_AT");
+
 	(void)which, (void)err;
+	if (memory) emu_memory((size_t)strtoull(memory, NULL, 10));
+	if (fail_at) emu_fail_at(strtol(fail_at, NULL, 10));
 	*d = (kf_cuda_device){ .sm = 80, .units = 1 };
 	snprintf(d->name, sizeof d->name, "emulator");
 	return KF_OK;
@@ -30,7 +37,7 @@ void kf_cuda_pinned_free(void *p) { kf_free(p); }
 
 int kf_cuda_memory(size_t *free, size_t *total)
 {
-	*free = *total = (size_t)1 << 34;
+	emu_memory_left(free, total);
 	return 0;
 }
 
@@ -40,16 +47,20 @@ int kf_cuda_copy_out(void *pinned, const void *src, size_t bytes, kf_cuda_stream
 int kf_cuda_copy(void *dst, const void *src, size_t bytes, kf_cuda_stream s)
 {
 	(void)s;
-	copies += bytes > 0;
-	if (bytes) memcpy(dst, src, bytes);
+	if (!bytes) return 0;
+	copies++;
+	if (emu_asked("a copy")) return FAILED;
+	memcpy(dst, src, bytes);
 	return 0;
 }
 
 int kf_cuda_zero(void *p, size_t bytes, kf_cuda_stream s)
 {
 	(void)s;
-	copies += bytes > 0;
-	if (bytes) memset(p, 0, bytes);
+	if (!bytes) return 0;
+	copies++;
+	if (emu_asked("clearing memory")) return FAILED;
+	memset(p, 0, bytes);
 	return 0;
 }
 
@@ -57,7 +68,7 @@ int kf_cuda_sync(kf_cuda_stream s)
 {
 	(void)s;
 	waits++;
-	return 0;
+	return emu_asked("waiting") ? FAILED : 0;
 }
 
 kf_status kf_cuda_status(int code, const char *what, kf_err *err)

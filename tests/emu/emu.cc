@@ -69,6 +69,8 @@ struct emulator {
 	std::map<const void *, std::pair<char *, size_t>> statics;
 	std::map<const void *, int> attribute;
 	std::map<char *, size_t> live; /* emu_alloc's */
+	size_t memory = (size_t)EMU_MEMORY_MB << 20, used = 0;   /* bytes of the device; in `live` */
+	long fail_in = 0;              /* so many more things are asked until one fails; 0: none does */
 #if defined(__x86_64__)
 	void *sp;                      /* the scheduler's */
 #else
@@ -496,7 +498,7 @@ extern "C" int emu_launch(dim3 grid, dim3 block, size_t shared, const void *kern
 	std::vector<int> block_order;
 	unsigned r = E.seed;
 
-	if (E.failed) return cudaErrorLaunchFailure;
+	if (emu_asked("a launch")) return cudaErrorLaunchFailure;
 	E.launches++;
 	E.blocks += (long)blocks;
 	if (!n || n > MAX_THREADS || block.z > 64) fail("a block of %u x %u x %u threads", block.x, block.y, block.z);
@@ -548,9 +550,10 @@ extern "C" int emu_launch(dim3 grid, dim3 block, size_t shared, const void *kern
 void *emu_alloc(size_t bytes)
 {
 	const size_t edge = ASAN ? 0 : EDGE;
-	char *p = (char *)malloc(bytes + 2 * edge + (ASAN && !bytes));   /* under the sanitizer its own red zones do better */
+	char *p = bytes > E.memory - E.used ? nullptr : (char *)malloc(bytes + 2 * edge + (ASAN && !bytes));   /* under the sanitizer its own red zones do better */
 
 	if (!p) return nullptr;
+	E.used += bytes;
 	memset(p, EDGE_BYTE, edge);
 	memset(p + edge, 0xff, bytes);
 	memset(p + edge + bytes, EDGE_BYTE, edge);
@@ -566,8 +569,25 @@ void emu_free(void *q)
 	if (!p) return;
 	if (at == E.live.end()) abort();
 	if (!edges_whole(p, at->second)) fail("a write beyond a buffer of %zu bytes", at->second);
+	E.used -= at->second;
 	E.live.erase(at);
 	free(p - (ASAN ? 0 : EDGE));
+}
+
+void emu_memory(size_t bytes) { E.memory = bytes > E.used ? bytes : E.used; }
+
+void emu_memory_left(size_t *left, size_t *total)
+{
+	*left = E.memory - E.used;
+	*total = E.memory;
+}
+
+void emu_fail_at(long n) { E.fail_in = n; }
+
+int emu_asked(const char *what)
+{
+	if (E.fail_in > 0 && --E.fail_in == 0) fail("%s that was to fail", what);
+	return E.failed ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
 void emu_order(emu_turns order, unsigned seed)
@@ -581,6 +601,7 @@ const char *emu_error(void) { return E.failed ? E.error.c_str() : nullptr; }
 void emu_reset(void)
 {
 	E.failed = false;
+	E.fail_in = 0;
 	E.error.clear();
 }
 

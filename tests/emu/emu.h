@@ -44,6 +44,16 @@ const char *emu_error(void);
 /* Forget a failure (a device would have to be reset): else every later launch fails, too. */
 void emu_reset(void);
 
+/* Bad luck. emu_memory: the device has so many bytes; what would need more gets none. emu_fail_at: of launches, copies, clearings, products
+ * and waits asked for from now on the n-th fails, and with it all that come after, as on a device that fell off its bus; 0: none does.
+ * Programs over the emulator take both from the environment: KF_EMU_MEMORY, KF_EMU_FAIL_AT. */
+enum { EMU_MEMORY_MB = 16384 };            /* unless something else is said */
+void emu_memory(size_t bytes);
+void emu_memory_left(size_t *left, size_t *total);
+void emu_fail_at(long n);
+/* For what stands in for the device beside kernels (device.c, gemm.c): 0, or CUDA's code of a failed launch where this was the n-th. */
+int emu_asked(const char *what);
+
 /* Launches so far, and their blocks. */
 long emu_launches(void), emu_blocks(void);
 

@@ -37,11 +37,14 @@ static float *dense(kf_num_type type, const void *p, bool transposed, int64_t ro
 
 kf_status kf_cuda_gemm_run(kf_cuda_gemm *g, const kf_cuda_product *p, void *C, const void *A, const void *B, kf_err *err)
 {
+	const bool failed = emu_asked("a product") != 0;
 	float *a = dense(p->in, A, p->ta, p->M, p->K, p->lda), *b = dense(p->in, B, !p->tb, p->N, p->K, p->ldb);   /* B^T */
 	kf_status rc = a && b ? KF_OK : kf_fail(err, KF_ENOMEM, "no memory for a product");
 
 	(void)g;
 	products++;
+	if (failed) rc = kf_fail(err, KF_EIO, "a product of (%lld, %lld) and (%lld, %lld): the emulated device failed: %s", (long long)p->M, (long long)p->K,
+		(long long)p->K, (long long)p->N, emu_error());
 	for (int64_t m = 0; rc == KF_OK && m < p->M; m++)
 		for (int64_t n = 0; n < p->N; n++) {
 			float s = p->add ? get(p->out, C, m * p->ldc + n) : 0;

@@ -241,7 +241,7 @@ static kf_status bench_train(const char *dir, int length, int tokens, bool eight
 	int32_t *ids = kf_alloc(n * CAND, 4);
 	float *p = kf_alloc(n * CAND, 4);
 	const kf_loss_query q = { .labels = r.labels, .off = off, .ids = ids, .q = p, .lambda = 0.9, .temperature = 1, .scale = 1 };
-	double sum = 0, optim = 0, last = 0;
+	double sum = 0, optim = 0, last = 0, norm;
 
 	for (size_t i = 0; i < n && rc == KF_OK; i++) {
 		off[i] = (uint32_t)(i * CAND);
@@ -260,7 +260,7 @@ static kf_status bench_train(const char *dir, int length, int tokens, bool eight
 		for (int i = 0; i < MICRO && rc == KF_OK; i++) rc = kf_model_loss(r.m, &b, &q, true, &loss, err);
 		mid = kf_now();
 		if (rc != KF_OK) break;
-		if (!isfinite(kf_optim_norm(&opt))) rc = kf_fail(err, KF_EDATA, "the gradient is not finite");
+		if ((rc = kf_optim_norm(&opt, &norm, err)) == KF_OK && !isfinite(norm)) rc = kf_fail(err, KF_EDATA, "the gradient is not finite");
 		kf_optim_step(&opt, &o, 1e-5, 1.0 / (MICRO * tokens), s + 1);
 		if (rc == KF_OK) rc = r.x->ops->get_num(r.x, p, opt.params[0].value, opt.params[0].num, 1, err);   /* waits */
 		p[0] = 0.09f;

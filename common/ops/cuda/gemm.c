@@ -50,7 +50,7 @@ kf_status kf_cuda_gemm_new(const kf_cuda_device *d, kf_cuda_gemm **out, kf_err *
 	g->stream = d->stream;
 	if (!(g->workspace = kf_cuda_device_alloc(WORKSPACE))) {
 		kf_cuda_gemm_free(g);
-		return kf_fail(err, KF_ENOMEM, "no memory on the device for the workspace of matrix products (%d MB)", WORKSPACE >> 20);
+		return kf_fail(err, KF_ENOMEM, "no memory on the device for the workspace of matrix products: %d MB are needed. See who else holds some (nvidia-smi).", WORKSPACE >> 20);
 	}
 	if ((st = cublasLtCreate(&g->lt)) != CUBLAS_STATUS_SUCCESS) {
 		kf_cuda_gemm_free(g);

@@ -59,7 +59,7 @@ void kf_cuda_op_add(kf_exec *x, void *y, const void *in, size_t n)
 	kf_cuda_note(c, kf_cuda_add(x->num, y, in, n, c->dev.stream), "add");
 }
 
-/* What fails is noted, and the sum is not a number. The host waits once for all. */
+/* What fails is noted (the next get says it), and the sum is not a number. The host waits once for all. */
 double kf_cuda_op_sumsq(kf_exec *x, const kf_nums *v, int n)
 {
 	kf_cuda *c = kf_cuda_of(x);
@@ -74,7 +74,7 @@ double kf_cuda_op_sumsq(kf_exec *x, const kf_nums *v, int n)
 		begun = true;
 	}
 	if (work && !begun) return 0;
-	return work && kf_cuda_op_get(x, &sum, work + scratch, sizeof sum, NULL) == KF_OK ? sum : NAN;
+	return work && kf_cuda_op_get(x, &sum, work + scratch, sizeof sum, kf_cuda_later(c)) == KF_OK ? sum : NAN;
 }
 
 void kf_cuda_op_adamw(kf_exec *x, const kf_adamw *p, const kf_adamw_opts *o)

@@ -13,7 +13,7 @@ static kf_status no_memory(size_t bytes, const char *what, kf_err *err)
 	if (kf_cuda_memory(&left, &total) != 0)
 		return kf_fail(err, KF_ENOMEM, "no memory on the device for %s (%.1f MB)", what, (double)bytes * 1e-6);
 	return kf_fail(err, KF_ENOMEM, "no memory on the device for %s: %.1f MB are needed, %.1f MB of %.1f are free. Use smaller "
-		"batches (--batch-tokens of kf-extract, --micro-tokens of kf-train).", what, (double)bytes * 1e-6,
+		"batches (--batch-tokens; kf-train: --micro-tokens), or see who else holds some (nvidia-smi).", what, (double)bytes * 1e-6,
 		(double)left * 1e-6, (double)total * 1e-6);
 }
 

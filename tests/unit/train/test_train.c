@@ -284,7 +284,7 @@ static void test_moments8(void **state)
 		assert_true(fabs(l8[i] - lf[i]) < 0.02 * lf[i]);
 }
 
-/* A run that diverges says at which step, on which documents where it is a loss, and which checkpoint is left. */
+/* A run that diverges says at which step, on which documents, and which checkpoint is left. */
 static void test_diverged(void **state)
 {
 	kf_train_opts o = options(at("diverged"));
@@ -296,7 +296,7 @@ static void test_diverged(void **state)
 	o.warmup = 0;
 	o.save_every = 1;
 	assert_int_equal(go(&o, &r, &err), KF_EDATA);
-	if (strncmp(err.text, "step 2, document", 16) != 0 && strncmp(err.text, "step 2: the gradient", 20) != 0)
+	if (strncmp(err.text, "step 2, document", 16) != 0)
 		fail_msg("%s", err.text);
 	assert_non_null(strstr(err.text, "The checkpoint of step 1 in "));
 	assert_true(kf_exists(at("diverged/state/step-000000001.ckpt")));
