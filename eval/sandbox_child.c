@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
@@ -153,11 +154,21 @@ static void forbid_writing(void)
 	if (chdir("/") != 0) fail("chdir");
 }
 
+/* ---- capabilities: of root's, where no namespace has taken them, exec gives none back ---- */
+
+static void drop_capabilities(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	const struct __user_cap_data_struct none[2] = { { 0 } };
+
+	if (syscall(SYS_capset, &head, none) != 0) fail("capset");
+}
+
 /* ---- seccomp ---- */
 
 #ifdef AUDIT_ARCH_OURS
 
-/* Calls that stop the program. */
+/* Calls that stop the program. Memory of System V and queues belong to no process: limits do not count them, and they stay. */
 static const int stops[] = {
 #ifdef SYS_fork
 	SYS_fork, SYS_vfork,
@@ -165,10 +176,12 @@ static const int stops[] = {
 	SYS_socket, SYS_socketpair, SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_mount, SYS_umount2, SYS_pivot_root,
 	SYS_chroot, SYS_unshare, SYS_setns, SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_keyctl, SYS_add_key, SYS_request_key,
 	SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_kexec_load, SYS_reboot, SYS_swapon, SYS_swapoff,
-	SYS_open_by_handle_at, SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_pidfd_getfd
+	SYS_open_by_handle_at, SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_pidfd_getfd,
+	SYS_shmget, SYS_shmat, SYS_shmctl, SYS_semget, SYS_semop, SYS_semtimedop, SYS_semctl, SYS_msgget, SYS_msgsnd, SYS_msgrcv, SYS_msgctl, SYS_mq_open, SYS_mq_unlink
 };
 /* Calls that are refused: programs may ask without harm. Those that change a file's owner, mode or times landlock does not
- * know of. */
+ * know of; what is in a file without a name is memory that the limit does not count; and where there are no namespaces, other
+ * processes of the user's are there to be slowed down. */
 static const int refused[] = {
 #ifdef SYS_chmod
 	SYS_chmod, SYS_chown, SYS_lchown, SYS_utime, SYS_utimes, SYS_futimesat, SYS_link,
@@ -176,16 +189,20 @@ static const int refused[] = {
 	SYS_fchmod, SYS_fchmodat, SYS_fchown, SYS_fchownat, SYS_utimensat, SYS_setxattr, SYS_lsetxattr, SYS_fsetxattr,
 	SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, SYS_linkat, SYS_truncate,
 	SYS_setsid, SYS_setpgid, SYS_tkill, SYS_pidfd_send_signal, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_personality,
-	SYS_setpriority, SYS_sched_setaffinity
+	SYS_setpriority, SYS_sched_setaffinity, SYS_sched_setscheduler, SYS_sched_setparam, SYS_sched_setattr, SYS_ioprio_set,
+	SYS_migrate_pages, SYS_move_pages, SYS_memfd_create
 };
+/* Of fcntl: whom to signal when there is something to read, and with what. */
+static const int whom[] = { F_SETOWN, F_SETOWN_EX, F_SETSIG };
 
 #define PUT(...) (code[n++] = (struct sock_filter)__VA_ARGS__)
 
 static void filter_calls(void)
 {
 	enum { LOAD = BPF_LD | BPF_W | BPF_ABS, IS = BPF_JMP | BPF_JEQ | BPF_K, HAS = BPF_JMP | BPF_JSET | BPF_K, RET = BPF_RET | BPF_K };
-	struct sock_filter code[32 + 2 * (sizeof stops + sizeof refused) / sizeof *stops];
-	const uint32_t nr = offsetof(struct seccomp_data, nr), first = offsetof(struct seccomp_data, args[0]), self = (uint32_t)getpid();
+	struct sock_filter code[48 + 2 * (sizeof stops + sizeof refused + sizeof whom) / sizeof *stops];
+	const uint32_t nr = offsetof(struct seccomp_data, nr), first = offsetof(struct seccomp_data, args[0]),
+		second = offsetof(struct seccomp_data, args[1]), self = (uint32_t)getpid();
 	struct sock_fprog program = { .filter = code };
 	unsigned short n = 0;
 
@@ -214,6 +231,20 @@ static void filter_calls(void)
 	PUT({ HAS, 0, 1, CLONE_THREAD });
 	PUT({ RET, 0, 0, SECCOMP_RET_ALLOW });
 	PUT({ RET, 0, 0, SECCOMP_RET_KILL_PROCESS });
+	PUT({ IS, 0, 2 + 2 * sizeof whom / sizeof *whom, SYS_fcntl });
+	PUT({ LOAD, 0, 0, second });
+	for (size_t i = 0; i < sizeof whom / sizeof *whom; i++) {
+		PUT({ IS, 0, 1, (uint32_t)whom[i] });
+		PUT({ RET, 0, 0, SECCOMP_RET_ERRNO | EPERM });
+	}
+	PUT({ RET, 0, 0, SECCOMP_RET_ALLOW });
+	/* limits: its own only, 0 */
+	PUT({ IS, 0, 5, SYS_prlimit64 });
+	PUT({ LOAD, 0, 0, first });
+	PUT({ IS, 1, 0, 0 });
+	PUT({ IS, 0, 1, self });
+	PUT({ RET, 0, 0, SECCOMP_RET_ALLOW });
+	PUT({ RET, 0, 0, SECCOMP_RET_ERRNO | EPERM });
 	/* signals: to itself only */
 	PUT({ IS, 1, 0, SYS_kill });
 	PUT({ IS, 0, 4, SYS_tgkill });
@@ -272,6 +303,7 @@ _Noreturn static void run_program(const kf_child_job *j, pid_t watcher)
 	if (s->guards & KF_GUARD_NAMESPACES) enter_root(j);
 	set_limits(&s->o);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("no_new_privs");
+	drop_capabilities();
 	if (s->guards & KF_GUARD_LANDLOCK) forbid_writing();
 	if (fcntl(KF_CHILD_REPORT, F_SETFD, FD_CLOEXEC) != 0) fail("fcntl");
 	if (s->guards & KF_GUARD_SECCOMP) filter_calls();

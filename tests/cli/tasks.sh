@@ -96,6 +96,20 @@ CODE
 elif grep -q 'neither namespaces' "$TMP/code.err"; then skip "tasks: programs are run" "no sandbox on this system"
 else not_ok "tasks: programs are run" "$(cat "$TMP/code.err")"; fi
 
+# Where users may make no namespaces, as in many containers: landlock instead, or code is refused. With too little of either, too.
+nested() { unshare -Ur bash -c 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"' nested "$@"; }
+if ! nested true 2>"$TMP/nested.err"; then skip "tasks: programs where there are no namespaces" "$(tail -n 1 "$TMP/nested.err")"
+elif nested "$eval" --quiet --model $models/llama-tiny "${code[@]}" --outputs "$TMP/nested.out" --report "$TMP/nested.json" 2>"$TMP/nested.err"; then
+	ok "tasks: programs where there are no namespaces"
+	check "tasks: the report says what kept them in" python3 - "$TMP/nested.out" "$TMP/nested.json" <<'CODE'
+import json, sys
+assert [json.loads(x)["verdict"] for x in open(sys.argv[1])] == ["passed", "failed", "forbidden"]
+t = json.load(open(sys.argv[2]))["tasks"]["code"]["sandbox"]
+assert t.startswith("landlock, seccomp") and "namespaces" not in t, t
+CODE
+elif grep -q 'neither namespaces (.*unshare.*) nor landlock (.*--unsafe-code' "$TMP/nested.err"; then ok "tasks: without landlock code is refused"
+else not_ok "tasks: programs where there are no namespaces" "$(cat "$TMP/nested.err")"; fi
+
 # ---- beside text, and overlap ----
 for i in 1 2 3 4; do printf '{"domain": "prose", "text": "It was the best of times, number %d, it was the worst of times; four score and seven years ago it went on."}\n' $i; done >"$TMP/text.jsonl"
 "$BIN/kf-prepare" --quiet --out "$TMP/corpus" "$TMP/text.jsonl"
