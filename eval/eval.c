@@ -141,7 +141,7 @@ static kf_status allocate(kf_eval_result *r, kf_err *err)
 
 	for (int m = 0; ok && m < r->o->n_models; m++)
 		ok = (r->bits[m] = new_doubles(r->n_docs)) && (r->bpb[m] = new_doubles(d)) &&
-			(r->ppl[m] = new_doubles(d)) && (r->interval[m] = kf_zalloc(d, sizeof **r->interval));
+			(r->ppl[m] = new_doubles(d + 1)) && (r->interval[m] = kf_zalloc(d, sizeof **r->interval));
 	for (int c = 0; ok && c < r->o->n_compare; c++)
 		ok = (r->diff[c] = kf_zalloc(d, sizeof **r->diff)) != NULL;
 	return ok ? KF_OK : kf_fail(err, KF_ENOMEM, "out of memory for the values of %zu documents", r->n_docs);
@@ -238,7 +238,8 @@ out:
 
 static kf_status score_model(kf_eval_result *r, int m, kf_progress *progress, kf_err *err)
 {
-	double nats = 0, tokens = 0;
+	double nats = 0, tokens = 0, sum = 0;
+	int with_tokens = 0;
 	walk w = { .r = r, .m = m, .progress = progress };
 	kf_status rc = KF_OK;
 
@@ -251,10 +252,14 @@ static kf_status score_model(kf_eval_result *r, int m, kf_progress *progress, kf
 		goto out;
 	for (int i = 0; i < r->n_domains; i++) {
 		r->ppl[m][i] = w.tokens[i] > 0 ? exp(w.nats[i] / w.tokens[i]) : NAN;
+		if (!(w.tokens[i] > 0)) continue;
 		nats += w.nats[i];
 		tokens += w.tokens[i];
+		sum += r->ppl[m][i];
+		with_tokens++;
 	}
-	r->ppl[m][r->n_domains] = tokens > 0 ? exp(nats / tokens) : NAN;
+	r->ppl[m][r->n_domains] = with_tokens ? sum / with_tokens : NAN;
+	r->ppl[m][r->n_domains + 1] = tokens > 0 ? exp(nats / tokens) : NAN;
 out:
 	kf_free(w.nats);
 	kf_free(w.tokens);

@@ -101,7 +101,8 @@ typedef struct {
 	double *bpb[KF_EVAL_MODELS];      /* bits per byte; [n_domains] is the unweighted mean */
 	kf_eval_interval *interval[KF_EVAL_MODELS]; /* of bpb, over documents: wide where these differ much. What two
 	                                   * models have in common cancels in diff only */
-	double *ppl[KF_EVAL_MODELS];      /* exp(mean nats a token of its own); [n_domains]: of all tokens */
+	double *ppl[KF_EVAL_MODELS];      /* exp(mean nats a token of its own); [n_domains]: the unweighted mean of these, as the
+	                                   * papers' tables have it; [n_domains + 1]: of all tokens at once */
 	kf_eval_interval *diff[KF_EVAL_MODELS]; /* of each comparison; [n_domains]: of the means */
 } kf_eval_result;
 

@@ -7,13 +7,20 @@
 
 /* ---- JSON ---- */
 
-/* {DOMAIN: value, ..., last: value} of n domains and one more. */
-static json_t *by_domain(const kf_eval_result *r, const double *v, const char *last)
+/* What stands after the domains, at n_domains and n_domains + 1. */
+static const char *const after[] = { "mean", "all" };
+
+static const char *column_name(const kf_eval_result *r, int i)
+{
+	return i < r->n_domains ? r->domain[i] : after[i - r->n_domains];
+}
+
+/* {DOMAIN: value, ..., "mean": value}, of columns values. */
+static json_t *by_domain(const kf_eval_result *r, const double *v, int columns)
 {
 	json_t *o = json_object();
 
-	for (int i = 0; i < r->n_domains; i++) json_object_set_new(o, r->domain[i], kf_print_number(v[i]));
-	json_object_set_new(o, last, kf_print_number(v[r->n_domains]));
+	for (int i = 0; i < columns; i++) json_object_set_new(o, column_name(r, i), kf_print_number(v[i]));
 	return o;
 }
 
@@ -26,12 +33,12 @@ static json_t *counts(const kf_eval_result *r, const double *v)
 	return o;
 }
 
-static json_t *of_models(const kf_eval_result *r, double *const *v, const char *last)
+static json_t *of_models(const kf_eval_result *r, double *const *v, int columns)
 {
 	json_t *o = json_object();
 
 	for (int m = 0; m < r->o->n_models; m++)
-		json_object_set_new(o, r->o->model[m].name, by_domain(r, v[m], last));
+		json_object_set_new(o, r->o->model[m].name, by_domain(r, v[m], columns));
 	return o;
 }
 
@@ -98,9 +105,9 @@ json_t *kf_eval_json(const kf_eval_result *r)
 	if (!o || !list || !of) return NULL;
 	for (int m = 0; m < r->o->n_models; m++) json_object_set_new(of, r->o->model[m].name, intervals(r, r->interval[m], false));
 	for (int c = 0; c < r->o->n_compare; c++) json_array_append_new(list, comparison(r, c));
-	json_object_set_new(o, "bits_per_byte", of_models(r, r->bpb, "mean"));
+	json_object_set_new(o, "bits_per_byte", of_models(r, r->bpb, r->n_domains + 1));
 	json_object_set_new(o, "intervals", of);
-	json_object_set_new(o, "perplexity", of_models(r, r->ppl, "all"));
+	json_object_set_new(o, "perplexity", of_models(r, r->ppl, r->n_domains + 2));
 	json_object_set_new(o, "documents", counts(r, r->docs));
 	json_object_set_new(o, "bytes", counts(r, r->bytes));
 	json_object_set_new(o, "comparisons", list);
@@ -110,29 +117,42 @@ json_t *kf_eval_json(const kf_eval_result *r)
 
 /* ---- for people ---- */
 
-static const char *column_name(const kf_eval_result *r, int i)
+/* Four digits: other batches move the fifth. */
+static void print_perplexity(char out[32], double v)
 {
-	return i < r->n_domains ? r->domain[i] : "mean";
+	if (isfinite(v)) snprintf(out, 32, "%.4g", v);
+	else snprintf(out, 32, "-");
+}
+
+static void table_header(const kf_eval_result *r, kf_buf *out, int width, const char *corner, int columns)
+{
+	kf_buf_printf(out, "%-*s", width, corner);
+	for (int i = 0; i < columns; i++) kf_buf_printf(out, " %10s", column_name(r, i));
+	kf_buf_printf(out, "\n");
+}
+
+static void table_rows(const kf_eval_result *r, kf_buf *out, int width, double *const *v, int columns, void (*print)(char *, double))
+{
+	char cell[32];
+
+	for (int m = 0; m < r->o->n_models; m++) {
+		kf_buf_printf(out, "%-*s", width, r->o->model[m].name);
+		for (int i = 0; i < columns; i++) {
+			print(cell, v[m][i]);
+			kf_buf_printf(out, " %10s", cell);
+		}
+		kf_buf_printf(out, "\n");
+	}
 }
 
 void kf_eval_table(const kf_eval_result *r, kf_buf *out)
 {
 	int width = 14;
-	char v[32];
 
 	for (int m = 0; m < r->o->n_models; m++)
 		if ((int)strlen(r->o->model[m].name) + 2 > width) width = (int)strlen(r->o->model[m].name) + 2;
-	kf_buf_printf(out, "%-*s", width, "bits per byte");
-	for (int i = 0; i <= r->n_domains; i++) kf_buf_printf(out, " %10s", column_name(r, i));
-	kf_buf_printf(out, "\n");
-	for (int m = 0; m < r->o->n_models; m++) {
-		kf_buf_printf(out, "%-*s", width, r->o->model[m].name);
-		for (int i = 0; i <= r->n_domains; i++) {
-			kf_print_value(v, r->bpb[m][i]);
-			kf_buf_printf(out, " %10s", v);
-		}
-		kf_buf_printf(out, "\n");
-	}
+	table_header(r, out, width, "bits per byte", r->n_domains + 1);
+	table_rows(r, out, width, r->bpb, r->n_domains + 1, kf_print_value);
 	kf_buf_printf(out, "%-*s", width, "documents");
 	for (int i = 0; i <= r->n_domains; i++) kf_buf_printf(out, " %10.0f", r->docs[i]);
 	kf_buf_printf(out, "\n%-*s", width, "bytes");
@@ -146,18 +166,21 @@ void kf_eval_table(const kf_eval_result *r, kf_buf *out)
 		if (isfinite(d->low)) kf_buf_printf(out, " (95 %% interval %+.4f to %+.4f)", d->low, d->high);
 		kf_buf_printf(out, "\n");
 	}
+	kf_buf_printf(out, "\n");
+	table_header(r, out, width, "perplexity", r->n_domains + 2);
+	table_rows(r, out, width, r->ppl, r->n_domains + 2, print_perplexity);
 }
 
-static void header(const kf_eval_result *r, kf_buf *out, const char *corner)
+static void header(const kf_eval_result *r, kf_buf *out, const char *corner, int columns)
 {
 	kf_buf_printf(out, "| %s |", corner);
-	for (int i = 0; i <= r->n_domains; i++) {
+	for (int i = 0; i < columns; i++) {
 		kf_buf_printf(out, " ");
 		kf_print_cell(out, column_name(r, i));
 		kf_buf_printf(out, " |");
 	}
 	kf_buf_printf(out, "\n|---|");
-	for (int i = 0; i <= r->n_domains; i++) kf_buf_printf(out, "---:|");
+	for (int i = 0; i < columns; i++) kf_buf_printf(out, "---:|");
 	kf_buf_printf(out, "\n");
 }
 
@@ -174,7 +197,7 @@ void kf_eval_markdown(const kf_eval_result *r, kf_buf *out)
 
 	kf_buf_printf(out, "Bits per byte: lower is better, the best of a column is bold. The mean is\n"
 		"over the domains, unweighted.\n\n");
-	header(r, out, "bits per byte");
+	header(r, out, "bits per byte", last + 1);
 	for (int m = 0; m < r->o->n_models; m++) {
 		kf_buf_printf(out, "| ");
 		kf_print_cell(out, r->o->model[m].name);
@@ -195,7 +218,7 @@ void kf_eval_markdown(const kf_eval_result *r, kf_buf *out)
 	if (r->o->n_compare) {
 		kf_buf_printf(out, "\nDifferences in bits per byte on the same documents (negative: the first is better), with the\n"
 			"95 %% interval of a paired bootstrap over documents (%d resamples).\n\n", KF_EVAL_RESAMPLES);
-		header(r, out, "difference");
+		header(r, out, "difference", last + 1);
 	}
 	for (int c = 0; c < r->o->n_compare; c++) {
 		kf_buf_printf(out, "| ");
@@ -209,6 +232,21 @@ void kf_eval_markdown(const kf_eval_result *r, kf_buf *out)
 			if (!isfinite(d->estimate)) kf_buf_printf(out, " - |");
 			else if (!isfinite(d->low)) kf_buf_printf(out, " %+.4f |", d->estimate);
 			else kf_buf_printf(out, " %+.4f (%+.4f to %+.4f) |", d->estimate, d->low, d->high);
+		}
+		kf_buf_printf(out, "\n");
+	}
+	kf_buf_printf(out, "\nPerplexity per token of each model's own tokenizer: only comparable between models that share one. The mean is over\n"
+		"the domains, unweighted; all: of all tokens at once.\n\n");
+	header(r, out, "perplexity", last + 2);
+	for (int m = 0; m < r->o->n_models; m++) {
+		kf_buf_printf(out, "| ");
+		kf_print_cell(out, r->o->model[m].name);
+		kf_buf_printf(out, " |");
+		for (int i = 0; i < last + 2; i++) {
+			char v[32];
+
+			print_perplexity(v, r->ppl[m][i]);
+			kf_buf_printf(out, " %s |", v);
 		}
 		kf_buf_printf(out, "\n");
 	}

@@ -46,15 +46,17 @@ static void put_dots(const input *in, const char *column, const char *heading, k
 	chart_end(out);
 }
 
-static void value_table(const input *in, const char *key, const char *last, const char *summary, int decimals, kf_buf *out)
+/* all: a column more, of all tokens at once. */
+static void value_table(const input *in, const char *key, bool all, const char *summary, int decimals, kf_buf *out)
 {
 	const char *column[NAMES + 1], *name;
-	int n = columns_of(in, last, column);
+	int n = columns_of(in, "mean", column);
 	bool bits = strcmp(key, "bits_per_byte") == 0;
 	json_t *v;
 
 	table_begin(out, summary, "model");
 	for (int i = 0; i < n; i++) table_column(out, domain_name(column[i]));
+	if (all) table_column(out, "all tokens");
 	table_body(out);
 	json_object_foreach(json_object_get(in->eval, key), name, v) {
 		table_row(out, name);
@@ -68,6 +70,7 @@ static void value_table(const input *in, const char *key, const char *last, cons
 			}
 			html_raw(out, "</td>");
 		}
+		if (all) table_number(out, input_real(v, "all"), decimals, false);
 		table_row_end(out);
 	}
 	table_end(out);
@@ -156,9 +159,9 @@ static void put_bits(const input *in, kf_buf *out)
 	put_dots(in, "mean", "mean of the domains", out);
 	for (int k = 0; k + 1 < n; k++) put_dots(in, column[k], domain_name(column[k]), out);
 	html_raw(out, "</div>\n");
-	value_table(in, "bits_per_byte", "mean", "Bits per byte as a table", 4, out);
+	value_table(in, "bits_per_byte", false, "Bits per byte as a table", 4, out);
 	if (json_object_size(json_object_get(in->eval, "perplexity")))
-		value_table(in, "perplexity", "all", "Perplexity per token of each model’s own tokenizer (comparable only between models that share one)", 2, out);
+		value_table(in, "perplexity", true, "Perplexity per token of each model’s own tokenizer (comparable only between models that share one)", 2, out);
 	if (!json_array_size(list)) return;
 	html_raw(out, "<h3>Differences on the same documents</h3>\n<div class=\"panels\">\n");
 	json_array_foreach(list, i, c) put_difference(in, c, out);

@@ -83,24 +83,34 @@ static void put_models(const input *in, kf_buf *out)
 	kf_free(of);
 }
 
-static void model_tables(const input *in, kf_buf *out)
+static void by_domain(const input *in, const char *summary, spread (*figure)(const input *, const char *, const char *), int decimals, kf_buf *out)
 {
 	const char *name[NAMES], *column[NAMES + 1];
 	int n = runs_models(in, "bits_per_byte", name), columns = columns_of(in, "mean", column);
 
-	table_begin(out, "Bits per byte over runs, by domain", "model");
+	table_begin(out, summary, "model");
 	for (int k = 0; k < columns; k++) table_column(out, domain_name(column[k]));
 	table_body(out);
 	for (int i = 0; i < n; i++) {
 		table_row(out, name[i]);
 		for (int k = 0; k < columns; k++) {
-			spread s = spread_bits(in, name[i], column[k]);
+			spread s = figure(in, name[i], column[k]);
 
-			put_cell(in, &s, 4, false, 1, out);
+			put_cell(in, &s, decimals, false, 1, out);
 		}
 		table_row_end(out);
 	}
 	table_end(out);
+}
+
+static void model_tables(const input *in, kf_buf *out)
+{
+	const char *name[NAMES];
+	int n = runs_models(in, "bits_per_byte", name);
+
+	by_domain(in, "Bits per byte over runs, by domain", spread_bits, 4, out);
+	if (json_object_size(json_object_get(in->eval, "perplexity")))
+		by_domain(in, "Perplexity over runs, by domain (per token of a model’s own tokenizer)", spread_perplexity, 2, out);
 	table_begin(out, "Bits per byte of every run, mean of the domains", "model");
 	run_columns(in, out);
 	table_body(out);

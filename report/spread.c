@@ -59,6 +59,15 @@ spread spread_bits(const input *in, const char *model, const char *column)
 	return s;
 }
 
+spread spread_perplexity(const input *in, const char *model, const char *column)
+{
+	spread s = spread_new();
+
+	for (int r = 0; r < in->n_runs; r++) s.value[r] = input_number(input_at(in->run[r], "perplexity", model, column, NULL));
+	spread_finish(&s, in->n_runs);
+	return s;
+}
+
 const json_t *run_comparison(const input *in, int r, const char *a, const char *b)
 {
 	const json_t *c;

@@ -17,6 +17,8 @@ typedef struct {
 
 /* Bits per byte of a model; column: a domain, or "mean". */
 spread spread_bits(const input *in, const char *model, const char *column);
+/* Perplexity, the same way; it has no intervals. */
+spread spread_perplexity(const input *in, const char *model, const char *column);
 /* The paired difference, a less b; it is in the evaluations that compare the two in this order. */
 spread spread_difference(const input *in, const char *a, const char *b, const char *column);
 /* What a difference is of the second model's bits per byte in the same run, in the mean over the runs. */

@@ -48,6 +48,28 @@ for c in r["comparisons"]:
         assert abs(v["difference"] - want) < 1e-7 and v["low"] <= v["difference"] <= v["high"], (d, v, want)
 CODE
 	check "eval: the report adds up" python3 "$TMP/verify.py" "$TMP/run.json"
+	for m in gemma3-tiny llama-tiny qwen2-tiny; do "$BIN/kf-inspect" "$TMP/$m" --json >"$TMP/$m.jsonl"; done
+	"$eval" "${run[@]}" >"$TMP/run.txt"
+	cat >"$TMP/perplexity.py" <<'CODE'
+import json, math, sys
+d = sys.argv[1]
+r = json.load(open(d + "/run.json"))
+def table(lines): # "perplexity" and a row a model, of the last table that begins so
+    at = max(i for i, row in enumerate(lines) if row[:1] == ["perplexity"])
+    return lines[at], {row[0]: row[1:] for row in lines[at + 1:] if row and row[0] in r["perplexity"]}
+shown = [table([line.split() for line in open(d + "/run.txt")]),
+         table([line.replace("---:|", "").strip("|\n").replace("|", " ").split() for line in open(d + "/run.md")])]
+for name, v in r["perplexity"].items():
+    assert list(v) == ["prose", "c", "mean", "all"]
+    ce = {"prose": [], "c": []}
+    for doc in map(json.loads, open("%s/%s.jsonl" % (d, name))): ce[doc["domain"]] += [x for x in doc["ce"] if x is not None]
+    want = {k: math.exp(sum(x) / len(x)) for k, x in [*ce.items(), ("all", ce["prose"] + ce["c"])]}
+    want["mean"] = (want["prose"] + want["c"]) / 2
+    for k in v: assert abs(v[k] / want[k] - 1) < 1e-4, (name, k, v[k], want[k])
+    for head, rows in shown:
+        assert head == ["perplexity", *v] and rows[name] == ["%.4g" % x for x in v.values()], (head, rows[name], v)
+CODE
+	check "eval: perplexity by domain, in the report and in both tables, is what the tokens say" python3 "$TMP/perplexity.py" "$TMP"
 else skip "eval: the report adds up" "no python3"; fi
 
 check "eval: names and comparisons" "$eval" --logits "a=$TMP/gemma3-tiny" --logits "b=$TMP/llama-tiny" --compare b,a

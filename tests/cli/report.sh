@@ -134,6 +134,11 @@ r, stats = json.load(open(d + "/eval.json")), json.load(open(d + "/targets/manif
 table = page[page.index("Bits per byte as a table"):]
 for name, row in r["bits_per_byte"].items():
     assert any(f"{row['mean']:.4f}" in c for c in cells(table[:table.index("</table>")])), name
+table = page[page.index("Perplexity per token"):]
+got = cells(table[:table.index("</table>")])
+assert got[len(got) // (len(r["perplexity"]) + 1) - 2:][:2] == ["mean", "all tokens"], got
+for row in r["perplexity"].values():
+    for v in row.values(): assert f"{v:.2f}" in got, (v, got)
 table = page[page.index(" as a table: weights"):]
 got = " ".join(cells(table[:table.index("</table>")]))
 for domain in list(stats["domains"].values()) + [stats["all"]]:
@@ -215,6 +220,11 @@ for k, column in enumerate([*runs[0]["documents"], "mean"]):
     for m in models:
         v, cell = [r["bits_per_byte"][m][column] for r in runs if m in r["bits_per_byte"]], domains[m][k]
         assert number(st.mean(v)) in cell and "sd " + number(st.stdev(v)) in cell and ("2 of 3 runs" in cell) == (m == evil), (m, cell)
+perplexity = table("Perplexity over runs")
+assert list(perplexity) == ["model", *models]
+for m in models:
+    v = [r["perplexity"][m]["mean"] for r in runs if m in r["perplexity"]]
+    assert perplexity[m][-1].split()[0] == f"{st.mean(v):.2f}" and "sd " + f"{st.stdev(v):.2f}" in perplexity[m][-1], (m, v, perplexity[m])
 every = table("Bits per byte of every run")
 for m in models:
     assert [c.split()[0] for c in every[m]] == [number(r["bits_per_byte"][m]["mean"]) if m in r["bits_per_byte"] else "\u2013" for r in runs], every[m]
