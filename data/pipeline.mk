@@ -44,7 +44,8 @@ TAIL      ?= calibrated
 # Epochs that each source is first trained on the text itself, 0: none. There are FOLDS models of it then, each of which predicts the documents
 # that it has not seen; what a source says of validation and test text is not changed.
 ADAPT     ?= 0
-ADAPT_LR  ?= 5e-5
+ADAPT_LR  ?= 1e-5
+ADAPT_BATCH ?= 512
 FOLDS     ?= 2
 LAMBDA    ?= 0.5
 EPOCHS    ?= 3
@@ -108,13 +109,13 @@ logits = $(run)/logits/$1/$(TARGET)
 # ---- adapted: a source's models for the folds of the training text, and what each says of its own. Fold, model ----
 
 folds := $(if $(filter-out 0,$(ADAPT)),$(wordlist 1,$(FOLDS),0 1 2 3 4 5 6 7 8 9))
-adaptation := lr$(ADAPT_LR)x$(ADAPT)of$(FOLDS)
+adaptation := lr$(ADAPT_LR)x$(ADAPT)b$(ADAPT_BATCH)of$(FOLDS)
 adapt_tag := $(if $(folds),-adapted-$(adaptation))
 adapted = $(run)/adapted/$(adaptation)-fold$1/$2
 define adapted_rules
 $(call adapted,$1,$2)/config.json: $(call model,$2) $(run)/logits/train/$2/manifest.json $(run)/corpus/valid/manifest.json | $(bin)/kf-train
 	$(bin)/kf-train --model $$< --targets $(run)/logits/train/$2 --valid $(run)/corpus/valid --out $$(@D) --fold $1/$(FOLDS) --lambda 1 \
-	  --epochs $(ADAPT) --lr $(ADAPT_LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) --dtype bf16 --threads $$(THREADS)
+	  --epochs $(ADAPT) --lr $(ADAPT_LR) --batch-tokens $(ADAPT_BATCH) --seed $(SEED) --compute $(COMPUTE) --dtype bf16 --threads $$(THREADS)
 $(run)/logits/train/$2$(adapt_tag)-fold$1/manifest.json: $(call adapted,$1,$2)/config.json $(run)/corpus/train/manifest.json | $(bin)/kf-extract
 	$(bin)/kf-extract --model $(call adapted,$1,$2) --corpus $(run)/corpus/train --out $$(@D) --fold $1/$(FOLDS) --compute $(EXTRACT_COMPUTE) \
 	  --threads $$(THREADS) $$(shard) $(if $(CHAT_TEMPLATE_$2),--chat-template $(CHAT_TEMPLATE_$2))
