@@ -74,7 +74,7 @@ TASKS ?=
 task_file = $(DATA)/tasks/$1$(if $(filter bigbench-%,$1),.json,.jsonl)
 task_files = $(foreach t,$(TASKS),$(call task_file,$t))
 task_tag = $(if $(TASKS),-$(call plus,$(TASKS)))
-task_options = $(addprefix --tasks ,$(task_files)) $(if $(TASKS),--overlap $(run)/corpus/train)
+task_options = $(addprefix --tasks ,$(task_files)) --overlap $(run)/corpus/train
 $(DATA)/tasks/%.jsonl: | $(DEPS_STAMP)
 	@bash data/fetch.sh task $* $@
 $(DATA)/tasks/%.json: | $(DEPS_STAMP)
@@ -169,7 +169,7 @@ endef
 # ---- evaluation on held-out text. Report, models, arguments, what these depend on. Models that are run here are the target, trained ----
 
 define report_rule
-$(run)/report/$1.json: $(2:%=$(run)/logits/test/%/manifest.json) $4 $(task_files) $(if $(TASKS),$(run)/corpus/train/manifest.json) | $(bin)/kf-eval
+$(run)/report/$1.json: $(2:%=$(run)/logits/test/%/manifest.json) $4 $(task_files) $(run)/corpus/train/manifest.json | $(bin)/kf-eval
 	@mkdir -p $$(@D)
 	$(bin)/kf-eval --corpus $(run)/corpus/test $3 $(task_options) $(addprefix --chat-template ,$(CHAT_TEMPLATE_$(TARGET))) --markdown $$(@:.json=.md) --report $$@.tmp --threads $$(THREADS) > $$(@:.json=.txt)
 	@mv $$@.tmp $$@

@@ -7,7 +7,7 @@
 #include "report/assets.h"
 #include "report/section.h"
 
-static const section *const SECTIONS[] = { &section_runs, &section_bits, &section_tasks, &section_passages, &section_shares, &section_training,
+static const section *const SECTIONS[] = { &section_runs, &section_bits, &section_tasks, &section_seen, &section_passages, &section_shares, &section_training,
 	&section_coverage, &section_sizes, &section_provenance };
 #define N_SECTIONS (sizeof SECTIONS / sizeof *SECTIONS)
 

@@ -13,7 +13,7 @@ typedef struct {
 	const char *fill;                           /* "what would be here: how to get it", HTML of ours */
 } section;
 
-extern const section section_runs, section_bits, section_tasks, section_training, section_shares, section_passages, section_coverage,
+extern const section section_runs, section_bits, section_tasks, section_seen, section_training, section_shares, section_passages, section_coverage,
 	section_sizes, section_provenance;
 
 /* The heading and what it says in a sentence and a few numbers. */

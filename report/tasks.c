@@ -1,4 +1,4 @@
-/* Scores on tasks, and whether the training text had seen them. */
+/* Scores on tasks. */
 #include <math.h>
 #include <stdio.h>
 
@@ -107,36 +107,6 @@ static void difference_table(const input *in, kf_buf *out)
 	table_end(out);
 }
 
-/* ---- overlap with the training text ---- */
-
-static void overlap_table(const input *in, kf_buf *out)
-{
-	const json_t *overlap = json_object_get(in->eval, "overlap");
-	static const char *const PART[] = { "tasks", "text" };
-	const char *name;
-	json_t *row;
-	char summary[160];
-
-	if (!json_is_object(overlap)) return;
-	snprintf(summary, sizeof summary, "What shares %lld words in a row with the training text",
-		(long long)json_integer_value(json_object_get(overlap, "ngram")));
-	table_begin(out, summary, "evaluated");
-	table_column(out, "items or documents");
-	table_column(out, "that share");
-	table_column(out, "too short to tell");
-	table_body(out);
-	for (int part = 0; part < 2; part++) {
-		json_object_foreach(json_object_get(overlap, PART[part]), name, row) {
-			table_row(out, domain_name(name));
-			table_number(out, input_real(row, "items"), 0, false);
-			table_number(out, input_real(row, "shared"), 0, false);
-			table_number(out, input_real(row, "short"), 0, false);
-			table_row_end(out);
-		}
-	}
-	table_end(out);
-}
-
 /* ---- the section ---- */
 
 static void put_tasks(const input *in, kf_buf *out)
@@ -153,7 +123,6 @@ static void put_tasks(const input *in, kf_buf *out)
 	html_raw(out, "</div>\n");
 	score_table(in, out);
 	difference_table(in, out);
-	overlap_table(in, out);
 }
 
 const section section_tasks = { "tasks", "Tasks", tasks_there, put_tasks,

@@ -36,7 +36,7 @@ done
 check "with the curves of every trained model, and what each source gave" python3 - "$W/pairs.html" <<'END'
 import sys
 page = open(sys.argv[1]).read()
-for section in "bits", "passages", "sources", "training", "alignment", "sizes", "provenance": assert f'<section id="{section}"' in page, section
+for section in "bits", "seen", "passages", "sources", "training", "alignment", "sizes", "provenance": assert f'<section id="{section}"' in page, section
 training = page[page.index('id="training"'):page.index('id="alignment"')]
 for name in "clm", "target+gemma3-tiny", "target+llama-tiny": assert name in training, name
 END

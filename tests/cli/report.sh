@@ -101,7 +101,7 @@ assert all(a.get("role") == "img" for a in svgs) and source.count('role="img"><t
 assert not re.search(r"\b(nan|inf)\b", re.sub(r"<[^>]*>", " ", source.split("<script")[0]), re.I), "a number that is none"
 assert not re.search(r'="[^"]*\b(nan|inf)\b', source), "a coordinate that is none"
 END
-ALL="bits tasks passages sources training alignment sizes provenance"
+ALL="bits tasks seen passages sources training alignment sizes provenance"
 check "it is well-formed, whole, escaped, and loads nothing" python3 "$TMP/check.py" "$TMP/page.html" "$ALL" \
 	"What llama-tiny learned from gemma3-tiny and $evil" "<i>quiz</i>" "</script><script>console.error('pwned')</script>" "fused less clm" "shares 13 words in a row"
 check "a hostile title is a title" python3 "$TMP/check.py" "$TMP/titled.html" "$ALL" "$title"
@@ -110,6 +110,10 @@ check "a hostile title is a title" python3 "$TMP/check.py" "$TMP/titled.html" "$
 check "an evaluation alone" "$R" --quiet --eval "$TMP/eval.json" --out "$TMP/eval.html"
 check "has what it has, and says what it lacks" python3 "$TMP/check.py" "$TMP/eval.html" "bits provenance missing" "kf-eval --tasks" "kf-fuse --trace"
 check "its page has no other section" test "$(grep -c '<section id=' "$TMP/eval.html")" = 3
+printf '{"domain": "prose", "text": "Nothing of all this is in there."}\n' | "$BIN/kf-prepare" --quiet --out "$TMP/elsewhere" -
+check "an evaluation of text alone, with overlap" "$BIN/kf-eval" --quiet --corpus "$TMP/corpus" --logits "target=$TMP/target" --overlap "$TMP/elsewhere" --report "$TMP/apart.json"
+check "its page" "$R" --quiet --eval "$TMP/apart.json" --out "$TMP/apart.html"
+check "says that nothing of it was trained on" python3 "$TMP/check.py" "$TMP/apart.html" "bits seen provenance missing" "Of 4 held-out documents none does"
 check "sets alone" "$R" --quiet "${sets[@]}" --out "$TMP/sets.html"
 check "have theirs" python3 "$TMP/check.py" "$TMP/sets.html" "sources alignment sizes provenance missing" "kf-eval --report"
 check "a trace alone" "$R" --quiet --trace "$TMP/trace.jsonl" --passages 1 --passage-tokens 5 --out "$TMP/trace.html"
@@ -134,6 +138,18 @@ r, stats = json.load(open(d + "/eval.json")), json.load(open(d + "/targets/manif
 table = page[page.index("Bits per byte as a table"):]
 for name, row in r["bits_per_byte"].items():
     assert any(f"{row['mean']:.4f}" in c for c in cells(table[:table.index("</table>")])), name
+# what was trained on, and what of the evaluation was in it
+seen, o = page[page.index('<section id="seen">'):], json.load(open(d + "/eval-tasks.json"))["overlap"]
+seen = seen[:seen.index("</section>")]
+text = " ".join(html.unescape(re.sub("<[^>]*>", "", seen)).split())
+for domain, v in stats["domains"].items():
+    assert " ".join(f"{domain} ({v['documents']} documents, ".split()) in text, (domain, text)
+for part, what in (("text", "held-out documents"), ("tasks", "items of tasks")):
+    n, shared, short = (sum(row[k] for row in o[part].values()) for k in ("items", "shared", "short"))
+    assert n > 0 and f"Of {n} {what} {shared} do" + ("es" if shared == 1 else "") in text and (not short or f"{short} {'is' if short == 1 else 'are'} too short" in text), (part, text)
+    for name, row in o[part].items():
+        want = [name, *(str(row[k]) for k in ("items", "shared", "short"))]
+        assert want in [cells(r) for r in seen.split("<tr>")], (want, seen)
 table = page[page.index("Perplexity per token"):]
 got = cells(table[:table.index("</table>")])
 assert got[len(got) // (len(r["perplexity"]) + 1) - 2:][:2] == ["mean", "all tokens"], got
@@ -194,7 +210,7 @@ runs=(--eval "$TMP/eval-tasks.json" --eval "$TMP/eval-2.json" --eval "$TMP/eval-
 check "a page of three runs" page "${runs[@]}" --result fused --out "$TMP/runs.html"
 check "a page of them again" page "${runs[@]}" --result fused --out "$TMP/again.html"
 check_same "is the same to the byte" "$TMP/runs.html" "$TMP/again.html"
-check "it is well-formed, whole, escaped, and loads nothing" python3 "$TMP/check.py" "$TMP/runs.html" "runs $ALL" "in the mean over 3 runs" "2 of 3 runs" \
+check "it is well-formed, whole, escaped, and loads nothing" python3 "$TMP/check.py" "$TMP/runs.html" "runs $ALL" "in the mean over 3 runs" "2 of 3 runs" "Only 1 of the 3 runs were looked at" \
 	"Not compared in every run, and so not shown: fused less target (2); $evil less target (1) of 3 runs" "Run 1 alone" "$TMP/eval-3.json" "of run 1:"
 check "two runs, the evaluations alone" "$R" --quiet --eval "$TMP/eval.json" --eval "$TMP/eval-2.json" --result fused --title "$title" --out "$TMP/two.html"
 check "two of which one has wide intervals" "$R" --quiet --eval "$TMP/eval.json" --eval "$TMP/eval-wide.json" --out "$TMP/wide.html"
