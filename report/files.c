@@ -129,6 +129,7 @@ static void put_rates(const input *in, kf_buf *out)
 {
 	chart_plain bar[KF_REPORT_MODELS + KF_REPORT_SETS];
 	char label[KF_REPORT_MODELS + KF_REPORT_SETS][128], text[KF_REPORT_MODELS + KF_REPORT_SETS][32];
+	kf_buf number = { 0 };
 	double most = 0;
 	int n = 0;
 
@@ -155,8 +156,11 @@ static void put_rates(const input *in, kf_buf *out)
 		most = fmax(most, bar[i].value);
 		bar[i].label = label[i];
 		bar[i].text = text[i];
-		snprintf(text[i], sizeof text[i], "%.0f", bar[i].value);
+		kf_buf_clear(&number);
+		html_count(&number, bar[i].value);
+		snprintf(text[i], sizeof text[i], "%.*s", (int)number.len, number.data ? (char *)number.data : "");
 	}
+	kf_buf_release(&number);
 	if (!n) return;
 	chart_begin(out, "Speed", "models run over text, and trained");
 	chart_bars(out, bar, n, most, "tokens a second", "Tokens a second of running and training models; the numbers are in the table below.");
@@ -176,7 +180,7 @@ static void size_row(const set_input *s, kf_buf *out)
 	char name[200];
 
 	name_of(s, name, sizeof name);
-	html_put(out, "<tr><th scope=\"row\">%s<small>%s</small></th><td class=\"left\">%s</td>", name, kf_set_dir(s->set), kf_set_kind_name(s->kind));
+	html_put(out, "<tr><th scope=\"row\">%s<small class=\"path\">%s</small></th><td class=\"left\">%s</td>", name, kf_set_dir(s->set), kf_set_kind_name(s->kind));
 	count_cell(out, (double)kf_set_docs(s->set), true);
 	count_cell(out, (double)kf_set_tokens(s->set), s->kind != KF_SET_CORPUS);
 	html_raw(out, "<td>");
@@ -202,7 +206,7 @@ static void put_sizes(const input *in, kf_buf *out)
 		const trained *t = &in->model[i];
 
 		if (!t->n_steps) continue;
-		html_put(out, "<tr><th scope=\"row\">%s<small>%s</small></th><td class=\"left\">training</td><td>–</td>", t->name, t->dir);
+		html_put(out, "<tr><th scope=\"row\">%s<small class=\"path\">%s</small></th><td class=\"left\">training</td><td>–</td>", t->name, t->dir);
 		count_cell(out, t->steps[t->n_steps - 1].tokens, true);
 		html_raw(out, "<td>–</td><td>–</td><td>–</td>");
 		count_cell(out, training_rate(t), isfinite(training_rate(t)));

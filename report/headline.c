@@ -80,7 +80,7 @@ static void put_card(const input *in, const json_t *c, kf_buf *out)
 	if (base > 0) {
 		html_raw(out, " (");
 		html_number(out, 100 * d / base, 1, true);
-		html_raw(out, " %)");
+		html_raw(out, "\u00a0%)");
 	}
 	html_raw(out, "</span><span class=\"fine\">");
 	if (isfinite(low)) {
@@ -212,7 +212,7 @@ static void put_runs_card(const input *in, const char *a, const char *b, kf_buf 
 	if (isfinite(share)) {
 		html_raw(out, " (");
 		html_number(out, 100 * share, 1, true);
-		html_raw(out, " %)");
+		html_raw(out, "\u00a0%)");
 	}
 	html_put(out, ", mean over %d run%s</span><span class=\"fine\">", s.n, s.n == 1 ? "" : "s");
 	put_signs(&s, out);

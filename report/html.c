@@ -149,8 +149,8 @@ void html_bytes(kf_buf *out, double n)
 		n /= 1000;
 		u++;
 	}
-	if (u == 0) html_put(out, "%.0f B", n);
-	else html_put(out, n >= 100 ? "%.0f %s" : n >= 10 ? "%.1f %s" : "%.2f %s", n, UNIT[u]);
+	if (u == 0) html_put(out, "%.0f\u00a0B", n);
+	else html_put(out, n >= 100 ? "%.0f\u00a0%s" : n >= 10 ? "%.1f\u00a0%s" : "%.2f\u00a0%s", n, UNIT[u]);
 }
 
 void html_number(kf_buf *out, double v, int decimals, bool sign)

@@ -2,6 +2,7 @@
 #include "report/report.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "common/base/opt.h"
 #include "report/assets.h"
@@ -98,6 +99,19 @@ int columns_of(const input *in, const char *last, const char **column)
 void put_first_alone(const input *in, kf_buf *out)
 {
 	if (in->n_runs > 1) html_put(out, "<p>Run 1 alone: <code>%s</code>.</p>\n", in->o->evals[0]);
+}
+
+bool trained_on(const input *in, const set_input *s)
+{
+	const char *identity = input_string(s->manifest, "identity");
+
+	if (s->kind != KF_SET_TARGETS || !*identity) return false;
+	for (int i = 0; i < in->n_models; i++) {
+		const json_t *fp = input_at(in->model[i].record, "inputs", "targets", NULL);
+
+		if (json_is_string(fp) && strcmp(json_string_value(fp), identity) == 0) return true;
+	}
+	return false;
 }
 
 int mark_of(const input *in, const char *name)

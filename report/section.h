@@ -32,6 +32,8 @@ bool task_lower_is_better(const json_t *metric);
 double task_scale(const json_t *metric);
 /* Of several runs: that what follows is about the first. */
 void put_first_alone(const input *in, kf_buf *out);
+/* Whether a model of the page was trained on this fused set. Others are ensembles, over other text. */
+bool trained_on(const input *in, const set_input *s);
 /* MARK_* or the slot of a model of the evaluation. */
 int mark_of(const input *in, const char *name);
 /* The table behind a chart, folded away: table_begin, a table_column each, table_body, rows, table_end. A row is table_row,

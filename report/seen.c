@@ -36,14 +36,14 @@ static bool told(const input *in, int run, const char *part, const char *name)
 	return false;
 }
 
-/* "prose (8 documents, 14 kB), docs (…)": of the first fused set, whose text is what was trained on. */
+/* "prose (8 documents, 14 kB), docs (…)": of the first fused set that was trained on. */
 static void put_domains(const input *in, kf_buf *out)
 {
 	const json_t *domains = NULL;
 	bool first = true;
 
 	for (int s = 0; s < in->n_sets && !domains; s++)
-		if (in->set[s].kind == KF_SET_TARGETS) domains = input_at(in->set[s].manifest, "stats", "domains", NULL);
+		if (trained_on(in, &in->set[s])) domains = input_at(in->set[s].manifest, "stats", "domains", NULL);
 	if (!json_object_size(domains)) return;
 	html_raw(out, "<p>Trained on ");
 	for (int i = 0; i < in->n_domains; i++) {
@@ -66,6 +66,10 @@ static void put_sentence(const input *in, const char *part, const char *what, kf
 	double items = sum_of(in, part, NULL, "items"), shared = sum_of(in, part, NULL, "shared"), brief = sum_of(in, part, NULL, "short");
 
 	if (!(items > 0)) return;
+	if (brief >= items) {
+		html_put(out, " Of %.0f %s <b>none</b> is long enough to tell.", items, what);
+		return;
+	}
 	html_raw(out, " Of ");
 	html_count(out, items);
 	html_put(out, " %s ", what);

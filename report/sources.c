@@ -74,7 +74,8 @@ static void put_mixture(const input *in, const set_input *s, kf_buf *out)
 		}
 	}
 	mixture_name(name, n, heading, sizeof heading);
-	snprintf(note, sizeof note, "weights: %.100s", input_string(json_object_get(s->manifest, "options"), "function"));
+	snprintf(note, sizeof note, "weights: %.100s%s", input_string(json_object_get(s->manifest, "options"), "function"),
+		in->n_models && !trained_on(in, s) ? "; text that no model here was trained on" : "");
 	snprintf(what, sizeof what, "Share of each of %d models in the fused targets, by domain; the numbers are in the table below.", n);
 	chart_begin(out, heading, note);
 	chart_stack(out, bar, rows, mark, name, n, "% of the weight", what);
@@ -91,7 +92,7 @@ static void mixture_table(const input *in, const set_input *s, kf_buf *out)
 
 	if (!n) return;
 	mixture_name(name, n, mixture, sizeof mixture);
-	snprintf(summary, sizeof summary, "%s as a table: weights, and the bits that each model needs for the training text", mixture);
+	snprintf(summary, sizeof summary, "%s as a table: weights, and the bits that each model needs for the text", mixture);
 	table_begin(out, summary, "domain");
 	for (int k = 0; k < n; k++) table_column(out, name[k]);
 	table_column(out, sees ? "fused (chosen by the label itself: no prediction)" : "fused");
@@ -132,7 +133,7 @@ static void put_legend(const input *in, kf_buf *out)
 static void put_shares(const input *in, kf_buf *out)
 {
 	html_raw(out, "<p>The fused distribution of a position is a mixture of what the models predicted there. This is the weight that each of them "
-		"had, over the training text.</p>\n");
+		"had over the training text, or over another where that is said.</p>\n");
 	put_legend(in, out);
 	html_raw(out, "<div class=\"panels\">\n");
 	for (int i = 0; i < in->n_sets; i++)

@@ -114,6 +114,18 @@ printf '{"domain": "prose", "text": "Nothing of all this is in there."}\n' | "$B
 check "an evaluation of text alone, with overlap" "$BIN/kf-eval" --quiet --corpus "$TMP/corpus" --logits "target=$TMP/target" --overlap "$TMP/elsewhere" --report "$TMP/apart.json"
 check "its page" "$R" --quiet --eval "$TMP/apart.json" --out "$TMP/apart.html"
 check "says that nothing of it was trained on" python3 "$TMP/check.py" "$TMP/apart.html" "bits seen provenance missing" "Of 4 held-out documents none does"
+ensemble() {
+	for m in llama gemma3; do "$BIN/kf-extract" --quiet --model tests/models/$m-tiny --corpus "$TMP/elsewhere" --out "$TMP/e-$m" || return 1; done
+	"$BIN/kf-align" --quiet --source "$TMP/e-gemma3" --target "$TMP/e-llama" --out "$TMP/e-aligned" &&
+	"$BIN/kf-fuse" --quiet --target "$TMP/e-llama" --aligned "$TMP/e-aligned" --out "$TMP/ensemble" &&
+	"$R" --quiet --eval "$TMP/eval-tasks.json" --model "fused=$TMP/fused" --set "$TMP/ensemble" --set "$TMP/targets" --out "$TMP/ensemble.html"
+}
+check "a page with an ensemble over other text" ensemble
+check "does not take that for the training text" python3 -c 'import html, re, sys
+seen = open(sys.argv[1]).read().split("<section id=\"seen\">")[1]
+page = open(sys.argv[1]).read()
+assert page.count("text that no model here was trained on") == 1
+assert "Trained on prose (2 documents," in html.unescape(re.sub("<[^>]*>", "", seen)), seen[:300]' "$TMP/ensemble.html"
 check "sets alone" "$R" --quiet "${sets[@]}" --out "$TMP/sets.html"
 check "have theirs" python3 "$TMP/check.py" "$TMP/sets.html" "sources alignment sizes provenance missing" "kf-eval --report"
 check "a trace alone" "$R" --quiet --trace "$TMP/trace.jsonl" --passages 1 --passage-tokens 5 --out "$TMP/trace.html"
@@ -146,7 +158,8 @@ for domain, v in stats["domains"].items():
     assert " ".join(f"{domain} ({v['documents']} documents, ".split()) in text, (domain, text)
 for part, what in (("text", "held-out documents"), ("tasks", "items of tasks")):
     n, shared, short = (sum(row[k] for row in o[part].values()) for k in ("items", "shared", "short"))
-    assert n > 0 and f"Of {n} {what} {shared} do" + ("es" if shared == 1 else "") in text and (not short or f"{short} {'is' if short == 1 else 'are'} too short" in text), (part, text)
+    if short == n: assert f"Of {n} {what} none is long enough to tell." in text
+    else: assert n > 0 and f"Of {n} {what} {shared} do" + ("es" if shared == 1 else "") in text and (not short or f"{short} {'is' if short == 1 else 'are'} too short" in text), (part, text)
     for name, row in o[part].items():
         want = [name, *(str(row[k]) for k in ("items", "shared", "short"))]
         assert want in [cells(r) for r in seen.split("<tr>")], (want, seen)
@@ -318,10 +331,10 @@ check "no page is left of a failure" test ! -e "$TMP/no.html"
 # --- in a browser ---
 browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome)
 if [ -z "$browser" ]; then skip "the page in a browser" "no chromium (Debian: apt-get install chromium)"; exit; fi
-# show FILE WIDTH HASH: the page as the browser has it, to standard output; what it complains about in $TMP/complaints
+# show FILE WIDTH HASH OPTION...: the page as the browser has it, to standard output; what it complains about in $TMP/complaints
 show() {
 	timeout 120 "$browser" --headless=new --no-sandbox --disable-gpu --no-first-run --hide-scrollbars --user-data-dir="$TMP/profile" --enable-logging=stderr \
-		--virtual-time-budget=4000 --window-size="$2",800 --dump-dom "file://$1$3" 2>"$TMP/browser.err"
+		--virtual-time-budget=4000 --window-size="$2",800 "${@:4}" --dump-dom "file://$1$3" 2>"$TMP/browser.err"
 	grep "CONSOLE" "$TMP/browser.err" >"$TMP/complaints"
 	! [ -s "$TMP/complaints" ]
 }
@@ -345,9 +358,9 @@ assert view.count('class="label"') == (trace[1]["label"][3] >= 0)
 END
 # Widths and keys are looked at by a script of the test's, which the page's policy would stop. A window may not be as narrow as a
 # phone: the page is made so instead.
-for look in "page 390" "page 1280" "runs 390"; do
-	width=${look#* }
-	python3 - "$TMP/${look% *}.html" "$TMP/probe.html" $width <<'END'
+for look in "page 390 light" "page 1280 dark" "runs 390 dark"; do
+	read -r file width scheme <<<"$look"
+	python3 - "$TMP/$file.html" "$TMP/probe.html" $width <<'END'
 import re, sys
 page, width = open(sys.argv[1]).read(), sys.argv[3]
 page, n = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
@@ -363,19 +376,31 @@ document.querySelectorAll("body *").forEach(function (e) {
 });
 var box = document.querySelector(".tokens"), view = document.querySelector(".inspector"), was = Number(view.dataset.token);
 var tokens = box.querySelectorAll(".t"), seen = [];
+function over(p) { tokens[p].dispatchEvent(new PointerEvent("pointerover", { bubbles: true, pointerType: "mouse" })); seen.push(view.dataset.token); }
+over(3);
 function key(k) { box.dispatchEvent(new KeyboardEvent("keydown", { key: k, bubbles: true, cancelable: true })); seen.push(view.dataset.token); }
 key("Home"); key("ArrowRight"); key("ArrowRight"); key("ArrowLeft"); key("End");
 tokens[5].click(); seen.push(view.dataset.token);
+over(3); // which is held
+function luminance(colour) {
+  return colour.match(/[\d.]+/g).slice(0, 3).map(function (c) { c /= 255; return c <= 0.03928 ? c / 12.92 : Math.pow((c + 0.055) / 1.055, 2.4); })
+    .reduce(function (sum, c, i) { return sum + c * [0.2126, 0.7152, 0.0722][i]; }, 0);
+}
+var paper = luminance(getComputedStyle(document.body).backgroundColor), contrast = ["h1", ".lead", "section > p", "summary", ".card .fine", ".inspector td"].map(function (s) {
+  var e = document.querySelector(s), ink = e && luminance(getComputedStyle(e).color);
+  return e ? (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05) : 99;
+});
 document.body.dataset.probe = JSON.stringify({ seen: seen, last: tokens.length - 1, on: box.querySelectorAll(".on").length, wide: wide.slice(0, 9),
-  focus: box.tabIndex, titles: box.querySelectorAll("[title]").length });
+  focus: box.tabIndex, paper: paper, contrast: contrast, titles: box.querySelectorAll("[title]").length });
 </script></body>"""
 open(sys.argv[2], "w").write(page.replace("</body>", probe.replace("WIDTH", width)))
 END
-	show "$TMP/probe.html" $width "" >"$TMP/dom.html"
-	check "${look% *}, $width pixels wide: nothing sticks out; keys and taps go from token to token" python3 - "$TMP/dom.html" <<'END'
+	show "$TMP/probe.html" $width "" --blink-settings=preferredColorScheme=$([ $scheme = dark ]; echo $?) >"$TMP/dom.html"
+	check "$file, $width pixels wide, $scheme: nothing sticks out, text stands out; pointer, keys and taps go from token to token" python3 - "$TMP/dom.html" $scheme <<'END'
 import html, json, re, sys
 probe = json.loads(html.unescape(re.search(r'data-probe="([^"]*)"', open(sys.argv[1]).read()).group(1)))
 assert not probe["wide"], probe["wide"]
-assert probe["seen"] == ["0", "1", "2", "1", str(probe["last"]), "5"] and probe["on"] == 1 and probe["focus"] == 0 and probe["titles"] == 0, probe
+assert (probe["paper"] < 0.1) == (sys.argv[2] == "dark") and min(probe["contrast"]) >= 4.5, probe
+assert probe["seen"] == ["3", "0", "1", "2", "1", str(probe["last"]), "5", "5"] and probe["on"] == 1 and probe["focus"] == 0 and probe["titles"] == 0, probe
 END
 done

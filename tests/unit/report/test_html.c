@@ -60,8 +60,8 @@ static void test_numbers(void **st)
 		{ -0.00001, 2, true, "±0.00" }, { 0, 1, true, "±0.0" }, { NAN, 2, true, "–" }, { INFINITY, 2, false, "–" } };
 	static const struct { double v; const char *want; } C[] = { { 0, "0" }, { 999, "999" }, { 1000, "1,000" }, { 1234567, "1,234,567" },
 		{ -1234, "−1,234" }, { NAN, "–" } };
-	static const struct { double v; const char *want; } B[] = { { 12, "12 B" }, { 1234, "1.23 kB" }, { 12345, "12.3 kB" }, { 123456, "123 kB" },
-		{ 2.5e9, "2.50 GB" } };
+	static const struct { double v; const char *want; } B[] = { { 12, "12\u00a0B" }, { 1234, "1.23\u00a0kB" }, { 12345, "12.3\u00a0kB" }, { 123456, "123\u00a0kB" },
+		{ 2.5e9, "2.50\u00a0GB" } };
 
 	(void)st;
 	for (size_t i = 0; i < sizeof N / sizeof *N; i++) {
