@@ -89,12 +89,16 @@ $(filter $B/tests/emu/%,$(UNIT)): $B/tests/emu/%: $B/obj/tests/unit/emu/%.o $(EM
 
 # Programs whose --backend cuda is the emulator, for tests/cli/emulated.sh.
 EMU_PROGRAMS := $B/emu/kf-extract $B/emu/kf-train $B/emu/kf-eval
-unit: $(EMU_PROGRAMS)
+EMU_GPU := $B/emu/gpu/check $B/emu/gpu/bench   # for tests/cli/gpu.sh
+unit: $(EMU_PROGRAMS) $(EMU_GPU)
 $B/obj/emu/common/ops/backend.o: common/ops/backend.c $(DEPS_STAMP) $B/flags
 	@mkdir -p $(@D)
 	@$(CC) $(CPPFLAGS) -DKF_CUDA $(CFLAGS) -MMD -MP -c $< -o $@
 
 $(EMU_PROGRAMS): $B/emu/kf-%: $B/obj/%/main.o $B/obj/emu/common/ops/backend.o $(EMU_OBJ) $B/libkfuse.a
+	$(call link)
+
+$(EMU_GPU): $B/emu/gpu/%: $B/obj/tests/gpu/%.o $B/obj/emu/common/ops/backend.o $(EMU_OBJ) $B/libkfuse.a
 	$(call link)
 
 # ---- several processes ----
@@ -123,12 +127,12 @@ $B/obj/mpi/tests/emu/nccl.o: CPPFLAGS += -Itests/emu/include
 # ---- CUDA with a device ----
 
 # make gpu-check: parity with the CPU backend, a loss curve, compute-sanitizer. make gpu-bench: speed, beside transformers. Both
-# write JSON into build/gpu and a section of docs/gpu.md (GPU_DOCS= for none), and fail where there is no device.
+# write JSON into build/gpu (GPU_JSON) and a section of docs/gpu.md (GPU_DOCS= for none), and fail where there is no device.
 .PHONY: gpu-check gpu-bench gpu-plans
 GPU_DOCS ?= docs/gpu.md
 ifeq ($(CUDA),1)
 gpu-check gpu-bench: programs $B/gpu/check $B/gpu/bench
-	@python3 tests/gpu/gpu.py $B $(@:gpu-%=%) $(if $(GPU_DOCS),--into $(GPU_DOCS)) $(if $(SHAPES),--shapes $(SHAPES))
+	@python3 tests/gpu/gpu.py $B $(@:gpu-%=%) $(if $(GPU_DOCS),--into $(GPU_DOCS)) $(if $(SHAPES),--shapes $(SHAPES)) $(if $(GPU_JSON),--json $(GPU_JSON))
 # Whether cuDNN has engines for our graphs of attention; needs no device, and no driver but the toolkit's stub of it.
 gpu-plans: $B/gpu/plans
 	@mkdir -p $B/gpu/stub && ln -sf $(cuda_lib)/stubs/libcuda.so $B/gpu/stub/libcuda.so.1

@@ -4,8 +4,8 @@
  *     bench device                          the device's name
  *     bench extract DIR LENGTH TOKENS       sequences of LENGTH, TOKENS a batch: top 10 with the normaliser
  *     bench train DIR LENGTH TOKENS f32|8bit   TOKENS a micro-batch, 4 of them a step
- *     bench decode DIR LENGTH SEQUENCES     SEQUENCES texts that begin with LENGTH tokens, token by token
- *     bench kernels                         bytes a second of each of our own kernels
+ *     bench decode DIR LENGTH SEQUENCES STEPS   SEQUENCES texts that begin with LENGTH tokens, STEPS tokens more of each
+ *     bench kernels [quick]                 bytes a second of each of our own kernels; quick: of next to nothing, to see that all run
  */
 #include <math.h>
 #include <stdio.h>
@@ -33,6 +33,7 @@ static const shape SHAPES[] = {
 	{ "135m", 30, 576, 9, 3, 1536, 49152, true },        /* SmolLM2-135M */
 	{ "1b", 16, 2048, 32, 8, 8192, 128256, true },       /* Llama 3.2 1B */
 	{ "7b", 32, 4096, 32, 32, 11008, 32000, false },     /* Llama 2 7B, OpenLLaMA 7B */
+	{ "tiny", 2, 64, 4, 2, 128, 600, true },             /* to see that all works, where there is no device */
 };
 
 typedef struct { char name[80]; int rows, cols; } tensor;
@@ -283,9 +284,9 @@ static kf_status bench_train(const char *dir, int length, int tokens, bool eight
 }
 
 /* Greedy, as kf-eval generates. A step reads all matrices (the tied one once, as the head) and every text's keys and values. */
-static kf_status bench_decode(const char *dir, int length, int sequences, kf_err *err)
+static kf_status bench_decode(const char *dir, int length, int sequences, int steps, kf_err *err)
 {
-	enum { WARM = 8, STEPS = 120 };
+	enum { WARM = 8 };
 	rig r = { 0 };
 	kf_status rc = open_rig(&r, dir, length, length * sequences, false, err);
 	const size_t S = (size_t)sequences;
@@ -297,13 +298,13 @@ static kf_status bench_decode(const char *dir, int length, int sequences, kf_err
 	kf_score s = { .ce = ce, .top_ids = next, .top_lp = lp };
 	double from = kf_now(), prompts = 0, bytes = 0;
 
-	if (rc == KF_OK) rc = kf_kv_new(r.m, sequences * (length + WARM + STEPS), &before.kv, err);
+	if (rc == KF_OK) rc = kf_kv_new(r.m, sequences * (length + WARM + steps), &before.kv, err);
 	for (int i = 0; i < sequences; i++) {
-		row[i] = i * (length + WARM + STEPS);
+		row[i] = i * (length + WARM + steps);
 		last[i] = (i + 1) * length - 1;
 	}
 	for (int i = 0; i <= sequences; i++) one[i] = i;
-	for (int step = 0; step <= WARM + STEPS && rc == KF_OK; step++) {
+	for (int step = 0; step <= WARM + steps && rc == KF_OK; step++) {
 		if (step == 1) prompts = kf_now() - from;
 		if (step == 1 + WARM) from = kf_now();
 		if ((rc = kf_model_score(r.m, &b, &q, &s, err)) != KF_OK) break;
@@ -314,14 +315,14 @@ static kf_status bench_decode(const char *dir, int length, int sequences, kf_err
 		b = (kf_batch){ .T = sequences, .S = sequences, .tokens = next, .offset = one, .before = &before };
 	}
 	if (rc == KF_OK) {
-		const double took = (kf_now() - from) / STEPS;
+		const double took = (kf_now() - from) / steps;
 
 		for (int i = 0; i < kf_weights_count(r.w); i++) {
 			const kf_tensor *t = kf_weights_at(r.w, i);
 
 			if (t->n_dims > 1 && !(i == 0 && !kf_weights_arch(r.w)->tied)) bytes += 2. * (double)t->rows * (double)t->cols;
 		}
-		bytes += (double)kf_kv_bytes(r.m) * sequences * (length + WARM + STEPS / 2);
+		bytes += (double)kf_kv_bytes(r.m) * sequences * (length + WARM + steps / 2);
 		printf("{\"work\": \"decode\", \"length\": %d, \"sequences\": %d, \"tokens_per_second\": %.0f, \"milliseconds\": %.3f, "
 			"\"gb_per_second\": %.0f, \"prompts_seconds\": %.3f, \"memory_gb\": %.2f}\n", length, sequences, sequences / took, took * 1e3,
 			bytes / took * 1e-9, prompts, used_gb(&r));
@@ -335,17 +336,29 @@ static kf_status bench_decode(const char *dir, int length, int sequences, kf_err
 
 /* ---- kernels ---- */
 
+enum { TOP = 10, DEPTH = 64 };
+
 typedef struct {
 	kf_exec *x;
 	void *big[5];            /* (T, F) each, bfloat16 */
 	float *w, *stat, *master, *m, *v;
 	int32_t *index;
-	int T, C, F, S;
+	int T, C, F, S, keys;
+	int V;                   /* the heads', of TOP candidates; hidden states of DEPTH, so that products are next to nothing beside logits */
+	int32_t *order, *label, *ids, *top;
+	uint32_t *off;
+	float *q, *ce, *lp;
+	kf_status rc;            /* of the first that failed */
 	int32_t *offset;
 	kf_attn a;
 } arrays;
 
 typedef void (*kernel)(arrays *k);
+
+static void note(arrays *k, kf_status rc)
+{
+	if (k->rc == KF_OK) k->rc = rc;
+}
 
 static void k_add(arrays *k) { k->x->ops->add(k->x, k->big[0], k->big[1], (size_t)k->T * (size_t)k->C); }
 static void k_glu(arrays *k) { k->x->ops->glu(k->x, k->big[0], k->big[1], k->big[2], KF_ACT_SILU, (size_t)k->T * (size_t)k->F); }
@@ -374,9 +387,9 @@ static void k_embed(arrays *k)
 {
 	const kf_mat t = { .rows = k->T, .cols = k->C, .num = k->big[1] };
 
-	(void)!k->x->ops->embed(k->x, k->big[0], &t, k->index, 1, k->T, NULL);
+	note(k, k->x->ops->embed(k->x, k->big[0], &t, k->index, 1, k->T, NULL));
 }
-static void k_embed_dw(arrays *k) { (void)!k->x->ops->embed_dw(k->x, k->big[0], k->big[1], k->index, 1, k->T, k->T, k->C, NULL); }
+static void k_embed_dw(arrays *k) { note(k, k->x->ops->embed_dw(k->x, k->big[0], k->big[1], k->index, 1, k->T, k->T, k->C, NULL)); }
 static void k_sumsq(arrays *k) { (void)k->x->ops->sumsq(k->x, &(kf_nums){ k->big[0], KF_NUM_BF16, (size_t)k->T * (size_t)k->C }, 1); }
 static void step_of(arrays *k, bool eight)
 {
@@ -395,28 +408,49 @@ static void k_adamw(arrays *k) { step_of(k, false); }
 static void k_adamw8(arrays *k) { step_of(k, true); }
 static void k_attention(arrays *k)
 {
-	(void)!k->x->ops->attention(k->x, k->big[0], k->stat, k->big[1], k->big[2], k->big[3], k->offset, k->S, &k->a, NULL);
+	note(k, k->x->ops->attention(k->x, k->big[0], k->stat, k->big[1], k->big[2], k->big[3], k->offset, k->S, &k->a, NULL));
 }
-/* A token of each of 32 texts, after 512 keys each. */
+/* A token of each of 32 texts, after so many keys each. */
 static void k_attention_after(arrays *k)
 {
-	enum { TEXTS = 32, KEYS = 512 };
+	enum { TEXTS = 32 };
 	int32_t offset[TEXTS + 1], row[TEXTS], n[TEXTS];
 	const kf_past past = { k->big[1], k->big[2], row, n };
 
 	for (int i = 0; i <= TEXTS; i++) offset[i] = i;
 	for (int i = 0; i < TEXTS; i++) {
-		row[i] = i * KEYS;
-		n[i] = KEYS;
+		row[i] = i * k->keys;
+		n[i] = k->keys;
 	}
-	(void)!k->x->ops->attention_after(k->x, k->big[0], k->big[4], k->big[3], k->big[3], offset, TEXTS, &past, &k->a, NULL);
+	note(k, k->x->ops->attention_after(k->x, k->big[0], k->big[4], k->big[3], k->big[3], offset, TEXTS, &past, &k->a, NULL));
 }
 static void k_attention_dx(arrays *k)
 {
 	const size_t n = (size_t)k->T * (size_t)k->C;
 
-	(void)!k->x->ops->attention_dx(k->x, k->big[4], kf_at(k->x, k->big[4], n), kf_at(k->x, k->big[3], n), k->big[0], k->big[0], k->stat, k->big[1], k->big[2], k->big[3], k->offset,
-		k->S, &k->a, NULL);
+	note(k, k->x->ops->attention_dx(k->x, k->big[4], kf_at(k->x, k->big[4], n), kf_at(k->x, k->big[3], n), k->big[0], k->big[0], k->stat, k->big[1], k->big[2], k->big[3], k->offset,
+		k->S, &k->a, NULL));
+}
+
+static void k_gather(arrays *k) { k->x->ops->gather(k->x, k->big[0], k->big[1], k->index, k->w, k->T, k->C); }
+static void k_scatter(arrays *k) { k->x->ops->scatter(k->x, k->big[0], k->big[1], k->index, k->w, k->T, k->C); }
+static void k_dots(arrays *k) { k->x->ops->dots(k->x, k->stat, k->big[0], k->big[1], k->index, k->T, k->C); }
+static void k_store(arrays *k) { k->x->ops->store(k->x, k->big[0], k->big[1], k->order, k->T, k->C); }
+static void k_head_score(arrays *k)
+{
+	const kf_mat w = { .rows = k->V, .cols = DEPTH, .num = k->big[1] };
+	const kf_score_query q = { .k = TOP, .labels = k->label };
+	kf_score out = { .ce = k->ce, .top_ids = k->top, .top_lp = k->lp };
+
+	note(k, k->x->ops->head_score(k->x, k->big[0], &w, k->T, &q, &out, NULL));
+}
+static void k_head_loss(arrays *k)
+{
+	const kf_mat w = { .rows = k->V, .cols = DEPTH, .num = k->big[1] };
+	const kf_loss_query q = { .labels = k->label, .off = k->off, .ids = k->ids, .q = k->q, .lambda = 0.5, .temperature = 1, .scale = 1e-4f };
+	kf_loss loss;
+
+	note(k, k->x->ops->head_loss(k->x, k->big[0], &w, k->T, &q, k->big[2], k->big[4], &loss, NULL));
 }
 
 static kf_status wait_for(kf_exec *x, const void *p, kf_err *err)
@@ -426,57 +460,84 @@ static kf_status wait_for(kf_exec *x, const void *p, kf_err *err)
 	return x->ops->get(x, &f, p, sizeof f, err);
 }
 
-static kf_status bench_kernels(kf_err *err)
+static kf_status bench_kernels(bool quick, kf_err *err)
 {
-	enum { T = 8192, C = 4096, F = 11008, S = 4, RUNS = 20 };
-	static const double tc = (double)T * C, tf = (double)T * F;
-	static const struct { const char *name; kernel run; double bytes, flops; bool own; } K[] = {
+	enum { S = 4 };
+	const int T = quick ? 64 : 8192, C = quick ? 128 : 4096, F = quick ? 352 : 11008, keys = quick ? 4 : 512, runs = quick ? 1 : 20;
+	const int V = quick ? 300 : 32000;
+	const double tc = (double)T * C, tf = (double)T * F, tv = (double)T * V;
+	const struct { const char *name; kernel run; double bytes, flops; bool own; } K[] = {
+		/* the heads first: they want numbers that are finite. Logits written by the product, and read; and with gradients */
+		{ "head_score, top 10", k_head_score, 8 * tv, 0, 0 }, { "head_loss, with gradients", k_head_loss, 22 * tv, 0, 0 },
 		{ "add", k_add, 6 * tc, 0, 0 }, { "glu", k_glu, 6 * tf, 0, 0 }, { "glu_dx", k_glu_dx, 10 * tf, 0, 0 }, { "rmsnorm", k_rmsnorm, 4 * tc, 0, 0 },
 		{ "rmsnorm_dx", k_rmsnorm_dx, 8 * tc, 0, 0 }, { "layernorm", k_layernorm, 4 * tc, 0, 0 }, { "layernorm_dx", k_layernorm_dx, 8 * tc, 0, 0 },
 		{ "rope", k_rope, 4 * tc, 0, 0 }, { "split_qkv", k_split, 12 * tc, 0, 0 }, { "embed", k_embed, 4 * tc, 0, 0 },
 		{ "embed_dw", k_embed_dw, 6 * tc, 0, 0 }, { "sumsq", k_sumsq, 2 * tc, 0, 0 }, { "adamw", k_adamw, 28 * tc, 0, 0 },
 		{ "adamw, 8-bit moments", k_adamw8, 16 * tc, 0, 0 },
-		{ "attention_after, 32 rows, 512 keys each", k_attention_after, 4. * 32 * 512 * C, 0, 0 },
+		{ "gather", k_gather, 4 * tc, 0, 0 }, { "scatter", k_scatter, 6 * tc, 0, 0 }, { "dots", k_dots, 4 * tc, 0, 0 },
+		{ "store", k_store, 4 * tc, 0, 0 },
+		{ "attention_after, 32 rows, 512 keys each", k_attention_after, 4. * 32 * keys * C, 0, 0 },
 		{ "attention", k_attention, 0, 4 * (double)T * C * (T / S) / 2, 0 },
 		{ "attention_dx", k_attention_dx, 0, 10 * (double)T * C * (T / S) / 2, 0 },
 		{ "attention, soft cap (our kernel)", k_attention, 0, 4 * (double)T * C * (T / S) / 2, 1 },
 		{ "attention_dx, soft cap (our kernel)", k_attention_dx, 0, 10 * (double)T * C * (T / S) / 2, 1 },
 	};
 	rig r = { 0 };
-	arrays k = { .T = T, .C = C, .F = F, .S = S, .a = { .H = 32, .G = 32, .D = 128, .scale = 0.088f } };
-	int32_t offset[S + 1], *index = kf_alloc(T, 4);
+	arrays k = { .T = T, .C = C, .F = F, .S = S, .keys = keys, .a = { .H = C / 128, .G = C / 128, .D = 128, .scale = 0.088f } };
+	int32_t offset[S + 1], *index = kf_alloc((size_t)T, 4);
 	kf_status rc = open_rig(&r, NULL, 0, 0, false, err);
-	float *host = kf_alloc((size_t)T * F, sizeof *host);
+	const size_t n_host = (size_t)T * (size_t)F, n_floats = (size_t)T * (size_t)C;
+	float *host = kf_alloc(n_host, sizeof *host);
 	kf_rng rng;
 
 	if (rc != KF_OK) return rc;
 	k.x = r.x;
 	k.offset = offset;
 	k.index = index;
+	k.V = V;
+	k.order = kf_alloc((size_t)T, 4);
+	k.label = kf_alloc((size_t)T, 4);
+	k.ids = kf_alloc((size_t)T * TOP, 4);
+	k.top = kf_alloc((size_t)T * TOP, 4);
+	k.q = kf_alloc((size_t)T * TOP, 4);
+	k.off = kf_alloc((size_t)T + 1, 4);
+	k.ce = kf_alloc((size_t)T, 4);
+	k.lp = kf_alloc((size_t)T * TOP, 4);
+	for (int i = 0; i <= T; i++) k.off[i] = (uint32_t)(i * TOP);
+	for (int i = 0; i < T; i++) {
+		k.order[i] = T - 1 - i;
+		k.label[i] = i % V;
+		for (int j = 0; j < TOP; j++) {
+			k.ids[i * TOP + j] = (i + j * (V / TOP)) % V;
+			k.q[i * TOP + j] = 0.05f;
+		}
+	}
 	kf_rng_seed(&rng, 3);
 	for (int s = 0; s <= S; s++) offset[s] = s * (T / S);
-	for (int i = 0; i < T; i++) index[i] = (int32_t)kf_rng_below(&rng, T);
-	for (size_t i = 0; i < (size_t)T * F; i++) host[i] = (float)(i * 2654435761u % 2048) / 1024 - 1;
+	for (int i = 0; i < T; i++) index[i] = (int32_t)kf_rng_below(&rng, (uint64_t)T);
+	for (size_t i = 0; i < n_host; i++) host[i] = (float)(i * 2654435761u % 2048) / 1024 - 1;
 	float **floats[] = { &k.w, &k.stat, &k.master, &k.m, &k.v };
 	for (size_t i = 0; i < 5 && rc == KF_OK; i++) {
-		*floats[i] = r.x->ops->alloc(r.x, (size_t)T * C, 4);
-		rc = *floats[i] ? r.x->ops->put_num(r.x, *floats[i], KF_NUM_F32, host, (size_t)T * C, err) : kf_fail(err, KF_ENOMEM, "no memory");
+		*floats[i] = r.x->ops->alloc(r.x, n_floats, 4);
+		rc = *floats[i] ? r.x->ops->put_num(r.x, *floats[i], KF_NUM_F32, host, n_floats, err) : kf_fail(err, KF_ENOMEM, "no memory");
 	}
 	for (int i = 0; i < 5 && rc == KF_OK; i++) {
-		k.big[i] = r.x->ops->alloc(r.x, (size_t)T * (i == 3 ? 3 * C > F ? 3 * C : F : F), 2);
-		rc = k.big[i] ? r.x->ops->put_num(r.x, k.big[i], KF_NUM_BF16, host, (size_t)T * F, err) : kf_fail(err, KF_ENOMEM, "no memory");
+		k.big[i] = r.x->ops->alloc(r.x, (size_t)T * (size_t)(i == 3 && 3 * C > F ? 3 * C : F), 2);
+		rc = k.big[i] ? r.x->ops->put_num(r.x, k.big[i], KF_NUM_BF16, host, n_host, err) : kf_fail(err, KF_ENOMEM, "no memory");
 	}
 	for (size_t i = 0; i < sizeof K / sizeof *K && rc == KF_OK; i++) {
 		double from;
 
 		k.a.cap = K[i].own ? 50 : 0;
-		r.x->ops->zero(r.x, k.v, (size_t)T * C * 4);
+		r.x->ops->zero(r.x, k.v, n_floats * 4);
 		for (int warm = 0; warm < 3; warm++) K[i].run(&k);
 		if ((rc = wait_for(r.x, k.w, err)) != KF_OK) break;
 		from = kf_now();
-		for (int n = 0; n < RUNS; n++) K[i].run(&k);
+		for (int n = 0; n < runs; n++) K[i].run(&k);
 		if ((rc = wait_for(r.x, k.w, err)) != KF_OK) break;
-		from = (kf_now() - from) / RUNS;
+		from = (kf_now() - from) / runs;
+		if (k.rc != KF_OK) rc = kf_fail(err, k.rc, "%s failed: %s", K[i].name, kf_status_name(k.rc));
+		if (rc != KF_OK) break;
 		printf("{\"kernel\": \"%s\", \"microseconds\": %.1f", K[i].name, from * 1e6);
 		if (K[i].bytes > 0) printf(", \"gb_per_second\": %.0f}\n", K[i].bytes / from * 1e-9);
 		else printf(", \"tflops\": %.1f}\n", K[i].flops / from * 1e-12);
@@ -486,8 +547,8 @@ static kf_status bench_kernels(kf_err *err)
 		if (k.big[i]) r.x->ops->free(r.x, k.big[i]);
 		if (*floats[i]) r.x->ops->free(r.x, *floats[i]);
 	}
-	kf_free(host);
-	kf_free(index);
+	void *const own[] = { host, index, k.order, k.label, k.ids, k.top, k.off, k.q, k.ce, k.lp };
+	for (size_t i = 0; i < sizeof own / sizeof *own; i++) kf_free(own[i]);
 	close_rig(&r);
 	return rc;
 }
@@ -517,11 +578,11 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	if (strcmp(what, "device") == 0) rc = device(&err);
-	else if (strcmp(what, "kernels") == 0) rc = bench_kernels(&err);
+	else if (strcmp(what, "kernels") == 0) rc = bench_kernels(argc > 2 && strcmp(argv[2], "quick") == 0, &err);
 	else if (strcmp(what, "extract") == 0 && argc == 5) rc = bench_extract(argv[2], atoi(argv[3]), atoi(argv[4]), &err);
-	else if (strcmp(what, "decode") == 0 && argc == 5) rc = bench_decode(argv[2], atoi(argv[3]), atoi(argv[4]), &err);
+	else if (strcmp(what, "decode") == 0 && argc == 6) rc = bench_decode(argv[2], atoi(argv[3]), atoi(argv[4]), atoi(argv[5]), &err);
 	else if (strcmp(what, "train") == 0 && argc == 6) rc = bench_train(argv[2], atoi(argv[3]), atoi(argv[4]), strcmp(argv[5], "8bit") == 0, &err);
-	else return fprintf(stderr, "usage: bench shape NAME DIR | device | kernels | extract DIR LENGTH TOKENS | decode DIR LENGTH SEQUENCES | train DIR LENGTH TOKENS f32|8bit\n"), 2;
+	else return fprintf(stderr, "usage: bench shape NAME DIR | device | kernels | extract DIR LENGTH TOKENS | decode DIR LENGTH SEQUENCES STEPS | train DIR LENGTH TOKENS f32|8bit\n"), 2;
 	if (rc != KF_OK) fprintf(stderr, "bench: %s\n", err.text);
 	return rc != KF_OK;
 }

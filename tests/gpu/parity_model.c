@@ -7,10 +7,11 @@
 #include "common/model/model.h"
 
 const char *const kf_parity_models[] = { "llama-tiny", "llama-untied", "qwen2-tiny", "gemma3-tiny", "families/llama-solar",
-	"families/llama-linear", "families/llama-dynamic", "families/llama-yarn", "families/llama-longrope", "families/mistral",
-	"families/mixtral-2-of-4", "families/mixtral-1-of-3", "families/mixtral-all", "families/qwen1.5", "families/qwen3",
-	"families/gemma2", "families/gpt-neox", "families/gpt-neox-serial", "families/mpt", "families/mpt-6-heads",
-	"families/internlm2", "families/internlm2-bias" };
+	"families/llama-linear", "families/llama-dynamic", "families/llama-yarn", "families/llama-yarn-all", "families/llama-longrope",
+	"families/llama-longrope-factor", "families/llama-pickled", "families/mistral", "families/mistral-full", "families/mixtral-2-of-4",
+	"families/mixtral-1-of-3", "families/mixtral-all", "families/qwen1.5", "families/qwen2-window", "families/qwen3", "families/qwen3-bias",
+	"families/gemma2", "families/gemma2-uncapped", "families/gemma3-capped", "families/gpt-neox", "families/gpt-neox-serial", "families/mpt",
+	"families/mpt-6-heads", "families/internlm2", "families/internlm2-bias" };
 const int kf_parity_n_models = sizeof kf_parity_models / sizeof *kf_parity_models;
 
 enum { CAND = 4 };
@@ -99,9 +100,9 @@ static void gradients(kf_parity *p, const char *name, kf_model *m[2], double wil
 		kf_free(got);
 	}
 	snprintf(full, sizeof full, "%s: all gradients", name);
-	kf_parity_note(p, full, sqrt(off / total), kf_parity_allowed(p, 1e-4, 0.1 * wild), NULL);
+	kf_parity_note(p, full, sqrt(off / total), kf_parity_allowed(p, 1e-4, 0.5 * wild), NULL);
 	snprintf(full, sizeof full, "%s: worst gradient, of %s", name, which);
-	kf_parity_note(p, full, worst, kf_parity_allowed(p, 2e-3, 0.35 * wild), NULL);
+	kf_parity_note(p, full, worst, kf_parity_allowed(p, 2e-3, 0.9 * wild), NULL);
 }
 
 /* The size of the difference over that of what is wanted. */
@@ -194,7 +195,8 @@ void kf_parity_model(kf_parity *p, const char *dir, const char *name)
 	if ((rc = kf_weights_open(dir, &w, &err)) != KF_OK) goto out;
 	make_text(p, kf_weights_arch(w)->V, kf_weights_arch(w)->context, &t);
 	n = (size_t)t.b.T * (size_t)kf_weights_arch(w)->C;
-	/* rounding can make a router choose another expert, which changes a token altogether */
+	/* What bfloat16 does to these models' random weights: on the emulator, over 8 seeds of 40 rows and 3 of 300, four fifths of what is allowed
+	 * was reached at most; float32, in which the same kernels are told apart, a twelfth. Rounding can make a router choose another expert, which changes a token altogether. */
 	wild = kf_weights_arch(w)->experts ? 5 : 1;
 	order = kf_alloc((size_t)kf_weights_arch(w)->V, 4);
 	for (int v = 0; v < kf_weights_arch(w)->V; v++) order[v] = v;
@@ -215,11 +217,11 @@ void kf_parity_model(kf_parity *p, const char *dir, const char *name)
 	}
 	if ((rc = in_steps(m[1], &t, stepped, &err)) != KF_OK) goto out;
 	snprintf(label, sizeof label, "%s: hidden states", name);
-	kf_parity_note(p, label, root_mean_square(hidden[1], hidden[0], n), kf_parity_allowed(p, 1e-4, 0.03 * wild), NULL);
+	kf_parity_note(p, label, root_mean_square(hidden[1], hidden[0], n), kf_parity_allowed(p, 1e-4, 0.06 * wild), NULL);
 	snprintf(label, sizeof label, "%s: hidden states from a cache", name);
-	kf_parity_note(p, label, root_mean_square(stepped, hidden[0], n), kf_parity_allowed(p, 1e-4, 0.03 * wild), NULL);
+	kf_parity_note(p, label, root_mean_square(stepped, hidden[0], n), kf_parity_allowed(p, 1e-4, 0.06 * wild), NULL);
 	snprintf(label, sizeof label, "%s: cross-entropies", name);
-	kf_parity_note(p, label, kf_parity_error(ce[1], ce[0], (size_t)t.b.T), kf_parity_allowed(p, 1e-4, 0.03 * wild), NULL);
+	kf_parity_note(p, label, root_mean_square(ce[1], ce[0], (size_t)t.b.T), kf_parity_allowed(p, 1e-4, 0.06 * wild), NULL);
 	snprintf(label, sizeof label, "%s: loss", name);
 	kf_parity_note(p, label, fabs(loss[1].loss - loss[0].loss) / loss[0].loss, kf_parity_allowed(p, 1e-5, 0.01), NULL);
 	gradients(p, name, m, wild);
