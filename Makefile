@@ -59,7 +59,7 @@ LIB_OBJ := $(patsubst %,$B/obj/%.o,$(basename $(LIB_SRC))) $(CU_OBJ)
 UNIT_SRC := $(wildcard tests/unit/*/test_*.c)
 UNIT := $(UNIT_SRC:tests/unit/%.c=$B/tests/%)
 
-.PHONY: all programs unit fuzzers fuzz clean help install uninstall deps test test-long bench bench-peers bench-align bench-fusion bench-stream bench-ranks bench-scale
+.PHONY: all programs unit fuzzers fuzz clean help install uninstall deps test test-long bench bench-peers bench-align bench-fusion bench-stream bench-eval bench-ranks bench-scale
 all: programs
 programs: $(PROGRAMS)
 unit: $(UNIT)

@@ -2,6 +2,7 @@
 # make bench: speed, memory and size, as JSON in build/bench. make bench-peers: the same
 # beside the other tools, which it installs into build/bench/venv; PASSAGES=3: fewer than 8 passages a domain. make bench-fusion: fusion functions compared.
 # make bench-align: alignments and vocabulary maps compared. make bench-stream: a model larger than memory.
+# make bench-eval: evaluation beside extraction.
 # make bench-ranks: training over two processes. make bench-scale: a million documents, 10,000 shards, everything else that grows.
 
 INJECT := $B/tests/inject.so
@@ -52,6 +53,11 @@ bench-scale: programs $B/bench/bench_synth $(bench_models) $(text)
 # Of these what is about streaming: in memory and layer by layer, in turn.
 bench-stream: programs $(text)
 	@python3 tests/bench/bench.py $B stream --rounds 3
+
+# Of these what is about evaluation: beside extraction, in turn.
+bench-eval: programs $(bench_models) $(text)
+	@mkdir -p $B/bench
+	@python3 tests/bench/bench.py $B eval --rounds 2 $(addprefix --passages ,$(PASSAGES))
 
 # One process against two.
 bench-ranks: programs mpi-programs $(DATA)/models/smollm2-135m.gguf $(text)

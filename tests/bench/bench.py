@@ -1,9 +1,9 @@
 """make bench and make bench-peers: speed, memory and size of the stages on the demo's models.
 
-    bench.py BUILD own|peers|merge|stream [--passages N] [--rounds N]
+    bench.py BUILD own|peers|merge|stream|eval [--passages N] [--rounds N]
 
 Runs the programs as a user would, on passages of the demo's text, and writes JSON into BUILD/bench/:
-extract.json, error.json, store.json, align.json, map.json, train.json, ops.json, stream.json (own), peers.json and merge.json (the same
+extract.json, error.json, store.json, align.json, map.json, train.json, ops.json, eval.json, stream.json (own), peers.json and merge.json (the same
 beside Hugging Face transformers, llama.cpp and, for merging, mergekit, in turn, on this machine). Ours include loading the model.
 Figures of one noisy machine: compare ratios of one run, not bare times. Where other programs run, tokens a second of
 processor time are steadier than those of the clock.
@@ -121,7 +121,37 @@ class Bench:
         self.save("train", {"steps": len(steps), "tokens_per_second_median": rates[len(rates) // 2], "fastest": rates[-1],
                             "slowest": rates[0], "whole_run_seconds": round(seconds, 1), "peak_mb": round(mb)})
         self.save("ops", {"ops": self.lines("bench_ops", "--tokens", "2048")})
+        self.evaluate(2)
         self.stream(2)
+
+    def evaluate(self, rounds):
+        """kf-eval beside kf-extract, in turn: on the same text, and asked which of four pieces of eight tokens comes next in each document
+        of it (the tokens are a prompt's and its four endings')."""
+        result = {}
+        for m in MODELS:
+            self.extract(m, m + ".asked", "--compute", "f32", "--precision", "f32", "--byte-path", "no")
+            docs, texts = self.show(m + ".asked"), [d["text"].encode() for d in self.show("corpus")]
+            docs = [(d["start"], t) for d, t in zip(docs, texts) if len(d["tokens"]) > 64]
+            ends = [t[s[-10]:s[-2]].decode(errors="replace") for s, t in docs]
+            with open(self.at("questions.jsonl"), "w") as f:
+                f.write(json.dumps({"task": "next", "kind": "choice", "delimiter": ""}) + "\n")
+                for i, (s, t) in enumerate(docs):
+                    f.write(json.dumps({"prompt": t[:s[-10]].decode(errors="replace"), "choices": [ends[(i + k) % len(ends)] for k in range(4)],
+                                        "answer": 0}) + "\n")
+            asked = sum(len(s) - 11 + 4 * 8 for s, _ in docs)
+            runs = {"extract": [], "text": [], "questions": []}
+            for r in range(rounds):
+                runs["extract"].append(self.extract(m, "%s.beside.%d" % (m, r), "--compute", "f32"))
+                for way, tokens, options in (("text", runs["extract"][0]["tokens"], ["--corpus", self.at("corpus")]),
+                                             ("questions", asked, ["--tasks", self.at("questions.jsonl")])):
+                    seconds, mb, cpu = measure([self.bin + "kf-eval", "--quiet", "--compute", "f32", "--model", "data/models/%s.gguf" % m, *options])
+                    runs[way].append({"tokens": tokens, "seconds": round(seconds, 2), "tokens_per_second": round(tokens / seconds, 1),
+                                      "tokens_per_cpu_second": round(tokens / cpu, 1), "peak_mb": round(mb)})
+            best = {way: max(x["tokens_per_cpu_second"] for x in v) for way, v in runs.items()}
+            result[m] = {**{way: summary(v) for way, v in runs.items()},
+                         **{"%s_over_extract" % way: round(best[way] / best["extract"], 2) for way in ("text", "questions")}}
+            print(m, json.dumps(result[m]), flush=True)
+        self.save("eval", result)
 
     def stream(self, rounds):
         """A model of 1.1 GB in 200 MB, layer by layer, beside the same with all the memory there is, in turn."""
@@ -298,7 +328,7 @@ def has_bf16():
 if __name__ == "__main__":
     p = argparse.ArgumentParser()
     p.add_argument("build")
-    p.add_argument("what", choices=["own", "peers", "merge", "stream"])
+    p.add_argument("what", choices=["own", "peers", "merge", "stream", "eval"])
     p.add_argument("--passages", type=int, default=8, help="a domain")
     p.add_argument("--rounds", type=int, default=2, help="of ours and theirs in turn")
     a = p.parse_args()
@@ -307,6 +337,8 @@ if __name__ == "__main__":
         bench.own()
     elif a.what == "stream":
         bench.stream(a.rounds)
+    elif a.what == "eval":
+        bench.evaluate(a.rounds)
     elif a.what == "merge":
         bench.merge(a.rounds)
     else:
