@@ -83,7 +83,7 @@ bench-peers: programs $(BENCH) $(bench_models) $(text)
 # The kernels' own sources by the host's compiler, and the backend's host side, over an emulator (tests/emu/emu.h).
 EMU_OBJ := $(patsubst %.cu,$B/obj/emu/%.o,$(wildcard common/ops/cuda/*.cu tests/unit/emu/*.cu)) \
   $(patsubst %.c,$B/obj/%.o,$(filter-out %/device.c %/gemm.c %/nccl.c,$(wildcard common/ops/cuda/*.c))) \
-  $(patsubst %,$B/obj/%.o,$(basename $(filter-out %/nccl.c,$(wildcard tests/emu/*.cc tests/emu/*.c tests/gpu/parity*.c))))
+  $(patsubst %,$B/obj/%.o,$(basename $(filter-out %/nccl.c %/race.cc,$(wildcard tests/emu/*.cc tests/emu/*.c tests/gpu/parity*.c))))
 $B/obj/emu/%.o: %.cu $(DEPS_STAMP) $B/flags
 	@mkdir -p $(@D)
 	@echo "  c++   $< (emulated)"
@@ -91,7 +91,17 @@ $B/obj/emu/%.o: %.cu $(DEPS_STAMP) $B/flags
 
 $(filter $B/tests/emu/%,$(UNIT)): $B/tests/emu/%: $B/obj/tests/unit/emu/%.o $(EMU_OBJ) $B/libkfuse.a
 	$(call link,-lcmocka)
-.PRECIOUS: $B/obj/emu/%.o
+.PRECIOUS: $B/obj/emu/%.o $B/obj/race/%.o
+
+# The same with every access of the kernels watched (tests/emu/race.cc): compiled for the thread sanitizer, but linked without it.
+RACE_OBJ := $(patsubst $B/obj/emu/%,$B/obj/race/%,$(EMU_OBJ)) $B/obj/tests/emu/race.o
+$B/obj/race/%.o: %.cu $(DEPS_STAMP) $B/flags
+	@mkdir -p $(@D)
+	@echo "  c++   $< (emulated, watched)"
+	@$(CXX) -Itests/emu/include -DEMU_RACES $(CPPFLAGS) $(filter-out -fsanitize=%,$(CXXFLAGS)) -fsanitize=thread -Wno-unknown-pragmas -MMD -MP -x c++ -c $< -o $@
+
+$(filter $B/tests/race/%,$(UNIT)): $B/tests/race/%: $B/obj/tests/unit/race/%.o $(RACE_OBJ) $B/libkfuse.a
+	$(call link,-lcmocka)
 
 # Programs whose --backend cuda is the emulator, for tests/cli/emulated.sh.
 EMU_PROGRAMS := $B/emu/kf-extract $B/emu/kf-train $B/emu/kf-eval

@@ -41,6 +41,7 @@ struct thread {
 	uint64_t value;        /* its own; the result afterwards */
 	int arg, width, line;
 	const char *file;
+	uint32_t synced;       /* __syncwarps it took part in */
 	char *stack;
 	void *fake;            /* the address sanitizer's */
 #if defined(__x86_64__)
@@ -53,6 +54,7 @@ struct thread {
 struct emulator {
 	thread threads[MAX_THREADS];
 	int n = 0, ended = 0;          /* threads of a block; of them ended */
+	uint32_t barriers = 0;         /* that the block has passed */
 	int at_barrier = 0, in_warp[MAX_THREADS / 32] = { 0 };   /* waiting at a barrier; lanes at warp operations */
 	std::vector<int> order;        /* (n) in which threads take turns; a sweep begins at from, turn is in it */
 	int from = 0, turn = 0;
@@ -145,6 +147,11 @@ void go(thread *from, thread *to)
 	if (to) {
 		E.self = to;
 		emu_here = &to->place;
+		emu_now.thread = (uint32_t)(to - E.threads);
+		emu_now.barrier = E.barriers;
+		emu_now.warp = to->synced;
+		emu_now.stack = to->stack;
+		emu_now.stack_end = to->stack + STACK;
 	}
 #if ASAN
 	__sanitizer_start_switch_fiber(!from ? &E.fake : from->st == ENDED ? nullptr : &from->fake, to ? to->stack : E.bottom,
@@ -181,6 +188,7 @@ bool prepare(thread *t)
 		t->stack = p + GUARD;
 	}
 	t->st = RUNNABLE;
+	t->synced = 0;
 	t->fake = nullptr;
 #if ASAN
 	__asan_unpoison_memory_region(t->stack, STACK);   /* of a thread that was left where it stood */
@@ -251,6 +259,7 @@ void settle_block(const thread *t)
 		E.threads[i].st = RUNNABLE;
 	}
 	E.at_barrier = 0;
+	E.barriers++;
 }
 
 int source_lane(const thread *t, int lane)
@@ -380,6 +389,7 @@ void settle_warp(thread *t)
 	if (E.failed) return;
 	for (int l = 0; l < 32; l++)
 		if (t->mask >> l & 1) {
+			warp[l].synced += t->op == EMU_SYNCWARP;
 			warp[l].value = result[l];
 			warp[l].st = RUNNABLE;
 		}
@@ -429,6 +439,7 @@ void run_block(unsigned *r)
 	memset(E.dynamic, 0xff, E.dynamic_bytes);   /* of float and bf16 a NaN, of int -1 */
 	for (auto &s : E.statics) memset(s.second.first, 0xff, s.second.second);
 	E.ended = E.at_barrier = 0;
+	E.barriers = 0;
 	memset(E.in_warp, 0, sizeof E.in_warp);
 	shuffle(E.order, E.n, r);
 	while (E.ended < E.n && !E.failed) {
@@ -452,6 +463,19 @@ bool edges_whole(char *p, size_t bytes)
 } // namespace
 
 const emu_place *emu_here = nullptr;
+emu_moment emu_now;
+
+extern "C" void emu_blame(const char *why) { fail("%s", why); }
+
+extern "C" bool emu_is_shared(const void *p)
+{
+	const char *at = (const char *)p;
+
+	if (E.dynamic && at >= E.dynamic && at < E.dynamic + E.dynamic_bytes) return true;
+	for (auto &s : E.statics)
+		if (at >= s.second.first && at < s.second.first + s.second.second) return true;
+	return false;
+}
 
 extern "C" uint64_t emu_wait(emu_op op, unsigned mask, uint64_t value, int arg, int width, const char *file, int line)
 {
@@ -499,7 +523,7 @@ extern "C" int emu_launch(dim3 grid, dim3 block, size_t shared, const void *kern
 	unsigned r = E.seed;
 
 	if (emu_asked("a launch")) return cudaErrorLaunchFailure;
-	E.launches++;
+	emu_now.launch = (uint32_t)++E.launches;
 	E.blocks += (long)blocks;
 	if (!n || n > MAX_THREADS || block.z > 64) fail("a block of %u x %u x %u threads", block.x, block.y, block.z);
 	else if (!blocks || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535) fail("a grid of %u x %u x %u blocks", grid.x, grid.y, grid.z);
@@ -521,6 +545,7 @@ extern "C" int emu_launch(dim3 grid, dim3 block, size_t shared, const void *kern
 	for (size_t b = 0; b < blocks && !E.failed; b++) {
 		const unsigned at = (unsigned)block_order[b];
 
+		emu_now.block = at;
 		for (unsigned i = 0; i < n; i++) {
 			thread *t = &E.threads[i];
 

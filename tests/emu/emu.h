@@ -17,8 +17,9 @@
  *   - writes beyond the ends of a buffer of emu_alloc (under ASAN=1: reads, too, and of shared memory as well).
  * What shows as wrong results: shared memory is filled with NaNs before each block, so a read of what nobody wrote
  * gives one; and emu_order runs threads and blocks in other orders, under which a race gives other results.
- * What is not found: races between single instructions of a warp (lanes never interleave between waits), misuse of
- * caches and asynchronous copies, anything about time.
+ * What is found where every access is watched (race.cc; tests/unit/race): accesses to the same memory that nothing orders, of two threads,
+ * lanes or blocks, one of them a write.
+ * What is not found: misuse of caches and asynchronous copies, anything about time.
  *
  * One launch at a time, from one host thread. */
 #ifndef KF_TESTS_EMU_H

@@ -210,6 +210,7 @@ __device__ inline int choose_extras(const kf_cuda_score &q, int t, int r0, int R
 			const uint64_t key = best_left(q, top[q.k - 1], r0 + r, r0 + R, ids, n, lane);
 
 			if (!key) break;
+			__syncwarp();   /* all have read ids: shuffles order no memory */
 			if (lane == 0) {
 				int at = n;
 

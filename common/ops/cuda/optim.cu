@@ -175,6 +175,7 @@ template <typename T> __global__ void __launch_bounds__(THREADS) adamw8_kernel(T
 			m[i] = (int8_t)(a[j] < 0 ? -ca : ca);
 			v[i] = (uint8_t)(cb || b[j] <= 0 ? cb : 1);
 		}
+		__syncwarp();   /* all have read the scales: shuffles order no memory */
 		if (threadIdx.x == 0) {
 			m_scale[block] = big_a;
 			v_scale[block] = big_b;

@@ -38,6 +38,20 @@ extern "C" const emu_place *emu_here;
 
 /* Wait for the others; value goes in and the result comes out (of EMU_MMA and EMU_LDMATRIX: by its pointer). where: __FILE__ and line. */
 extern "C" uint64_t emu_wait(emu_op op, unsigned mask, uint64_t value, int arg, int width, const char *file, int line);
+/* For race.cc: whose turn it is and what it has waited for; whether memory is the block's; that a launch has failed, and why. */
+struct emu_moment { uint32_t launch, block, thread, barrier, warp; const char *stack, *stack_end; };
+extern "C" emu_moment emu_now;
+extern "C" bool emu_is_shared(const void *p);
+extern "C" void emu_blame(const char *why);
+#ifdef EMU_RACES
+extern "C" void emu_atomic(void *p, size_t n);
+extern "C" void emu_tile_read(const void *p, size_t n);
+#define EMU_UNSEEN __attribute__((no_sanitize("thread"), noinline))
+#else
+#define EMU_UNSEEN
+static inline void emu_atomic(void *, size_t) {}
+static inline void emu_tile_read(const void *, size_t) {}
+#endif
 extern "C" void *emu_dynamic_shared(void);
 extern "C" void *emu_static_shared(const void *which, size_t bytes);
 extern "C" int emu_launch(dim3 grid, dim3 block, size_t shared, const void *kernel, void (*run)(void *), void *arg);
@@ -69,7 +83,7 @@ struct emu_mma { float *c; const uint32_t *a, *b; };
 
 /* Four tiles of 8 x 8 from rows of 16 bytes that the lanes point at, as ldmatrix.x4 has it; T: transposed. */
 struct emu_ldmatrix { uint32_t *r; const void *p; };
-#define EMU_LOAD(r, p, t) do { emu_ldmatrix emu_m = { r, p }; \
+#define EMU_LOAD(r, p, t) do { emu_ldmatrix emu_m = { r, p }; emu_tile_read(p, 16); \
 	emu_wait(EMU_LDMATRIX, ~0u, (uint64_t)(uintptr_t)&emu_m, t, 32, __FILE__, __LINE__); } while (0)
 #define KF_LDMATRIX(r, p) EMU_LOAD(r, p, 0)
 #define KF_LDMATRIX_T(r, p) EMU_LOAD(r, p, 1)
@@ -113,13 +127,13 @@ static inline T emu_shuffle(emu_op op, unsigned mask, T v, int arg, int width, c
 
 /* ---- atomics: threads never interleave between waits ---- */
 
-template <typename T> static inline T emu_swap(T *p, T v) { T old = *p; *p = v; return old; }
-template <typename T> static inline T atomicAdd(T *p, T v) { return emu_swap(p, (T)(*p + v)); }
-template <typename T> static inline T atomicMax(T *p, T v) { return emu_swap(p, v > *p ? v : *p); }
-template <typename T> static inline T atomicMin(T *p, T v) { return emu_swap(p, v < *p ? v : *p); }
-template <typename T> static inline T atomicExch(T *p, T v) { return emu_swap(p, v); }
-template <typename T> static inline T atomicCAS(T *p, T want, T v) { return emu_swap(p, *p == want ? v : *p); }
-template <typename T> static inline T atomicOr(T *p, T v) { return emu_swap(p, (T)(*p | v)); }
+template <typename T, typename F> EMU_UNSEEN static inline T emu_swap(T *p, F f) { T old = *p; emu_atomic(p, sizeof *p); *p = (T)f(old); return old; }
+template <typename T> static inline T atomicAdd(T *p, T v) { return emu_swap(p, [v](T o) { return o + v; }); }
+template <typename T> static inline T atomicMax(T *p, T v) { return emu_swap(p, [v](T o) { return v > o ? v : o; }); }
+template <typename T> static inline T atomicMin(T *p, T v) { return emu_swap(p, [v](T o) { return v < o ? v : o; }); }
+template <typename T> static inline T atomicExch(T *p, T v) { return emu_swap(p, [v](T) { return v; }); }
+template <typename T> static inline T atomicCAS(T *p, T want, T v) { return emu_swap(p, [want, v](T o) { return o == want ? v : o; }); }
+template <typename T> static inline T atomicOr(T *p, T v) { return emu_swap(p, [v](T o) { return o | v; }); }
 
 /* ---- arithmetic ---- */
 

@@ -129,6 +129,18 @@ __global__ void thread_race(float *out)
 	out[threadIdx.x] = s[63 - threadIdx.x];
 }
 
+/* Lanes read what others of their warp wrote; n: a __syncwarp is between, else a shuffle, which orders no memory. */
+__global__ void warp_race(float *out, int n)
+{
+	KF_SHARED(float, s, [32]);
+	float v = (float)threadIdx.x;
+
+	s[threadIdx.x] = v;
+	if (n) __syncwarp();
+	else v = __shfl_xor_sync(~0u, v, 1);
+	out[threadIdx.x] = v + s[31 - threadIdx.x];
+}
+
 /* Blocks write the same place. */
 __global__ void block_race(float *out) { out[0] = (float)blockIdx.x; }
 
@@ -163,6 +175,7 @@ int wrong_launch(wrong_kind kind, void *out, int n)
 	case WRONG_UNWRITTEN: return KF_LAUNCH(unwritten, dim3(1), dim3(64), 0, NULL, (float *)out);
 	case WRONG_THREAD_RACE: return KF_LAUNCH(thread_race, dim3(1), dim3(64), 0, NULL, (float *)out);
 	case WRONG_BLOCK_RACE: return KF_LAUNCH(block_race, dim3(50), dim3(1), 0, NULL, (float *)out);
+	case WRONG_WARP_RACE: return KF_LAUNCH(warp_race, dim3(1), dim3(32), 0, NULL, (float *)out, n);
 	case WRONG_ARRIVAL: return KF_LAUNCH(arrival, dim3(10), dim3(64), 0, NULL, (float *)out);
 	}
 	return -1;

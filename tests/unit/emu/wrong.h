@@ -14,7 +14,7 @@ int wrong_product(float *c, const void *a, const void *b);/* (16, 8) += (16, 16)
 
 typedef enum { WRONG_BARRIER_LEFT_OUT, WRONG_BARRIERS_DIFFER, WRONG_BARRIER_SHUFFLE, WRONG_LANES_ABSENT, WRONG_LANES_ELSEWHERE,
 	WRONG_NOT_IN_MASK, WRONG_OTHER_MASK, WRONG_BEYOND, WRONG_MUCH_SHARED, WRONG_THREADS, WRONG_GRID, WRONG_UNWRITTEN,
-	WRONG_THREAD_RACE, WRONG_BLOCK_RACE, WRONG_ARRIVAL } wrong_kind;
+	WRONG_THREAD_RACE, WRONG_BLOCK_RACE, WRONG_ARRIVAL, WRONG_WARP_RACE } wrong_kind;
 int wrong_launch(wrong_kind kind, void *out, int n);      /* n: see wrong.cu */
 
 #ifdef __cplusplus
