@@ -1,4 +1,5 @@
-# From text to log-probabilities as transformers has them: tests/parity/endtoend, made by tests/models/make_endtoend.py.
+# From text to log-probabilities as transformers has them: tests/parity/endtoend, made by tests/models/make_endtoend.py. Scores on tasks as
+# lm-eval has them: tests/parity/tasks, made by tests/parity/compare_tasks.py.
 . tests/lib.sh
 
 # compare NAME: tokens and BOS equal, every number within 1e-4.
@@ -29,4 +30,31 @@ for f in tests/parity/endtoend/*.jsonl; do
 	"$BIN/kf-prepare" --quiet --normalize none --out "$TMP/corpus-$m" "$f" &&
 	"$BIN/kf-extract" --quiet --model "$dir" --corpus "$TMP/corpus-$m" --out "$TMP/$m" --precision f32 --top-k 10 || { not_ok "$m: runs"; continue; }
 	check "$m: transformers' tokens, BOS and log-probabilities" compare "$m"
+done
+
+# scores MODEL: of multiple choice and last words every log-likelihood within 1e-3 nats, and the figures; generated texts to the letter.
+scores() {
+	local at=tests/parity/tasks
+	"$BIN/kf-eval" --quiet --model "m=tests/models/$1" --tasks $at/quiz.jsonl --tasks $at/words.jsonl --tasks $at/texts.jsonl \
+		--report "$TMP/$1.scores" --outputs "$TMP/$1.answers" || return 1
+	python3 - "$at/$1.json" "$TMP/$1.scores" "$TMP/$1.answers" <<'END'
+import json, sys
+want, have = (json.load(open(f, encoding="utf-8"))["tasks"] for f in sys.argv[1:3])
+answers = [json.loads(line) for line in open(sys.argv[3], encoding="utf-8")]
+assert list(want) == list(have) == ["quiz", "words", "texts"]
+for task, w in want.items():
+    mine = [a for a in answers if a["task"] == task]
+    assert len(mine) == len(w["items"]) > 3
+    for i, (a, v) in enumerate(zip(mine, w["items"])):
+        if isinstance(v, str): assert a["text"].strip() == v.strip(), (task, i, a["text"], v)
+        else: assert len(v) == len(a["logprobs"]) and all(abs(x - y) < 1e-3 for x, y in zip(a["logprobs"], v)), (task, i, a["logprobs"], v)
+for task, figures in (("quiz", ("acc", "acc_norm")), ("words", ("acc", "perplexity"))):
+    for name in figures:
+        got, v = have[task]["metrics"][name]["models"]["m"]["value"], want[task]["scores"][name]
+        assert abs(got - v) < 1e-3 * max(1, v), (task, name, got, v)
+END
+}
+for f in tests/parity/tasks/*.json; do
+	m=$(basename "$f" .json)
+	check "$m: lm-eval's log-likelihoods, figures and texts" scores "$m"
 done

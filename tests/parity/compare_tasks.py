@@ -1,12 +1,13 @@
 """Compare kf-eval's scores with lm-eval's on the same checkpoint and the same items, item by item.
 
-    python3 tests/parity/compare_tasks.py MODEL TASKS.jsonl... [--limit N] [--bin build/bin] [--json OUT]
+    python3 tests/parity/compare_tasks.py MODEL TASKS.jsonl... [--limit N] [--bin build/bin] [--json OUT] [--fixture OUT]
 
 MODEL is a Hugging Face folder. TASKS are files in kf-eval's own form of the kinds choice, match and last-word; lm-eval gets them as
 tasks of its own, defined by YAML over local JSON files, in float32 on the CPU. Needs lm_eval (PyPI), torch and
 transformers; nothing is fetched. Prints, for each task, the figures of both, the largest difference of a log-likelihood,
 and on how many items their verdicts or texts differ; exit status 1 where a figure differs by more than
-the items do whose two best choices lie within 1e-3 nats of each other.
+the items do whose two best choices lie within 1e-3 nats of each other. --fixture keeps what lm-eval said of every item: with the tiny
+models and tests/parity/tasks that is tests/parity/tasks/MODEL.json, which tests/cli/parity.sh compares with, without lm-eval.
 """
 import argparse
 import json
@@ -63,6 +64,7 @@ def main():
     p.add_argument("--limit", type=int, default=0)
     p.add_argument("--bin", default="build/bin")
     p.add_argument("--json")
+    p.add_argument("--fixture")
     a = p.parse_args()
 
     import lm_eval
@@ -97,13 +99,14 @@ def main():
             answers.setdefault(x["task"], []).append(x)
 
         theirs = lm_eval.simple_evaluate(model="hf", model_args={"pretrained": a.model, "dtype": "float32"}, device="cpu", batch_size=8,
-                                         tasks=["kf_" + h["task"] for h in heads], task_manager=TaskManager(include_path=tmp),
+                                         tasks=["kf_" + h["task"] for h in heads], task_manager=TaskManager(include_path=tmp, include_defaults=False),
                                          log_samples=True, bootstrap_iters=0)
-        bad, summary = 0, {}
+        bad, summary, kept = 0, {}, {}
         for h in heads:
             name = h["task"]
             got, want = answers[name], sorted(theirs["samples"]["kf_" + name], key=lambda s: s["doc_id"])
             scores = {k.split(",")[0]: v for k, v in theirs["results"]["kf_" + name].items() if isinstance(v, float)}
+            kept[name] = {"scores": scores, "items": [w["resps"][0][0] if h["kind"] == "match" else [float(r[0][0]) for r in w["resps"]] for w in want]}
             row = {"items": len(got), "ours": {k: v["models"]["m"]["value"] for k, v in ours[name]["metrics"].items()}, "lm_eval": scores}
             if h["kind"] == "match":
                 row["texts that differ"] = sum(same_text(g["text"]) != same_text(w["resps"][0][0]) for g, w in zip(got, want))
@@ -125,6 +128,10 @@ def main():
             print(name, json.dumps(row, indent=1), flush=True)
         if a.json:
             json.dump({"lm_eval": lm_eval.__version__, "tasks": summary}, open(a.json, "w"), indent=1)
+        if a.fixture:
+            with open(a.fixture, "w", encoding="utf-8") as f:
+                json.dump({"lm_eval": lm_eval.__version__, "tasks": kept}, f, indent=1)
+                f.write("\n")
     sys.exit(bad > 0)
 
 
