@@ -122,9 +122,9 @@ class Experiments:
                 "TEST_DOCS": s["test"], "EPOCHS": s["epochs"], "COMPUTE": "bf16", "THREADS": self.args.threads, "KFUSE_BIN": self.args.bin,
                 "TARGET": self.target, "SOURCES": " ".join(self.sources), "DOMAINS": " ".join(self.domains), **more}
 
-    def model(self, name):
+    def model(self, name, data=None):
         """As data/pipeline.mk finds it."""
-        folder = "%s/models/%s" % (self.data, name)
+        folder = "%s/models/%s" % (data or self.data, name)
         return folder if os.path.exists(folder + "/config.json") else folder + ".gguf"
 
     def train(self, label, method, lam, lr, base):
@@ -165,28 +165,33 @@ class Experiments:
     # ---- scores on the test text ----
 
     def logits(self, base, split):
-        """Options of kf-eval: the sources and the target as they come, over a split of the text."""
+        """Options of kf-eval: the sources and the target as they come, over a split of the text; of the test text they are asked the
+        tasks, too."""
         at = "%s/docs%d/logits/%s/" % (base["WORK"], base["DOCS"], split)
         rows = [(m, m) for m in base["SOURCES"].split()] + [("target", self.target)]
         for _, m in rows:
             self.make(at + m + "/manifest.json", **base)
-        return [o for name, m in rows for o in ("--logits", "%s=%s" % (name, at + m))]
+        asked = rows if split == "test" and self.size["tasks"] else []
+        return [*(o for name, m in rows for o in ("--logits", "%s=%s" % (name, at + m))),
+                *(o for name, m in asked for o in ("--model", "%s=%s/models/%s" % (name, base["DATA"], os.path.basename(self.model(m, base["DATA"])))))]
 
     def evaluate(self, name, base, rows, compare, folders):
         """Scores of the rows (options of kf-eval) on the test text, as JSON; made again when a model is newer."""
         corpus = "%s/docs%d/corpus/test" % (base["WORK"], base["DOCS"])
         tasks = ["%s/tasks/%s.jsonl" % (self.data, t) for t in self.size["tasks"]]
-        for f in [corpus + "/manifest.json", *tasks]:
-            self.make(f, **base)
+        self.make(corpus + "/manifest.json", **base)
+        for f in tasks:
+            self.make(f, **{**base, "DATA": self.data})
         rows = [*rows, *(a for n, f in folders.items() for a in ("--model", "%s=%s" % (n, f)))]
         report = "%s/%s.json" % (self.work, name)
         newest = max([os.path.getmtime(f + "/config.json") for f in folders.values()] + [os.path.getmtime(corpus + "/manifest.json")])
         command = [self.bin + "kf-eval", "--quiet", "--corpus", corpus, *rows, *(a for c in compare for a in ("--compare", "%s,%s" % c)),
-                   "--per-document", "--compute", "bf16", "--threads", str(self.args.threads), *(a for t in tasks for a in ("--tasks", t))]
-        if tasks:
-            command += ["--overlap", "%s/docs%d/corpus/train" % (base["WORK"], base["DOCS"])]
+                   "--per-document", "--compute", "bf16", "--threads", str(self.args.threads), *(a for t in tasks for a in ("--tasks", t)),
+                   "--overlap", "%s/docs%d/corpus/train" % (base["WORK"], base["DOCS"])]
         if not os.path.exists(report) or os.path.getmtime(report) < newest or json.load(open(report + ".cmd")) != command:
             run([*command, "--report", report + ".tmp"])
+            if os.path.exists(report):      # killed between the two, it is made again
+                os.remove(report)
             with open(report + ".cmd", "w") as f:
                 json.dump(command, f)
             os.rename(report + ".tmp", report)
@@ -400,7 +405,7 @@ class Experiments:
             with open(self.work + "/results.json") as f:
                 results = json.load(f)["parts"]
         results[part] = {"rows": rows, "reference": reference, "tried": tried,
-                         "seeds": {str(s): {k: r[k] for k in ("bits_per_byte", "comparisons", "documents", "bytes")} for s, r in reports.items()}}
+                         "seeds": {str(s): {k: r[k] for k in ("bits_per_byte", "perplexity", "comparisons", "documents", "bytes", "overlap", "tasks") if k in r} for s, r in reports.items()}}
         with open("%s/results.json" % self.work, "w") as f:
             json.dump({"size": self.args.size, "settings": self.size, "date": time.strftime("%Y-%m-%d"), "parts": dict(sorted(results.items()))}, f, indent=1)
         text = self.table(results[part])
@@ -409,7 +414,7 @@ class Experiments:
         say("\n" + text)
 
     def table(self, r):
-        """Bits per byte by domain and in the mean, means and standard deviations over seeds; the difference to the reference."""
+        """Bits per byte by domain and in the mean, means and standard deviations over seeds; the difference to the reference; perplexity; tasks."""
         seeds = list(r["seeds"].values())
         columns = list(seeds[0]["bits_per_byte"][r["rows"][0]])
 
@@ -417,12 +422,27 @@ class Experiments:
             spread = " ± %.4f" % statistics.stdev(values) if len(values) > 1 else ""
             return ("%+.4f" if signed else "%.4f") % statistics.mean(values) + spread
 
+        def grid(heads, values):
+            """A row for each model that has them: values(seed, row) is a list, or nothing."""
+            lines = ["| | %s |" % " | ".join(heads), "|---" * (len(heads) + 1) + "|"]
+            for row in r["rows"]:
+                of = [values(s, row) for s in seeds]
+                if all(of):
+                    lines.append("| %s | %s |" % (row, " | ".join(cell(list(v)) for v in zip(*of))))
+            return lines
+
         lines = ["| | %s | less %s | |" % (" | ".join(columns), r["reference"]), "|---" * (len(columns) + 3) + "|"]
         for row in r["rows"]:
             bits = [s["bits_per_byte"][row] for s in seeds]
             less = [b["mean"] - s["bits_per_byte"][r["reference"]]["mean"] for b, s in zip(bits, seeds)]
             share = statistics.mean(d / s["bits_per_byte"][r["reference"]]["mean"] for d, s in zip(less, seeds))
             lines.append("| %s | %s | %s | %+.1f %% |" % (row, " | ".join(cell([b[c] for b in bits]) for c in columns), cell(less, True), 100 * share))
+        if all("perplexity" in s for s in seeds):
+            lines += ["", "Perplexity, per token of a model's own tokenizer:", "", *grid(columns, lambda s, row: [s["perplexity"][row][c] for c in columns])]
+        scores = [(t, m) for t, v in seeds[0].get("tasks", {}).items() for m in v["metrics"]]
+        if scores:
+            lines += ["", "Tasks:", "", *grid(["%s, %s" % x for x in scores], lambda s, row: [
+                s["tasks"][t]["metrics"][m]["models"][row]["value"] for t, m in scores if row in s["tasks"][t]["metrics"][m]["models"]])]
         lines += ["", "Chosen on the first seed's validation text (lambda, learning rate; bits per byte there, epoch): " + "; ".join(
             "%s %s, %s (%.4f, %d)" % (n, t[0]["lambda"], t[0]["lr"], t[0]["valid"], t[0]["epoch"]) for n, t in r["tried"].items()) + "."]
         return "\n".join(lines) + "\n"

@@ -80,7 +80,7 @@ check_fails 2 "which model to add" "continual wants a model" run continual SOURC
 
 # The comparisons of the papers, in miniature.
 experiments() { make -s experiments SIZE=tiny DATA="$D" EXPERIMENTS="$W/experiments" B="${BIN%/bin}" TARGET=qwen2-tiny "${both[@]}" DOMAINS="a b" \
-	EXPERT_DOMAINS="a b" LANGUAGE_DOMAINS="a b" CHAT_DOMAINS=talks CHAT_TEMPLATE_qwen2-tiny=chatml CHAT_TEMPLATE_llama-tiny=smollm2 CHAT_TEMPLATE_gemma3-tiny=gemma3 THREADS=1 "$@"; }
+	EXPERT_DOMAINS="a b" LANGUAGE_DOMAINS="a b" CHAT_DOMAINS=talks CHAT_TEMPLATE_qwen2-tiny=chatml CHAT_TEMPLATE_llama-tiny=smollm2 CHAT_TEMPLATE_gemma3-tiny=gemma3 THREADS=1 TASKS=quiz "$@"; }
 check "make experiments" experiments
 check "every method on every seed, in four tables" python3 - "$W/experiments/tiny/results.json" <<'END'
 import json, math, sys
@@ -91,9 +91,14 @@ for name, p in parts.items():
     for s in p["seeds"].values():
         assert set(p["rows"]) == set(s["bits_per_byte"]), (name, p["rows"], list(s["bits_per_byte"]))
         assert all(math.isfinite(v) for row in s["bits_per_byte"].values() for v in row.values())
+        # all are asked but the ensemble, which is no model; perplexity and overlap are kept
+        asked = s["tasks"]["quiz"]["metrics"]["acc"]["models"]
+        assert set(asked) == set(p["rows"]) - {"ensemble"} and s["overlap"]["tasks"]["quiz"]["items"] == 2, (name, list(asked))
+        assert set(s["overlap"]["text"]) == set(s["documents"]) and all(math.isfinite(s["perplexity"][m]["mean"]) for m in p["rows"])
 assert {t["lambda"] for t in parts["A"]["tried"]["kfuse"]} == {"0.9", "0.3"} and len(parts["A"]["tried"]["kfuse"]) == 3
 assert parts["D"]["rows"] == ["gemma3-tiny", "llama-tiny", "target", "clm", "min-ce dtw exact", "kfuse", "clm + clm", "kfuse + clm", "clm soup", "kfuse soup", "ensemble"], parts["D"]["rows"]
 END
+check "bits per byte, perplexity, scores: a row a model in the table" test "$(grep -c '^| kfuse |' "$W/experiments/tiny/A.md")$(grep -c '^| joint |' "$W/experiments/tiny/C.md")" = 33
 for part in A B C D; do
 	check "and a page over the seeds: $part" grep -q '<section id="runs">' "$W/experiments/tiny/$part.html"
 	check "with training curves" grep -q '<section id="training">' "$W/experiments/tiny/$part.html"
