@@ -4,8 +4,12 @@
  *     bench_error MODEL CORPUS [TOKENS [way | MASK...]]
  *
  * TOKENS (512) of the corpus's documents, at most 256 of each. Without MASK: bf16, and int8 of each kind of matrix
- * alone and of some together; MASK: sums of KF_INT8_* (model.h); way: the
- * last line alone. */
+ * alone and of some together, and fp8; MASK: sums of KF_INT8_* (model.h); way: the
+ * last line alone.
+ *
+ * fp8 stands for a device's: both operands of every layer's products are rounded to e4m3 here, with a scale each (tensor), a
+ * scale a row (row), or powers of two in blocks of 32 (block, as MXFP8 has them); the products are then in float32, the head's exact. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,12 +28,68 @@ static void check(kf_status rc, const kf_err *err)
 	exit(1);
 }
 
-static void report(const char *what, kf_compute compute, const char *int8, const kf_divergence *d)
-{
-	static const char *const names[] = { "auto", "f32", "bf16", "int8" };
+/* ---- fp8 ---- */
 
-	printf("{\"bench\": \"%s\", \"compute\": \"%s\", \"int8\": \"%s\", \"rows\": %d, \"kl_mean\": %.3g, \"kl_worst\": %.3g, "
-		"\"ce\": %.3g}\n", what, names[compute], int8, d->rows, d->mean, d->worst, d->ce);
+enum { LARGEST = 448, BLOCK = 32 };   /* of e4m3: 4 bits of exponent, 3 of mantissa */
+
+static float e4m3(float v)
+{
+	const float a = fabsf(v);
+	float step;
+	int e;
+
+	if (a == 0) return v;
+	if (a >= LARGEST) return copysignf(LARGEST, v);
+	frexpf(a, &e);                /* a = f 2^e, f in [1/2, 1) */
+	step = ldexpf(1, (e < -5 ? -5 : e) - 4);
+	return copysignf(rintf(a / step) * step, v);
+}
+
+static void round_some(float *v, size_t n, bool power)
+{
+	float scale, most = 0;
+
+	for (size_t i = 0; i < n; i++) most = fmaxf(most, fabsf(v[i]));
+	if (most == 0) return;
+	scale = power ? exp2f(ceilf(log2f(most / LARGEST))) : most / LARGEST;
+	for (size_t i = 0; i < n; i++) v[i] = e4m3(v[i] / scale) * scale;
+}
+
+typedef enum { TENSOR, ROW, BLOCKS } scales;
+static const char *const scale_names[] = { "tensor", "row", "block" };
+static scales scaled;
+
+static void round_all(float *v, int rows, int cols)
+{
+	const size_t n = (size_t)rows * (size_t)cols, each = scaled == TENSOR ? n : scaled == ROW ? (size_t)cols : BLOCK;
+
+	for (size_t i = 0; i < n; i += each) round_some(v + i, n - i < each ? n - i : each, scaled == BLOCKS);
+}
+
+static kf_status linear(kf_exec *x, kf_num *y, const kf_num *in, const kf_mat *w, const float *bias, int T, bool add, kf_err *err)
+{
+	float *a = kf_alloc((size_t)T * (size_t)w->cols, sizeof *a), *b = kf_alloc((size_t)w->rows * (size_t)w->cols, sizeof *b);
+	const kf_mat rounded = { .rows = w->rows, .cols = w->cols, .num = b };
+	kf_status rc = KF_ENOMEM;
+
+	if (a && b) {
+		memcpy(a, in, (size_t)T * (size_t)w->cols * sizeof *a);
+		if (w->num) memcpy(b, w->num, (size_t)w->rows * (size_t)w->cols * sizeof *b);
+		else w->unpack(w->src, NULL, 0, (uint64_t)w->rows, b);
+		round_all(a, T, w->cols);
+		round_all(b, w->rows, w->cols);
+		rc = kf_ops_cpu.linear(x, y, a, &rounded, bias, T, add, err);
+	}
+	kf_free(a);
+	kf_free(b);
+	return rc;
+}
+
+/* how: the name and the value of what else there is to know about the way */
+static void report(const char *what, const char *compute, const char *name, const char *how, const kf_divergence *d)
+{
+	printf("{\"bench\": \"%s\", \"compute\": \"%s\", \"%s\": \"%s\", \"rows\": %d, \"kl_mean\": %.3g, \"kl_worst\": %.3g, "
+		"\"ce\": %.3g}\n", what, compute, name, how, d->rows, d->mean, d->worst, d->ce);
 	fflush(stdout);
 }
 
@@ -41,6 +101,8 @@ int main(int argc, char **argv)
 	const int most = argc > 3 && atoi(argv[3]) < MOST ? atoi(argv[3]) : 512;
 	const bool way_only = argc > 4 && strcmp(argv[4], "way") == 0;
 	const int n = way_only ? 0 : argc > 4 ? argc - 4 : (int)(sizeof all / sizeof *all);
+	static const char *const names[] = { "auto", "f32", "bf16", "int8" };
+	kf_ops fp8 = kf_ops_cpu;
 	kf_weights *weights;
 	kf_tokenizer *tokenizer;
 	kf_set *corpus;
@@ -91,14 +153,27 @@ int main(int argc, char **argv)
 		check(kf_model_new(weights, y, &opts, &other, &err), &err);
 		check(kf_model_divergence(exact, hidden, other, &b, K, &d, &err), &err);
 		kf_int8_text(opts.int8, text);
-		report("error", opts.int8 ? KF_COMPUTE_INT8 : KF_COMPUTE_BF16, text, &d);
+		report("error", names[opts.int8 ? KF_COMPUTE_INT8 : KF_COMPUTE_BF16], "int8", text, &d);
+		kf_model_free(other);
+		kf_exec_free(y);
+	}
+	fp8.linear = linear;
+	for (int i = argc > 4 ? BLOCKS + 1 : TENSOR; i <= BLOCKS; i++) {
+		kf_exec *y;
+		kf_model *other;
+
+		scaled = (scales)i;
+		check(kf_exec_new(&fp8, pool, KF_COMPUTE_F32, &y, &err), &err);
+		check(kf_model_new(weights, y, &(kf_model_opts){ 0 }, &other, &err), &err);
+		check(kf_model_divergence(exact, hidden, other, &b, K, &d, &err), &err);
+		report("error", "fp8", "scales", scale_names[i], &d);
 		kf_model_free(other);
 		kf_exec_free(y);
 	}
 	if (argc <= 4 || way_only) {
 		check(kf_way_choose(weights, pool, &b, K, &way, &d, &err), &err);
 		kf_int8_text(way.int8, text);
-		report("way", way.compute, text, &d);
+		report("way", names[way.compute], "int8", text, &d);
 	}
 	kf_free(hidden);
 	kf_model_free(exact);
