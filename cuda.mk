@@ -1,5 +1,5 @@
 # CUDA=1: the CUDA backend. Wants CUDA's toolkit, 12 or 13 (CUDA_HOME, or nvcc on the path), which has cuBLASLt. Where
-# cuDNN 9 and its frontend's headers are (CUDNN_HOME, CUDNN_FRONTEND; `make cuda-deps` fetches the headers), attention is
+# cuDNN 9 and its frontend's headers are (CUDNN_HOME, CUDNN_FRONTEND; `make CUDA=1 cuda-deps` fetches the headers), attention is
 # cuDNN's; else it is our own kernels'. CUDA_ARCHS chooses devices: "80 90a".
 
 CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(firstword $(realpath $(shell command -v nvcc 2>/dev/null)) $(wildcard /usr/local/cuda/bin/nvcc)))
@@ -34,7 +34,7 @@ cuda_gencode := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) \
 ifneq ($(filter-out clean help cuda-deps,$(or $(MAKECMDGOALS),all)),)
 $(info cuda: toolkit $(cuda_version) in $(CUDA_HOME), for devices of $(CUDA_ARCHS) and newer)
 $(info cuda: attention $(if $(CUDNN),by cuDNN $(cudnn_major) from $(cudnn_include),by our own kernels: $(if \
-  $(cudnn_include),no headers of cuDNN's frontend (make cuda-deps; CUDNN_FRONTEND),no cuDNN 9 (CUDNN_HOME))))
+  $(cudnn_include),no headers of cuDNN's frontend (make CUDA=1 cuda-deps; CUDNN_FRONTEND),no cuDNN 9 (CUDNN_HOME))))
 endif
 
 CPPFLAGS += -DKF_CUDA -isystem $(cuda_include) $(if $(CUDNN),-isystem $(cudnn_include) -isystem $(CUDNN_FRONTEND))

@@ -150,9 +150,14 @@ ifeq ($(CUDA),1)
 gpu-check gpu-bench: programs $B/gpu/check $B/gpu/bench
 	@python3 tests/gpu/gpu.py $B $(@:gpu-%=%) $(if $(GPU_DOCS),--into $(GPU_DOCS)) $(if $(SHAPES),--shapes $(SHAPES)) $(if $(GPU_JSON),--json $(GPU_JSON))
 # Whether cuDNN has engines for our graphs of attention; needs no device, and no driver but the toolkit's stub of it.
+ifeq ($(CUDNN),)
+gpu-plans:
+	@echo "gpu-plans: this build is without cuDNN: the line above says what it lacks" >&2; exit 1
+else
 gpu-plans: $B/gpu/plans
 	@mkdir -p $B/gpu/stub && ln -sf $(cuda_lib)/stubs/libcuda.so $B/gpu/stub/libcuda.so.1
 	@LD_LIBRARY_PATH=$B/gpu/stub $<
+endif
 $B/gpu/plans: $B/obj/tests/gpu/plans.o $B/libkfuse.a
 	$(call link,-lcudart)
 $B/gpu/check $B/gpu/bench: $B/gpu/%: $B/obj/tests/gpu/%.o $B/obj/tests/gpu/parity_ops.o $B/obj/tests/gpu/parity_model.o $B/libkfuse.a
