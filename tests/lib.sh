@@ -58,3 +58,15 @@ with open(sys.argv[1], "w") as f:
         f.write(json.dumps({"id": f"t{i}", "domain": domains[i % len(domains)], "text": text}) + "\n")
 END
 }
+
+# tiny_data DIR: what make takes for DATA: three tiny models, and a text of two domains, a and b.
+tiny_data() {
+	local m d i
+	mkdir -p "$1/models" "$1/text"
+	for m in qwen2-tiny llama-tiny gemma3-tiny; do cp -r tests/models/$m "$1/models/"; done
+	for d in a b; do
+		for i in $(seq 40); do
+			printf '{"id": "%s%d", "domain": "%s", "text": "Text number %d of %s: the quick brown fox jumps over %d lazy dogs.\\n"}\n' $d $i $d $i $d $((i * 7))
+		done > "$1/text/$d.jsonl"
+	done
+}

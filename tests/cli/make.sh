@@ -3,13 +3,7 @@
 . tests/lib.sh
 
 D=$TMP/data W=$TMP/work
-mkdir -p "$D/models" "$D/text"
-for m in qwen2-tiny llama-tiny gemma3-tiny; do cp -r tests/models/$m "$D/models/"; done
-for d in a b; do
-	for i in $(seq 40); do
-		printf '{"id": "%s%d", "domain": "%s", "text": "Text number %d of %s: the quick brown fox jumps over %d lazy dogs.\\n"}\n' $d $i $d $i $d $((i * 7))
-	done > "$D/text/$d.jsonl"
-done
+tiny_data "$D"
 run() { make -s "$@" DATA="$D" WORK="$W" B="${BIN%/bin}" TARGET=qwen2-tiny DOMAINS="a b" DOCS=4 VALID_DOCS=2 TEST_DOCS=3 EPOCHS=1 LR=1e-3 THREADS=1; }
 rows() { # REPORT MODEL...: the report has these rows, every value a number
 	python3 - "$W/$1.json" "${@:2}" <<'END'

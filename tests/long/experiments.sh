@@ -2,21 +2,17 @@
 . tests/lib.sh
 
 D=$TMP/data
-mkdir -p "$D/models" "$D/text"
-for m in qwen2-tiny llama-tiny gemma3-tiny; do cp -r tests/models/$m "$D/models/"; done
-for d in a b; do
-	for i in $(seq 40); do
-		printf '{"id": "%s%d", "domain": "%s", "text": "Text number %d of %s: the quick brown fox jumps over %d lazy dogs.\\n"}\n' $d $i $d $i $d $((i * 7))
-	done > "$D/text/$d.jsonl"
-done
+tiny_data "$D"
 experiments() { make -s experiments SIZE=tiny ONLY=b SEEDS=1 DATA="$D" EXPERIMENTS="$1" B="${BIN%/bin}" TARGET=qwen2-tiny SOURCES="gemma3-tiny llama-tiny" \
 	DOMAINS="a b" EXPERT_DOMAINS="a b" THREADS=1; }
 check "a run without a pause" experiments "$TMP/once"
+all=$(find "$TMP/once" -name manifest.json -o -name config.json | wc -l)
 export -f experiments; export D BIN
-for seconds in 1 2 3 4 6; do
+made() { find "$TMP/often" -name manifest.json -o -name config.json 2>/dev/null | wc -l; }
+for part in 1 2 3 4 5; do      # of six: killed when so much of what one run makes is there
 	setsid bash -c 'experiments "$1"' killed "$TMP/often" >/dev/null 2>&1 &
 	pid=$!
-	sleep $seconds
+	until [ "$(made)" -ge $((all * part / 6)) ] || ! kill -0 $pid 2>/dev/null; do sleep 0.02; done
 	kill -KILL -- -$pid 2>/dev/null; wait $pid 2>/dev/null
 	[ -e "$TMP/often/tiny/results.json" ] && break
 done
