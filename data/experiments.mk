@@ -20,8 +20,7 @@ experiments: $(PROGRAMS) $(foreach m,$(TARGET) $(sources),$(call model,$m)) \
   $(patsubst %,$(DATA)/text/%.jsonl,$(sort $(if $(findstring a,$(ONLY)),$(DOMAINS)) $(if $(findstring b,$(ONLY)),$(EXPERT_DOMAINS)) \
   $(if $(findstring c,$(ONLY)),$(CHAT_DOMAINS)) $(if $(findstring d,$(ONLY)),$(LANGUAGE_DOMAINS))))
 	@python3 data/experiments.py --size $(SIZE) --only $(ONLY) $(addprefix --seeds ,$(SEEDS)) \
-	  $(addprefix --lambdas ,$(subst $(space),$(comma),$(LAMBDAS))) $(addprefix --lrs ,$(subst $(space),$(comma),$(LRS))) \
-	  $(addprefix --tasks ,$(subst $(space),$(comma),$(TASKS))) --target $(TARGET) --sources "$(sources)" \
+	  $(if $(LAMBDAS),--lambdas "$(LAMBDAS)") $(if $(LRS),--lrs "$(LRS)") $(if $(TASKS),--tasks "$(TASKS)") --target $(TARGET) --sources "$(sources)" \
 	  --domains "$(DOMAINS)" --expert-domains "$(EXPERT_DOMAINS)" --chat-domains "$(CHAT_DOMAINS)" --language-domains "$(LANGUAGE_DOMAINS)" --data $(DATA) --work $(EXPERIMENTS) \
 	  $(foreach m,$(TARGET) $(sources),$(addprefix --chat-template $m=,$(CHAT_TEMPLATE_$m))) --bin $(bin) --make "$(make)" --threads $(THREADS)
 .PHONY: experiments

@@ -173,7 +173,7 @@ class Experiments:
             self.make(at + m + "/manifest.json", **base)
         asked = rows if split == "test" and self.size["tasks"] else []
         return [*(o for name, m in rows for o in ("--logits", "%s=%s" % (name, at + m))),
-                *(o for name, m in asked for o in ("--model", "%s=%s/models/%s" % (name, base["DATA"], os.path.basename(self.model(m, base["DATA"])))))]
+                *(o for name, m in asked for o in ("--model", "%s=%s" % (name, self.model(m, base["DATA"]))))]
 
     def evaluate(self, name, base, rows, compare, folders):
         """Scores of the rows (options of kf-eval) on the test text, as JSON; made again when a model is newer."""

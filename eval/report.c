@@ -191,6 +191,23 @@ static bool best(const kf_eval_result *r, int model, int column)
 	return r->o->n_models > 1 && isfinite(r->bpb[model][column]);
 }
 
+/* bold: the best bits per byte of a column. */
+static void rows(const kf_eval_result *r, kf_buf *out, double *const *v, int columns, void (*print)(char *, double), bool bold)
+{
+	char cell[32];
+
+	for (int m = 0; m < r->o->n_models; m++) {
+		kf_buf_printf(out, "| ");
+		kf_print_cell(out, r->o->model[m].name);
+		kf_buf_printf(out, " |");
+		for (int i = 0; i < columns; i++) {
+			print(cell, v[m][i]);
+			kf_buf_printf(out, bold && best(r, m, i) ? " **%s** |" : " %s |", cell);
+		}
+		kf_buf_printf(out, "\n");
+	}
+}
+
 void kf_eval_markdown(const kf_eval_result *r, kf_buf *out)
 {
 	int last = r->n_domains;
@@ -198,18 +215,7 @@ void kf_eval_markdown(const kf_eval_result *r, kf_buf *out)
 	kf_buf_printf(out, "Bits per byte: lower is better, the best of a column is bold. The mean is\n"
 		"over the domains, unweighted.\n\n");
 	header(r, out, "bits per byte", last + 1);
-	for (int m = 0; m < r->o->n_models; m++) {
-		kf_buf_printf(out, "| ");
-		kf_print_cell(out, r->o->model[m].name);
-		kf_buf_printf(out, " |");
-		for (int i = 0; i <= last; i++) {
-			char v[32];
-
-			kf_print_value(v, r->bpb[m][i]);
-			kf_buf_printf(out, best(r, m, i) ? " **%s** |" : " %s |", v);
-		}
-		kf_buf_printf(out, "\n");
-	}
+	rows(r, out, r->bpb, last + 1, kf_print_value, true);
 	kf_buf_printf(out, "| *documents* |");
 	for (int i = 0; i <= last; i++) kf_buf_printf(out, " %.0f |", r->docs[i]);
 	kf_buf_printf(out, "\n| *bytes* |");
@@ -238,16 +244,5 @@ void kf_eval_markdown(const kf_eval_result *r, kf_buf *out)
 	kf_buf_printf(out, "\nPerplexity per token of each model's own tokenizer: only comparable between models that share one. The mean is over\n"
 		"the domains, unweighted; all: of all tokens at once.\n\n");
 	header(r, out, "perplexity", last + 2);
-	for (int m = 0; m < r->o->n_models; m++) {
-		kf_buf_printf(out, "| ");
-		kf_print_cell(out, r->o->model[m].name);
-		kf_buf_printf(out, " |");
-		for (int i = 0; i < last + 2; i++) {
-			char v[32];
-
-			print_perplexity(v, r->ppl[m][i]);
-			kf_buf_printf(out, " %s |", v);
-		}
-		kf_buf_printf(out, "\n");
-	}
+	rows(r, out, r->ppl, last + 2, print_perplexity, false);
 }

@@ -38,6 +38,11 @@ def measure(cmd, quiet=True):
     return time.monotonic() - start, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
 
 
+def speed(tokens, seconds, mb, cpu):
+    return {"tokens": tokens, "seconds": round(seconds, 2), "tokens_per_second": round(tokens / seconds, 1),
+            "tokens_per_cpu_second": round(tokens / cpu, 1), "peak_mb": round(mb)}
+
+
 class Bench:
     def __init__(self, build, passages):
         self.build, self.bin = build, build + "/bin/"
@@ -74,9 +79,7 @@ class Bench:
     def extract(self, model, name, *options):
         seconds, mb, cpu = measure([self.bin + "kf-extract", "--progress", "none", "--model", "data/models/%s.gguf" % model, "--corpus",
                                     self.at("corpus"), "--out", self.at(name), *options])
-        tokens = self.tokens(name)
-        return {"tokens": tokens, "seconds": round(seconds, 2), "tokens_per_second": round(tokens / seconds, 1),
-                "tokens_per_cpu_second": round(tokens / cpu, 1), "peak_mb": round(mb)}
+        return speed(self.tokens(name), seconds, mb, cpu)
 
     def error(self, model):
         """Mean KL to float32 of every way to compute; the last line is what kf-extract chooses."""
@@ -145,8 +148,7 @@ class Bench:
                 for way, tokens, options in (("text", runs["extract"][0]["tokens"], ["--corpus", self.at("corpus")]),
                                              ("questions", asked, ["--tasks", self.at("questions.jsonl")])):
                     seconds, mb, cpu = measure([self.bin + "kf-eval", "--quiet", "--compute", "f32", "--model", "data/models/%s.gguf" % m, *options])
-                    runs[way].append({"tokens": tokens, "seconds": round(seconds, 2), "tokens_per_second": round(tokens / seconds, 1),
-                                      "tokens_per_cpu_second": round(tokens / cpu, 1), "peak_mb": round(mb)})
+                    runs[way].append(speed(tokens, seconds, mb, cpu))
             best = {way: max(x["tokens_per_cpu_second"] for x in v) for way, v in runs.items()}
             result[m] = {**{way: summary(v) for way, v in runs.items()},
                          **{"%s_over_extract" % way: round(best[way] / best["extract"], 2) for way in ("text", "questions")}}

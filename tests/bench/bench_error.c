@@ -66,7 +66,7 @@ static void round_all(float *v, int rows, int cols)
 	for (size_t i = 0; i < n; i += each) round_some(v + i, n - i < each ? n - i : each, scaled == BLOCKS);
 }
 
-static kf_status linear(kf_exec *x, kf_num *y, const kf_num *in, const kf_mat *w, const float *bias, int T, bool add, kf_err *err)
+static kf_status rounded_linear(kf_exec *x, kf_num *y, const kf_num *in, const kf_mat *w, const float *bias, int T, bool add, kf_err *err)
 {
 	float *a = kf_alloc((size_t)T * (size_t)w->cols, sizeof *a), *b = kf_alloc((size_t)w->rows * (size_t)w->cols, sizeof *b);
 	const kf_mat rounded = { .rows = w->rows, .cols = w->cols, .num = b };
@@ -91,6 +91,30 @@ static void report(const char *what, const char *compute, const char *name, cons
 	printf("{\"bench\": \"%s\", \"compute\": \"%s\", \"%s\": \"%s\", \"rows\": %d, \"kl_mean\": %.3g, \"kl_worst\": %.3g, "
 		"\"ce\": %.3g}\n", what, compute, name, how, d->rows, d->mean, d->worst, d->ce);
 	fflush(stdout);
+}
+
+/* What all ways are compared with. */
+typedef struct {
+	kf_weights *weights;
+	kf_pool *pool;
+	kf_model *model;
+	const float *hidden;
+	const kf_batch *b;
+} exactly;
+
+static kf_divergence differs(const kf_ops *ops, kf_compute compute, const kf_model_opts *opts, const exactly *e)
+{
+	kf_exec *x;
+	kf_model *other;
+	kf_divergence d;
+	kf_err err;
+
+	check(kf_exec_new(ops, e->pool, compute, &x, &err), &err);
+	check(kf_model_new(e->weights, x, opts, &other, &err), &err);
+	check(kf_model_divergence(e->model, e->hidden, other, e->b, K, &d, &err), &err);
+	kf_model_free(other);
+	kf_exec_free(x);
+	return d;
 }
 
 int main(int argc, char **argv)
@@ -144,31 +168,20 @@ int main(int argc, char **argv)
 	check(kf_model_new(weights, x, &(kf_model_opts){ 0 }, &exact, &err), &err);
 	if (!(hidden = kf_alloc((size_t)b.T * (size_t)kf_weights_arch(weights)->C, sizeof *hidden))) return 1;
 	check(kf_model_hidden(exact, &b, hidden, &err), &err);
+	const exactly e = { weights, pool, exact, hidden, &b };
 	for (int i = 0; i < n; i++) {
 		const kf_model_opts opts = { .int8 = argc > 4 ? (unsigned)atoi(argv[4 + i]) : all[i] };
-		kf_exec *y;
-		kf_model *other;
+		const kf_compute compute = opts.int8 ? KF_COMPUTE_INT8 : KF_COMPUTE_BF16;
 
-		check(kf_exec_new(&kf_ops_cpu, pool, opts.int8 ? KF_COMPUTE_INT8 : KF_COMPUTE_BF16, &y, &err), &err);
-		check(kf_model_new(weights, y, &opts, &other, &err), &err);
-		check(kf_model_divergence(exact, hidden, other, &b, K, &d, &err), &err);
+		d = differs(&kf_ops_cpu, compute, &opts, &e);
 		kf_int8_text(opts.int8, text);
-		report("error", names[opts.int8 ? KF_COMPUTE_INT8 : KF_COMPUTE_BF16], "int8", text, &d);
-		kf_model_free(other);
-		kf_exec_free(y);
+		report("error", names[compute], "int8", text, &d);
 	}
-	fp8.linear = linear;
+	fp8.linear = rounded_linear;
 	for (int i = argc > 4 ? BLOCKS + 1 : TENSOR; i <= BLOCKS; i++) {
-		kf_exec *y;
-		kf_model *other;
-
 		scaled = (scales)i;
-		check(kf_exec_new(&fp8, pool, KF_COMPUTE_F32, &y, &err), &err);
-		check(kf_model_new(weights, y, &(kf_model_opts){ 0 }, &other, &err), &err);
-		check(kf_model_divergence(exact, hidden, other, &b, K, &d, &err), &err);
+		d = differs(&fp8, KF_COMPUTE_F32, &(kf_model_opts){ 0 }, &e);
 		report("error", "fp8", "scales", scale_names[i], &d);
-		kf_model_free(other);
-		kf_exec_free(y);
 	}
 	if (argc <= 4 || way_only) {
 		check(kf_way_choose(weights, pool, &b, K, &way, &d, &err), &err);

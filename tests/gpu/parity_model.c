@@ -195,8 +195,9 @@ void kf_parity_model(kf_parity *p, const char *dir, const char *name)
 	if ((rc = kf_weights_open(dir, &w, &err)) != KF_OK) goto out;
 	make_text(p, kf_weights_arch(w)->V, kf_weights_arch(w)->context, &t);
 	n = (size_t)t.b.T * (size_t)kf_weights_arch(w)->C;
-	/* What bfloat16 does to these models' random weights: on the emulator, over 10 seeds of 40 rows and 5 of 300, the worst gradient was off by
-	 * 0.38 where products of float32, which tell the kernels apart, reach a twelfth of what is allowed: in bfloat16 these bounds only find what is broken. Rounding can make a router choose another expert, which changes a token altogether. */
+	/* bfloat16 on these models' random weights: on the emulator, over 10 seeds of 40 rows and 5 of 300, the worst gradient was off by
+	 * 0.38. So in bfloat16 these bounds only find what is broken; in float32, which tells the kernels apart, a twelfth of what is allowed
+	 * was reached. Rounding can make a router choose another expert, which changes a token altogether. */
 	wild = kf_weights_arch(w)->experts ? 5 : 1;
 	order = kf_alloc((size_t)kf_weights_arch(w)->V, 4);
 	for (int v = 0; v < kf_weights_arch(w)->V; v++) order[v] = v;
