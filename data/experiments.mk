@@ -3,7 +3,7 @@
 #   make experiments SIZE=small            a first look
 #   make experiments ONLY=c SEEDS=1,2,3    some parts, other seeds
 #   make experiments LAMBDAS=0.9,0.5       another search; LRS=1e-4,2e-4: of learning rates
-#   make experiments TASKS=quartz          questions with answers, too
+#   make experiments TASKS=quartz TASK_LIMIT=100   questions with answers, too
 
 SIZE ?= full
 ONLY ?= a,b,c,d
@@ -20,7 +20,8 @@ experiments: $(PROGRAMS) $(foreach m,$(TARGET) $(sources),$(call model,$m)) \
   $(patsubst %,$(DATA)/text/%.jsonl,$(sort $(if $(findstring a,$(ONLY)),$(DOMAINS)) $(if $(findstring b,$(ONLY)),$(EXPERT_DOMAINS)) \
   $(if $(findstring c,$(ONLY)),$(CHAT_DOMAINS)) $(if $(findstring d,$(ONLY)),$(LANGUAGE_DOMAINS))))
 	@python3 data/experiments.py --size $(SIZE) --only $(ONLY) $(addprefix --seeds ,$(SEEDS)) \
-	  $(if $(LAMBDAS),--lambdas "$(LAMBDAS)") $(if $(LRS),--lrs "$(LRS)") $(if $(TASKS),--tasks "$(TASKS)") --target $(TARGET) --sources "$(sources)" \
+	  $(if $(LAMBDAS),--lambdas "$(LAMBDAS)") $(if $(LRS),--lrs "$(LRS)") $(if $(TASKS),--tasks "$(TASKS)") $(addprefix --task-limit ,$(TASK_LIMIT)) \
+	  --target $(TARGET) --sources "$(sources)" \
 	  --domains "$(DOMAINS)" --expert-domains "$(EXPERT_DOMAINS)" --chat-domains "$(CHAT_DOMAINS)" --language-domains "$(LANGUAGE_DOMAINS)" --data $(DATA) --work $(EXPERIMENTS) \
 	  $(foreach m,$(TARGET) $(sources),$(addprefix --chat-template $m=,$(CHAT_TEMPLATE_$m))) --bin $(bin) --make "$(make)" --threads $(THREADS)
 .PHONY: experiments

@@ -25,20 +25,20 @@ import time
 import zlib
 
 # docs, valid, test: passages a domain, of 2 kB (some 500 tokens). b_docs: what each expert of B learns from, and what is fused;
-# chat: conversations a domain. The search: lambdas at the first learning rate, then the others at the best of them. D's own: little text
-# and many epochs, in smaller batches.
+# chat: conversations a domain. tasks, limit: what every model is asked, and how many items of each at most, 0 for all. The search: lambdas
+# at the first learning rate, then the others at the best of them. D's own: little text and many epochs, in smaller batches.
 SIZES = {
     # to try the machinery
     "tiny": {"docs": 2, "valid": 1, "test": 2, "epochs": 1, "seeds": [1, 2], "lambdas": ["0.9", "0.3"], "lrs": ["1e-4", "2e-4"],
-             "b_docs": 2, "chat": 2, "tasks": [], "d": {"docs": 2, "valid": 1, "test": 2, "epochs": 1, "lambdas": ["0.3"], "lrs": ["2e-4"]}},
+             "b_docs": 2, "chat": 2, "tasks": [], "limit": 0, "d": {"docs": 2, "valid": 1, "test": 2, "epochs": 1, "lambdas": ["0.3"], "lrs": ["2e-4"]}},
     "small": {"docs": 4, "valid": 2, "test": 6, "epochs": 3, "seeds": [1], "lambdas": ["0.5"], "lrs": ["1e-4"],
-              "b_docs": 6, "chat": 4, "tasks": [], "d": {"docs": 24, "valid": 8, "test": 24, "epochs": 6, "lambdas": ["0.3"], "lrs": ["1e-4", "2e-4"]}},
+              "b_docs": 6, "chat": 4, "tasks": [], "limit": 0, "d": {"docs": 24, "valid": 8, "test": 24, "epochs": 6, "lambdas": ["0.3"], "lrs": ["1e-4", "2e-4"]}},
     "full": {"docs": 48, "valid": 8, "test": 24, "epochs": 4, "seeds": [1, 2, 3], "lambdas": ["0.9", "0.7", "0.5", "0.3"], "lrs": ["1e-4", "2e-4"],
-             "b_docs": 48, "chat": 48, "tasks": ["quartz", "hellaswag"],
+             "b_docs": 48, "chat": 48, "tasks": ["quartz", "hellaswag"], "limit": 500,
              "d": {"docs": 96, "valid": 16, "test": 48, "epochs": 8, "lambdas": ["0.9", "0.5", "0.3", "0.1"], "lrs": ["1e-4", "5e-5", "2e-4"]}},
     # a million tokens and more, for a machine with a GPU
     "large": {"docs": 1000, "valid": 24, "test": 48, "epochs": 4, "seeds": [1, 2, 3], "lambdas": ["0.9", "0.7", "0.5", "0.3"],
-              "lrs": ["1e-4", "5e-5", "2e-4"], "b_docs": 1000, "chat": 0, "tasks": ["quartz", "hellaswag", "truthfulqa"],
+              "lrs": ["1e-4", "5e-5", "2e-4"], "b_docs": 1000, "chat": 0, "tasks": ["quartz", "hellaswag", "truthfulqa"], "limit": 0,
               "d": {"docs": 1000, "valid": 24, "test": 48, "epochs": 8, "lambdas": ["0.9", "0.5", "0.3", "0.1"], "lrs": ["1e-4", "5e-5", "2e-4"]}},
 }
 EXPERT_LR = "1e-4"   # of B's experts
@@ -97,6 +97,8 @@ class Experiments:
             size.update({k: v.replace(",", " ").split() for k, v in (("lambdas", args.lambdas), ("lrs", args.lrs)) if v})
         if args.tasks is not None:
             self.size["tasks"] = args.tasks.replace(",", " ").split()
+        if args.task_limit is not None:
+            self.size["limit"] = args.task_limit
         self.bin, self.work, self.data = args.bin + "/", args.work + "/" + args.size, args.data
         self.target, self.sources, self.domains = args.target, args.sources.split(), args.domains.split()
         self.seeds = [int(s) for s in args.seeds.split(",")] if args.seeds else self.size["seeds"]
@@ -187,7 +189,7 @@ class Experiments:
         newest = max([os.path.getmtime(f + "/config.json") for f in folders.values()] + [os.path.getmtime(corpus + "/manifest.json")])
         command = [self.bin + "kf-eval", "--quiet", "--corpus", corpus, *rows, *(a for c in compare for a in ("--compare", "%s,%s" % c)),
                    "--per-document", "--compute", "bf16", "--threads", str(self.args.threads), *(a for t in tasks for a in ("--tasks", t)),
-                   "--overlap", "%s/docs%d/corpus/train" % (base["WORK"], base["DOCS"])]
+                   "--limit", str(self.size["limit"]), "--overlap", "%s/docs%d/corpus/train" % (base["WORK"], base["DOCS"])]
         if not os.path.exists(report) or os.path.getmtime(report) < newest or json.load(open(report + ".cmd")) != command:
             run([*command, "--report", report + ".tmp"])
             if os.path.exists(report):      # killed between the two, it is made again
@@ -456,6 +458,7 @@ def main():
     p.add_argument("--lambdas", help="to search among, instead of the size's own")
     p.add_argument("--lrs", help="the same: learning rates")
     p.add_argument("--tasks", help="questions that every model is asked, instead of the size's own")
+    p.add_argument("--task-limit", type=int, metavar="N", help="the first N items of each task, 0 for all, instead of the size's own")
     p.add_argument("--target", required=True)
     p.add_argument("--sources", required=True)
     p.add_argument("--domains", required=True)

@@ -69,12 +69,14 @@ model = $(if $(wildcard $(DATA)/models/$1/config.json),$(DATA)/models/$1,$(DATA)
 text := $(or $(TEXT),$(DOMAINS:%=$(DATA)/text/%.jsonl))
 
 # Tasks that reports are to include, by name (data/fetch.sh list), or files $(DATA)/tasks/NAME.jsonl of your own. What items share
-# with the training text is counted.
+# with the training text is counted. TASK_LIMIT: that many items of each only.
 TASKS ?=
+TASK_LIMIT ?=
 task_file = $(DATA)/tasks/$1$(if $(filter bigbench-%,$1),.json,.jsonl)
 task_files = $(foreach t,$(TASKS),$(call task_file,$t))
-task_tag = $(if $(TASKS),-$(call plus,$(TASKS)))
-task_options = $(addprefix --tasks ,$(task_files)) --overlap $(run)/corpus/train
+task_tag = $(if $(TASKS),-$(call plus,$(TASKS))$(addprefix -,$(TASK_LIMIT)))
+task_limit = $(addprefix --limit ,$(TASK_LIMIT))
+task_options = $(addprefix --tasks ,$(task_files)) $(task_limit) --overlap $(run)/corpus/train
 $(DATA)/tasks/%.jsonl: | $(DEPS_STAMP)
 	@bash data/fetch.sh task $* $@
 $(DATA)/tasks/%.json: | $(DEPS_STAMP)

@@ -16,7 +16,7 @@ static struct {
 	bool per_document, unsafe_code;
 	int compute;
 	const char *int8;
-	long batch_tokens, shots, samples, max_tokens, cache_mb, code_seconds, code_mb, ngram;
+	long batch_tokens, shots, limit, samples, max_tokens, cache_mb, code_seconds, code_mb, ngram;
 	double temperature, top_p;
 	kf_common common;
 } o = { .int8 = "all", .batch_tokens = 4096, .samples = 1, .cache_mb = 1024, .code_seconds = 10, .code_mb = 1024, .ngram = 13, .top_p = 1 };
@@ -41,6 +41,7 @@ static const kf_opt table[] = {
 		0, 0, 0 },
 	{ "outputs", KF_OPT_STRING, &o.outputs, "FILE", "write what every model answered to every item, as JSON Lines", 0, 0, 0 },
 	{ "shots", KF_OPT_INT, &o.shots, "N", "show the first N items of each task solved, before the others", 0, 1000, 0 },
+	{ "limit", KF_OPT_INT, &o.limit, "N", "ask the first N items of each task only; 0: all", 0, 1e9, 0 },
 	{ "max-tokens", KF_OPT_INT, &o.max_tokens, "N", "generate at most N tokens an answer; 0: as the task says", 0, 1e6, 0 },
 	{ "temperature", KF_OPT_REAL, &o.temperature, "X", "of generation; 0 takes the likeliest token", 0, 100, 0 },
 	{ "top-p", KF_OPT_REAL, &o.top_p, "P", "sample among the likeliest tokens that make up P", 0, 1, KF_OPT_POSITIVE },
@@ -241,7 +242,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 		.threads = (int)o.common.threads, .progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress,
 		.compute = o.compute, .batch_tokens = o.batch_tokens };
 	kf_tasks tasks;
-	const kf_tasks_opts t = { .e = &e, .tasks = &tasks, .shots = (int)o.shots, .samples = (int)o.samples, .max_tokens = (int)o.max_tokens,
+	const kf_tasks_opts t = { .e = &e, .tasks = &tasks, .shots = (int)o.shots, .limit = (int)o.limit, .samples = (int)o.samples, .max_tokens = (int)o.max_tokens,
 		.temperature = o.temperature, .top_p = o.top_p, .cache_bytes = (size_t)o.cache_mb << 20, .outputs = o.outputs,
 		.sandbox = { .seconds = (double)o.code_seconds, .memory = o.code_mb << 20, .file_bytes = 16L << 20, .guards = KF_GUARD_ALL,
 			.unsafe = o.unsafe_code } };

@@ -10,6 +10,7 @@ typedef struct {
 	const kf_eval_opts *e;     /* models, comparisons, seed, threads; borrowed. Models without `run` take no part */
 	const kf_tasks *tasks;     /* borrowed */
 	int shots;                 /* the first items of each task, shown solved before the others and not counted */
+	int limit;                 /* items of each task that are asked at most, the first after these; 0: all */
 	int samples;               /* code: programs an item */
 	int max_tokens;            /* to generate at most, instead of the task's own; 0: the task's */
 	double temperature, top_p;

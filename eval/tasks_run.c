@@ -332,6 +332,7 @@ static kf_status prepare_tasks(const kf_tasks_opts *o, kf_tasks_result *r, bool 
 				t->n, o->shots);
 		*code = *code || t->kind == KF_TASK_CODE;
 		r->task[r->n] = (kf_task_result){ .task = t, .first = o->shots, .n = t->n - o->shots };
+		if (o->limit && r->task[r->n].n > o->limit) r->task[r->n].n = o->limit;
 		if ((rc = kf_task_metrics(o, &r->task[r->n++], err)) != KF_OK) return rc;
 	}
 	return KF_OK;

@@ -59,7 +59,8 @@ r = json.load(open(sys.argv[1]))
 assert list(r["tasks"]["quiz"]["metrics"]["acc"]["models"]) == list(r["bits_per_byte"]), r["tasks"]
 assert r["overlap"]["tasks"]["quiz"]["items"] == 2 and set(r["overlap"]["text"]) == {"a", "b"}
 END
-check "make tasks" run tasks "${both[@]}" TASKS=quiz
+check "make tasks" run tasks "${both[@]}" TASKS=quiz TASK_LIMIT=1
+check "as many items as asked for" grep -q '"items": 1' "$W/tasks.json"
 check "its report" python3 -c 'import json,sys; assert list(json.load(open(sys.argv[1]))["tasks"]["quiz"]["metrics"]["acc"]["models"]) == ["qwen2-tiny", "gemma3-tiny", "llama-tiny"]' "$W/tasks.json"
 
 # On conversations: tiny models have no templates of their own.

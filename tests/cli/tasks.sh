@@ -75,6 +75,8 @@ check "tasks: other threads and batches" "$eval" "${three[@]}" "${files[@]}" --t
 check_same "tasks: which do not matter" "$TMP/a.md" "$TMP/b.md"
 check "tasks: solved examples first" "$eval" --model $models/llama-tiny "${files[@]}" --shots 1 --report "$TMP/shots.json"
 check "tasks: which are not counted" python3 -c 'import json,sys; t=json.load(open(sys.argv[1]))["tasks"]; assert [(v["items"], v["shots"]) for v in t.values()] == [(3, 1), (1, 1), (1, 1), (1, 1)]' "$TMP/shots.json"
+check "tasks: the first of them" "$eval" --model $models/llama-tiny "${files[@]}" --shots 1 --limit 2 --report "$TMP/limit.json" --outputs "$TMP/limit.out"
+check "tasks: and no others" python3 -c 'import json,sys; t=json.load(open(sys.argv[1]))["tasks"]; assert [v["items"] for v in t.values()] == [2, 1, 1, 1] == [sum(json.loads(x)["task"] == n for x in open(sys.argv[2])) for n in t]' "$TMP/limit.json" "$TMP/limit.out"
 check "tasks: as a chat" "$eval" --model $models/llama-tiny "${files[@]}" --chat-template plain --outputs "$TMP/chat.jsonl"
 
 # ---- code ----
