@@ -7,8 +7,13 @@
 
 INJECT := $B/tests/inject.so
 
+# On all processors unless make was told how many jobs (-j); tests: TEST_JOBS. What is for MPI shares objects with the others, so comes after them.
+jobs = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
+
 # The end-to-end test wants a real model; without a network it is skipped, and says so.
-test: programs unit fuzzers mpi-programs $(INJECT)
+test:
+	+@$(MAKE) --no-print-directory $(jobs) programs unit fuzzers $(INJECT)
+	+@$(MAKE) --no-print-directory $(jobs) mpi-programs
 	-@bash data/fetch.sh model smollm2-135m $(DATA)/models/smollm2-135m.gguf
 	@bash tests/run.sh $B unit cli fault fuzz
 

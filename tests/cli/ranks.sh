@@ -85,6 +85,18 @@ check "8-bit moments, one process" train 0 "$TMP/eight" --lambda 0.5 --moments 8
 check "8-bit moments, 3 processes" train 3 "$TMP/eight3" --lambda 0.5 --moments 8bit
 check "8-bit moments: the same rounding" alike "$TMP/eight" "$TMP/eight3" 1e-4 1e-4
 
+# ---- by make, as on a cluster: programs of an MPI build, and what starts them ----
+
+tiny_data "$TMP/data"
+mkdir "$TMP/bin"; ln -s "$(realpath "$BIN")"/kf-* "$TMP/bin"; ln -sf "$(realpath "$MPI")/kf-train" "$TMP/bin"
+made() { # WORK VARIABLE...: the folder of the model
+	make -s train-fused WORK="$TMP/$1" "${@:2}" KFUSE_BIN="$TMP/bin" DATA="$TMP/data" TARGET=qwen2-tiny SOURCES=llama-tiny DOMAINS="a b" DOCS=8 VALID_DOCS=2 \
+		EPOCHS=2 LR=1e-3 BATCH=100 THREADS=1 >"$TMP/made" && ln -sfn "$(tail -n 1 "$TMP/made")" "$TMP/$1.model"
+}
+check "make: one process" made alone
+check "make TRAIN_RUN=mpirun: 3 processes" made three TRAIN_RUN="mpirun -n 3"
+check "make TRAIN_RUN=mpirun: parts were exchanged, the same model" alike "$TMP/alone.model" "$TMP/three.model" 1e-5 1e-6
+
 # ---- what is said, by whom ----
 
 once() { train 4 "$TMP/said" --lambda 1 --max-steps 2 >"$TMP/said.out" 2>&1 && test "$(wc -l <"$TMP/said.out")" = 1 && grep -q "2 steps" "$TMP/said.out"; }
