@@ -95,7 +95,7 @@ made() { # WORK VARIABLE...: the folder of the model
 }
 check "make: one process" made alone
 check "make TRAIN_RUN=mpirun: 3 processes" made three TRAIN_RUN="mpirun -n 3"
-check "make TRAIN_RUN=mpirun: parts were exchanged, the same model" alike "$TMP/alone.model" "$TMP/three.model" 1e-5 1e-6
+check "make TRAIN_RUN=mpirun: the same model" alike "$TMP/alone.model" "$TMP/three.model" 1e-5 1e-6
 
 # ---- what is said, by whom ----
 
