@@ -33,8 +33,8 @@ SIZES = {
              "b_docs": 2, "chat": 2, "tasks": [], "limit": 0, "d": {"docs": 2, "valid": 1, "test": 2, "epochs": 1, "lambdas": ["0.3"], "lrs": ["2e-4"]}},
     "small": {"docs": 4, "valid": 2, "test": 6, "epochs": 3, "seeds": [1], "lambdas": ["0.5"], "lrs": ["1e-4"],
               "b_docs": 6, "chat": 4, "tasks": [], "limit": 0, "d": {"docs": 24, "valid": 8, "test": 24, "epochs": 6, "lambdas": ["0.3"], "lrs": ["1e-4", "2e-4"]}},
-    "full": {"docs": 48, "valid": 8, "test": 24, "epochs": 4, "seeds": [1, 2, 3], "lambdas": ["0.9", "0.7", "0.5", "0.3"], "lrs": ["1e-4", "2e-4"],
-             "b_docs": 48, "chat": 48, "tasks": ["quartz", "hellaswag"], "limit": 500,
+    "full": {"docs": 32, "valid": 8, "test": 24, "epochs": 3, "seeds": [1, 2, 3], "lambdas": ["0.9", "0.7", "0.5", "0.3"], "lrs": ["1e-4", "2e-4"],
+             "b_docs": 32, "chat": 32, "tasks": ["quartz", "hellaswag"], "limit": 200,
              "d": {"docs": 96, "valid": 16, "test": 48, "epochs": 8, "lambdas": ["0.9", "0.5", "0.3", "0.1"], "lrs": ["1e-4", "5e-5", "2e-4"]}},
     # a million tokens and more, for a machine with a GPU
     "large": {"docs": 1000, "valid": 24, "test": 48, "epochs": 4, "seeds": [1, 2, 3], "lambdas": ["0.9", "0.7", "0.5", "0.3"],
