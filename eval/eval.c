@@ -30,9 +30,9 @@ static kf_status find_domain(kf_eval_result *r, const char *name, int *out, kf_e
 			*out = i;
 			return KF_OK;
 		}
-	if (strcmp(name, "mean") == 0)
+	if (strcmp(name, "mean") == 0 || strcmp(name, "all") == 0)
 		return kf_fail(err, KF_EINVAL,
-			"a domain is called \"mean\", which the report calls the mean over domains; rename it");
+			"a domain is called \"%s\", which the report calls the %s domains; rename it", name, name[0] == 'm' ? "mean over" : "sum of all");
 	if (!(grown = realloc(r->domain, ((size_t)r->n_domains + 1) * sizeof *grown)))
 		return kf_fail(err, KF_ENOMEM, "out of memory");
 	r->domain = grown;

@@ -46,7 +46,7 @@ static const kf_opt table[] = {
 	{ "temperature", KF_OPT_REAL, &o.temperature, "X", "of generation; 0 takes the likeliest token", 0, 100, 0 },
 	{ "top-p", KF_OPT_REAL, &o.top_p, "P", "sample among the likeliest tokens that make up P", 0, 1, KF_OPT_POSITIVE },
 	{ "samples", KF_OPT_INT, &o.samples, "N", "programs for each item of code (pass@k)", 1, 1000, 0 },
-	{ "code-seconds", KF_OPT_INT, &o.code_seconds, "N", "time a generated program may take", 1, 3600, 0 },
+	{ "code-seconds", KF_OPT_INT, &o.code_seconds, "N", "processor time a generated program may take, and four times that by the clock", 1, 3600, 0 },
 	{ "code-mb", KF_OPT_INT, &o.code_mb, "MB", "memory it may take", 64, 65536, 0 },
 	{ "unsafe-code", KF_OPT_FLAG, &o.unsafe_code, NULL, "run generated programs even where this system cannot keep them in", 0, 0, 0 },
 	{ "cache-mb", KF_OPT_INT, &o.cache_mb, "MB", "of keys and values while generating", 1, 1e7, 0 },

@@ -1,8 +1,8 @@
 /* Running programs that a model wrote, and that nobody has read.
  *
  * A program is Python. It runs in a process of its own with limits on time, memory and files, and passes when it
- * gets to its end: what is put after it writes a word of our own choosing to a pipe that only we know of, so that leaving
- * early does not count. It may start threads, but no process, no socket and no debugger: trying to stops it. What protects
+ * gets to its end: what is put after it writes a word of our own choosing to a pipe, so that leaving early does not count. (A
+ * program that sets out to find that word within its own process can: this is for programs that are wrong, not for liars.) It may start threads, but no process, no socket and no debugger: trying to stops it. What protects
  * the machine from it:
  *
  *   namespaces   of users, mounts, processes, networks and IPC: it sees the system's libraries and Python (read-only),
@@ -21,8 +21,11 @@
 
 enum { KF_GUARD_NAMESPACES = 1, KF_GUARD_LANDLOCK = 2, KF_GUARD_SECCOMP = 4, KF_GUARD_ALL = 7 };
 
+enum { KF_SANDBOX_CLOCK = 4 };
+
 typedef struct {
-	double seconds;            /* by the wall clock; of processor time, rounded up */
+	double seconds;            /* of processor time, rounded up; by the clock KF_SANDBOX_CLOCK times as much, since other work may be
+	                            * going on beside it */
 	long memory;               /* of address space, bytes */
 	long file_bytes;           /* of a file, and of the folder's files together */
 	unsigned guards;           /* KF_GUARD_*: those that may be used */

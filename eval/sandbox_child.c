@@ -190,7 +190,8 @@ static const int refused[] = {
 	SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, SYS_linkat, SYS_truncate,
 	SYS_setsid, SYS_setpgid, SYS_tkill, SYS_pidfd_send_signal, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_personality,
 	SYS_setpriority, SYS_sched_setaffinity, SYS_sched_setscheduler, SYS_sched_setparam, SYS_sched_setattr, SYS_ioprio_set,
-	SYS_migrate_pages, SYS_move_pages, SYS_memfd_create
+	SYS_migrate_pages, SYS_move_pages, SYS_memfd_create,
+	447 /* memfd_secret, which not every C library has a name for */
 };
 /* Of fcntl: whom to signal when there is something to read, and with what. */
 static const int whom[] = { F_SETOWN, F_SETOWN_EX, F_SETSIG };

@@ -55,14 +55,22 @@ static void plain_words(const char *text, size_t n, kf_buf *out)
 	}
 }
 
-/* The number that begins at text[i]: digits with commas between, and a fraction. Returns where it ends, or i. */
-static size_t number_end(const char *text, size_t n, size_t i)
+static size_t digits(const char *text, size_t n, size_t i)
 {
 	size_t at = i;
 
-	while (at < n && (is_digit(text[at]) || (text[at] == ',' && at > i && at + 1 < n && is_digit(text[at + 1])))) at++;
-	if (at + 1 < n && text[at] == '.' && is_digit(text[at + 1]))
-		for (at++; at < n && is_digit(text[at]);) at++;
+	while (at < n && is_digit(text[at])) at++;
+	return at - i;
+}
+
+/* The number that begins at text[i]: digits, with commas before every three of them or without, and a fraction, or that alone. Returns where
+ * it ends, or i. */
+static size_t number_end(const char *text, size_t n, size_t i)
+{
+	size_t at = i + digits(text, n, i);
+
+	while (at > i && at < n && text[at] == ',' && digits(text, n, at + 1) == 3) at += 4;
+	if (at + 1 < n && text[at] == '.' && is_digit(text[at + 1])) at += 1 + digits(text, n, at + 1);
 	return at;
 }
 
@@ -85,7 +93,7 @@ static bool find_number(const char *text, size_t n, bool first, size_t *from, si
 
 static bool plain_number(const char *text, size_t n, kf_buf *out)
 {
-	size_t mark = n, from = 0, to = 0, begin = out->len;
+	size_t mark = n, from = 0, to = 0, begin = out->len, digit;
 	bool fraction = false;
 
 	for (size_t i = 0; i + 4 <= n; i++)
@@ -101,6 +109,8 @@ static bool plain_number(const char *text, size_t n, kf_buf *out)
 			kf_buf_u8(out, '-');
 			break;
 		}
+	digit = out->len;
+	if (text[from] == '.') kf_buf_u8(out, '0');
 	while (from + 1 < to && text[from] == '0' && is_digit(text[from + 1])) from++;
 	for (size_t i = from; i < to; i++) {
 		fraction = fraction || text[i] == '.';
@@ -108,6 +118,8 @@ static bool plain_number(const char *text, size_t n, kf_buf *out)
 	}
 	while (fraction && out->len > begin && out->data[out->len - 1] == '0') out->len--;
 	if (fraction && out->len > begin && out->data[out->len - 1] == '.') out->len--;
+	/* of zero there is no other sign */
+	if (digit > begin && out->len == digit + 1 && out->data[digit] == '0') out->data[--out->len - 1] = '0';
 	return true;
 }
 

@@ -120,8 +120,9 @@ kf_status kf_task_string(kf_tasks *t, const json_t *o, const char *key, bool mus
 static const char *text_of(const json_t *v, char number[32])
 {
 	if (json_is_string(v)) return json_string_value(v);
-	if (!json_is_integer(v)) return NULL;
-	snprintf(number, 32, "%lld", (long long)json_integer_value(v));
+	if (json_is_integer(v)) snprintf(number, 32, "%lld", (long long)json_integer_value(v));
+	else if (json_is_real(v)) snprintf(number, 32, "%.15g", json_real_value(v));
+	else return NULL;
 	return number;
 }
 
@@ -136,7 +137,7 @@ kf_status kf_task_strings(kf_tasks *t, const json_t *value, const char *key, kf_
 		char number[32];
 		const char *text = text_of(json_is_array(value) ? json_array_get(value, i) : value, number);
 
-		if (!text) return kf_task_bad(p, err, "\"%s\" is not a string or a list of strings", key);
+		if (!text) return kf_task_bad(p, err, "\"%s\" is not a string, a number or a list of them", key);
 		if (!((*out)[i] = kf_tasks_copy(t, text, err))) return KF_ENOMEM;
 	}
 	*n = (int)count;
@@ -212,11 +213,14 @@ static kf_status read_header(kf_tasks *t, const json_t *o, kf_task_place p, kf_e
 
 static kf_status read_choice(kf_tasks *t, const json_t *o, kf_task_place p, kf_task_item *item, kf_err *err)
 {
-	const json_t *answer = json_object_get(o, "answer");
+	const json_t *answer = json_object_get(o, "answer"), *choices = json_object_get(o, "choices");
 	kf_status rc;
 
-	if (!json_is_array(json_object_get(o, "choices"))) return kf_task_bad(p, err, "\"choices\" must be a list of strings");
-	if ((rc = kf_task_strings(t, json_object_get(o, "choices"), "choices", p, &item->option, &item->n_options, err)) != KF_OK) return rc;
+	/* Strings only: between numbers an answer could be one of them or its place. */
+	for (size_t i = 0; i < json_array_size(choices); i++)
+		if (!json_is_string(json_array_get(choices, i))) return kf_task_bad(p, err, "choice %zu is not a string", i);
+	if (!json_is_array(choices)) return kf_task_bad(p, err, "\"choices\" must be a list of strings");
+	if ((rc = kf_task_strings(t, choices, "choices", p, &item->option, &item->n_options, err)) != KF_OK) return rc;
 	if (item->n_options < 2) return kf_task_bad(p, err, "there are fewer than two choices");
 	for (int i = 0; i < item->n_options; i++)
 		if (!*item->option[i]) return kf_task_bad(p, err, "choice %d is empty", i);
@@ -267,6 +271,26 @@ static kf_status read_word(kf_tasks *t, const json_t *o, kf_task_place p, kf_tas
 	return KF_OK;
 }
 
+static kf_status read_match(kf_tasks *t, const kf_eval_task *task, const json_t *o, kf_task_place p, kf_task_item *item, kf_err *err)
+{
+	kf_status rc = kf_task_strings(t, json_object_get(o, "answer"), "answer", p, &item->option, &item->n_options, err);
+	bool any = false;
+
+	if (rc != KF_OK) return rc;
+	if (!item->n_options) return kf_task_bad(p, err, "\"answer\" is an empty list");
+	for (int i = 0; i < item->n_options && !any && rc == KF_OK; i++) {
+		kf_buf plain = { 0 };
+
+		any = kf_task_normalize(task->normalize, item->option[i], strlen(item->option[i]), &plain);
+		rc = kf_buf_check(&plain, err);
+		kf_buf_release(&plain);
+	}
+	if (rc == KF_OK && !any)
+		rc = kf_task_bad(p, err, "there is no number in the answer \"%.80s\", so nothing could match it under \"normalize\": \"number\"",
+			item->option[0]);
+	return rc;
+}
+
 static kf_status read_item(kf_tasks *t, kf_eval_task *task, const json_t *o, kf_task_place p, kf_err *err)
 {
 	kf_task_item item = { .line = p.at };
@@ -280,8 +304,7 @@ static kf_status read_item(kf_tasks *t, kf_eval_task *task, const json_t *o, kf_
 	if (!item.id) item.id = "";
 	if (task->kind == KF_TASK_CHOICE) rc = read_choice(t, o, p, &item, err);
 	else if (task->kind == KF_TASK_WORD) rc = read_word(t, o, p, &item, err);
-	else rc = kf_task_strings(t, json_object_get(o, "answer"), "answer", p, &item.option, &item.n_options, err);
-	if (rc == KF_OK && task->kind == KF_TASK_MATCH && !item.n_options) rc = kf_task_bad(p, err, "\"answer\" is an empty list");
+	else rc = read_match(t, task, o, p, &item, err);
 	return rc == KF_OK ? kf_task_add_item(t, task, &item, err) : rc;
 }
 

@@ -455,7 +455,9 @@ static kf_status read_one(const char *dir, int64_t step, const kf_optim *opt, js
 
 	*state = NULL;
 	name_of(path, dir, step);
-	if ((rc = open_stream(&s, path, "rb", err)) != KF_OK || (rc = get_head(&s, magic, &head, err)) != KF_OK)
+	if ((rc = open_stream(&s, path, "rb", err)) == KF_ENOTFOUND)
+		rc = KF_EDATA;             /* it was listed: another machine does not see it yet, or it leads nowhere */
+	if (rc != KF_OK || (rc = get_head(&s, magic, &head, err)) != KF_OK)
 		goto out;
 	if (memcmp(magic, PARTS, 8) == 0) {
 		list = json_object_get(head, "parts");

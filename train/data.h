@@ -57,7 +57,7 @@ kf_status kf_micro_add(kf_micro *m, const kf_pack *p, const kf_dist_rec *rec, kf
 void kf_micro_finish(kf_micro *m);
 
 /* The order of an epoch (from 1), and where its steps begin: step i takes order[first[i] .. first[i + 1]).
- * Steps are of about equal size, at most batch tokens but for one document. */
+ * Steps are of about equal size, on the average at most batch tokens: each ends with the document that brings it nearest to its share. */
 typedef struct {
 	uint64_t *order;           /* (n) */
 	uint64_t *first;           /* (steps + 1) */

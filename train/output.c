@@ -39,7 +39,8 @@ static kf_status clear(const char *dir, const char *const *names, int n, kf_err 
 static kf_status begin_anew(const char *out, const char *state, kf_err *err)
 {
 	static const char *const ours[] = { "epoch-*", "kfuse.json", "config.json", "generation_config.json",
-		"model*.safetensors", "model.safetensors.index.json", "log.jsonl" }, *const all[] = { "*" };
+		"model*.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+		"special_tokens_map.json", "log.jsonl" }, *const all[] = { "*" };
 	char config[KF_PATH_MAX];
 	kf_status rc = kf_path_join(config, out, "config.json", err);
 

@@ -34,7 +34,8 @@ static kf_status replies_only(kf_dist_rec *rec, uint64_t *bytes, kf_arena *arena
 	*bytes = 0;
 	for (uint32_t p = 0; p <= rec->n; p++) {
 		context[p] = rec->context[p] || kf_ends_turn(rec->context, rec->start, rec->n, p);
-		*bytes += context[p] ? 0 : rec->start[p + 1] - rec->start[p];
+		/* without BOS nothing predicts the first token */
+		*bytes += context[p] || (p == 0 && !rec->bos) ? 0 : rec->start[p + 1] - rec->start[p];
 	}
 	rec->context = context;
 	return KF_OK;

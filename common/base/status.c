@@ -46,7 +46,7 @@ kf_status kf_context(kf_err *err, kf_status rc, const char *fmt, ...)
 	n = vsnprintf(err->text, sizeof err->text, fmt, ap);
 	va_end(ap);
 	if (n >= 0 && n < (int)sizeof err->text)
-		snprintf(err->text + n, sizeof err->text - (size_t)n, ": %s", text);
+		snprintf(err->text + n, sizeof err->text - (size_t)n, ": %.1000s", text); /* what does not fit is cut */
 	return rc;
 }
 

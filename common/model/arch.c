@@ -65,7 +65,8 @@ kf_status kf_arch_check(const kf_arch *a, const char *where, kf_err *err)
 				KF_MAX_LONGROPE);
 	if (a->experts && (a->experts < 2 || a->experts > 4096 || a->experts_used < 1 || a->experts_used > a->experts))
 		return kf_fail(err, KF_EDATA, "%s: %d of %d experts a token make no sense", where, a->experts_used, a->experts);
-	if (!fits(a->H, a->D))
+	/* the widest product is of queries, keys and values together */
+	if (!fits(a->H + 2 * a->G, a->D))
 		return kf_fail(err, KF_EDATA, "%s: %d heads of %d are too many", where, a->H, a->D);
 	if (!(a->norm_eps >= 0) || !(a->norm_eps < 1))
 		return kf_fail(err, KF_EDATA, "%s: the norm's epsilon %g makes no sense", where, (double)a->norm_eps);

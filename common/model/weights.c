@@ -399,6 +399,9 @@ static void put_arch(kf_buf *b, const kf_arch *a)
 			kf_buf_f32(b, a->rope.shorter[i]);
 			kf_buf_f32(b, a->rope.longer[i]);
 		}
+	} else if (a->attn_cap > 0 || a->logit_cap > 0) {
+		kf_buf_f32(b, a->attn_cap);
+		kf_buf_f32(b, a->logit_cap);
 	}
 }
 

@@ -8,7 +8,7 @@ static const char magic[8] = "KFTOK\0\1"; /* the last but one is the version */
 enum { VERSION_AT = 6 };
 
 enum { F_ADD_BOS = 1, F_ADD_EOS = 2, F_NFC = 4, F_IGNORE_MERGES = 8, F_FUSE_UNK = 16, F_PREFIX = 32,
-	F_SP_BPE = 64, F_REMOVE_SPACES = 128, F_UNLESS_SPACE = 256, F_PREFIX_FIRST = 512 };
+	F_SP_BPE = 64, F_REMOVE_SPACES = 128, F_UNLESS_SPACE = 256, F_PREFIX_FIRST = 512, F_ALL = 1023 };
 
 /* canon: leave out what does not change an encoding: the name of a Python class, rows that only fill the matrix up. */
 static kf_status save(const kf_tokenizer *t, bool canon, kf_buf *out, kf_err *err)
@@ -169,7 +169,7 @@ kf_status kf_tokenizer_load(const void *data, size_t size, kf_tokenizer **out, k
 		goto out;
 	}
 	uint32_t kind = kf_cur_u32(&c), flags = kf_cur_u32(&c);
-	if (c.bad || kind > KF_TOK_SENTENCEPIECE || flags > 255) {
+	if (c.bad || kind > KF_TOK_SENTENCEPIECE || flags > F_ALL) {
 		rc = kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: its kind cannot be read");
 		goto out;
 	}

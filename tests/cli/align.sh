@@ -21,6 +21,15 @@ for s in $models; do
 	done
 done
 
+# tokenizers whose stored form says where a space goes in front: the Llama 2 and the Mixtral kind
+for m in llama2 mixtral; do
+	check "logits of $m" "$BIN/kf-extract" --quiet --model "tests/models/endtoend/$m" --corpus "$TMP/corpus" --out "$TMP/$m"
+done
+for pair in "llama2 mixtral" "mixtral llama2" "llama2 qwen2-tiny" "gemma3-tiny mixtral"; do
+	set -- $pair
+	check "$1 to $2" "$BIN/kf-align" --quiet --source "$TMP/$1" --target "$TMP/$2" --out "$TMP/$1-$2"
+done
+
 align() { "$BIN/kf-align" --source "$TMP/llama-tiny" --target "$TMP/gemma3-tiny" "$@"; }
 says() { # REGEX CMD...: succeeds, and standard error matches
 	local regex=$1; shift

@@ -137,30 +137,36 @@ typedef struct {
 	double c1, m1, c2, m2;
 } row_loss;
 
+/* q to 1/tau, relative to the largest's, which does not vanish however small tau is; as it is at 1. */
+static double raise(double q, double largest, double tau) { return tau == 1 ? q : pow(q / largest, 1 / tau); }
+static double log_of_sum(double sum, double largest, double tau) { return tau == 1 ? log(sum) : log(sum) + log(largest) / tau; }
+
 /* -sum q~ ln p~ (less the entropy of q~ for KL), times temperature^2, and its gradient. */
 static double fuse_rest(const loss *s, row_loss *r)
 {
-	double tau = s->q->temperature, sum = 0, np = 0, nq = 0, max_p = -INFINITY, loss_sum = 0;
+	double tau = s->q->temperature, sum = 0, np = 0, nq = 0, max_p = -INFINITY, max_q = 0, loss_sum = 0;
 	bool off = r->lse_off > -INFINITY;   /* a vocabulary of candidates has no rest */
 	for (int i = 0; i < r->n; i++) sum += r->q[i];
 	double rest = off && sum < 1 ? 1 - sum : 0, a_rest = off ? r->lse_off - r->lse : -INFINITY;
 
 	/* Outcomes on both sides are raised to 1/tau and normalised again; at tau = 1 both normalisers are 1, up to
-	 * rounding of q's sum above 1. Powers of q relative to 1, of p to the largest. */
-	for (int i = 0; i < r->n; i++) if (r->z[i] - r->lse > max_p) max_p = r->z[i] - r->lse;
-	if (a_rest > max_p) max_p = a_rest;
+	 * rounding of q's sum above 1. Powers are relative to the largest. */
+	for (int i = 0; i < r->n; i++) max_p = fmax(max_p, r->z[i] - r->lse);
+	for (int i = 0; i < r->n; i++) max_q = fmax(max_q, r->q[i]);
+	max_p = fmax(max_p, a_rest);
+	max_q = fmax(max_q, rest);
 	for (int i = 0; i < r->n; i++) {
 		np += exp((r->z[i] - r->lse - max_p) / tau);
-		if (r->q[i] > 0) nq += tau == 1 ? r->q[i] : pow(r->q[i], 1 / tau);
+		if (r->q[i] > 0) nq += raise(r->q[i], max_q, tau);
 	}
 	if (off) np += exp((a_rest - max_p) / tau);
-	if (rest > 0) nq += tau == 1 ? rest : pow(rest, 1 / tau);
-	double log_np = max_p / tau + log(np), log_nq = log(nq);
+	if (rest > 0) nq += raise(rest, max_q, tau);
+	double log_np = max_p / tau + log(np), log_nq = log_of_sum(nq, max_q, tau);
 	for (int i = 0; i <= r->n; i++) {
 		double q = i < r->n ? r->q[i] : rest, a = i < r->n ? r->z[i] - r->lse : a_rest;
 		double lp = a / tau - log_np, qt = 0;
 		if (q > 0 && nq > 0) {
-			qt = (tau == 1 ? q : pow(q, 1 / tau)) / nq;
+			qt = raise(q, max_q, tau) / nq;
 			loss_sum += qt * ((s->q->kind == KF_LOSS_KL ? log(q) / tau - log_nq : 0) - lp);
 		}
 		double g = nq > 0 ? (1 - r->lambda) * tau * (exp(lp) - qt) : 0;
@@ -176,13 +182,14 @@ static double fuse_rest(const loss *s, row_loss *r)
 
 static double fuse_renormalize(const loss *s, row_loss *r)
 {
-	double tau = s->q->temperature, nq = 0, loss_sum = 0, share = (1 - r->lambda) * tau;
-	for (int i = 0; i < r->n; i++) if (r->q[i] > 0) nq += tau == 1 ? r->q[i] : pow(r->q[i], 1 / tau);
+	double tau = s->q->temperature, nq = 0, max_q = 0, loss_sum = 0, share = (1 - r->lambda) * tau;
+	for (int i = 0; i < r->n; i++) max_q = fmax(max_q, r->q[i]);
+	for (int i = 0; i < r->n; i++) if (r->q[i] > 0) nq += raise(r->q[i], max_q, tau);
 	for (int i = 0; i < r->n; i++) {
 		double lp = r->z[i] / tau - r->lse2, qt = 0;
 		if (r->q[i] > 0) {
-			qt = (tau == 1 ? r->q[i] : pow(r->q[i], 1 / tau)) / nq;
-			loss_sum += qt * ((s->q->kind == KF_LOSS_KL ? log(r->q[i]) / tau - log(nq) : 0) - lp);
+			qt = raise(r->q[i], max_q, tau) / nq;
+			loss_sum += qt * ((s->q->kind == KF_LOSS_KL ? log(r->q[i]) / tau - log_of_sum(nq, max_q, tau) : 0) - lp);
 		}
 		r->z[i] = (float)(r->c1 * exp(r->z[i] - r->lse) + share * (exp(lp) - qt));
 	}

@@ -220,6 +220,7 @@ static void rescore_row(score *s, int t, again *a, int32_t *ids, float *rows)
 	int R = s->ranges ? s->n_range[t] : 0, r0 = s->ranges ? q->range_off[t] : 0, n = 0;
 	cand *top = s->top + (size_t)t * s->keep;
 	int32_t label = q->labels ? q->labels[t] : -1;
+	if (top[s->keep - 1].id == INT32_MAX) return; /* logits that are no numbers: finish says so */
 	for (int i = 0; i < s->keep; i++) add_again(a, &n, top[i].id, top[i].v);
 	if (label >= 0) add_again(a, &n, label, s->label[t]);
 	for (int r = r0; s->m && r < r0 + R; r++)

@@ -61,7 +61,9 @@ struct row_loss {
 	int n;
 };
 
-__device__ inline double raise(double q, double tau) { return tau == 1 ? q : pow(q, 1 / tau); }
+/* q to 1/tau, relative to the largest's, which does not vanish however small tau is; as it is at 1. */
+__device__ inline double raise(double q, double largest, double tau) { return tau == 1 ? q : pow(q / largest, 1 / tau); }
+__device__ inline double log_of_sum(double sum, double largest, double tau) { return tau == 1 ? log(sum) : log(sum) + log(largest) / tau; }
 
 /* ops.h: outcomes are the candidates and "another token", both sides raised to 1/tau and normalised again. */
 __device__ inline double fuse_rest(const kf_cuda_loss &p, row_loss *r, double sum_q, int lane)
@@ -69,25 +71,27 @@ __device__ inline double fuse_rest(const kf_cuda_loss &p, row_loss *r, double su
 	const double tau = p.temperature;
 	const bool off = r->off > -INFINITY;   /* a vocabulary of candidates has no rest */
 	const double rest = off && sum_q < 1 ? 1 - sum_q : 0, a_rest = off ? r->off - r->lse : -INFINITY;
-	double top = -INFINITY, np = 0, nq = 0, loss = 0, log_np, log_nq, g_rest = 0;
+	double top = -INFINITY, top_q = 0, np = 0, nq = 0, loss = 0, log_np, log_nq, g_rest = 0;
 
 	for (int i = lane; i < r->n; i += 32) top = fmax(top, (double)r->z[i] - r->lse);
+	for (int i = lane; i < r->n; i += 32) top_q = fmax(top_q, (double)r->q[i]);
 	top = fmax(warp_max(top), a_rest);
+	top_q = fmax(warp_max(top_q), rest);
 	for (int i = lane; i < r->n; i += 32) {
 		np += exp(((double)r->z[i] - r->lse - top) / tau);
-		if (r->q[i] > 0) nq += raise(r->q[i], tau);
+		if (r->q[i] > 0) nq += raise(r->q[i], top_q, tau);
 	}
 	np = warp_sum(np) + (off ? exp((a_rest - top) / tau) : 0);
-	nq = warp_sum(nq) + (rest > 0 ? raise(rest, tau) : 0);
+	nq = warp_sum(nq) + (rest > 0 ? raise(rest, top_q, tau) : 0);
 	log_np = top / tau + log(np);
-	log_nq = log(nq);
+	log_nq = log_of_sum(nq, top_q, tau);
 	for (int i = lane; i <= r->n; i += 32) {   /* the last is the rest */
 		const double q = i < r->n ? (double)r->q[i] : rest, a = i < r->n ? (double)r->z[i] - r->lse : a_rest;
 		const double lp = a / tau - log_np;
 		double qt = 0, g;
 
 		if (q > 0 && nq > 0) {
-			qt = raise(q, tau) / nq;
+			qt = raise(q, top_q, tau) / nq;
 			loss += qt * ((p.kl ? log(q) / tau - log_nq : 0) - lp);
 		}
 		g = nq > 0 ? (1 - r->lambda) * tau * (exp(lp) - qt) : 0;
@@ -104,17 +108,19 @@ __device__ inline double fuse_rest(const kf_cuda_loss &p, row_loss *r, double su
 __device__ inline double fuse_renormalize(const kf_cuda_loss &p, row_loss *r, int lane)
 {
 	const double tau = p.temperature, share = (1 - r->lambda) * tau;
-	double nq = 0, loss = 0;
+	double nq = 0, top_q = 0, loss = 0;
 
-	for (int i = lane; i < r->n; i += 32) if (r->q[i] > 0) nq += raise(r->q[i], tau);
+	for (int i = lane; i < r->n; i += 32) top_q = fmax(top_q, (double)r->q[i]);
+	top_q = warp_max(top_q);
+	for (int i = lane; i < r->n; i += 32) if (r->q[i] > 0) nq += raise(r->q[i], top_q, tau);
 	nq = warp_sum(nq);
 	for (int i = lane; i < r->n; i += 32) {
 		const double lp = (double)r->z[i] / tau - r->lse2;
 		double qt = 0;
 
 		if (r->q[i] > 0) {
-			qt = raise(r->q[i], tau) / nq;
-			loss += qt * ((p.kl ? log((double)r->q[i]) / tau - log(nq) : 0) - lp);
+			qt = raise(r->q[i], top_q, tau) / nq;
+			loss += qt * ((p.kl ? log((double)r->q[i]) / tau - log_of_sum(nq, top_q, tau) : 0) - lp);
 		}
 		r->dz[i] = (float)((r->c1 * exp((double)r->z[i] - r->lse) + share * (exp(lp) - qt)) * (double)p.scale);
 	}

@@ -286,7 +286,7 @@ static void folds(void **state)
 	kf_err err;
 
 	for (int i = 0; i < 3; i++) {
-		char name[8];
+		char name[16];
 
 		snprintf(name, sizeof name, "f%d", i);
 		write_fold(f, name, f->src, f->s, 7, true, true, i, 3);

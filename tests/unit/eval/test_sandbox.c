@@ -34,7 +34,7 @@ static const sample behave[] = {
 	{ "no Python", "this is not Python", KF_VERDICT_FAILED },
 	{ "an end before the end", "import sys\nsys.exit(0)", KF_VERDICT_FAILED },
 	{ "a hidden end before the end", "import os\nos._exit(0)", KF_VERDICT_FAILED },
-	{ "a forged last word", "import os\nos.write(3, b'0' * 32)\nos._exit(0)", KF_VERDICT_FAILED },
+	{ "a last word of its own", "import os\nos.write(3, b'0' * 32)\nos._exit(0)", KF_VERDICT_FAILED },
 	{ "a crash", "import ctypes\nctypes.string_at(0)", KF_VERDICT_FAILED },
 };
 
@@ -61,6 +61,7 @@ static const sample hostile[] = {
 	/* memory that no limit of a process counts */
 	{ "memory of System V", "import ctypes\nassert ctypes.CDLL(None).shmget(0, 1 << 20, 0o1600) < 0", KF_VERDICT_FORBIDDEN },
 	{ "memory of a file without a name", "import os\nos.memfd_create('x')", KF_VERDICT_FAILED },
+	{ "secret memory", "import ctypes\nassert ctypes.CDLL(None).syscall(447, 0) >= 0", KF_VERDICT_FAILED },
 	{ "limits another process", "import os, resource\nresource.prlimit(os.getppid() or 1 << 22, resource.RLIMIT_CORE, (0, 0))", KF_VERDICT_FAILED },
 	{ "signals through a descriptor", "import os, fcntl\nfcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, os.getppid())", KF_VERDICT_FAILED },
 	{ "slows another process down", "import os\nos.sched_setscheduler(os.getppid(), os.SCHED_IDLE, os.sched_param(0))", KF_VERDICT_FAILED },

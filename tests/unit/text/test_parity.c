@@ -100,12 +100,22 @@ static void check_all(const kf_tokenizer *t, const char *name, const char *path,
 	kf_arena_release(&arena);
 }
 
+static void remove_copy(const char *dir)
+{
+	static const char *const files[] = { "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json" };
+	char file[KF_PATH_MAX];
+
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(kf_path_join(file, dir, files[i], NULL), KF_OK);
+		remove(file);
+	}
+	remove(dir);
+}
+
 /* The tokenizer itself, what is loaded from its saved form, and what is read from the folder it writes. */
 static void check_copies(kf_tokenizer *t, const char *name, const char *path, bool identity)
 {
-	char dir[] = "/tmp/kf-text-XXXXXX", file[KF_PATH_MAX];
-	static const char *const files[] = { "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
-		"special_tokens_map.json" };
+	char dir[] = "/tmp/kf-text-XXXXXX";
 	kf_tokenizer *u = NULL;
 	kf_buf b = { 0 };
 	kf_err err;
@@ -127,11 +137,7 @@ static void check_copies(kf_tokenizer *t, const char *name, const char *path, bo
 	assert_int_equal(kf_tokenizer_bos(t), kf_tokenizer_bos(u));
 	assert_int_equal(kf_tokenizer_eos(t), kf_tokenizer_eos(u));
 	kf_tokenizer_free(u);
-	for (int i = 0; i < 4; i++) {
-		assert_int_equal(kf_path_join(file, dir, files[i], &err), KF_OK);
-		remove(file);
-	}
-	remove(dir);
+	remove_copy(dir);
 }
 
 static void small(const char *name, bool identity)
@@ -189,12 +195,64 @@ static void smollm2(void **state) { (void)state; real("smollm2-135m", false); }
 static void qwen25(void **state) { (void)state; real("qwen2.5-coder-0.5b", false); }
 static void gemma3(void **state) { (void)state; real("gemma3-270m", true); }
 
+/* ---- copies of the tokenizers of tests/models/endtoend, whose ids tests/cli/parity.sh compares with transformers' ---- */
+
+static void check_same(const kf_tokenizer *a, const kf_tokenizer *b, const char *name)
+{
+	static const char *const texts[] = { "", " ", "a", " leading space", "two  spaces\n\tand a tab", "f(x) = 12345;", "<s>[INST] Hi </s> there",
+		"\xc3\xa9t\xc3\xa9 \xe6\x97\xa5\xe6\x9c\xac \xf0\x9f\x99\x82", "\xe2\x96\x81x \xff\xfe \x01", "<|im_start|>user<|im_end|>" };
+	kf_arena arena;
+	kf_err err;
+
+	kf_arena_init(&arena);
+	if (!kf_fp_equal(kf_tokenizer_fp(a), kf_tokenizer_fp(b))) fail_msg("%s: another fingerprint", name);
+	for (size_t k = 0; k < 2 * sizeof texts / sizeof *texts; k++) {
+		const char *text = texts[k / 2];
+		kf_encoding x, y;
+
+		assert_int_equal(kf_tokenizer_encode(a, (const uint8_t *)text, strlen(text), k % 2, &arena, &x, &err), KF_OK);
+		assert_int_equal(kf_tokenizer_encode(b, (const uint8_t *)text, strlen(text), k % 2, &arena, &y, &err), KF_OK);
+		if (x.n != y.n || (x.n && memcmp(x.ids, y.ids, x.n * sizeof *x.ids) != 0)) fail_msg("%s: other tokens of \"%s\"", name, text);
+	}
+	assert_int_equal(kf_tokenizer_bos(a), kf_tokenizer_bos(b));
+	assert_int_equal(kf_tokenizer_eos(a), kf_tokenizer_eos(b));
+	kf_arena_release(&arena);
+}
+
+static void copies(void **state)
+{
+	static const char *const models[] = { "internlm2", "llama2", "mixtral", "mpt", "openchat", "openllama" };
+
+	(void)state;
+	for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
+		char path[KF_PATH_MAX], dir[] = "/tmp/kf-text-XXXXXX";
+		kf_tokenizer *t, *u;
+		kf_buf b = { 0 };
+		kf_err err;
+
+		snprintf(path, sizeof path, "tests/models/endtoend/%s", models[m]);
+		if (kf_tokenizer_open_dir(path, &t, &err) != KF_OK || kf_tokenizer_save(t, &b, &err) != KF_OK ||
+		    kf_tokenizer_load(b.data, b.len, &u, &err) != KF_OK)
+			fail_msg("%s: %s", models[m], err.text);
+		check_same(t, u, models[m]);
+		kf_tokenizer_free(u);
+		kf_buf_release(&b);
+		assert_non_null(mkdtemp(dir));
+		if (kf_tokenizer_write_hf(t, dir, &err) != KF_OK || kf_tokenizer_open_dir(dir, &u, &err) != KF_OK)
+			fail_msg("%s, written: %s", models[m], err.text);
+		check_same(t, u, models[m]);
+		kf_tokenizer_free(u);
+		kf_tokenizer_free(t);
+		remove_copy(dir);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(llama3), cmocka_unit_test(gpt2_added), cmocka_unit_test(neox), cmocka_unit_test(prefix_space), cmocka_unit_test(falcon),
 		cmocka_unit_test(splits), cmocka_unit_test(sp_llama), cmocka_unit_test(sp_unigram), cmocka_unit_test(sp_unk),
-		cmocka_unit_test(smollm2), cmocka_unit_test(qwen25), cmocka_unit_test(gemma3),
+		cmocka_unit_test(smollm2), cmocka_unit_test(qwen25), cmocka_unit_test(gemma3), cmocka_unit_test(copies),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
