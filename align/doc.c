@@ -12,6 +12,17 @@ kf_status align_along(kf_aligner *a, const align_path *path, const kf_logits_rec
 	return a->quirks ? align_quirks(a, path, tgt, arena, out, err) : align_dtw(a, path, tgt, arena, out, err);
 }
 
+/* Whether the first token has something that the text has not. Some tokenizers with a dummy prefix put none in front of a text that begins
+ * with a space. */
+static bool in_front(const kf_tokenizer *t, const kf_logits_rec *r)
+{
+	uint32_t n = 0;
+
+	if (r->n == 0 || r->tokens[0] < 0 || r->tokens[0] >= kf_tokenizer_size(t)) return true;
+	kf_tokenizer_bytes(t, r->tokens[0], &n);
+	return n != r->start[1] - r->start[0];
+}
+
 kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_rec *tgt, kf_arena *arena,
 	kf_dist_rec *out, kf_tally *stats, kf_err *err)
 {
@@ -38,7 +49,8 @@ kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_
 		return kf_fail(err, KF_ENOMEM, "no memory to align a document of %u tokens", tgt->n);
 
 	if (src->context) rc = align_replies(a, src, tgt, arena, &o, err);
-	else if ((rc = align_path_init(&path, a, src, tgt, a->src_dummy, a->tgt_dummy, arena, err)) == KF_OK)
+	else if ((rc = align_path_init(&path, a, src, tgt, a->src_dummy && in_front(a->src, src), a->tgt_dummy && in_front(a->tgt, tgt), arena,
+		err)) == KF_OK)
 		rc = align_along(a, &path, tgt, arena, &o, err);
 	if (rc != KF_OK) return rc;
 	for (uint32_t p = 0; p < src->n; p++) predicted += kf_predicted(src, p);

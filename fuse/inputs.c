@@ -27,23 +27,30 @@ static kf_status check_aligned(const kf_set *tgt, const kf_set *a, kf_err *err)
 	return KF_OK;
 }
 
+/* Bytes of a name that are kept: at most 99, and no part of a character. */
+static int kept(const char *name)
+{
+	int n = (int)strnlen(name, 100);
+
+	if (n == 100) for (n = 99; n > 0 && ((uint8_t)name[n] & 0xc0) == 0x80; n--) {}
+	return n;
+}
+
 static void name_models(kf_fuse_inputs *in, bool with_target)
 {
 	int n = 0;
 
 	if (with_target) snprintf(in->name[n++], sizeof *in->name, "%s", kf_set_info_name(in->set[0], "model"));
 	for (int i = 1; i < in->n; i++, n++) {
-		char name[100];
-		int same = 1;
+		const char *name = kf_set_info_name(in->set[i], "source");
+		bool taken = true;
 
-		snprintf(name, sizeof name, "%s", kf_set_info_name(in->set[i], "source"));
-		for (int k = 0; k < n; k++) {
-			size_t len = strlen(name);
-
-			same += strncmp(in->name[k], name, len) == 0 && (in->name[k][len] == '\0' || in->name[k][len] == '#');
+		for (int number = 1; taken; number++) {
+			if (number == 1) snprintf(in->name[n], sizeof *in->name, "%.*s", kept(name), name);
+			else snprintf(in->name[n], sizeof *in->name, "%.*s#%d", kept(name), name, number);
+			taken = false;
+			for (int k = 0; k < n; k++) taken |= strcmp(in->name[k], in->name[n]) == 0;
 		}
-		if (same == 1) snprintf(in->name[n], sizeof *in->name, "%s", name);
-		else snprintf(in->name[n], sizeof *in->name, "%s#%d", name, same);
 	}
 	for (int i = 0; i < n; i++) in->names[i] = in->name[i];
 }

@@ -19,7 +19,8 @@ void kf_fuse_tail_scale(const kf_fuse_tail *c, float *lp, uint32_t n, float *tai
 	float d;
 
 	if (n == 0 || !(t > 0 && t < 1)) return;
-	scaled = fmin(f * t, (1 + t) / 2);    /* never all of it */
+	scaled = fmin(f * t, (1 + t) / 2);    /* never all of it, and never none: what floats round up must not sum above 1 */
+	scaled = fmax(scaled, 5e-7);
 	d = (float)log((1 - scaled) / (1 - t));
 	for (uint32_t j = 0; j < n; j++) lp[j] = fminf(0, lp[j] + d);
 	*tail = (float)scaled;

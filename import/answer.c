@@ -7,18 +7,29 @@
 
 /* ---- JSON ---- */
 
+/* Where a string that begins at p ends, at its second quote; end where it has none. */
+static char *string_end(char *p, const char *end)
+{
+	for (p++; p < end && *p != '"'; p++) p += *p == '\\' && p + 1 < end;
+	return p;
+}
+
+/* jansson has no keys with NUL: in keys, and nowhere else, it becomes a character that no text has, U+FFFE. */
 static json_t *without_nul(const uint8_t *line, size_t n, json_error_t *je)
 {
-	char *copy = malloc(n + 1), *at, *end = copy + n;
+	char *copy = malloc(n + 1), *end = copy + n;
 	json_t *o;
 
 	if (!copy) return NULL;
 	memcpy(copy, line, n);
-	for (at = copy; (at = memmem(at, (size_t)(end - at), "\\u0000", 6)); at += 6) {
-		char *p = at;
+	for (char *p = copy; (p = memchr(p, '"', (size_t)(end - p)));) {
+		char *last = string_end(p, end), *after = last + 1;
 
-		while (p > copy && p[-1] == '\\') p--;
-		if ((at - p) % 2 == 0) memcpy(at + 2, "fffe", 4);
+		while (after < end && strchr(" \t\r\n", *after)) after++;
+		for (; p < last && after < end && *after == ':'; p++)
+			if (*p == '\\' && p + 6 <= last && memcmp(p, "\\u0000", 6) == 0) memcpy(p + 2, "fffe", 4);
+			else p += *p == '\\';
+		p = last < end ? last + 1 : end;
 	}
 	o = json_loadb(copy, n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, je);
 	free(copy);

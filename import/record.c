@@ -125,6 +125,29 @@ static kf_status fill(const filler *f, kf_logits_rec *r, kf_err *err)
 	return KF_OK;
 }
 
+/* Candidates beyond the best k: others than these, and with them no more than there is. */
+static kf_status check_extras(const filler *f, const kf_logits_rec *r, kf_err *err)
+{
+	for (uint32_t p = 0; p <= r->n; p++) {
+		const int32_t *top = r->top_ids + (size_t)p * r->k;
+		const float *lp = r->top_lp + (size_t)p * r->k;
+		double sum = 0;
+
+		for (uint32_t j = 0; j < r->k; j++) sum += exp((double)lp[j]);
+		for (uint32_t e = r->extra_off[p]; e < r->extra_off[p + 1]; e++) {
+			const int32_t id = r->extra_ids[e];
+
+			for (uint32_t j = 0; j < r->k; j++)
+				if (top[j] == id && lp[j] > -INFINITY) return bad(f, p, "an extra candidate is among the best: id", id, err);
+			for (uint32_t j = r->extra_off[p]; j < e; j++)
+				if (r->extra_ids[j] == id) return bad(f, p, "an extra candidate comes twice: id", id, err);
+			sum += exp((double)r->extra_lp[e]);
+		}
+		if (sum > SUM_MOST) return bad(f, p, "the candidates' and extra candidates' probabilities sum above 1", sum, err);
+	}
+	return KF_OK;
+}
+
 /* Whether the model predicts the first token: as it says, or where it has numbers for it. */
 static bool has_bos(const import_answer *a, const import_match *m)
 {
@@ -172,6 +195,7 @@ kf_status import_record(const import_answer *a, const import_names *names, const
 		out->extra_off = a->extra_off;
 		out->extra_ids = a->extra_ids;
 		out->extra_lp = a->extra_lp;
+		if (out->extra_off && (rc = check_extras(&f, out, err)) != KF_OK) return rc;
 	}
 	mine.documents = 1;
 	mine.tokens = m.n;

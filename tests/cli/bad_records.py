@@ -58,6 +58,30 @@ def shifted(r):
         r[k].pop()
 
 
+def extra(change):
+    """Changes the first position that has an extra candidate: ids and log-probabilities of the best, and of the extra ones."""
+    def f(r):
+        p = next(p for p, e in enumerate(r["extra_ids"]) if e)
+        change(r["top_ids"][p], r["top_logprobs"][p], r["extra_ids"][p], r["extra_logprobs"][p])
+    return f
+
+
+def again(ids, lps, extra_ids, extra_lps):
+    extra_ids[0] = ids[0]
+
+
+def twice(ids, lps, extra_ids, extra_lps):
+    extra_ids.append(extra_ids[0])
+    extra_lps.append(extra_lps[-1])
+
+
+def too_likely(ids, lps, extra_ids, extra_lps):
+    extra_lps[0] = 0
+
+
+broken("extra-again", "line 2: token [0-9]+: an extra candidate is among the best", extra(again))
+broken("extra-twice", "line 2: token [0-9]+: an extra candidate comes twice", extra(twice))
+broken("extra-sum", "line 2: token [0-9]+: the candidates' and extra candidates' probabilities sum above 1", extra(too_likely))
 case("text", "qwen2-tiny", "line 2: not valid JSON", [good[0], "{\"doc\": 1,\n", good[2]])
 case("list", "qwen2-tiny", "line 1: the record is not a JSON object", ["[]\n"])
 case("twice", "qwen2-tiny", "line 4: document 1 has a record already, in .*line 2", good + [good[1]])

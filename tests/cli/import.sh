@@ -83,6 +83,11 @@ check "and kf-fuse" "$BIN/kf-fuse" --quiet --target "$TMP/qwen2-tiny-f32" --alig
 check "as a target, too" "$BIN/kf-align" --quiet --source "$TMP/gemma3-tiny-f32" --target "$TMP/vllm-bare" --out "$TMP/onto"
 check "fused with itself" "$BIN/kf-fuse" --quiet --target "$TMP/vllm-bare" --aligned "$TMP/onto" --out "$TMP/kd" --tail renormalize
 
+printf '{"id": "n", "text": "a\\u0000b"}\n' >"$TMP/nul-text.jsonl"
+"$BIN/kf-prepare" --quiet --out "$TMP/corpus-nul" "$TMP/nul-text.jsonl"
+printf '%s\n' '{"doc": 0, "text": "a\u0000b", "tokens": ["a", "\u0000", "b"], "logprobs": [-1, -2, -3], "top": [{"a": -1, "\\u0000": -3}, {"\u0000": -2}, {"b": -3}]}' >"$TMP/nul.jsonl"
+check "NUL in a text, in tokens and in candidates' names" "$I" --quiet --corpus "$TMP/corpus-nul" --input "$TMP/nul.jsonl" --tokenizer $M/gemma3-tiny --out "$TMP/nul" --top-k 2
+
 # ---- what is wrong with a record ----
 python3 tests/cli/bad_records.py "$TMP" $P >"$TMP/cases"
 while IFS=$'\t' read -r name model regex; do

@@ -47,6 +47,20 @@ static void odds_are_kept(void **state)
 	assert_float_equal(lp[0] - lp[1], logf(2.5f), 1e-5f);
 }
 
+/* However little is outside, what is stored does not sum above 1 to who adds it up. */
+static void no_sum_above_1(void **state)
+{
+	(void)state;
+	for (uint32_t n = 1; n <= 200; n++) {
+		kf_fuse_tail c = { .outside = -1, .expected = 5 };
+		float lp[200], tail = .3f;
+
+		for (uint32_t j = 0; j < n; j++) lp[j] = logf(.7f / (float)n);
+		kf_fuse_tail_scale(&c, lp, n, &tail);
+		assert_true(tail > 0 && sum_of(lp, n) <= 1);
+	}
+}
+
 /* Labels that are always outside: the tail grows, and never takes everything. */
 static void never_all(void **state)
 {
@@ -137,7 +151,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_seen_changes_nothing),
-		cmocka_unit_test(odds_are_kept),
+		cmocka_unit_test(odds_are_kept), cmocka_unit_test(no_sum_above_1),
 		cmocka_unit_test(never_all),
 		cmocka_unit_test(finds_the_share),
 		cmocka_unit_test(does_not_look_ahead),
