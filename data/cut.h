@@ -10,7 +10,7 @@
 #include "common/base/status.h"
 
 #define KF_CUT_MIN 16                   /* bytes, least limit: the longest UTF-8 character fits four times */
-#define KF_CUT_MAX (UINT32_MAX / 2)     /* bytes, most: a record's length is 32 bits */
+#define KF_CUT_MAX (1u << 29)           /* bytes, most: a block, with all that is kept of a document, has twice that */
 
 bool kf_text_is_utf8(const uint8_t *text, size_t n);
 

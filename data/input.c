@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/base/file.h"
+#include "common/base/stop.h"
 
 #define DEPTH_MAX 64    /* folders in folders */
 #define SNIFF 8192      /* bytes looked at to tell text from other files */
@@ -204,7 +206,13 @@ static kf_status spool_stdin(kf_inputs *in, kf_text_format format, int operand, 
 	if ((in->spool = mkstemp(path)) < 0)
 		return kf_fail_errno(err, "cannot create a temporary file %s for standard input", path);
 	unlink(path);
-	while ((got = read(0, block, sizeof block)) != 0) {
+	for (;;) {
+		struct pollfd ready = { 0, POLLIN, 0 };
+
+		/* a read would go on after a signal */
+		if ((rc = kf_stop_check(err)) != KF_OK) return rc;
+		if (poll(&ready, 1, 500) <= 0) continue;
+		if ((got = read(0, block, sizeof block)) == 0) break;
 		if (got < 0 && errno == EINTR) continue;
 		if (got < 0) return kf_fail_errno(err, "cannot read standard input");
 		for (ssize_t i = 0; !first && i < got; i++)
@@ -238,7 +246,7 @@ static kf_status take_fingerprints(kf_inputs *in, kf_err *err)
 			kf_map map = { 0 };
 			kf_fp fp;
 
-			if ((rc = kf_map_open(&map, in->file[i].path, err)) != KF_OK) break;
+			if ((rc = kf_stop_check(err)) != KF_OK || (rc = kf_map_open(&map, in->file[i].path, err)) != KF_OK) break;
 			fp = kf_fp_of(map.data, map.size);
 			in->bytes += map.size;
 			kf_map_close(&map);
@@ -305,6 +313,14 @@ static kf_status member(json_t *record, const char *key, size_t max, const char 
 	return KF_OK;
 }
 
+/* A member; one that is null is not there, as in tables that were exported. */
+static json_t *given(json_t *record, const char *key)
+{
+	json_t *v = json_object_get(record, key);
+
+	return json_is_null(v) ? NULL : v;
+}
+
 static kf_status one_record(const input_file *f, uint64_t line, const uint8_t *p, size_t n, kf_found_fn fn,
 	void *arg, kf_err *err)
 {
@@ -325,8 +341,8 @@ static kf_status one_record(const input_file *f, uint64_t line, const uint8_t *p
 		rc = kf_fail(err, KF_EDATA, "%s: the record is not a JSON object: {\"text\": …}", where);
 		goto out;
 	}
-	doc.messages = json_object_get(record, json_object_get(record, "messages") ? "messages" : "conversations");
-	v = json_object_get(record, "text");
+	if (!(doc.messages = given(record, "messages"))) doc.messages = given(record, "conversations");
+	v = given(record, "text");
 	if (!v && !doc.messages) {
 		rc = kf_fail(err, KF_EDATA, "%s: the record has no \"text\"", where);
 		goto out;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/progress.h"
+#include "common/base/stop.h"
 #include "common/store/record.h"
 #include "data/cut.h"
 #include "data/talk.h"
@@ -246,7 +247,7 @@ static kf_status on_document(void *arg, const kf_found *doc, kf_err *err)
 	bool yes, valid;
 	kf_status rc;
 
-	if ((rc = in_split(p, doc, &yes, err)) != KF_OK) return rc;
+	if ((rc = kf_stop_check(err)) != KF_OK || (rc = in_split(p, doc, &yes, err)) != KF_OK) return rc;
 	if (!doc->messages && kf_text_blank(doc->text, doc->n))
 		return kf_fail(err, KF_EDATA, "%s: the document has no text%s", doc->where,
 			doc->n ? ": only white space" : "");

@@ -275,7 +275,7 @@ static void show_dist(struct job *j, const kf_dist_rec *r)
 /* The next document of s, to out as asked for. KF_END after the last. */
 static kf_status one(struct job *j, kf_shard *s)
 {
-	bool json = j->o->json, print = !j->o->verify;
+	bool json = j->o->json, print = !j->o->verify && !j->o->repair;
 	kf_corpus_rec c;
 	kf_logits_rec l;
 	kf_dist_rec d;

@@ -99,7 +99,7 @@ kf_status kf_inspect_map(const kf_inspect_opts *o, FILE *out, kf_err *err)
 	if (o->doc >= 0 || o->sizes || o->path)
 		return kf_fail(err, KF_EUSAGE, "%s is a file, so a vocabulary map: --doc, --sizes and --path are for shard sets", o->dir);
 	if ((rc = kf_vocabmap_read(o->dir, &m, err)) != KF_OK) return rc;
-	if (o->verify) fprintf(out, "%s: %d tokens: good\n", o->dir, (int)m->key.n);
+	if (o->verify || o->repair) fprintf(out, "%s: %d tokens: good\n", o->dir, (int)m->key.n);
 	else if (o->json) json(out, m);
 	else summary(out, o->dir, m);
 	kf_vocabmap_free(m);

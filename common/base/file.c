@@ -137,10 +137,21 @@ static kf_status write_all(int fd, const char *path, const char *p, size_t n, kf
 	return KF_OK;
 }
 
+/* To write in place. What is standard output or error already goes to these: after what they hold, where they append. */
+static int open_in_place(const char *path)
+{
+	struct stat a, b;
+
+	for (int fd = 1; fd <= 2; fd++)
+		if (stat(path, &a) == 0 && fstat(fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino && a.st_rdev == b.st_rdev)
+			return fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	return open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+}
+
 /* A device, pipe or link (/dev/stdout is one): renaming would take its place away. */
 static kf_status write_in_place(const char *path, const void *data, size_t n, kf_err *err)
 {
-	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	int fd = open_in_place(path);
 	kf_status rc;
 
 	if (fd < 0) return kf_fail_errno(err, "cannot open %s", path);
@@ -243,7 +254,7 @@ kf_status kf_outfile_open(kf_outfile *o, const char *path, kf_err *err)
 	if (o->in_place && S_ISDIR(st.st_mode)) return kf_fail(err, KF_EINVAL, "%s is a folder, not a file", path);
 	if (!o->in_place) {
 		if ((rc = take_part(o->part, path, false, &o->fd, err)) != KF_OK) return rc;
-	} else if ((o->fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC)) < 0) {
+	} else if ((o->fd = open_in_place(path)) < 0) {
 		return kf_fail_errno(err, "cannot open %s", path);
 	}
 	if ((o->f = fopencookie(o, "w", (cookie_io_functions_t){ .write = put_stream }))) return KF_OK;

@@ -47,6 +47,16 @@ static kf_status in_range(const kf_opt *o, double v, const char *text, kf_err *e
 	return KF_OK;
 }
 
+/* Whether kf_opt_record can keep it: JSON is UTF-8. */
+static bool recordable(const kf_opt *o, const char *text)
+{
+	json_t *v = o->flags & KF_OPT_SHAPES ? json_string(text) : json_null();
+	const bool good = v != NULL;
+
+	json_decref(v);
+	return good;
+}
+
 static kf_status set_value(const kf_opt *o, const char *text, kf_err *err)
 {
 	char *end;
@@ -73,12 +83,14 @@ static kf_status set_value(const kf_opt *o, const char *text, kf_err *err)
 	}
 	case KF_OPT_STRING:
 		if (!*text) return kf_fail(err, KF_EINVAL, "--%s: empty value", o->name);
+		if (!recordable(o, text)) return kf_fail(err, KF_EINVAL, "--%s: its value is not UTF-8, as what is kept in a set must be", o->name);
 		*(const char **)o->value = text;
 		return KF_OK;
 	case KF_OPT_LIST: {
 		kf_list *list = o->value;
 
 		if (!*text) return kf_fail(err, KF_EINVAL, "--%s: empty value", o->name);
+		if (!recordable(o, text)) return kf_fail(err, KF_EINVAL, "--%s: its value is not UTF-8, as what is kept in a set must be", o->name);
 		if (list->n == KF_LIST_MAX) return kf_fail(err, KF_EINVAL, "--%s: given more than %d times", o->name, KF_LIST_MAX);
 		list->item[list->n++] = text;
 		return KF_OK;

@@ -64,8 +64,13 @@ void kf_unpacker_free(kf_unpacker *u)
 kf_status kf_planes_pack(kf_packer *p, const kf_buf *planes, int n, kf_buf *out, kf_err *err)
 {
 	kf_buf body = { 0 };
+	uint64_t raw = 0;
 	kf_status rc = KF_OK;
 
+	for (int i = 0; i < n; i++) raw += planes[i].len;
+	if (raw > KF_PLANES_RAW_MAX)
+		return kf_fail(err, KF_EUNSUPPORTED, "a document is too large: with what is kept of it a block would have %llu MB, and may have %llu. Cut "
+			"documents shorter (kf-prepare --doc-bytes)", (unsigned long long)(raw >> 20), (unsigned long long)(KF_PLANES_RAW_MAX >> 20));
 	for (int i = 0; i < n && rc == KF_OK; i++) {
 		const kf_buf *b = &planes[i];
 		size_t bound = ZSTD_compressBound(b->len), got = 0;
@@ -272,19 +277,22 @@ void kf_heads_release(kf_heads_enc *e)
 	kf_buf_release(&e->heads);
 }
 
-/* A conversation's turns, which make up its bytes. NULL when they do not, or on no memory. */
-static const kf_turn *get_turns(kf_cur *c, uint64_t n, uint64_t bytes, kf_arena *arena)
+/* A conversation's turns, which make up its bytes: KF_EDATA when they do not, KF_ENOMEM; neither with a message. */
+static kf_status get_turns(kf_cur *c, uint64_t n, uint64_t bytes, kf_arena *arena, const kf_turn **out)
 {
-	kf_turn *turns = n <= kf_cur_left(c) ? KF_ARENA_NEW(arena, kf_turn, n) : NULL;
+	kf_turn *turns;
 
-	for (uint64_t i = 0; turns && i < n; i++) {
+	if (n > kf_cur_left(c)) return KF_EDATA;
+	if (!(turns = KF_ARENA_NEW(arena, kf_turn, n))) return KF_ENOMEM;
+	for (uint64_t i = 0; i < n; i++) {
 		uint64_t v = kf_cur_varint(c);
 
-		if (c->bad || v / KF_ROLES > bytes) return NULL;
+		if (c->bad || v / KF_ROLES > bytes) return KF_EDATA;
 		turns[i] = (kf_turn){ .bytes = (uint32_t)(v / KF_ROLES), .role = (uint8_t)(v % KF_ROLES) };
 		bytes -= turns[i].bytes;
 	}
-	return bytes ? NULL : turns;
+	*out = turns;
+	return bytes ? KF_EDATA : KF_OK;
 }
 
 kf_status kf_heads_get(const kf_buf *plane, uint32_t docs, bool turns, kf_arena *arena, kf_head_n **out, kf_err *err)
@@ -293,18 +301,19 @@ kf_status kf_heads_get(const kf_buf *plane, uint32_t docs, bool turns, kf_arena 
 	uint64_t n_domains = kf_cur_varint(&c), last = 0, total = 0;
 	const char **domains, *id = NULL;
 	kf_head_n *h;
+	kf_status rc;
 
 	/* a domain takes a byte, a document five */
-	if (c.bad || n_domains > kf_cur_left(&c) || docs > kf_cur_left(&c) / 5) goto bad;
+	if (c.bad || n_domains > kf_cur_left(&c) || docs > kf_cur_left(&c) / 5 || docs > KF_BLOCK_DOCS) goto bad;
 	domains = KF_ARENA_NEW(arena, const char *, n_domains + 1);
 	h = KF_ARENA_NEW(arena, kf_head_n, (size_t)docs + 1);
-	if (!domains || !h) return kf_fail(err, KF_ENOMEM, "no memory for the heads of %u documents", docs);
+	if (!domains || !h) goto no_memory;
 	for (uint64_t i = 0; i < n_domains; i++) {
 		const uint8_t *end = kf_cur_left(&c) ? memchr(c.p, 0, kf_cur_left(&c)) : NULL;
 
 		if (!end) goto bad;
 		domains[i] = kf_arena_strdup(arena, (const char *)c.p, (size_t)(end - c.p));
-		if (!domains[i]) return kf_fail(err, KF_ENOMEM, "no memory for the heads of %u documents", docs);
+		if (!domains[i]) goto no_memory;
 		kf_cur_bytes(&c, (size_t)(end - c.p) + 1);
 	}
 	for (uint32_t i = 0; i < docs; i++) {
@@ -326,7 +335,8 @@ kf_status kf_heads_get(const kf_buf *plane, uint32_t docs, bool turns, kf_arena 
 			const char *s = kf_cur_str(&c, &len);
 
 			if (c.bad) goto bad;
-			if (memchr(s, 0, len) || !(id = kf_arena_strdup(arena, s, len))) goto bad;
+			if (memchr(s, 0, len)) goto bad;
+			if (!(id = kf_arena_strdup(arena, s, len))) goto no_memory;
 			if (how % 3 == 2) piece = kf_cur_varint(&c);
 		} else {
 			if (i == 0) goto bad;
@@ -335,11 +345,16 @@ kf_status kf_heads_get(const kf_buf *plane, uint32_t docs, bool turns, kf_arena 
 		if (c.bad || piece > UINT32_MAX) goto bad;
 		h[i].head.id = id;
 		h[i].head.piece = (uint32_t)piece;
-		if (turns && more && !(h[i].turns = get_turns(&c, more, bytes, arena))) goto bad;
+		if (turns && more && (rc = get_turns(&c, more, bytes, arena, &h[i].turns)) != KF_OK) {
+			if (rc == KF_ENOMEM) goto no_memory;
+			goto bad;
+		}
 	}
 	if (kf_cur_left(&c)) goto bad;
 	*out = h;
 	return KF_OK;
+no_memory:
+	return kf_fail(err, KF_ENOMEM, "no memory for the heads of %u documents", docs);
 bad:
 	return kf_fail(err, KF_EDATA, "the heads of its documents are damaged");
 }

@@ -1,5 +1,6 @@
 /* Taking shards from elsewhere into a set being written. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -35,6 +36,17 @@ static bool no_links(int e)
 	return e == EXDEV || e == EPERM || e == EMLINK || e == EOPNOTSUPP || e == ENOSYS || e == EACCES;
 }
 
+/* Parts come by programs that leave that to others, and the manifest says that they are there. */
+static kf_status sync_file(const char *path, kf_err *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	kf_status rc = fd < 0 ? kf_fail_errno(err, "cannot open %s", path) : KF_OK;
+
+	if (fd >= 0 && fsync(fd) < 0) rc = kf_fail_errno(err, "cannot sync %s", path);
+	if (fd >= 0) close(fd);
+	return rc;
+}
+
 kf_status kf_set_take_shard(kf_set_writer *w, int shard, const char *from, bool link_it, bool *linked, kf_err *err)
 {
 	char to[KF_PATH_MAX];
@@ -45,7 +57,10 @@ kf_status kf_set_take_shard(kf_set_writer *w, int shard, const char *from, bool 
 	/* Straight to its own name: a link under the name that writers empty and write into would be the part's own file. What has
 	 * the name is no good, or the caller would not ask. */
 	if (unlink(to) < 0 && errno != ENOENT) return kf_fail_errno(err, "cannot replace %s", to);
-	if (link(from, to) < 0) return no_links(errno) ? copy(from, to, err) : kf_fail_errno(err, "cannot link %s to %s", from, to);
+	if ((rc = sync_file(from, err)) != KF_OK) return rc;
+	/* the file, where its name is a link to it */
+	if (linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW) < 0)
+		return no_links(errno) ? copy(from, to, err) : kf_fail_errno(err, "cannot link %s to %s", from, to);
 	*linked = true;
 	return kf_sync_dir(kf_writer_dir(w), err);
 }

@@ -108,9 +108,19 @@ static bool ours(const char *name)
 		strncmp(name, TOKENIZER, strlen(TOKENIZER)) == 0;
 }
 
+/* Nobody has the file locked: whoever wrote it, or held it as a lock, is gone. The folder's lock does not say so: NFS and others keep those
+ * of folders to one machine. */
+static void remove_if_dead(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0) return;
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0 && kf_lock_same(fd, path)) unlink(path);
+	close(fd);
+}
+
 /* Look through the folder: *foreign gets a name that is not a set's, "" when there is none. Remove what dead runs left: the
- * temporary files of kf_file_write_atomic (under the folder's lock, so that nobody is writing one), and, where the set is
- * whole so that they guard nothing, locks. */
+ * temporary files of kf_file_write_atomic, and, where the set is whole so that they guard nothing, locks. */
 static kf_status look_around(const char *dir, bool whole, char foreign[256], kf_err *err)
 {
 	DIR *d = opendir(dir);
@@ -123,7 +133,7 @@ static kf_status look_around(const char *dir, bool whole, char foreign[256], kf_
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
 		if (!ours(e->d_name)) snprintf(foreign, 256, "%s", e->d_name);
 		else if ((is_part(e->d_name) || (whole && is_lock(e->d_name))) && kf_path_join(path, dir, e->d_name, NULL) == KF_OK)
-			unlink(path);
+			remove_if_dead(path);
 	}
 	closedir(d);
 	return KF_OK;
@@ -385,6 +395,8 @@ kf_status kf_set_drop(const char *dir, const bool *bad, int n, kf_err *err)
 		if (bad[i] && (rc = kf_shard_path(path, dir, i, err)) == KF_OK && unlink(path) < 0 && errno != ENOENT)
 			rc = kf_fail_errno(err, "cannot remove %s", path);
 	if (rc != KF_OK) goto out;
+	static const char *const of_whole[] = { "shards", "docs", "tokens", "bytes", "content" };
+	for (size_t i = 0; m && i < sizeof of_whole / sizeof *of_whole; i++) json_object_del(m, of_whole[i]);
 	if (m) rc = kf_manifest_write(part, m, err);
 	if (rc == KF_OK && unlink(manifest) < 0 && errno != ENOENT) rc = kf_fail_errno(err, "cannot remove %s", manifest);
 	if (rc == KF_OK) rc = kf_sync_dir(dir, err);

@@ -207,6 +207,7 @@ kf_status kf_shard_flush(kf_shard_writer *sw, kf_err *err)
 	memcpy(sw->value.data, &head, KF_BLOCK_HEAD);
 	for (int i = 0; i < 8; i++) key[i] = (uint8_t)(sw->block_doc >> (56 - 8 * i));
 	sw->open_block = false;
+	sw->heads = 0;
 	return env_put(sw->env, key, sizeof key, sw->value.data, sw->value.len, err);
 }
 
@@ -219,7 +220,8 @@ kf_status kf_shard_put_end(kf_shard_writer *sw, const kf_dochead *h, uint64_t to
 	sw->facts.tokens += tokens;
 	sw->facts.bytes += h->bytes;
 	sw->facts.content += hash;
-	return raw >= KF_BLOCK_RAW ? kf_shard_flush(sw, err) : KF_OK;
+	sw->heads += strlen(h->id) + 24;
+	return raw >= KF_BLOCK_RAW || sw->heads >= KF_BLOCK_HEADS ? kf_shard_flush(sw, err) : KF_OK;
 }
 
 kf_status kf_shard_commit(kf_shard_writer *sw, kf_err *err)

@@ -49,6 +49,8 @@ typedef struct {
 #define KF_BLOCK_HEAD 16
 #define KF_BLOCK_RAW ((size_t)4 << 20) /* a block is closed when its documents take about this much before compression: large, because
                                         * lists and tables of ids are learnt anew in every block */
+#define KF_BLOCK_DOCS (1u << 20)       /* documents a block may have, and */
+#define KF_BLOCK_HEADS ((size_t)16 << 20) /* about this much of their ids, with 24 bytes each for the rest of a head: then it is closed, too */
 #define KF_BLOCK_TOKENS (1u << 24)     /* tokens, or bytes of text / 64, a block may have: bounds what a reader allocates */
 
 #define KF_BLOCK_CONTEXT 4     /* of a block's flags: its documents are conversations */
@@ -69,6 +71,7 @@ struct kf_shard_writer {
 	const kf_codec_writer *codec;
 	void *state;               /* made by the first put */
 	uint64_t last_doc, block_doc;
+	size_t heads;              /* bytes that heads of the open block take, about */
 	bool any, open_block;
 	kf_shard_facts facts;
 	json_t *sums;              /* NULL: none */

@@ -12,6 +12,10 @@ TEXT
 for m in gemma3-tiny qwen2-tiny; do
 	"$BIN/kf-extract" --quiet --model "tests/models/$m" --corpus "$TMP/corpus" --out "$TMP/$m" --top-k 6
 done
+echo kept >"$TMP/appended"
+"$E" --quiet --set "$TMP/gemma3-tiny" --out /dev/stdout >>"$TMP/appended"
+"$E" --quiet --set "$TMP/gemma3-tiny" --out "$TMP/alone.jsonl"
+check "/dev/stdout goes where standard output does" cmp "$TMP/appended" <(echo kept; cat "$TMP/alone.jsonl")
 "$BIN/kf-align" --quiet --source "$TMP/gemma3-tiny" --target "$TMP/qwen2-tiny" --out "$TMP/aligned"
 "$BIN/kf-fuse" --quiet --target "$TMP/qwen2-tiny" --aligned "$TMP/aligned" --out "$TMP/targets" --weight advantage
 

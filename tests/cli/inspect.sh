@@ -50,6 +50,9 @@ if [ -e /dev/full ]; then check_fails 1 "No space left" "output to a full disk" 
 cp -r $G/logits "$TMP/bad"
 printf 'x' | dd of="$TMP/bad/shard-00001.mdb" bs=1 seek=9000 conv=notrunc 2>/dev/null
 check_fails 1 "shard-00001.mdb: .*(checksum|damaged)" "a flipped byte is found and the shard named" "$I" "$TMP/bad" --verify
+cp -r "$TMP/bad" "$TMP/bad-again"
+"$I" "$TMP/bad-again" --repair >"$TMP/repaired" 2>&1
+check "--repair alone says what it took, and shows no document" test "$(wc -l <"$TMP/repaired")" -le 4 -a ! -e "$TMP/bad-again/shard-00001.mdb"
 truncate -s 5000 "$TMP/bad/shard-00000.mdb"
 check_fails 1 "shard-00000.mdb: has 5000 bytes where the manifest says" "a shard cut short" "$I" "$TMP/bad" --json
 rm "$TMP/bad/manifest.json"

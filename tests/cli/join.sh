@@ -127,6 +127,13 @@ mkdir "$W/theirs"; echo text > "$W/theirs/thesis.tex"
 check_fails 1 "thesis.tex" "a folder with other things in it" "$BIN/kf-join" --out "$W/theirs" "$W/source.parts"
 check_fails 1 "made from something else .*top-k" "a folder with another set in it" "$BIN/kf-join" --out "$W/k5" "$W/source.parts"
 
+# A part whose shards are links to files elsewhere: the set has the files.
+cp -r "$W/source.parts" "$W/linked"; mkdir "$W/files"
+for f in "$W"/linked/1/shard-*.mdb; do mv "$f" "$W/files/"; ln -s "../../files/${f##*/}" "$f"; done
+check "shards that are links" "$BIN/kf-join" --out "$W/of-links" "$W/linked"
+check "the set has none" test -z "$(find "$W/of-links" -type l)"
+same_set "and is the same" "$W/source" "$W/of-links"
+
 # Damage is found before the set is whole, and the shard named; put right, the join goes on.
 # A byte of its first block.
 flip() { printf '\377' | dd of="$1" bs=1 seek=$(($(grep -abo KFBL "$1" | head -n 1 | cut -d: -f1) + 300)) conv=notrunc status=none; }

@@ -19,6 +19,16 @@ check_fails 1 'doc-bytes' "prepare: refuses other options" "$prepare" --out "$TM
 echo more >>"$TMP/a.txt"
 check_fails 1 'input text differs' "prepare: refuses changed input" "$prepare" --out "$TMP/c" --domain other "$TMP/a.txt" "$TMP/b.jsonl"
 
+printf '{"text": "a table", "messages": null, "id": null}\n{"text": null, "messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "I."}]}\n' >"$TMP/null.jsonl"
+check "prepare: what is null is not there" "$prepare" --out "$TMP/null" "$TMP/null.jsonl"
+check_fails 2 'domain.*UTF-8' "prepare: a domain that is not UTF-8" "$prepare" --out "$TMP/bad" --domain $'\xff' "$TMP/b.jsonl"
+(echo text; exec sleep 100) | { "$prepare" --out "$TMP/stopped" - >"$TMP/.out" 2>"$TMP/stopped.err" & echo $! >"$TMP/pid"; wait $!; echo $? >"$TMP/status"; } &
+for i in $(seq 100); do [ -s "$TMP/pid" ] && ls -l "/proc/$(cat "$TMP/pid")/fd" 2>/dev/null | grep -q "kf-prepare\..*deleted" && break; sleep 0.1; done
+kill "$(cat "$TMP/pid")"
+for i in $(seq 100); do [ -s "$TMP/status" ] && break; sleep 0.1; done
+check "prepare: asked to end while it waits for standard input, it ends" grep -q "stopped by SIGTERM" "$TMP/stopped.err"
+pkill -P $! sleep 2>/dev/null || true
+
 # The same documents whatever the number of shards.
 seq 1 3000 >"$TMP/long.txt"
 for n in 1 3 7; do

@@ -59,6 +59,10 @@ check_fails 1 'another training run \(--lambda was 0.5 and is 0.9' "other option
 	train "$TMP/a" --lambda 0.9 --valid "$TMP/corpus"
 check_fails 1 'no valid' "no validation is another run" train "$TMP/a" --lambda 0.5
 check "--restart replaces it" train "$TMP/a" --lambda 0.9 --restart --max-steps 1
+cp -r "$TMP/a" "$TMP/other-model"
+touch "$TMP/other-model/tokenizer.model"
+check "--restart with another model" "$BIN/kf-train" --model tests/models/qwen2-tiny --targets "$TMP/qwen" --out "$TMP/other-model" --restart --max-steps 1 --progress none
+check "leaves no tokenizer of the model before" test ! -e "$TMP/other-model/tokenizer.model"
 
 # The trained model is a model.
 check "what was written is read" "$BIN/kf-train" --model "$TMP/a" --targets "$TMP/logits" --out "$TMP/again" --lambda 1 \
@@ -117,6 +121,15 @@ check_fails 1 'another tokenizer than that of tests/models/llama-tiny' "targets 
 check_fails 1 'is a corpus' "a corpus is no target" \
 	"$BIN/kf-train" --model tests/models/llama-tiny --targets "$TMP/corpus" --out "$TMP/x"
 check_fails 1 'cannot write the log /dev/full' "full disk" train "$TMP/full" --log /dev/full
+# A checkpoint that is listed and cannot be opened, as on another machine for a moment: the one before it serves. What was done before is not
+# done again: its lines of the log have the times they had.
+train "$TMP/unseen" --lambda 0.5 --save-every 1 --keep-state >/dev/null
+rm -f "$TMP/unseen/kfuse.json" "$TMP/unseen/config.json" "$TMP/unseen/state/kfuse.json"
+last=$(ls "$TMP/unseen/state"/step-*.ckpt | tail -n 1); cp "$TMP/unseen/log.jsonl" "$TMP/unseen.log"
+mv "$last" "$TMP/away.ckpt"; ln -s nowhere "$last"
+check "a checkpoint that cannot be opened" train "$TMP/unseen" --lambda 0.5 --save-every 1
+check "is passed over for the one before" cmp -n 200 "$TMP/unseen.log" "$TMP/unseen/log.jsonl"
+
 # A limit on file sizes stands for a disk that fills up while a checkpoint or the model is written.
 limited() (
 	trap '' XFSZ
