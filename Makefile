@@ -119,7 +119,6 @@ FLAGS := $(CC) $(CPPFLAGS) $(CFLAGS) $(CXXFLAGS) $(NVCCFLAGS) $(LDFLAGS) $(LDLIB
 $B/flags: FORCE
 	@mkdir -p $B
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
-FORCE:
 
 .PRECIOUS: $B/obj/%.o
 -include $(shell find $B/obj -name '*.d' 2>/dev/null)

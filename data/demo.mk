@@ -18,6 +18,7 @@ fusion := --function $(FUNCTION) $(if $(filter min-ce avg-ce,$(FUNCTION)),--leve
 sources := $(sort $(SOURCES))
 fused = fused-$(call plus,$1)-$(how)-$(LAMBDA)-$(schedule)
 start := $(call model,$(TARGET))
+start_files := $(call model_files,$(TARGET))
 
 # The sources together, each alone (the pairs of FuseChat: the target's own distribution takes part), and with one more.
 mixes := $(sort $(call plus,$(sources)) $(sources) $(if $(ADD),$(call plus,$(sources) $(ADD))))
@@ -25,11 +26,11 @@ parts = $(subst +, ,$1)
 fitted = $(if $(filter domain advantage-domain,$(FUNCTION) $(WEIGHT)),$(call weights,$1))
 $(foreach m,$(mixes),$(eval $(call weights_rule,$(call parts,$m))))
 $(foreach m,$(mixes),$(eval $(call fuse_rule,$m-$(how),train,$(call parts,$m),$(fusion),$(call fitted,$(call parts,$m)))))
-$(foreach m,$(mixes),$(eval $(call train_rule,$(call fused,$(call parts,$m)),$(run)/targets/$m-$(how),$(LAMBDA),$(start),$(start))))
+$(foreach m,$(mixes),$(eval $(call train_rule,$(call fused,$(call parts,$m)),$(run)/targets/$m-$(how),$(LAMBDA),$(start),$(start_files))))
 
 # CLM needs the tokens only, so it does not depend on the sources.
 clm := clm-$(schedule)
-$(eval $(call train_rule,$(clm),$(call logits,train),1,$(start),$(start)))
+$(eval $(call train_rule,$(clm),$(call logits,train),1,$(start),$(start_files)))
 
 trained = $(run)/train/$1/config.json
 row = --model $1=$(run)/train/$2
@@ -66,7 +67,7 @@ merged = $1$(call merge_tag,$1)-$(demo_name)
 pairs := $(foreach s,$(sources),$(call fused,$s))
 $(foreach m,$(MERGES),$(eval $(call merge_rule,$m,$(call merged,$m),$(pairs))))
 
-pairs_report := pairs-$(call plus,$(MERGES))-$(demo_report)
+pairs_report := pairs-$(call plus,$(foreach m,$(MERGES),$m$(call merge_tag,$m)))-$(demo_report)
 $(eval $(call report_rule,$(pairs_report),$(sources) $(TARGET),$(call as_they_come,$(sources)) $(call row,clm,$(clm)) \
 	  $(foreach s,$(sources),$(call row,target+$s,$(call fused,$s))) \
 	  $(foreach m,$(MERGES),--model $m=$(run)/merged/$(call merged,$m)) \
@@ -90,7 +91,7 @@ KD ?= $(lastword $(sources))
 kd := kd-$(KD)$(align_tag)$(adapt_tag)$(tail_tag)
 $(eval $(call fuse_rule,$(kd),train,$(KD),--with-target no --tail $(TAIL)))
 kd_model := $(kd)-$(LAMBDA)-$(schedule)
-$(eval $(call train_rule,$(kd_model),$(run)/targets/$(kd),$(LAMBDA),$(start),$(start)))
+$(eval $(call train_rule,$(kd_model),$(run)/targets/$(kd),$(LAMBDA),$(start),$(start_files)))
 
 # All models at once, nothing trained: what they say of the test text, mixed by what each predicted so far.
 ENSEMBLE ?= dynamic
@@ -136,7 +137,7 @@ continual: $(if $(ADD),$(run)/report/$(continual)$(task_tag).html)
 
 ASKED ?= $(or $(TASKS),hellaswag truthfulqa quartz)
 asked_files = $(foreach t,$(ASKED),$(call task_file,$t))
-tasks: $(asked_files) $(foreach m,$(sources) $(TARGET),$(call model,$m)) | $(bin)/kf-eval
+tasks: $(asked_files) $(foreach m,$(sources) $(TARGET),$(call model_files,$m)) | $(bin)/kf-eval
 	@mkdir -p $(WORK)
 	$(bin)/kf-eval $(foreach m,$(TARGET) $(sources),--model $m=$(call model,$m)) $(addprefix --tasks ,$(asked_files)) \
 	  $(task_limit) --report $(WORK)/tasks.json --markdown $(WORK)/tasks.md --threads $(THREADS)

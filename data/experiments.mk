@@ -16,7 +16,7 @@ EXPERT_DOMAINS ?= prose docs c
 LANGUAGE_DOMAINS ?= german
 # Not named in the recipe, so that make -n runs nothing.
 make := $(MAKE)
-experiments: $(PROGRAMS) $(foreach m,$(TARGET) $(sources),$(call model,$m)) \
+experiments: $(PROGRAMS) $(foreach m,$(TARGET) $(sources),$(call model_files,$m)) \
   $(patsubst %,$(DATA)/text/%.jsonl,$(sort $(if $(findstring a,$(ONLY)),$(DOMAINS)) $(if $(findstring b,$(ONLY)),$(EXPERT_DOMAINS)) \
   $(if $(findstring c,$(ONLY)),$(CHAT_DOMAINS)) $(if $(findstring d,$(ONLY)),$(LANGUAGE_DOMAINS))))
 	@python3 data/experiments.py --size $(SIZE) --only $(ONLY) $(addprefix --seeds ,$(SEEDS)) \

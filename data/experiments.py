@@ -17,6 +17,7 @@ import argparse
 import glob
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -103,8 +104,12 @@ class Experiments:
         self.target, self.sources, self.domains = args.target, args.sources.split(), args.domains.split()
         self.seeds = [int(s) for s in args.seeds.split(",")] if args.seeds else self.size["seeds"]
         self.start, self.runs, self.done = time.monotonic(), 0, 0
-        # each make is told all it needs: nothing is handed down from the one that runs this
-        self.environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")}
+        # each make is told all it needs: nothing is handed down from the one that runs this, or from its shell
+        known = {"MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL"}
+        for path in glob.glob(os.path.dirname(os.path.abspath(__file__)) + "/*.mk"):
+            with open(path) as f:
+                known.update(re.findall(r"^([A-Z_]+) *\?=", f.read(), re.M))
+        self.environment = {k: v for k, v in os.environ.items() if k not in known}
         os.makedirs(self.work, exist_ok=True)
 
     # ---- make, and what it made ----
@@ -186,7 +191,8 @@ class Experiments:
             self.make(f, **{**base, "DATA": self.data})
         rows = [*rows, *(a for n, f in folders.items() for a in ("--model", "%s=%s" % (n, f)))]
         report = "%s/%s.json" % (self.work, name)
-        newest = max([os.path.getmtime(f + "/config.json") for f in folders.values()] + [os.path.getmtime(corpus + "/manifest.json")])
+        sets = [rows[i + 1].split("=", 1)[1] for i, o in enumerate(rows) if o in ("--logits", "--mixture")]
+        newest = max(map(os.path.getmtime, [f + "/config.json" for f in folders.values()] + [d + "/manifest.json" for d in [corpus, *sets]] + tasks))
         command = [self.bin + "kf-eval", "--quiet", "--corpus", corpus, *rows, *(a for c in compare for a in ("--compare", "%s,%s" % c)),
                    "--per-document", "--compute", "bf16", "--threads", str(self.args.threads), *(a for t in tasks for a in ("--tasks", t)),
                    "--limit", str(self.size["limit"]), "--overlap", "%s/docs%d/corpus/train" % (base["WORK"], base["DOCS"])]
@@ -406,10 +412,10 @@ class Experiments:
         if os.path.exists(self.work + "/results.json"):
             with open(self.work + "/results.json") as f:
                 results = json.load(f)["parts"]
-        results[part] = {"rows": rows, "reference": reference, "tried": tried,
+        results[part] = {"rows": rows, "reference": reference, "tried": tried, "settings": self.size,
                          "seeds": {str(s): {k: r[k] for k in ("bits_per_byte", "perplexity", "comparisons", "documents", "bytes", "overlap", "tasks") if k in r} for s, r in reports.items()}}
         with open("%s/results.json" % self.work, "w") as f:
-            json.dump({"size": self.args.size, "settings": self.size, "date": time.strftime("%Y-%m-%d"), "parts": dict(sorted(results.items()))}, f, indent=1)
+            json.dump({"size": self.args.size, "date": time.strftime("%Y-%m-%d"), "parts": dict(sorted(results.items()))}, f, indent=1)
         text = self.table(results[part])
         with open("%s/%s.md" % (self.work, part), "w") as f:
             f.write(text)

@@ -18,6 +18,9 @@ VALID_DOCS ?= 50
 TEST_DOCS  ?= 50
 EPOCHS     ?= 2
 
+# Tasks are files of one's own: tasks/NAME.jsonl.
+fetch_task = echo "kfuse.mk: there is no $(2:./%=%): put the questions there (docs/eval.md has the form)" >&2; exit 1
+
 .DEFAULT_GOAL := fuse
 .PHONY: fuse
 include $(KFUSE_MK)pipeline.mk $(KFUSE_MK)demo.mk

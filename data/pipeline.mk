@@ -63,8 +63,11 @@ plus = $(subst $(space),+,$(sort $1))
 run := $(WORK)/docs$(DOCS)
 bin := $(or $(KFUSE_BIN),$B/bin)
 
-# A model is $(DATA)/models/NAME.gguf, or a folder $(DATA)/models/NAME.
+$(foreach v,DATA WORK,$(if $(word 2,$($v)),$(error $v=$($v): make cannot do with spaces in names)))
+
+# A model is $(DATA)/models/NAME.gguf, or a folder $(DATA)/models/NAME; and what there is of it to be newer than something.
 model = $(if $(wildcard $(DATA)/models/$1/config.json),$(DATA)/models/$1,$(DATA)/models/$1.gguf)
+model_files = $(if $(wildcard $(DATA)/models/$1/config.json),$(wildcard $(addprefix $(DATA)/models/$1/,*.json *.safetensors *.bin *.model)),$(call model,$1))
 
 text := $(or $(TEXT),$(DOMAINS:%=$(DATA)/text/%.jsonl))
 
@@ -77,21 +80,35 @@ task_files = $(foreach t,$(TASKS),$(call task_file,$t))
 task_tag = $(if $(TASKS),-$(call plus,$(TASKS))$(addprefix -,$(TASK_LIMIT)))
 task_limit = $(addprefix --limit ,$(TASK_LIMIT))
 task_options = $(addprefix --tasks ,$(task_files)) $(task_limit) --overlap $(run)/corpus/train
+fetch_task ?= bash data/fetch.sh task $1 $2
 $(DATA)/tasks/%.jsonl: | $(DEPS_STAMP)
-	@bash data/fetch.sh task $* $@
+	@$(call fetch_task,$*,$@)
 $(DATA)/tasks/%.json: | $(DEPS_STAMP)
-	@bash data/fetch.sh task $* $@
+	@$(call fetch_task,$*,$@)
 .PRECIOUS: $(DATA)/tasks/%.jsonl $(DATA)/tasks/%.json
 
 # Every model that a run may need; ADD is the source of `make continual`.
 models := $(sort $(TARGET) $(SOURCES) $(ADD))
 splits := train valid test
 
+# What is there keeps what it was made from. Where that is not what is asked for any more (a model or a text replaced under its name, another
+# SEED), programs refuse and say what differs; REPLACE=1 takes away whatever has to be made again, and all that it is made into.
+REPLACE ?=
+replace = $(if $(filter 1,$(REPLACE)),$(if $(KF_SLURM),,@rm -rf $1))
+FORCE:
+
 # ---- corpus: no file is in two splits ----
 
 split_docs = $(if $(filter train,$1),$(DOCS),$(if $(filter valid,$1),$(VALID_DOCS),$(TEST_DOCS)))
+# FORCE where the corpus that is there was cut otherwise, of other text, or a file in a folder of text is newer.
+manifest = $(subst $(space),,$(strip $(file <$1)))
+cut_so = "doc-bytes":$(DOC_BYTES)$(comma) "docs-per-domain":$(call split_docs,$1)$(if $(filter-out 0,$(call split_docs,$1)),$(comma)"seed":$(SEED))} $(text:%="name":"%"$(comma))
+recut = $(call other_cut,$(call manifest,$(run)/corpus/$1/manifest.json),$(call cut_so,$1)) \
+  $(foreach t,$(text),$(if $(and $(wildcard $t/.),$(wildcard $(run)/corpus/$1/manifest.json)),$(if $(shell find -L $t -newer $(run)/corpus/$1/manifest.json -print -quit),FORCE)))
+other_cut = $(if $1,$(if $(filter-out $(words $(text)),$(words $(filter {"role":"text"%,$(subst {, {,$1)))),FORCE)$(foreach f,$2,$(if $(findstring $f,$1),,FORCE)))
 define corpus_rule
-$(run)/corpus/$1/manifest.json: $(text) | $(bin)/kf-prepare
+$(run)/corpus/$1/manifest.json: $(text) $(sort $(call recut,$1)) | $(bin)/kf-prepare
+	$(call replace,$$(@D))
 	$(bin)/kf-prepare --out $$(@D) --split $1 --docs-per-domain $(call split_docs,$1) \
 	  --doc-bytes $(DOC_BYTES) --seed $(SEED) --shards $(SHARDS) $(text)
 endef
@@ -101,8 +118,9 @@ $(foreach s,$(splits),$(eval $(call corpus_rule,$s)))
 # where weights are fitted to it ----
 
 define logits_rule
-$(run)/logits/$1/$2/manifest.json: $(call model,$2) $(run)/corpus/$1/manifest.json | $(bin)/kf-extract
-	$(bin)/kf-extract --model $$< --corpus $(run)/corpus/$1 --out $$(@D) --compute $(EXTRACT_COMPUTE) --threads $$(THREADS) $$(shard) \
+$(run)/logits/$1/$2/manifest.json: $(call model_files,$2) $(run)/corpus/$1/manifest.json | $(bin)/kf-extract
+	$(call replace,$$(@D))
+	$(bin)/kf-extract --model $(call model,$2) --corpus $(run)/corpus/$1 --out $$(@D) --compute $(EXTRACT_COMPUTE) --threads $$(THREADS) $$(shard) \
 		$(if $(CHAT_TEMPLATE_$2),--chat-template $(CHAT_TEMPLATE_$2))
 endef
 $(foreach s,$(splits),$(foreach m,$(models),$(eval $(call logits_rule,$s,$m))))
@@ -115,10 +133,12 @@ adaptation := lr$(ADAPT_LR)x$(ADAPT)b$(ADAPT_BATCH)of$(FOLDS)
 adapt_tag := $(if $(folds),-adapted-$(adaptation))
 adapted = $(run)/adapted/$(adaptation)-fold$1/$2
 define adapted_rules
-$(call adapted,$1,$2)/config.json: $(call model,$2) $(run)/logits/train/$2/manifest.json $(run)/corpus/valid/manifest.json | $(bin)/kf-train
-	$(bin)/kf-train --model $$< --targets $(run)/logits/train/$2 --valid $(run)/corpus/valid --out $$(@D) --fold $1/$(FOLDS) --lambda 1 \
+$(call adapted,$1,$2)/config.json: $(call model_files,$2) $(run)/logits/train/$2/manifest.json $(run)/corpus/valid/manifest.json | $(bin)/kf-train
+	$(call replace,$$(@D))
+	$(bin)/kf-train --model $(call model,$2) --targets $(run)/logits/train/$2 --valid $(run)/corpus/valid --out $$(@D) --fold $1/$(FOLDS) --lambda 1 \
 	  --epochs $(ADAPT) --lr $(ADAPT_LR) --batch-tokens $(ADAPT_BATCH) --seed $(SEED) --compute $(COMPUTE) --dtype bf16 --threads $$(THREADS)
 $(run)/logits/train/$2$(adapt_tag)-fold$1/manifest.json: $(call adapted,$1,$2)/config.json $(run)/corpus/train/manifest.json | $(bin)/kf-extract
+	$(call replace,$$(@D))
 	$(bin)/kf-extract --model $(call adapted,$1,$2) --corpus $(run)/corpus/train --out $$(@D) --fold $1/$(FOLDS) --compute $(EXTRACT_COMPUTE) \
 	  --threads $$(THREADS) $$(shard) $(if $(CHAT_TEMPLATE_$2),--chat-template $(CHAT_TEMPLATE_$2))
 endef
@@ -136,6 +156,7 @@ map_file = $(strip $(if $(filter mined,$(VOCAB_MAP)),$(WORK)/maps/$2-$(TARGET)-m
 define aligned_rule
 $(call aligned,$1,$2)/manifest.json: $(addsuffix /manifest.json,$(call said,$1,$2)) $(call logits,$1)/manifest.json | $(bin)/kf-align
 	$(if $(call map_file,$1,$2),@mkdir -p $(dir $(call map_file,$1,$2)))
+	$(call replace,$$(@D) $(call map_file,$1,$2))
 	$(bin)/kf-align $(addprefix --source ,$(call said,$1,$2)) --target $(call logits,$1) --out $$(@D) \
 	  --method $(ALIGN) --vocab-map $(VOCAB_MAP) --one-to-many $(ONE_TO_MANY) $(addprefix --map ,$(call map_file,$1,$2)) --threads $$(THREADS) $$(shard)
 endef
@@ -155,6 +176,7 @@ endef
 define fuse_rule
 $(run)/targets/$1/manifest.json $(run)/trace/$1.jsonl &: $(foreach m,$3,$(call aligned,$2,$m)/manifest.json) $(call logits,$2)/manifest.json $5 | $(bin)/kf-fuse
 	@mkdir -p $(run)/trace
+	$(call replace,$(run)/targets/$1)
 	$(bin)/kf-fuse --target $(call logits,$2) $(foreach m,$3,--aligned $(call aligned,$2,$m)) --out $(run)/targets/$1 \
 	  $4 $(addprefix --weights ,$5) $$(call whole,--trace $(run)/trace/$1.jsonl) --threads $$(THREADS) $$(shard)
 endef
@@ -165,6 +187,7 @@ schedule := lr$(LR)x$(EPOCHS)$(addprefix p,$(filter-out 0,$(PATIENCE)))$(addpref
 training = $(if $(filter renormalize,$(TAIL)),--tail renormalize )--epochs $(EPOCHS) $(addprefix --patience ,$(filter-out 0,$(PATIENCE))) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) --threads $(THREADS)
 define train_rule
 $(run)/train/$1/config.json: $2/manifest.json $5 $(run)/corpus/valid/manifest.json | $(bin)/kf-train
+	$(call replace,$$(@D))
 	$(strip $(TRAIN_RUN) $(bin)/kf-train) --model $4 --targets $2 --valid $(run)/corpus/valid --out $$(@D) --lambda $3 $$(training)
 endef
 
@@ -197,7 +220,8 @@ SELECT  ?= 0.1
 merge_options = $(if $(filter ties dare,$1),--density $(DENSITY))$(if $(filter sce,$1),--select $(SELECT)) \
   $(if $(filter linear slerp,$1),,--pivot $(call model,$(TARGET)))
 define merge_rule
-$(run)/merged/$2/config.json: $(3:%=$(run)/train/%/config.json) $(call model,$(TARGET)) | $(bin)/kf-merge
+$(run)/merged/$2/config.json: $(3:%=$(run)/train/%/config.json) $(call model_files,$(TARGET)) | $(bin)/kf-merge
+	$(call replace,$$(@D))
 	$(bin)/kf-merge --method $1 $(strip $(call merge_options,$1)) $(3:%=--models $(run)/train/%) --out $$(@D) \
 	  --seed $(SEED) --threads $$(THREADS)
 endef

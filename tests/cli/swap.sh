@@ -77,7 +77,7 @@ check_same "a source more for a fused model: only that source is extracted and a
 	echo "kf-train docs8/train/fused-$m-avg-ce-sequence-none-$tag"
 done
 for m in linear slerp task-arithmetic ties0.5 dare0.5 varm sce0.1; do echo "kf-merge docs8/merged/$m-$mix-avg-ce-sequence-none-$tag"; done
-echo "kf-report docs8/report/pairs-dare+linear+sce+slerp+task-arithmetic+ties+varm-$mix-avg-ce-sequence-none-$tag.html"
+echo "kf-report docs8/report/pairs-dare0.5+linear+sce0.1+slerp+task-arithmetic+ties0.5+varm-$mix-avg-ce-sequence-none-$tag.html"
 echo kf-eval; } | sort > "$TMP/want.sorted"
 programs :pairs | sort > "$TMP/got.sorted"
 check_same "pairs and their mergers reuse the sources' predictions" "$TMP/want.sorted" "$TMP/got.sorted"
