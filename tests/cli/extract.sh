@@ -142,6 +142,11 @@ check "without the byte path" x --out "$TMP/nopath" --byte-path no --precision f
 
 x --quiet --out "$TMP/windows" --precision f32 --context 16
 show "$TMP/windows" >"$TMP/w.jsonl"; show "$TMP/qwen2-tiny" >"$TMP/f.jsonl"
+cp -r tests/models/gemma3-tiny "$TMP/capped"
+"$BIN/kf-extract" --quiet --model "$TMP/capped" --corpus "$TMP/corpus" --out "$TMP/of-capped"
+sed -i 's/"final_logit_softcapping": null/"final_logit_softcapping": 2.0/' "$TMP/capped/config.json"
+check_fails 1 "input model differs" "a model whose logits are capped is another one" "$BIN/kf-extract" --model "$TMP/capped" --corpus "$TMP/corpus" --out "$TMP/of-capped"
+
 check "windows: as without them where both see everything, else at least 7 tokens of context" python3 - "$TMP/f.jsonl" "$TMP/w.jsonl" <<'END'
 import json, sys
 for a, b in zip(open(sys.argv[1]), open(sys.argv[2]), strict=True):

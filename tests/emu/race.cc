@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <unordered_map>
 
 #define EMU_RACES
@@ -22,7 +23,8 @@ enum kind { READ, WRITE, ATOMIC };
 struct access { uint32_t block, thread, barrier, warp; };   /* thread: 1 more, 0: none */
 struct cell { uint32_t launch; bool atomic; access wrote, read[2]; };
 
-std::unordered_map<uintptr_t, cell *> pages;
+struct freed { void operator()(cell *c) const { free(c); } };
+std::unordered_map<uintptr_t, std::unique_ptr<cell[], freed>> pages;
 uintptr_t last_page;
 cell *last;
 uint32_t launch;
@@ -30,10 +32,11 @@ uint32_t launch;
 cell *cells_of(uintptr_t page)
 {
 	if (last && page == last_page) return last;
-	cell *&p = pages[page];
-	if (!p && !(p = (cell *)calloc(PAGE, sizeof *p))) abort();
+	auto &p = pages[page];
+	if (!p) p.reset((cell *)calloc(PAGE, sizeof(cell)));
+	if (!p) abort();
 	last_page = page;
-	return last = p;
+	return last = p.get();
 }
 
 bool same(const access &a, const access &b) { return a.block == b.block && a.thread == b.thread; }
@@ -68,7 +71,6 @@ void touch(const void *p, size_t n, kind k, const void *where)
 	if (m.launch != launch) {
 		launch = m.launch;
 		if (pages.size() > MOST_PAGES) {
-			for (auto &q : pages) free(q.second);
 			pages.clear();
 			last = nullptr;
 		}

@@ -210,6 +210,13 @@ static void against_ref(void **state)
 	p.query.tail = KF_TAIL_REST;
 	check_cpu(&p, pool);
 	release(&p);
+	p = make(&r, 20, 300, 4, 3);
+	for (int renormalize = 0; renormalize < 2; renormalize++) { /* so cold that powers of probabilities are nothing, to who computes them */
+		p.query.tail = renormalize ? KF_TAIL_RENORMALIZE : KF_TAIL_REST;
+		p.query.temperature = 0.002;
+		check_cpu(&p, pool);
+	}
+	release(&p);
 	kf_pool_free(pool);
 }
 

@@ -239,6 +239,19 @@ static void not_numbers(void **state)
 	assert_int_equal(score(&kf_ops_cpu, NULL, &hidden, &w, 1, &q, &out, &err), KF_EDATA);
 	w.num = w_inf;
 	assert_int_equal(score(&kf_ops_cpu, NULL, &hidden, &w, 1, &q, &out, &err), KF_EDATA);
+	/* in 8 bits, whose best are computed again: there may be none */
+	kf_rng r;
+	kf_rng_seed(&r, 12);
+	problem p = make(&r, 3, 70, 48, 5, 2, 4, false);
+	kf_score b = answers(&p);
+	kf_mat m = { .rows = p.V, .cols = p.C, .num = p.w, .int8 = true };
+	kf_exec *x;
+	assert_int_equal(kf_exec_new(&kf_ops_cpu, NULL, KF_COMPUTE_INT8, &x, &err), KF_OK);
+	for (int i = 0; i < p.C; i++) p.hidden[p.C + i] = NAN;
+	assert_int_equal(kf_ops_cpu.head_score(x, p.hidden, &m, p.T, &p.q, &b, &err), KF_EDATA);
+	kf_exec_free(x);
+	drop(&b);
+	release(&p);
 }
 
 int main(void)
