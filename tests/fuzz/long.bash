@@ -1,7 +1,7 @@
 # long.bash BUILD SECONDS: libFuzzer on every target until each had so many seconds of processor time, as many targets at once as there are
 # processors (FUZZ_JOBS: another number). Corpora grow in BUILD/corpus and the time each target had is kept beside what was found
 # (BUILD/found), so that a run that was interrupted, or one for longer, goes on from there. Prints a table at the end: processor time,
-# executions, edges covered, inputs kept, and what was found.
+# executions, edges covered, inputs kept, and what was found. (The limit of an input is by the clock: long, for machines that do other things.)
 set -u
 B=$1 seconds=$2 slice=300
 mkdir -p "$B/found"
@@ -18,7 +18,7 @@ fuzz() { # target: to its time, or to what it finds
 		left=$((seconds - had))
 		worked; before=$spent
 		echo "$name: $had of $seconds s"
-		"$1" -max_total_time=$((left < slice ? left : slice)) -max_len=131072 -rss_limit_mb=4096 -timeout=30 -print_final_stats=1 \
+		"$1" -max_total_time=$((left < slice ? left : slice)) -max_len=131072 -rss_limit_mb=4096 -timeout=300 -report_slow_units=300 -print_final_stats=1 \
 			-artifact_prefix="$at-" "$C" >"$at.log" 2>&1 || found=1
 		worked; echo $((had + spent - before)) >"$at.seconds"
 		echo $(($(number "$at.runs") + $(sed -n 's/^stat::number_of_executed_units: *//p' "$at.log" | grep . || echo 0))) >"$at.runs"
