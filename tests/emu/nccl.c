@@ -33,6 +33,8 @@ ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId id, int r
 	return MPI_Barrier(MPI_COMM_WORLD) == MPI_SUCCESS ? ncclSuccess : ncclUnhandledCudaError;
 }
 
+ncclResult_t ncclCommAbort(ncclComm_t comm) { return ncclCommDestroy(comm); }
+
 ncclResult_t ncclCommDestroy(ncclComm_t comm)
 {
 	free(comm);

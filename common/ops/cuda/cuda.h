@@ -41,6 +41,7 @@ typedef struct {
 	kf_cuda_gemm *gemm;
 	kf_cuda_fused *fused;            /* NULL: none */
 	struct ncclComm *nccl;           /* NULL: alone, or a build without */
+	kf_ranks *ranks;                 /* borrowed: whom nccl reaches */
 	int self, size;                  /* this process, and how many are in it */
 	kf_cuda_block slot[KF_CUDA_SLOTS];
 	/* Uploads: a ring of pinned memory and one on the device, filled in step; where it ends the host waits for the stream. */

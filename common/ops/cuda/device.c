@@ -47,10 +47,11 @@ kf_status kf_cuda_device_open(kf_cuda_device *d, int which, kf_err *err)
 	if ((st = cudaGetDeviceCount(&n)) != cudaSuccess || n == 0)
 		return no_device(st, err);
 	which %= n;
-	/* the host sleeps while it waits: its threads have other work. Where that is refused nothing is lost */
-	if (cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync) != cudaSuccess) cudaGetLastError();
+	/* First the device: flags without one would begin with device 0, in every process. The host sleeps while it waits: its threads have
+	 * other work. Where that is refused nothing is lost */
 	if ((st = cudaSetDevice(which)) != cudaSuccess || (st = cudaGetDeviceProperties(&prop, which)) != cudaSuccess)
 		return no_device(st, err);
+	if (cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync) != cudaSuccess) cudaGetLastError();
 	snprintf(d->name, sizeof d->name, "%s", prop.name);
 	d->sm = 10 * prop.major + prop.minor;
 	d->units = prop.multiProcessorCount;

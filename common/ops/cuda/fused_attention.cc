@@ -2,7 +2,9 @@
  * stride, and the log-sum-exps lie as (T, H).
  *
  * A graph is made for shapes rounded up (sequences, the longest, all rows), since making one takes far longer than
- * running it; sequences that are not there have length 0. What cuDNN refuses is remembered, and our own kernels do it. */
+ * running it; sequences that are not there have length 0, which cuDNN before 9.25 does not bear: there the number of sequences is the true one, and
+ * none is empty. What cuDNN refuses is remembered, and our own kernels do it: also what wants more memory than it is worth (the deterministic gradient
+ * on Hopper takes one that grows with the square of the longest sequence). */
 extern "C" {
 #include "common/ops/cuda/fused_attention.h"
 }
@@ -23,6 +25,8 @@ enum uid { Q = 1, K, V, O, STATS, DO, DQ, DK, DV, LEN, OFF_Q, OFF_KV, OFF_STATS 
 
 constexpr int MAX_HEAD = 256;
 constexpr size_t MAX_GRAPHS = 256;
+constexpr int64_t MAX_WORKSPACE = 512 << 20;
+constexpr size_t BEARS_EMPTY = 92500;
 
 /* All that a graph depends on. */
 struct shape {
@@ -56,9 +60,16 @@ shape shape_of(const kf_cuda_packed *p, bool backward, bool stats)
 {
 	/* a window that no sequence reaches is none */
 	const int window = p->a.window >= p->longest ? 0 : p->a.window;
+	const int64_t S = cudnnGetVersion() >= BEARS_EMPTY ? round_up(p->S, 1) : p->S;
 
-	return { backward, stats, p->a.H, p->a.G, p->a.D, window, p->a.scale, round_up(p->S, 1), round_up(p->longest, 128),
-		backward ? round_up(p->T, 1024) : 0 };
+	return { backward, stats, p->a.H, p->a.G, p->a.D, window, p->a.scale, S, round_up(p->longest, 128), backward ? round_up(p->T, 1024) : 0 };
+}
+
+bool has_empty(const kf_cuda_packed *p)
+{
+	for (int s = 0; s < p->S; s++)
+		if (p->offset[s + 1] == p->offset[s]) return true;
+	return false;
 }
 
 } // namespace
@@ -141,7 +152,7 @@ fe::error_t build(const shape &s, bool deterministic, cudnnHandle_t handle, entr
 	auto st = graph->build(handle, { fe::HeurMode_t::A });
 
 	if (st.is_good()) st = graph->get_workspace_size(e->workspace);
-	if (st.is_good()) e->graph = graph;
+	if (st.is_good() && e->workspace <= MAX_WORKSPACE) e->graph = graph;
 	return st;
 }
 
@@ -206,6 +217,13 @@ kf_status see(kf_cuda_fused *f, const kf_cuda_packed *p, int64_t S, kf_err *err)
 	return KF_OK;
 }
 
+/* From now on our own kernels do it. */
+kf_status refused(const kf_cuda_fused *f, entry *e, const char *why, kf_err *err)
+{
+	e->graph = nullptr;
+	return kf_fail(err, KF_EUNSUPPORTED, "attention: %s does not run this case: %s", f->name, why);
+}
+
 kf_status run(kf_cuda_fused *f, const kf_cuda_packed *p, const shape &s, std::unordered_map<int64_t, void *> pack, kf_err *err)
 {
 	entry *e = find(f, s, true);
@@ -216,7 +234,8 @@ kf_status run(kf_cuda_fused *f, const kf_cuda_packed *p, const shape &s, std::un
 	if ((size_t)e->workspace > f->workspace_size) {
 		kf_cuda_device_free(f->workspace);
 		f->workspace_size = 0;
-		if (!(f->workspace = kf_cuda_device_alloc((size_t)e->workspace))) return no_memory((size_t)e->workspace, "the workspace", err);
+		f->workspace = kf_cuda_device_alloc((size_t)e->workspace);
+		if (!f->workspace) return refused(f, e, "no memory for its workspace", err);
 		f->workspace_size = (size_t)e->workspace;
 	}
 	pack[LEN] = f->bounds;
@@ -228,6 +247,8 @@ kf_status run(kf_cuda_fused *f, const kf_cuda_packed *p, const shape &s, std::un
 		auto st = e->graph->execute(f->handle, pack, f->workspace);
 
 		if (st.is_good()) return KF_OK;
+		/* a plan may be refused when it is to run; of a device that failed nothing is to be had */
+		if (cudaPeekAtLastError() == cudaSuccess) return refused(f, e, st.get_message().c_str(), err);
 		return kf_fail(err, KF_EIO, "attention: %s failed: %s", f->name, st.get_message().c_str());
 	} catch (const std::exception &x) {
 		return kf_fail(err, KF_EIO, "attention: %s failed: %s", f->name, x.what());
@@ -270,6 +291,7 @@ bool kf_cuda_fused_fits(kf_cuda_fused *f, const kf_cuda_packed *p, bool backward
 	const kf_attn *a = &p->a;
 
 	if (!f || a->slopes || a->cap > 0 || a->D % 8 != 0 || a->D > MAX_HEAD || (int64_t)p->T * a->H * a->D > INT32_MAX) return false;
+	if (cudnnGetVersion() < BEARS_EMPTY && has_empty(p)) return false;
 	for (int stats = backward; stats < 2; stats++) {
 		const entry *e = find(f, shape_of(p, backward, stats), false);
 

@@ -121,6 +121,8 @@ static cublasStatus_t choose(kf_cuda_gemm *g, plan *n)
 	const kf_cuda_product *p = &n->key.p;
 	const cublasOperation_t ta = p->ta ? CUBLAS_OP_T : CUBLAS_OP_N, tb = p->tb ? CUBLAS_OP_T : CUBLAS_OP_N;
 	const size_t workspace = WORKSPACE;
+	/* sums of parts of K are float32 until they are rounded, once: not in bfloat16, as the default allows */
+	const uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
 	/* their A is our B */
 	const uint32_t align_a = n->key.align_b, align_b = n->key.align_a, align_c = n->key.align_c;
 	cublasLtMatmulPreference_t pref = NULL;
@@ -136,6 +138,7 @@ static cublasStatus_t choose(kf_cuda_gemm *g, plan *n)
 	    (st = layout(&n->c, p->out, p->M, p->N, p->ldc)) ||
 	    (st = cublasLtMatmulPreferenceCreate(&pref)) ||
 	    (st = cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace)) ||
+	    (st = cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reduction, sizeof reduction)) ||
 	    (st = cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &align_a, sizeof align_a)) ||
 	    (st = cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &align_b, sizeof align_b)) ||
 	    (st = cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &align_c, sizeof align_c)) ||

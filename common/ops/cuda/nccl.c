@@ -26,6 +26,7 @@ kf_status kf_cuda_op_join(kf_exec *x, kf_ranks *r, kf_err *err)
 	if ((code = ncclCommInitRank(&comm, r->size, id, r->rank)) != ncclSuccess)
 		return failed(code, "meeting the other processes (each needs a device of its own)", err);
 	c->nccl = comm;
+	c->ranks = r;
 	c->self = r->rank;
 	c->size = r->size;
 	return KF_OK;
@@ -33,7 +34,9 @@ kf_status kf_cuda_op_join(kf_exec *x, kf_ranks *r, kf_err *err)
 
 void kf_cuda_leave(kf_cuda *c)
 {
-	if (c->nccl) ncclCommDestroy(c->nccl);
+	/* where the others are lost, what they were to join never ends */
+	if (c->nccl && c->ranks->lost) ncclCommAbort(c->nccl);
+	else if (c->nccl) ncclCommDestroy(c->nccl);
 	c->nccl = NULL;
 }
 

@@ -9,9 +9,10 @@ enum { RING = 64 << 20, GAP = 256 };
 static kf_status no_memory(size_t bytes, const char *what, kf_err *err)
 {
 	size_t left = 0, total = 0;
+	const int code = kf_cuda_memory(&left, &total);
 
-	if (kf_cuda_memory(&left, &total) != 0)
-		return kf_fail(err, KF_ENOMEM, "no memory on the device for %s (%.1f MB)", what, (double)bytes * 1e-6);
+	/* after a kernel that failed nothing is to be had any more */
+	if (code != 0) return kf_cuda_status(code, what, err);
 	return kf_fail(err, KF_ENOMEM, "no memory on the device for %s: %.1f MB are needed, %.1f MB of %.1f are free. Use smaller "
 		"batches (--batch-tokens; kf-train: --micro-tokens), or see who else holds some (nvidia-smi).", what, (double)bytes * 1e-6,
 		(double)left * 1e-6, (double)total * 1e-6);
