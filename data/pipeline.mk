@@ -38,7 +38,7 @@ VOCAB_MAP ?= $(if $(filter byte,$(ALIGN)),prefix,exact)
 ONE_TO_MANY ?= last
 FUNCTION  ?= dynamic
 LEVEL     ?= sequence
-WEIGHT    ?= advantage
+WEIGHT    ?= none
 # What is outside the candidates: calibrated, rest, or, as the papers have it, in fusion and training, renormalize.
 TAIL      ?= calibrated
 # Epochs that each source is first trained on the text itself, 0: none. There are FOLDS models of it then, each of which predicts the documents
