@@ -66,11 +66,15 @@ static kf_status count(const align_lexicon *x, const kf_logits_rec *s, const kf_
 	pthread_mutex_t *lock, kf_err *err)
 {
 	uint32_t ps = 0, pt = 0, n;
-	align_reply rs, rt;
+	align_reply rs = { .to = 0 }, rt;
+	bool some = align_next_text(s, &ps, &rs);
 	kf_status rc;
 
 	if ((rc = tokens_ok(s, &x->a, "source", err)) != KF_OK || (rc = tokens_ok(t, &x->b, "target", err)) != KF_OK) return rc;
-	while (align_next_text(s, &ps, &rs) && align_next_text(t, &pt, &rt)) {
+	while (some && align_next_text(t, &pt, &rt)) {
+		/* replies of one place; what only one of them has is no pair */
+		while (some && s->context && rs.to < rt.to) some = align_next_text(s, &ps, &rs);
+		if (!some || (s->context && (rs.from != rt.from || rs.to != rt.to))) continue;
 		align_seq a = part(s, &rs), b = part(t, &rt);
 		align_pair *p = NULL;
 

@@ -118,7 +118,7 @@ static bool already(const kf_import_opts *o, const kf_set_input *in, int n_in)
 	bool same;
 
 	if (!kf_exists(o->out) || kf_set_open(o->out, KF_SET_LOGITS, &set, NULL) != KF_OK) return false;
-	same = json_equal(json_object_get(kf_set_manifest(set), "options"), o->record);
+	same = kf_set_files(set) && json_equal(json_object_get(kf_set_manifest(set), "options"), o->record);
 	for (int i = 0; i < n_in && same; i++)
 		same = kf_set_input_fp(set, in[i].role, &fp, NULL) == KF_OK && kf_fp_equal(fp, in[i].fp);
 	kf_set_close(set);

@@ -30,13 +30,26 @@ static const char *difference(const kf_arch *a, const kf_arch *b, char text[128]
 		{ "rotary scaling's low frequency", a->rope.low_freq, b->rope.low_freq },
 		{ "rotary scaling's high frequency", a->rope.high_freq, b->rope.high_freq },
 		{ "rotary scaling's context", a->rope.original_context, b->rope.original_context },
+		{ "attention factor", a->rope.scale, b->rope.scale },
+		{ "rounding of rotary scaling", a->rope.truncate, b->rope.truncate },
+		{ "share of a head that is rotary", a->R, b->R },
 		{ "base of the local rotary embedding", a->rope_local.base, b->rope_local.base },
+		{ "kind of local rotary scaling", a->rope_local.kind, b->rope_local.kind },
+		{ "local rotary scaling", a->rope_local.factor, b->rope_local.factor },
+		{ "soft cap of attention", a->attn_cap, b->attn_cap }, { "soft cap of logits", a->logit_cap, b->logit_cap },
+		{ "order of attention and MLP", a->parallel, b->parallel }, { "largest exponent of ALiBi", a->alibi, b->alibi },
+		{ "number of experts", a->experts, b->experts }, { "number of experts a token", a->experts_used, b->experts_used },
 		{ "attention window", a->window, b->window }, { "activation", a->act, b->act },
 	};
 
 	for (size_t i = 0; i < sizeof value / sizeof *value; i++)
 		if (value[i].a != value[i].b) {
 			snprintf(text, 128, "its %s is %.9g, not %.9g", value[i].what, value[i].b, value[i].a);
+			return text;
+		}
+	for (int i = 0; i < a->R / 2 && a->rope.kind == KF_ROPE_LONGROPE; i++)
+		if (a->rope.shorter[i] != b->rope.shorter[i] || a->rope.longer[i] != b->rope.longer[i]) {
+			snprintf(text, 128, "frequency %d of its LongRoPE is another", i);
 			return text;
 		}
 	for (int i = 0; i < a->L; i++)

@@ -129,7 +129,7 @@ static bool dead(const struct kf_ranks_peer *p)
 	return state == 'Z' || state == 'X';
 }
 
-kf_status kf_ranks_watch(kf_ranks *r, double waited, kf_err *err)
+kf_status kf_ranks_watch(kf_ranks *r, double waited, double *asked, kf_err *err)
 {
 	const struct kf_ranks_peer *self = r->peer ? &r->peer[r->rank] : NULL;
 	char names[256] = "";
@@ -150,9 +150,10 @@ kf_status kf_ranks_watch(kf_ranks *r, double waited, kf_err *err)
 			return kf_fail(err, KF_EIO, "process %d of %d (pid %ld on %s) died", first, r->size, (long)r->peer[first].pid, self->host);
 		return kf_fail(err, KF_EIO, "processes %s%s of %d died on %s", names, n > 8 ? " and others" : "", r->size, self->host);
 	}
-	if (waited > STOPPED_MOST && kf_stop_check(&stop) != KF_OK) {
+	if (*asked < 0 && kf_stop_check(&stop) != KF_OK) *asked = waited;
+	if (*asked >= 0 && waited - *asked > STOPPED_MOST) {
 		r->lost = true;
-		return kf_fail(err, KF_EIO, "asked to end, but other processes did not come to do so together for %.0f seconds", waited);
+		return kf_fail(err, KF_EIO, "asked to end, but other processes did not come to do so together for %.0f seconds", waited - *asked);
 	}
 	if (waited > WAIT_MOST) {
 		r->lost = true;

@@ -65,7 +65,8 @@ int kf_ranks_launched(void);
 /* Who the others are: sets local, threads, peer. r->rank and size are set. */
 kf_status kf_ranks_meet(kf_ranks *r, kf_err *err) KF_MUST_CHECK;
 /* To be called now and then while waiting: KF_EIO, and lost, when a process of this machine has died, when this one was asked to
- * end and the others do not come for 20 seconds, or after an hour. waited: seconds. */
-kf_status kf_ranks_watch(kf_ranks *r, double waited, kf_err *err) KF_MUST_CHECK;
+ * end and the others do not come for 20 seconds, or after an hour. waited: seconds; *asked: after how many of them this one was asked to end, negative
+ * before. */
+kf_status kf_ranks_watch(kf_ranks *r, double waited, double *asked, kf_err *err) KF_MUST_CHECK;
 
 #endif

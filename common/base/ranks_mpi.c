@@ -38,7 +38,7 @@ static kf_status lose(kf_ranks *r, int code, const char *what, kf_err *err)
 static kf_status finish(kf_ranks *r, MPI_Request *q, int n, double rest, const char *what, kf_err *err)
 {
 	const double start = kf_now();
-	double looked = start;
+	double looked = start, asked = -1;
 
 	for (unsigned turn = 0;; turn++) {
 		int done = 0, code = MPI_Testall(n, q, &done, MPI_STATUSES_IGNORE);
@@ -53,7 +53,7 @@ static kf_status finish(kf_ranks *r, MPI_Request *q, int n, double rest, const c
 		if (now - start > rest) nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
 		if (now - looked < LOOK) continue;
 		looked = now;
-		if ((rc = kf_ranks_watch(r, now - start, err)) != KF_OK) return rc;
+		if ((rc = kf_ranks_watch(r, now - start, &asked, err)) != KF_OK) return rc;
 	}
 }
 

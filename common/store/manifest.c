@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <zstd.h>
 #include <zstd_errors.h>
 
@@ -482,4 +483,18 @@ kf_status kf_manifest_write(const char *path, json_t *m, kf_err *err)
 	if ((rc = kf_buf_check(&buf, err)) == KF_OK) rc = kf_file_write_atomic(path, buf.data, buf.len, err);
 	kf_buf_release(&buf);
 	return rc;
+}
+
+bool kf_manifest_files(const json_t *manifest, const char *dir)
+{
+	char path[KF_PATH_MAX];
+	struct stat st;
+	kf_shard_facts f;
+
+	for (int i = 0; i < kf_manifest_shards(manifest); i++) {
+		if (kf_shard_path(path, dir, i, NULL) != KF_OK || kf_manifest_facts(manifest, i, &f, NULL) != KF_OK) return false;
+		if (stat(path, &st) < 0 || (uint64_t)st.st_size != f.disk) return false;
+	}
+	if (!json_object_get(manifest, "tokenizer")) return true;
+	return kf_path_join(path, dir, TOKENIZER, NULL) == KF_OK && kf_exists(path);
 }

@@ -20,6 +20,8 @@ kf_status kf_manifest_add_facts(json_t *manifest, const kf_shard_facts *facts, i
 /* The serialised tokenizer beside a manifest, of which tokenizer is the object of that name: added to out, which is empty, with a 0
  * behind it; *disk: bytes of the file. KF_EDATA where it is not what the manifest says. */
 kf_status kf_manifest_tokenizer(const json_t *tokenizer, const char *dir, kf_buf *out, uint64_t *disk, kf_err *err) KF_MUST_CHECK;
+/* Whether all its files are there, as large as it says. */
+bool kf_manifest_files(const json_t *manifest, const char *dir);
 int kf_manifest_shards(const json_t *manifest);
 kf_set_kind kf_manifest_kind(const json_t *manifest); /* KF_SET_KINDS when unknown */
 

@@ -127,6 +127,8 @@ const json_t *kf_set_manifest(const kf_set *set);    /* borrowed */
 json_t *kf_set_info(const kf_set *set);              /* borrowed; NULL when absent */
 /* A name in info ("model", "source"), borrowed; the set's folder where it is absent. */
 const char *kf_set_info_name(const kf_set *set, const char *key);
+/* Whether all its files are there, as large as the manifest says: else the stage that made it makes what is missing again. */
+bool kf_set_files(const kf_set *set);
 /* KF_EUSAGE for logits of one fold of the text (kf-extract --fold), whose other documents are there without a token. */
 kf_status kf_set_whole(const kf_set *set, kf_err *err) KF_MUST_CHECK;
 /* Fingerprint of the first input with this role; KF_ENOTFOUND when there is none. */

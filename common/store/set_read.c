@@ -103,6 +103,7 @@ uint64_t kf_set_bytes(const kf_set *s) { return s->all.bytes; }
 uint64_t kf_set_disk(const kf_set *s) { return s->all.disk; }
 bool kf_set_f32(const kf_set *s) { return s->f32; }
 bool kf_set_chat(const kf_set *s) { return s->chat; }
+bool kf_set_files(const kf_set *set) { return kf_manifest_files(set->manifest, set->dir); }
 const json_t *kf_set_manifest(const kf_set *s) { return s->manifest; }
 json_t *kf_set_info(const kf_set *s) { return json_object_get(s->manifest, "info"); }
 

@@ -172,21 +172,6 @@ static kf_status shard_there(const kf_set_writer *w, int i, bool sound, bool *th
 	return rc == KF_ENOMEM || rc == KF_EIO ? rc : KF_OK;
 }
 
-/* A complete set is there: is every file of it, too? */
-static bool still_whole(const kf_set_writer *w, const json_t *manifest)
-{
-	char path[KF_PATH_MAX];
-	struct stat st;
-	kf_shard_facts f;
-
-	for (int i = 0; i < w->n_shards; i++) {
-		if (kf_shard_path(path, w->dir, i, NULL) != KF_OK || kf_manifest_facts(manifest, i, &f, NULL) != KF_OK) return false;
-		if (stat(path, &st) < 0 || (uint64_t)st.st_size != f.disk) return false;
-	}
-	if (!json_object_get(manifest, "tokenizer")) return true;
-	return kf_path_join(path, w->dir, TOKENIZER, NULL) == KF_OK && kf_exists(path);
-}
-
 static kf_status begin_locked(const kf_set_spec *spec, kf_set_writer *w, kf_set_state *state, kf_err *err)
 {
 	char manifest[KF_PATH_MAX], part[KF_PATH_MAX], foreign[256];
@@ -206,7 +191,7 @@ static kf_status begin_locked(const kf_set_spec *spec, kf_set_writer *w, kf_set_
 			foreign);
 	}
 	if (there && (rc = kf_manifest_same(there, w->manifest, w->dir, err)) != KF_OK) goto out;
-	if (there && !is_part && still_whole(w, there) && (spec->joined || !json_object_get(there, "joined"))) {
+	if (there && !is_part && kf_manifest_files(there, w->dir) && (spec->joined || !json_object_get(there, "joined"))) {
 		*state = KF_SET_CURRENT;
 		unlink(part); /* a run killed between writing the manifest and this */
 		/* make compares times: what is up to date must not be older than what it is made from */

@@ -33,6 +33,9 @@ check_fails 1 "not complete" "a part is no set" "$BIN/kf-inspect" "$TMP/parts"
 check "the other part" import --quiet --input "$TMP/nopath-dir" --tokenizer $M/qwen2-tiny --out "$TMP/parts" --shard 0/2 --threads 1
 check "parts are the whole" same_content "$TMP/nopath" "$TMP/parts"
 check "again: nothing to do" says "up to date" import --input "$TMP/nopath-dir" --tokenizer $M/qwen2-tiny --out "$TMP/parts"
+rm "$TMP/parts/shard-00001.mdb"
+check "a shard that went away is made again" import --quiet --input "$TMP/nopath-dir" --tokenizer $M/qwen2-tiny --out "$TMP/parts"
+check "as it was" same_content "$TMP/nopath" "$TMP/parts"
 check_fails 1 "top-k" "another top-k into the same set" import --input "$TMP/nopath-dir" --tokenizer $M/qwen2-tiny --out "$TMP/parts" --top-k 4
 cat >"$TMP/chat.jsonl" <<'TEXT'
 {"id": "x", "messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "The miller."}, {"role": "user", "content": "And?"}, {"role": "assistant", "content": "One cat."}]}

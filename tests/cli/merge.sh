@@ -154,6 +154,24 @@ check_fails 1 'm1 lacks tensor lm_head.weight, which .*untied has' "no head of i
 cp -r $M "$TMP/base"; sed -i 's/"rope_theta": [0-9.]*/"rope_theta": 500.0/' "$TMP/base/config.json"
 check_fails 1 "base computes in another way than .*rotary embedding is 500, not 100000" "another rotary embedding" \
 	pair "$TMP/base"
+python3 - $M/tokenizer.json >"$TMP/small.json" <<'END'
+import json, sys
+t = json.load(open(sys.argv[1]))
+t["model"].update(vocab={k: v for k, v in t["model"]["vocab"].items() if v < 40}, merges=[])
+t["added_tokens"] = [a for a in t["added_tokens"] if a["id"] < 40]
+json.dump(t, sys.stdout)
+END
+while read -r family change what; do # the same tensors, and other predictions
+	for m in one two; do rm -rf "$TMP/$m"; cp -r "tests/models/families/$family" "$TMP/$m"; cp "$TMP/small.json" "$TMP/$m/tokenizer.json"; done
+	sed -i "s/$change/" "$TMP/two/config.json"
+	check_fails 1 "two computes in another way than .*$what" "$family: another ${what%% is *}" merge "$TMP/x" --method linear --models "$TMP/one" --models "$TMP/two"
+done <<'END'
+gpt-neox "rotary_pct":\s0.25/"rotary_pct":0.5 share of a head that is rotary
+gpt-neox "use_parallel_residual":\strue/"use_parallel_residual":false order of attention and MLP
+mixtral-2-of-4 "num_experts_per_tok":\s2/"num_experts_per_tok":1 number of experts a token
+gemma2 "attn_logit_softcapping":\s1.5/"attn_logit_softcapping":2.5 soft cap of attention
+gemma2 "final_logit_softcapping":\s4.0/"final_logit_softcapping":5.0 soft cap of logits
+END
 cp -r $M "$TMP/words"
 python3 - "$TMP/words/tokenizer.json" <<'END'
 import json, sys
