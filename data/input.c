@@ -12,6 +12,7 @@
 
 #include "common/base/file.h"
 #include "common/base/stop.h"
+#include "data/cut.h"
 
 #define DEPTH_MAX 64    /* folders in folders */
 #define SNIFF 8192      /* bytes looked at to tell text from other files */
@@ -141,7 +142,7 @@ out:
 	return KF_OK;
 }
 
-/* Whether a file of a folder is text: not empty, no NUL byte near its beginning. */
+/* Whether a file of a folder is text: not empty or blank, no NUL byte near its beginning. */
 static kf_status looks_like_text(const char *path, bool *yes, kf_err *err)
 {
 	char head[SNIFF];
@@ -158,7 +159,7 @@ static kf_status looks_like_text(const char *path, bool *yes, kf_err *err)
 		return rc;
 	}
 	fclose(f);
-	*yes = n > 0 && !memchr(head, 0, n);
+	*yes = n > 0 && !memchr(head, 0, n) && (n == sizeof head || !kf_text_blank((const uint8_t *)head, n));
 	return KF_OK;
 }
 

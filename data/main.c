@@ -63,7 +63,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 		fprintf(stderr, "kf-prepare: notice: %" PRIu64 " documents are not UTF-8 and are kept byte for byte, "
 			"the first in %s\n", s.not_utf8, s.first_not_utf8);
 	if (s.left_out)
-		fprintf(stderr, "kf-prepare: notice: %d files of the folders are empty or not text and were left out\n",
+		fprintf(stderr, "kf-prepare: notice: %d files of the folders are empty, blank or not text and were left out\n",
 			s.left_out);
 	if (s.state == KF_SET_CURRENT) printf("%s: up to date\n", o.p.out);
 	else

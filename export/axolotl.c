@@ -1,4 +1,5 @@
 #include <math.h>
+#include <string.h>
 
 #include "export/export.h"
 
@@ -34,8 +35,10 @@ static row about(const source *s, uint32_t p)
 /* Always with a point or an exponent: a reader that guesses types from the first lines sees no whole numbers. */
 static void real(FILE *out, double x)
 {
-	if (x == floor(x) && fabs(x) < 1e6) fprintf(out, "%.1f", x == 0 ? 0 : x);
-	else fprintf(out, "%.7g", x);
+	char text[32];
+
+	snprintf(text, sizeof text, "%.7g", x == 0 ? 0 : x);
+	fprintf(out, "%s%s", text, strpbrk(text, ".e") ? "" : ".0");
 }
 
 static double shift(row r, bool renormalize)

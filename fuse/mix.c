@@ -120,17 +120,19 @@ static kf_status compare(const kf_fuse_how *how, const models *m, const kf_logit
 		if (how->metric == KF_FUSE_TOKEN) {
 			bool own = m->own && i == 0;
 			double n = own ? 0 : source(m, i)->source_tokens, sum = 0;
+			uint32_t positions = 0;
 
-			if (!own && n == 0 && t->n > 1)
+			for (uint32_t p = 0; p < t->n; p++) {
+				if (!isfinite(ce_of(m, i)[p])) continue;
+				sum += (double)ce_of(m, i)[p];
+				positions++;
+			}
+			if (own) n = positions;
+			else if (n == 0 && positions > 0)   /* a source that predicts nothing of a document has none either */
 				return kf_fail(err, KF_EMISMATCH,
 					"document %llu of an aligned set does not say how many tokens its source has, which "
 					"--metric token needs: run kf-align again",
 					(unsigned long long)t->head.doc);
-			for (uint32_t p = 0; p < t->n; p++) {
-				if (!isfinite(ce_of(m, i)[p])) continue;
-				sum += (double)ce_of(m, i)[p];
-				n += own;
-			}
 			x[i] = n > 0 ? sum / n : NAN;
 		}
 	}

@@ -121,6 +121,9 @@ kf_status kf_gguf_vocab(const kf_gguf *g, kf_arena *arena, kf_vocab_spec *out, k
 		(rc = flag(g, "tokenizer.ggml.remove_extra_whitespaces", false, &v.remove_extra_whitespaces, err)) !=
 			KF_OK)
 		return rc;
+	/* as sentencepiece finds it, where the file names none */
+	for (int32_t i = 0; spm && v.pad < 0 && v.types && i < v.n; i++)
+		if (v.types[i] == KF_TT_CONTROL && strcmp(v.pieces[i], "<pad>") == 0) v.pad = i;
 	if (kf_gguf_find(g, "tokenizer.chat_template") &&
 		(rc = kf_gguf_string(g, "tokenizer.chat_template", arena, &v.chat_template, err)) != KF_OK)
 		return rc;

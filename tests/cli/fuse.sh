@@ -44,6 +44,12 @@ check "and the documents won" grep -q '"documents_won"' "$TMP/report.json"
 check "a report of a set that was there" fuse --quiet --out "$TMP/reported" --report "$TMP/report2.json"
 check_same "is the same" "$TMP/report.json" "$TMP/report2.json"
 check "sources alone" fuse --quiet --out "$TMP/alone" --with-target no
+printf '{"id":"a","text":"The quick brown fox jumps."}\n{"id":"b","text":"x"}\n' >"$TMP/short.jsonl"
+"$BIN/kf-prepare" --quiet --out "$TMP/short" "$TMP/short.jsonl"
+"$BIN/kf-extract" --quiet --model tests/models/qwen2-tiny --corpus "$TMP/short" --out "$TMP/short-source"
+"$BIN/kf-extract" --quiet --model tests/models/endtoend/llama2 --corpus "$TMP/short" --out "$TMP/short-target"
+"$BIN/kf-align" --quiet --source "$TMP/short-source" --target "$TMP/short-target" --out "$TMP/short-aligned"
+check "a document of which the source predicts nothing, counted by tokens" "$BIN/kf-fuse" --quiet --target "$TMP/short-target" --aligned "$TMP/short-aligned" --out "$TMP/short-fused" --metric token
 check "weights by advantage" fuse --quiet --out "$TMP/weighted" --weight advantage --function avg-ce
 check "part 0" fuse --quiet --out "$TMP/parts" --shard 0/2
 check "part 1" fuse --quiet --out "$TMP/parts" --shard 1/2
