@@ -144,11 +144,11 @@ static json_t *own_config(const kf_arch *a)
 			"AutoModelForCausalLM", "internlm/internlm2-7b--modeling_internlm2.InternLM2ForCausalLM");
 		break;
 	case KF_FAMILY_MPT:
-		own = json_pack("{s:i, s:i, s:i, s:i, s:i, s:o, s:b, s:{s:b, s:o, s:s, s:b, s:b, s:b, s:n, s:f, s:o}}",
+		own = json_pack("{s:i, s:i, s:i, s:i, s:i, s:o, s:b, s:{s:b, s:o, s:s, s:b, s:b, s:b, s:n, s:i, s:o}}",
 			"d_model", a->C, "n_heads", a->H, "n_layers", a->L, "expansion_ratio", a->F / a->C, "max_seq_len",
 			a->context, "layer_norm_epsilon", real(a->norm_eps), "no_bias", 1, "attn_config", "alibi", 1,
 			"alibi_bias_max", json_integer(lroundf(a->alibi)), "attn_type", "multihead_attention",
-			"prefix_lm", 0, "qk_ln", 0, "attn_uses_sequence_id", 0, "clip_qkv", "attn_pdrop", 0.0,
+			"prefix_lm", 0, "qk_ln", 0, "attn_uses_sequence_id", 0, "clip_qkv", "attn_pdrop", 0,
 			"softmax_scale", a->attn_scale == (float)(1 / sqrt(a->D)) ? json_null() : real(a->attn_scale));
 		break;
 	case KF_FAMILIES:

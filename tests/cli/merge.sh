@@ -172,6 +172,9 @@ mixtral-2-of-4 "num_experts_per_tok":\s2/"num_experts_per_tok":1 number of exper
 gemma2 "attn_logit_softcapping":\s1.5/"attn_logit_softcapping":2.5 soft cap of attention
 gemma2 "final_logit_softcapping":\s4.0/"final_logit_softcapping":5.0 soft cap of logits
 END
+cp -r tests/models/endtoend/mpt "$TMP/mpt"
+check "an MPT" merge "$TMP/mpt-merged" --quiet --method linear --models "$TMP/mpt" --models tests/models/endtoend/mpt
+check "has whole numbers where transformers 5 wants them" grep -q '"attn_pdrop": *0[,}]' "$TMP/mpt-merged/config.json"
 cp -r $M "$TMP/words"
 python3 - "$TMP/words/tokenizer.json" <<'END'
 import json, sys
