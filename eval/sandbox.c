@@ -247,22 +247,17 @@ out:
 static kf_status try_guards(kf_sandbox *s, unsigned guards, kf_err *err)
 {
 	static const char ends[] = "pass", connects[] = "import socket\nsocket.socket()";
-	const double seconds = s->o.seconds;
 	kf_verdict v;
 	kf_status rc;
 
-	/* A machine that is busy is not one without protection. */
-	s->o.seconds = fmax(seconds, 60);
 	s->guards = guards;
 	if ((rc = kf_sandbox_run(s, ends, strlen(ends), &v, err)) != KF_OK) return rc;
 	if (v != KF_VERDICT_PASSED)
 		return kf_fail(err, KF_EUNSUPPORTED, "in the sandbox even an empty program does not end as it should (%s)", kf_verdict_name(v));
-	if (guards & KF_GUARD_SECCOMP) {
-		if ((rc = kf_sandbox_run(s, connects, strlen(connects), &v, err)) != KF_OK) return rc;
-		if (v != KF_VERDICT_FORBIDDEN)
-			return kf_fail(err, KF_EUNSUPPORTED, "in the sandbox a program could open a socket");
-	}
-	s->o.seconds = seconds;
+	if (!(guards & KF_GUARD_SECCOMP)) return KF_OK;
+	if ((rc = kf_sandbox_run(s, connects, strlen(connects), &v, err)) != KF_OK) return rc;
+	if (v != KF_VERDICT_FORBIDDEN)
+		return kf_fail(err, KF_EUNSUPPORTED, "in the sandbox a program could open a socket");
 	return KF_OK;
 }
 
@@ -288,11 +283,13 @@ kf_status kf_sandbox_new(const kf_sandbox_opts *opts, kf_sandbox **out, kf_err *
 	*out = NULL;
 	if (!s) return kf_fail(err, KF_ENOMEM, "out of memory for a sandbox");
 	s->o = *opts;
+	s->o.seconds = fmax(opts->seconds, 60);    /* while it is tried: a machine that is busy is not one without protection */
 	if ((rc = find_python(s, folders, &n, err)) != KF_OK) goto fail;
 	if (show(s, folders, n, &why[0]) != KF_OK) s->o.guards &= ~(unsigned)KF_GUARD_NAMESPACES;
 	for (int i = 0; i < 3; i++) {
 		if ((best[i] & ~s->o.guards) != 0 || (!best[i] && !opts->unsafe)) continue;
 		if (try_guards(s, best[i], i < 2 ? &why[i] : err) == KF_OK) {
+			s->o.seconds = opts->seconds;
 			describe(s);
 			*out = s;
 			return KF_OK;

@@ -2,8 +2,8 @@
  *
  * A program is Python. It runs in a process of its own with limits on time, memory and files, and passes when it
  * gets to its end: what is put after it writes a word of our own choosing to a pipe, so that leaving early does not count. (A
- * program that sets out to find that word within its own process can: this is for programs that are wrong, not for liars.) It may start threads, but no process, no socket and no debugger: trying to stops it. What protects
- * the machine from it:
+ * program that sets out to find that word within its own process can: this is for programs that are wrong, not for liars.) It
+ * may start threads, but no process, no socket and no debugger: trying to stops it. What protects the machine from it:
  *
  *   namespaces   of users, mounts, processes, networks and IPC: it sees the system's libraries and Python (read-only),
  *                nothing else of the disk, and may write into an empty folder in memory that goes away with it

@@ -216,10 +216,10 @@ static kf_status read_choice(kf_tasks *t, const json_t *o, kf_task_place p, kf_t
 	const json_t *answer = json_object_get(o, "answer"), *choices = json_object_get(o, "choices");
 	kf_status rc;
 
+	if (!json_is_array(choices)) return kf_task_bad(p, err, "\"choices\" must be a list of strings");
 	/* Strings only: between numbers an answer could be one of them or its place. */
 	for (size_t i = 0; i < json_array_size(choices); i++)
 		if (!json_is_string(json_array_get(choices, i))) return kf_task_bad(p, err, "choice %zu is not a string", i);
-	if (!json_is_array(choices)) return kf_task_bad(p, err, "\"choices\" must be a list of strings");
 	if ((rc = kf_task_strings(t, choices, "choices", p, &item->option, &item->n_options, err)) != KF_OK) return rc;
 	if (item->n_options < 2) return kf_task_bad(p, err, "there are fewer than two choices");
 	for (int i = 0; i < item->n_options; i++)

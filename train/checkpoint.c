@@ -139,6 +139,14 @@ static kf_status open_stream(stream *s, const char *path, const char *mode, kf_e
 	return s->f ? KF_OK : kf_fail_errno(err, "cannot open %s", path);
 }
 
+/* To read. One that was listed, or is a part of another, and is not there is damage: another machine does not see it yet, or it leads nowhere. */
+static kf_status open_listed(stream *s, const char *path, kf_err *err)
+{
+	kf_status rc = open_stream(s, path, "rb", err);
+
+	return rc == KF_ENOTFOUND ? KF_EDATA : rc;
+}
+
 static void close_stream(stream *s)
 {
 	if (s->f)
@@ -409,9 +417,7 @@ static kf_status read_part(const char *dir, int64_t step, const kf_optim *opt, i
 	kf_fp fp;
 
 	name_of_part(path, dir, step, part, parts);
-	if ((rc = open_stream(&s, path, "rb", err)) == KF_ENOTFOUND)
-		rc = KF_EDATA;             /* a checkpoint that lacks a part is damaged */
-	if (rc == KF_OK && (rc = get_head(&s, magic, &head, err)) == KF_OK) {
+	if ((rc = open_listed(&s, path, err)) == KF_OK && (rc = get_head(&s, magic, &head, err)) == KF_OK) {
 		if (json_unpack(head, "{s:I, s:i, s:i}", "step", &its_step, "part", &its_part, "parts", &its_parts) != 0 ||
 		    its_step != step || its_part != part || its_parts != parts)
 			rc = kf_fail(err, KF_EDATA, "%s is another part than its name says", path);
@@ -455,9 +461,7 @@ static kf_status read_one(const char *dir, int64_t step, const kf_optim *opt, js
 
 	*state = NULL;
 	name_of(path, dir, step);
-	if ((rc = open_stream(&s, path, "rb", err)) == KF_ENOTFOUND)
-		rc = KF_EDATA;             /* it was listed: another machine does not see it yet, or it leads nowhere */
-	if (rc != KF_OK || (rc = get_head(&s, magic, &head, err)) != KF_OK)
+	if ((rc = open_listed(&s, path, err)) != KF_OK || (rc = get_head(&s, magic, &head, err)) != KF_OK)
 		goto out;
 	if (memcmp(magic, PARTS, 8) == 0) {
 		list = json_object_get(head, "parts");

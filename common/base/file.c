@@ -141,9 +141,10 @@ static kf_status write_all(int fd, const char *path, const char *p, size_t n, kf
 static int open_in_place(const char *path)
 {
 	struct stat a, b;
+	const bool there = stat(path, &a) == 0;
 
-	for (int fd = 1; fd <= 2; fd++)
-		if (stat(path, &a) == 0 && fstat(fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino && a.st_rdev == b.st_rdev)
+	for (int fd = 1; fd <= 2 && there; fd++)
+		if (fstat(fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino && a.st_rdev == b.st_rdev)
 			return fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	return open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
 }

@@ -47,19 +47,21 @@ static kf_status in_range(const kf_opt *o, double v, const char *text, kf_err *e
 	return KF_OK;
 }
 
-/* Whether kf_opt_record can keep it: JSON is UTF-8. */
-static bool recordable(const kf_opt *o, const char *text)
+/* A string is not empty, and one that kf_opt_record keeps is UTF-8, as JSON is. */
+static kf_status check_string(const kf_opt *o, const char *text, kf_err *err)
 {
 	json_t *v = o->flags & KF_OPT_SHAPES ? json_string(text) : json_null();
 	const bool good = v != NULL;
 
 	json_decref(v);
-	return good;
+	if (!*text) return kf_fail(err, KF_EINVAL, "--%s: empty value", o->name);
+	return good ? KF_OK : kf_fail(err, KF_EINVAL, "--%s: its value is not UTF-8, as what is kept in a set must be", o->name);
 }
 
 static kf_status set_value(const kf_opt *o, const char *text, kf_err *err)
 {
 	char *end;
+	kf_status rc;
 
 	errno = 0;
 	switch (o->kind) {
@@ -82,15 +84,13 @@ static kf_status set_value(const kf_opt *o, const char *text, kf_err *err)
 		return in_range(o, v, text, err);
 	}
 	case KF_OPT_STRING:
-		if (!*text) return kf_fail(err, KF_EINVAL, "--%s: empty value", o->name);
-		if (!recordable(o, text)) return kf_fail(err, KF_EINVAL, "--%s: its value is not UTF-8, as what is kept in a set must be", o->name);
+		if ((rc = check_string(o, text, err)) != KF_OK) return rc;
 		*(const char **)o->value = text;
 		return KF_OK;
 	case KF_OPT_LIST: {
 		kf_list *list = o->value;
 
-		if (!*text) return kf_fail(err, KF_EINVAL, "--%s: empty value", o->name);
-		if (!recordable(o, text)) return kf_fail(err, KF_EINVAL, "--%s: its value is not UTF-8, as what is kept in a set must be", o->name);
+		if ((rc = check_string(o, text, err)) != KF_OK) return rc;
 		if (list->n == KF_LIST_MAX) return kf_fail(err, KF_EINVAL, "--%s: given more than %d times", o->name, KF_LIST_MAX);
 		list->item[list->n++] = text;
 		return KF_OK;
