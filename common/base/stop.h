@@ -5,7 +5,8 @@
 
 #include "common/base/status.h"
 
-/* Take the signals from now on. A second one of a kind ends the program at once. Signals that are ignored stay so. */
+/* Take the signals from now on: before any other thread is started, as they are blocked in all but one of its own. A second one
+ * of a kind ends the program at once. Signals that are ignored stay so. */
 void kf_stop_arm(void);
 
 /* KF_OK, or KF_ESTOPPED once one has come. Any thread. */

@@ -77,7 +77,7 @@ class Scale:
     def linear(self, sizes):
         rows = []
         for n in sizes:
-            rounds = max(1, min(7, 200000 // n))
+            rounds = max(2, min(7, 200000 // n))
             self.make(n, BYTES, 10, max(1, n // PER_SHARD), SMOL, QWEN)
             tokens = self.manifest("target")["tokens"]
             row = {"documents": n, "tokens": tokens, "rounds": rounds, "align": self.align(rounds), "fuse": self.fuse(rounds),
