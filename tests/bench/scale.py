@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -55,15 +56,13 @@ class Scale:
         return sum(e.stat().st_size for e in os.scandir(self.at(name)) if not e.name.startswith("tokenizer"))
 
     def run(self, rounds, out, program, *args):
-        """The least processor time of some rounds, and the most memory of any."""
-        best = None
+        """The median processor time and clock time of some rounds, and the most memory of any."""
+        walls, mbs, cpus = [], [], []
         for _ in range(rounds):
             self.drop(out)
             wall, mb, cpu = bench.measure([self.bin + program, *args, "--out", self.at(out), "--quiet"])
-            if best is None or cpu < best["cpu_seconds"]:
-                best = {"cpu_seconds": cpu, "seconds": wall, "peak_mb": max(mb, best["peak_mb"] if best else 0)}
-            best["peak_mb"] = max(mb, best["peak_mb"])
-        return {k: round(v, 3) for k, v in best.items()}
+            walls.append(wall), mbs.append(mb), cpus.append(cpu)
+        return {"cpu_seconds": round(statistics.median(cpus), 3), "seconds": round(statistics.median(walls), 3), "peak_mb": round(max(mbs), 3)}
 
     def align(self, rounds, source="source0", out="aligned0", threads=1):
         return self.run(rounds, out, "align", "--source", self.at(source), "--target", self.at("target"), "--threads", str(threads))
@@ -77,7 +76,7 @@ class Scale:
     def linear(self, sizes):
         rows = []
         for n in sizes:
-            rounds = max(2, min(7, 200000 // n))
+            rounds = max(3, min(7, 200000 // n))
             self.make(n, BYTES, 10, max(1, n // PER_SHARD), SMOL, QWEN)
             tokens = self.manifest("target")["tokens"]
             row = {"documents": n, "tokens": tokens, "rounds": rounds, "align": self.align(rounds), "fuse": self.fuse(rounds),
@@ -90,7 +89,7 @@ class Scale:
 
     # ---- what else it costs with ----
 
-    def point(self, tokens_wanted, size, k, target, sources, threads=1, rounds=2):
+    def point(self, tokens_wanted, size, k, target, sources, threads=1, rounds=3):
         documents = max(16, tokens_wanted * 5 // size)
         self.make(documents, size, k, 2, target, *sources)
         tokens = self.manifest("target")["tokens"]
@@ -213,7 +212,7 @@ def number(x, digits=3):
 def show_linear(r):
     rows, start = r["rows"], r["start"]
     out = ["### Documents", "",
-           "Made-up documents of %d bytes, k = 10, SmolLM2's vocabulary from Qwen's, %s documents a shard, one thread; the least processor time of as "
+           "Made-up documents of %d bytes, k = 10, SmolLM2's vocabulary from Qwen's, %s documents a shard, one thread; the median processor time of as "
            "many rounds as are named. *Beyond the row before* is what those documents cost that the row has more than the one before it: without what "
            "starting takes (tokenizers, manifests; a set of one document: align %.2f s, fuse %.2f s)." % (
                BYTES, number(PER_SHARD), start["align"]["cpu_seconds"], start["fuse"]["cpu_seconds"]), ""]
