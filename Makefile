@@ -116,9 +116,12 @@ $B/obj/report/assets.o: $(PAGE)
 
 # Objects are made again when the flags change.
 FLAGS := $(CC) $(CPPFLAGS) $(CFLAGS) $(CXXFLAGS) $(NVCCFLAGS) $(LDFLAGS) $(LDLIBS)
+ifneq ($(file <$B/flags),$(FLAGS))
 $B/flags: FORCE
+endif
+$B/flags:
 	@mkdir -p $B
-	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
+	@echo '$(FLAGS)' > $@
 
 .PRECIOUS: $B/obj/%.o
 -include $(shell find $B/obj -name '*.d' 2>/dev/null)

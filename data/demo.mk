@@ -26,19 +26,19 @@ parts = $(subst +, ,$1)
 fitted = $(if $(filter domain advantage-domain,$(FUNCTION) $(WEIGHT)),$(call weights,$1))
 $(foreach m,$(mixes),$(eval $(call weights_rule,$(call parts,$m))))
 $(foreach m,$(mixes),$(eval $(call fuse_rule,$m-$(how),train,$(call parts,$m),$(fusion),$(call fitted,$(call parts,$m)))))
-$(foreach m,$(mixes),$(eval $(call train_rule,$(call fused,$(call parts,$m)),$(run)/targets/$m-$(how),$(LAMBDA),$(start),$(start_files))))
+$(foreach m,$(mixes),$(eval $(call train_rule,$(call fused,$(call parts,$m)),$(of)/targets/$m-$(how),$(LAMBDA),$(start),$(start_files))))
 
 # CLM needs the tokens only, so it does not depend on the sources.
 clm := clm-$(schedule)
 $(eval $(call train_rule,$(clm),$(call logits,train),1,$(start),$(start_files)))
 
-trained = $(run)/train/$1/config.json
-row = --model $1=$(run)/train/$2
+trained = $(of)/train/$1/config.json
+row = --model $1=$(of)/train/$2
 
 # What a command ends with: a report and its page, kept as NAME in WORK as well, and the table printed. Report, name.
 define finish
-	@for f in json md html; do cp $(run)/report/$1.$$f $(WORK)/$2.$$f || exit; done
-	@cat $(run)/report/$1.txt
+	@for f in json md html; do cp $(of)/report/$1.$$f $(WORK)/$2.$$f || exit; done
+	@cat $(of)/report/$1.txt
 	@echo "Saved as $(WORK)/$2.html (a page for a browser), $(WORK)/$2.json and $(WORK)/$2.md$(if $3,; the $3)"
 endef
 
@@ -52,12 +52,12 @@ demo_mix := $(call plus,$(sources))-$(how)
 halfway := halfway-$(demo_name)
 $(eval $(call merge_rule,linear,$(halfway),$(clm) $(demo_fused)))
 $(eval $(call report_rule,$(demo_report),$(sources) $(TARGET),$(call as_they_come,$(sources)) \
-	  $(call row,clm,$(clm)) $(call row,fused,$(demo_fused)) --model fused+clm=$(run)/merged/$(halfway) \
+	  $(call row,clm,$(clm)) $(call row,fused,$(demo_fused)) --model fused+clm=$(of)/merged/$(halfway) \
 	  --compare fused$(comma)target --compare fused$(comma)clm --compare fused+clm$(comma)clm,\
-	  $(call trained,$(clm)) $(call trained,$(demo_fused)) $(run)/merged/$(halfway)/config.json))
-$(eval $(call page_rule,$(demo_report),fused,clm=$(run)/train/$(clm) fused=$(run)/train/$(demo_fused) fused+clm=$(run)/merged/$(halfway),$(demo_mix),$(sources)))
-demo: $(run)/report/$(demo_report).html
-	$(call finish,$(demo_report),report,fused model is the folder $(run)/train/$(demo_fused)$(comma) and fused+clm $(run)/merged/$(halfway))
+	  $(call trained,$(clm)) $(call trained,$(demo_fused)) $(of)/merged/$(halfway)/config.json))
+$(eval $(call page_rule,$(demo_report),fused,clm=$(of)/train/$(clm) fused=$(of)/train/$(demo_fused) fused+clm=$(of)/merged/$(halfway),$(demo_mix),$(sources)))
+demo: $(of)/report/$(demo_report).html
+	$(call finish,$(demo_report),report,fused model is the folder $(of)/train/$(demo_fused)$(comma) and fused+clm $(of)/merged/$(halfway))
 
 # ---- make pairs: FuseChat's way. The target with each source, and the results merged ----
 
@@ -70,13 +70,13 @@ $(foreach m,$(MERGES),$(eval $(call merge_rule,$m,$(call merged,$m),$(pairs))))
 pairs_report := pairs-$(call plus,$(foreach m,$(MERGES),$m$(call merge_tag,$m)))-$(demo_report)
 $(eval $(call report_rule,$(pairs_report),$(sources) $(TARGET),$(call as_they_come,$(sources)) $(call row,clm,$(clm)) \
 	  $(foreach s,$(sources),$(call row,target+$s,$(call fused,$s))) \
-	  $(foreach m,$(MERGES),--model $m=$(run)/merged/$(call merged,$m)) \
+	  $(foreach m,$(MERGES),--model $m=$(of)/merged/$(call merged,$m)) \
 	  $(foreach m,$(MERGES),--compare $m$(comma)clm),\
-	  $(call trained,$(clm)) $(foreach p,$(pairs),$(call trained,$p)) $(foreach m,$(MERGES),$(run)/merged/$(call merged,$m)/config.json)))
-$(eval $(call page_rule,$(pairs_report),,clm=$(run)/train/$(clm) $(foreach s,$(sources),target+$s=$(run)/train/$(call fused,$s)) \
-	  $(foreach m,$(MERGES),$m=$(run)/merged/$(call merged,$m)),$(sources:%=%-$(how)),$(sources)))
-pairs: $(run)/report/$(pairs_report).html
-	$(call finish,$(pairs_report),pairs,merged models are in $(run)/merged)
+	  $(call trained,$(clm)) $(foreach p,$(pairs),$(call trained,$p)) $(foreach m,$(MERGES),$(of)/merged/$(call merged,$m)/config.json)))
+$(eval $(call page_rule,$(pairs_report),,clm=$(of)/train/$(clm) $(foreach s,$(sources),target+$s=$(of)/train/$(call fused,$s)) \
+	  $(foreach m,$(MERGES),$m=$(of)/merged/$(call merged,$m)),$(sources:%=%-$(how)),$(sources)))
+pairs: $(of)/report/$(pairs_report).html
+	$(call finish,$(pairs_report),pairs,merged models are in $(of)/merged)
 
 # On conversations: only the replies are learnt and measured. Gemma as it comes is no chat model and has no template of its own.
 CHAT_DOMAINS ?= faq chitchat
@@ -91,7 +91,7 @@ KD ?= $(lastword $(sources))
 kd := kd-$(KD)$(align_tag)$(adapt_tag)$(tail_tag)
 $(eval $(call fuse_rule,$(kd),train,$(KD),--with-target no --tail $(TAIL)))
 kd_model := $(kd)-$(LAMBDA)-$(schedule)
-$(eval $(call train_rule,$(kd_model),$(run)/targets/$(kd),$(LAMBDA),$(start),$(start_files)))
+$(eval $(call train_rule,$(kd_model),$(of)/targets/$(kd),$(LAMBDA),$(start),$(start_files)))
 
 # All models at once, nothing trained: what they say of the test text, mixed by what each predicted so far.
 ENSEMBLE ?= dynamic
@@ -100,13 +100,13 @@ $(eval $(call fuse_rule,$(ensemble),test,$(sources),--function $(ENSEMBLE)))
 
 baselines_report := baselines-$(KD)-$(ENSEMBLE)-$(demo_report)
 $(eval $(call report_rule,$(baselines_report),$(sources) $(TARGET),$(call as_they_come,$(sources)) $(call row,clm,$(clm)) \
-	  $(call row,kd,$(kd_model)) --model merged=$(run)/merged/$(call merged,linear) --mixture ensemble=$(run)/targets/$(ensemble) \
+	  $(call row,kd,$(kd_model)) --model merged=$(of)/merged/$(call merged,linear) --mixture ensemble=$(of)/targets/$(ensemble) \
 	  $(call row,fused,$(demo_fused)) --compare fused$(comma)clm --compare fused$(comma)kd --compare fused$(comma)merged,\
-	  $(call trained,$(clm)) $(call trained,$(kd_model)) $(call trained,$(demo_fused)) $(run)/merged/$(call merged,linear)/config.json \
-	  $(run)/targets/$(ensemble)/manifest.json))
-$(eval $(call page_rule,$(baselines_report),fused,clm=$(run)/train/$(clm) kd=$(run)/train/$(kd_model) \
-	  merged=$(run)/merged/$(call merged,linear) fused=$(run)/train/$(demo_fused),$(demo_mix) $(kd),$(sources)))
-baselines: $(run)/report/$(baselines_report).html
+	  $(call trained,$(clm)) $(call trained,$(kd_model)) $(call trained,$(demo_fused)) $(of)/merged/$(call merged,linear)/config.json \
+	  $(of)/targets/$(ensemble)/manifest.json))
+$(eval $(call page_rule,$(baselines_report),fused,clm=$(of)/train/$(clm) kd=$(of)/train/$(kd_model) \
+	  merged=$(of)/merged/$(call merged,linear) fused=$(of)/train/$(demo_fused),$(demo_mix) $(kd),$(sources)))
+baselines: $(of)/report/$(baselines_report).html
 	$(call finish,$(baselines_report),baselines)
 
 # ---- make train-NAME: one model alone. The last line printed is its folder ----
@@ -114,7 +114,7 @@ baselines: $(run)/report/$(baselines_report).html
 train-fused: $(call trained,$(demo_fused))
 train-clm: $(call trained,$(clm))
 train-kd: $(call trained,$(kd_model))
-ensemble: $(run)/targets/$(ensemble)/manifest.json
+ensemble: $(of)/targets/$(ensemble)/manifest.json
 train-fused train-clm train-kd ensemble:
 	@echo $(<D)
 
@@ -122,16 +122,16 @@ train-fused train-clm train-kd ensemble:
 
 continual := continual-$(ADD)-on-$(demo_fused)
 all_sources := $(sort $(sources) $(ADD))
-$(if $(ADD),$(eval $(call train_rule,$(continual),$(run)/targets/$(call plus,$(all_sources))-$(how),$(LAMBDA),$(run)/train/$(demo_fused),\
+$(if $(ADD),$(eval $(call train_rule,$(continual),$(of)/targets/$(call plus,$(all_sources))-$(how),$(LAMBDA),$(of)/train/$(demo_fused),\
 	$(call trained,$(demo_fused)))))
 $(if $(ADD),$(eval $(call report_rule,$(continual)$(task_tag),$(all_sources) $(TARGET),$(call as_they_come,$(all_sources)) \
 	  $(call row,fused,$(demo_fused)) $(call row,continual,$(continual)) --compare continual$(comma)fused,\
 	  $(call trained,$(demo_fused)) $(call trained,$(continual)))))
-$(if $(ADD),$(eval $(call page_rule,$(continual)$(task_tag),continual,fused=$(run)/train/$(demo_fused) continual=$(run)/train/$(continual),\
+$(if $(ADD),$(eval $(call page_rule,$(continual)$(task_tag),continual,fused=$(of)/train/$(demo_fused) continual=$(of)/train/$(continual),\
 	  $(demo_mix) $(call plus,$(all_sources))-$(how),$(all_sources))))
-continual: $(if $(ADD),$(run)/report/$(continual)$(task_tag).html)
+continual: $(if $(ADD),$(of)/report/$(continual)$(task_tag).html)
 	@$(if $(ADD),:,echo "make continual: which model to add? for example: make continual SOURCES=gemma3-270m ADD=qwen2.5-coder-0.5b" >&2; exit 2)
-	$(call finish,$(continual)$(task_tag),continual,model is the folder $(run)/train/$(continual))
+	$(call finish,$(continual)$(task_tag),continual,model is the folder $(of)/train/$(continual))
 
 # ---- make tasks: models as they come, on tasks ----
 
@@ -143,6 +143,9 @@ tasks: $(asked_files) $(foreach m,$(sources) $(TARGET),$(call model_files,$m)) |
 	  $(task_limit) --report $(WORK)/tasks.json --markdown $(WORK)/tasks.md --threads $(THREADS)
 	@echo "Saved as $(WORK)/tasks.json and $(WORK)/tasks.md"
 
+# What the pipeline made, and the folder if that was all.
+results := $(foreach r,report pairs baselines continual tasks,$(addprefix $r.,json md html))
 clean-demo:
-	rm -rf $(WORK)
+	rm -rf $(wildcard $(WORK)/docs[0-9]*) $(addprefix $(WORK)/,maps $(results))
+	@rmdir $(WORK) 2>/dev/null || true
 .PHONY: train-fused train-clm train-kd ensemble tasks demo pairs fusechat-demo baselines continual clean-demo

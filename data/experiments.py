@@ -109,7 +109,8 @@ class Experiments:
         for path in glob.glob(os.path.dirname(os.path.abspath(__file__)) + "/*.mk"):
             with open(path) as f:
                 known.update(re.findall(r"^([A-Z_]+) *\?=", f.read(), re.M))
-        self.environment = {k: v for k, v in os.environ.items() if k not in known}
+        known.update(("TEXT", "ADD"))       # which have no default
+        self.environment = {k: v for k, v in os.environ.items() if k not in known and not k.startswith("CHAT_TEMPLATE_")}
         os.makedirs(self.work, exist_ok=True)
 
     # ---- make, and what it made ----
@@ -210,10 +211,11 @@ class Experiments:
         """All seeds on one page, whose details are of the first: base is its variables."""
         folders = {n: r["folder"] for n, r in found[self.seeds[0]].items()}
         at = "%s/docs%d/" % (base["WORK"], base["DOCS"])
-        sets = sorted(os.path.dirname(m) for what in ("corpus/*", "logits/train/*", "aligned/train/*", "targets/*") for m in
-                      glob.glob("%s%s/manifest.json" % (at, what)))
+        of = "%sfor-%s/" % (at, base["TARGET"])
+        sets = sorted(os.path.dirname(m) for what in (at + "corpus/*", at + "logits/train/*", of + "aligned/train/*", of + "targets/*") for m in
+                      glob.glob(what + "/manifest.json"))
         with open(folders[result] + "/kfuse.json") as f:
-            trace = at + "trace/%s.jsonl" % os.path.basename(json.load(f)["paths"]["targets"])
+            trace = of + "trace/%s.jsonl" % os.path.basename(json.load(f)["paths"]["targets"])
         run([self.bin + "kf-report", "--quiet", "--out", "%s/%s.html" % (self.work, part), "--title", title, "--result", result,
              *(a for s in self.seeds for a in ("--eval", "%s/%s-seed%d.json" % (self.work, part, s))), "--trace", trace,
              *(a for d in sets for a in ("--set", d)), *(a for n, f in folders.items() for a in ("--model", "%s=%s" % (n, f)))])
@@ -291,7 +293,8 @@ class Experiments:
             run([self.bin + "kf-eval", "--quiet", "--corpus", "%s/docs%d/corpus/valid" % (base["WORK"], base["DOCS"]), "--model", "mean=" + model,
                  "--compute", "bf16", "--threads", str(self.args.threads), "--report", report])
             if model not in models:
-                shutil.rmtree(model)
+                os.rename(model, model + ".gone")   # half of it must not pass for a model
+                shutil.rmtree(model + ".gone")
         with open(report) as f:
             return json.load(f)["bits_per_byte"]["mean"]["mean"]
 
@@ -364,6 +367,10 @@ class Experiments:
         os.symlink(os.path.abspath(path), name)
 
     def merge(self, method, models, out, seed, *options):
+        """Unless it is there and newer than what it is made of: kf-merge, which would say so, makes it newer still, and with it all that follows."""
+        made = out + "/config.json"
+        if os.path.exists(made) and all(os.path.getmtime(m + "/config.json") <= os.path.getmtime(made) for m in models):
+            return
         run([self.bin + "kf-merge", "--quiet", "--method", method, "--out", out, "--seed", str(seed),
              *([] if method in ("linear", "slerp") else ["--pivot", self.model(self.target)]),
              *(["--density", "0.5"] if method in ("ties", "dare") else []), *(a for p in models for a in ("--models", p)), *options])
@@ -372,7 +379,7 @@ class Experiments:
         """The models merged in every way, {method: folder}."""
         out = {}
         for m in methods:
-            out[m] = "%s/merged/%s" % (work, m)
+            out[m] = "%s/merged/%s-%08x" % (work, m, zlib.crc32("+".join(models).encode()))
             self.merge(m, models, out[m], seed)
         return out
 
@@ -414,8 +421,9 @@ class Experiments:
                 results = json.load(f)["parts"]
         results[part] = {"rows": rows, "reference": reference, "tried": tried, "settings": self.size,
                          "seeds": {str(s): {k: r[k] for k in ("bits_per_byte", "perplexity", "comparisons", "documents", "bytes", "overlap", "tasks") if k in r} for s, r in reports.items()}}
-        with open("%s/results.json" % self.work, "w") as f:
+        with open("%s/results.json.tmp" % self.work, "w") as f:
             json.dump({"size": self.args.size, "date": time.strftime("%Y-%m-%d"), "parts": dict(sorted(results.items()))}, f, indent=1)
+        os.replace("%s/results.json.tmp" % self.work, "%s/results.json" % self.work)
         text = self.table(results[part])
         with open("%s/%s.md" % (self.work, part), "w") as f:
             f.write(text)

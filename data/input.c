@@ -147,20 +147,33 @@ static kf_status looks_like_text(const char *path, bool *yes, kf_err *err)
 {
 	char head[SNIFF];
 	FILE *f = fopen(path, "rbe");
+	kf_status rc = KF_OK;
 	size_t n;
 
 	*yes = false;
 	if (!f) return kf_fail_errno(err, "cannot open %s", path);
-	n = fread(head, 1, sizeof head, f);
-	if (ferror(f)) {
-		kf_status rc = kf_fail_errno(err, "cannot read %s", path);
-
-		fclose(f);
-		return rc;
-	}
+	while ((n = fread(head, 1, sizeof head, f)) > 0 && !memchr(head, 0, n))
+		if ((*yes = !kf_text_blank((const uint8_t *)head, n))) break;   /* a blank beginning says nothing yet */
+	if (ferror(f)) rc = kf_fail_errno(err, "cannot read %s", path);
 	fclose(f);
-	*yes = n > 0 && !memchr(head, 0, n) && (n == sizeof head || !kf_text_blank((const uint8_t *)head, n));
-	return KF_OK;
+	return rc;
+}
+
+/* Whether a folder is a shard set, or one that is being made. */
+static bool holds_set(const char *dir)
+{
+	static const char *const names[] = { "manifest.json", "manifest.part.json" };
+	char path[KF_PATH_MAX], head[64];
+
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		FILE *f = kf_path_join(path, dir, names[i], NULL) == KF_OK ? fopen(path, "rbe") : NULL;
+		size_t n = f ? fread(head, 1, sizeof head - 1, f) : 0;
+
+		if (f) fclose(f);
+		head[n] = 0;
+		if (strstr(head, "\"kfuse\"")) return true;
+	}
+	return false;
 }
 
 static kf_status add_folder(kf_inputs *in, const char *path, kf_text_format format, int operand, int depth,
@@ -181,7 +194,8 @@ static kf_status add_folder(kf_inputs *in, const char *path, kf_text_format form
 		if (lstat(sub, &link) < 0 || (stat(sub, &st) < 0 && !S_ISLNK(link.st_mode))) {
 			rc = kf_fail_errno(err, "cannot examine %s", sub);
 		} else if (S_ISDIR(link.st_mode)) {
-			rc = add_folder(in, sub, format, operand, depth + 1, err);
+			if (holds_set(sub)) in->left_out++; /* an --out among the texts, say: no text */
+			else rc = add_folder(in, sub, format, operand, depth + 1, err);
 		} else if (stat(sub, &st) < 0 || !S_ISREG(st.st_mode)) {
 			in->left_out++; /* links to nowhere and to folders (which may go in circles), devices, pipes */
 		} else if ((rc = looks_like_text(sub, &text, err)) == KF_OK) {
@@ -199,6 +213,7 @@ static kf_status spool_stdin(kf_inputs *in, kf_text_format format, int operand, 
 {
 	const char *dir = getenv("TMPDIR");
 	char path[KF_PATH_MAX], block[65536], first = 0;
+	uint64_t before = 0;
 	ssize_t got;
 	kf_status rc;
 
@@ -216,8 +231,8 @@ static kf_status spool_stdin(kf_inputs *in, kf_text_format format, int operand, 
 		if ((got = read(0, block, sizeof block)) == 0) break;
 		if (got < 0 && errno == EINTR) continue;
 		if (got < 0) return kf_fail_errno(err, "cannot read standard input");
-		for (ssize_t i = 0; !first && i < got; i++)
-			if (!strchr(" \t\r\n", block[i])) first = block[i];
+		for (ssize_t i = 0; !first && i < got; i++, before++)
+			if (!strchr(" \t\r\n", block[i]) && !(before < 3 && block[i] == "\xEF\xBB\xBF"[before])) first = block[i];
 		for (ssize_t put = 0, w; put < got; put += w) {
 			if ((w = write(in->spool, block + put, (size_t)(got - put))) < 0) {
 				if (errno != EINTR)

@@ -4,13 +4,18 @@
 #   text -> corpus/SPLIT -> logits/SPLIT/MODEL -> aligned/SPLIT/SOURCE -> targets/MIX -> train/MIX -> merged/METHOD
 #                                                                    report/… from logits/test and the models, and a page
 #
+# What is of one target, from aligned on, is in for-TARGET/.
+#
 # What to make of these is in data/demo.mk.
 
 TARGET  ?= smollm2-135m
 SOURCES ?= gemma3-270m qwen2.5-coder-0.5b
 DOMAINS ?= prose docs python c
-# Where models and text are, and where the pipeline works.
+# Where models and text are, and where the pipeline works. (Clusters have a WORK in the environment that is all of a user's: not that one.)
 DATA    ?= data
+ifeq ($(origin WORK),environment)
+WORK := $(if $(KFUSE_MK),work,work/demo)
+endif
 WORK    ?= work/demo
 
 # Documents a domain, and their size; the seed of which ones.
@@ -60,16 +65,22 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 plus = $(subst $(space),+,$(sort $1))
-run := $(WORK)/docs$(DOCS)
-bin := $(or $(KFUSE_BIN),$B/bin)
+home = $(patsubst ~/%,$(HOME)/%,$1)
 
-$(foreach v,DATA WORK,$(if $(word 2,$($v)),$(error $v=$($v): make cannot do with spaces in names)))
+# One word each, without the blanks that a Makefile has before a comment: they are in names.
+$(foreach v,TARGET DATA WORK DOCS VALID_DOCS TEST_DOCS DOC_BYTES SEED SHARDS PARTS EXTRACT_COMPUTE ALIGN VOCAB_MAP ONE_TO_MANY FUNCTION LEVEL WEIGHT \
+  TAIL ADAPT ADAPT_LR ADAPT_BATCH FOLDS LAMBDA EPOCHS LR BATCH PATIENCE COMPUTE THREADS ADD,$(if $(word 2,$($v)),$(error $v=$($v): must be one \
+  word; make cannot do with spaces in names))$(eval override $v := $(call home,$(strip $($v)))))
+
+run := $(WORK)/docs$(DOCS)
+of := $(run)/for-$(TARGET)$(addprefix -,$(filter-out auto,$(EXTRACT_COMPUTE)))
+bin := $(or $(KFUSE_BIN),$B/bin)
 
 # A model is $(DATA)/models/NAME.gguf, or a folder $(DATA)/models/NAME; and what there is of it to be newer than something.
 model = $(if $(wildcard $(DATA)/models/$1/config.json),$(DATA)/models/$1,$(DATA)/models/$1.gguf)
 model_files = $(if $(wildcard $(DATA)/models/$1/config.json),$(wildcard $(addprefix $(DATA)/models/$1/,*.json *.safetensors *.bin *.model)),$(call model,$1))
 
-text := $(or $(TEXT),$(DOMAINS:%=$(DATA)/text/%.jsonl))
+text := $(or $(foreach t,$(call home,$(TEXT)),$(or $(wildcard $t),$t)),$(DOMAINS:%=$(DATA)/text/%.jsonl))
 
 # Tasks that reports are to include, by name (data/fetch.sh list), or files $(DATA)/tasks/NAME.jsonl of your own. What items share
 # with the training text is counted. TASK_LIMIT: that many items of each only.
@@ -92,9 +103,10 @@ models := $(sort $(TARGET) $(SOURCES) $(ADD))
 splits := train valid test
 
 # What is there keeps what it was made from. Where that is not what is asked for any more (a model or a text replaced under its name, another
-# SEED), programs refuse and say what differs; REPLACE=1 takes away whatever has to be made again, and all that it is made into.
+# SEED), programs refuse and say what differs; REPLACE=1 takes away whatever has to be made again, and all that it is made into. (Where it is
+# not finished, it stays, and goes on.)
 REPLACE ?=
-replace = $(if $(filter 1,$(REPLACE)),$(if $(KF_SLURM),,@rm -rf $1))
+replace = $(if $(filter 1,$(REPLACE)),$(if $(KF_SLURM),,@[ ! -e $$@ ] || rm -rf $1))
 FORCE:
 
 # ---- corpus: no file is in two splits ----
@@ -117,39 +129,43 @@ $(foreach s,$(splits),$(eval $(call corpus_rule,$s)))
 # ---- logits: every model over the training text, over the test text to be compared, over the validation text
 # where weights are fitted to it ----
 
+# Where conversations were rendered with another template than is named now, kf-extract says so.
+said_tag := $(addprefix -,$(filter-out auto,$(EXTRACT_COMPUTE)))
+template_is = $(if $(and $1,$2),$(if $(findstring "chat-template":"$2",$1),,FORCE))
 define logits_rule
-$(run)/logits/$1/$2/manifest.json: $(call model_files,$2) $(run)/corpus/$1/manifest.json | $(bin)/kf-extract
+$(run)/logits/$1/$2$(said_tag)/manifest.json: $(call model_files,$2) $(run)/corpus/$1/manifest.json \
+    $(call template_is,$(call manifest,$(run)/logits/$1/$2$(said_tag)/manifest.json),$(CHAT_TEMPLATE_$2)) | $(bin)/kf-extract
 	$(call replace,$$(@D))
 	$(bin)/kf-extract --model $(call model,$2) --corpus $(run)/corpus/$1 --out $$(@D) --compute $(EXTRACT_COMPUTE) --threads $$(THREADS) $$(shard) \
 		$(if $(CHAT_TEMPLATE_$2),--chat-template $(CHAT_TEMPLATE_$2))
 endef
 $(foreach s,$(splits),$(foreach m,$(models),$(eval $(call logits_rule,$s,$m))))
-logits = $(run)/logits/$1/$(TARGET)
+logits = $(run)/logits/$1/$(TARGET)$(said_tag)
 
 # ---- adapted: a source's models for the folds of the training text, and what each says of its own. Fold, model ----
 
 folds := $(if $(filter-out 0,$(ADAPT)),$(wordlist 1,$(FOLDS),0 1 2 3 4 5 6 7 8 9))
-adaptation := lr$(ADAPT_LR)x$(ADAPT)b$(ADAPT_BATCH)of$(FOLDS)
+adaptation := lr$(ADAPT_LR)x$(ADAPT)b$(ADAPT_BATCH)of$(FOLDS)$(addprefix -,$(filter-out auto,$(COMPUTE)))
 adapt_tag := $(if $(folds),-adapted-$(adaptation))
 adapted = $(run)/adapted/$(adaptation)-fold$1/$2
 define adapted_rules
-$(call adapted,$1,$2)/config.json: $(call model_files,$2) $(run)/logits/train/$2/manifest.json $(run)/corpus/valid/manifest.json | $(bin)/kf-train
+$(call adapted,$1,$2)/config.json: $(call model_files,$2) $(run)/logits/train/$2$(said_tag)/manifest.json $(run)/corpus/valid/manifest.json | $(bin)/kf-train
 	$(call replace,$$(@D))
-	$(bin)/kf-train --model $(call model,$2) --targets $(run)/logits/train/$2 --valid $(run)/corpus/valid --out $$(@D) --fold $1/$(FOLDS) --lambda 1 \
+	$(bin)/kf-train --model $(call model,$2) --targets $(run)/logits/train/$2$(said_tag) --valid $(run)/corpus/valid --out $$(@D) --fold $1/$(FOLDS) --lambda 1 \
 	  --epochs $(ADAPT) --lr $(ADAPT_LR) --batch-tokens $(ADAPT_BATCH) --seed $(SEED) --compute $(COMPUTE) --dtype bf16 --threads $$(THREADS)
-$(run)/logits/train/$2$(adapt_tag)-fold$1/manifest.json: $(call adapted,$1,$2)/config.json $(run)/corpus/train/manifest.json | $(bin)/kf-extract
+$(run)/logits/train/$2$(said_tag)$(adapt_tag)-fold$1/manifest.json: $(call adapted,$1,$2)/config.json $(run)/corpus/train/manifest.json | $(bin)/kf-extract
 	$(call replace,$$(@D))
 	$(bin)/kf-extract --model $(call adapted,$1,$2) --corpus $(run)/corpus/train --out $$(@D) --fold $1/$(FOLDS) --compute $(EXTRACT_COMPUTE) \
 	  --threads $$(THREADS) $$(shard) $(if $(CHAT_TEMPLATE_$2),--chat-template $(CHAT_TEMPLATE_$2))
 endef
 $(foreach m,$(filter-out $(TARGET),$(models)),$(foreach f,$(folds),$(eval $(call adapted_rules,$f,$m))))
 # The sets of a source over a split: one, or one a fold.
-said = $(if $(and $(filter train,$1),$(folds)),$(folds:%=$(run)/logits/train/$2$(adapt_tag)-fold%),$(run)/logits/$1/$2)
+said = $(if $(and $(filter train,$1),$(folds)),$(folds:%=$(run)/logits/train/$2$(said_tag)$(adapt_tag)-fold%),$(run)/logits/$1/$2$(said_tag))
 
 # ---- aligned: a source's predictions in the target's vocabulary ----
 
 align_tag := $(if $(filter byte-prefix,$(ALIGN)-$(VOCAB_MAP)),,-$(ALIGN)-$(VOCAB_MAP))$(addprefix -,$(filter-out last,$(ONE_TO_MANY)))
-aligned = $(run)/aligned/$1/$2$(align_tag)$(if $(filter train,$1),$(adapt_tag))
+aligned = $(of)/aligned/$1/$2$(align_tag)$(if $(filter train,$1),$(adapt_tag))
 # A map by edit distance is of two tokenizers, one of counted pairs of a text as well.
 map_file = $(strip $(if $(filter mined,$(VOCAB_MAP)),$(WORK)/maps/$2-$(TARGET)-mined.map) \
   $(if $(filter stats,$(VOCAB_MAP)),$(run)/maps/$1-$2-$(TARGET)-stats.map))
@@ -164,7 +180,7 @@ $(foreach s,$(splits),$(foreach m,$(filter-out $(TARGET),$(models)),$(eval $(cal
 
 # ---- weights by domain, fitted to validation text. Sources ----
 
-weights = $(run)/weights/$(call plus,$1)$(align_tag).json
+weights = $(of)/weights/$(call plus,$1)$(align_tag).json
 define weights_rule
 $(call weights,$1): $(foreach m,$1,$(call aligned,valid,$m)/manifest.json) $(call logits,valid)/manifest.json | $(bin)/kf-fuse
 	@mkdir -p $$(@D)
@@ -174,19 +190,19 @@ endef
 # ---- targets: what to train on, and a trace of some documents. NAME, split, sources, options, a file of weights ----
 
 define fuse_rule
-$(run)/targets/$1/manifest.json $(run)/trace/$1.jsonl &: $(foreach m,$3,$(call aligned,$2,$m)/manifest.json) $(call logits,$2)/manifest.json $5 | $(bin)/kf-fuse
-	@mkdir -p $(run)/trace
-	$(call replace,$(run)/targets/$1)
-	$(bin)/kf-fuse --target $(call logits,$2) $(foreach m,$3,--aligned $(call aligned,$2,$m)) --out $(run)/targets/$1 \
-	  $4 $(addprefix --weights ,$5) $$(call whole,--trace $(run)/trace/$1.jsonl) --threads $$(THREADS) $$(shard)
+$(of)/targets/$1/manifest.json $(of)/trace/$1.jsonl &: $(foreach m,$3,$(call aligned,$2,$m)/manifest.json) $(call logits,$2)/manifest.json $5 | $(bin)/kf-fuse
+	@mkdir -p $(of)/trace
+	$(call replace,$(of)/targets/$1)
+	$(bin)/kf-fuse --target $(call logits,$2) $(foreach m,$3,--aligned $(call aligned,$2,$m)) --out $(of)/targets/$1 \
+	  $4 $(addprefix --weights ,$5) $$(call whole,--trace $(of)/trace/$1.jsonl) --threads $$(THREADS) $$(shard)
 endef
 
 # ---- training. NAME, set to train on, lambda, model to start from, what that depends on ----
 
-schedule := lr$(LR)x$(EPOCHS)$(addprefix p,$(filter-out 0,$(PATIENCE)))$(addprefix -b,$(filter-out 2048,$(BATCH)))$(addprefix -,$(filter-out auto,$(COMPUTE)))
+schedule := lr$(LR)x$(EPOCHS)$(addprefix p,$(filter-out 0,$(PATIENCE)))$(addprefix -b,$(filter-out 2048,$(BATCH)))$(addprefix -seed,$(filter-out 1,$(SEED)))$(addprefix -,$(filter-out auto,$(COMPUTE)))
 training = $(if $(filter renormalize,$(TAIL)),--tail renormalize )--epochs $(EPOCHS) $(addprefix --patience ,$(filter-out 0,$(PATIENCE))) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) --threads $(THREADS)
 define train_rule
-$(run)/train/$1/config.json: $2/manifest.json $5 $(run)/corpus/valid/manifest.json | $(bin)/kf-train
+$(of)/train/$1/config.json: $2/manifest.json $5 $(run)/corpus/valid/manifest.json | $(bin)/kf-train
 	$(call replace,$$(@D))
 	$(strip $(TRAIN_RUN) $(bin)/kf-train) --model $4 --targets $2 --valid $(run)/corpus/valid --out $$(@D) --lambda $3 $$(training)
 endef
@@ -194,7 +210,7 @@ endef
 # ---- evaluation on held-out text. Report, models, arguments, what these depend on. Models that are run here are the target, trained ----
 
 define report_rule
-$(run)/report/$1.json: $(2:%=$(run)/logits/test/%/manifest.json) $4 $(task_files) $(run)/corpus/train/manifest.json | $(bin)/kf-eval
+$(of)/report/$1.json: $(2:%=$(run)/logits/test/%$(said_tag)/manifest.json) $4 $(task_files) $(run)/corpus/train/manifest.json | $(bin)/kf-eval
 	@mkdir -p $$(@D)
 	$(bin)/kf-eval --corpus $(run)/corpus/test $3 $(task_options) $(addprefix --chat-template ,$(CHAT_TEMPLATE_$(TARGET))) --markdown $$(@:.json=.md) --report $$@.tmp --threads $$(THREADS) > $$(@:.json=.txt)
 	@mv $$@.tmp $$@
@@ -203,14 +219,14 @@ endef
 # The same as a page, with what the models were made from. Report, result (none: as compared), NAME=DIR of trained and merged models,
 # names in targets/, sources
 define page_rule
-$(run)/report/$1.html: $(run)/report/$1.json $(4:%=$(run)/trace/%.jsonl) | $(bin)/kf-report
+$(of)/report/$1.html: $(of)/report/$1.json $(4:%=$(of)/trace/%.jsonl) | $(bin)/kf-report
 	$(bin)/kf-report --out $$@ --eval $$< $(addprefix --result ,$2) $(addprefix --model ,$3) $(splits:%=--set $(run)/corpus/%) \
-	  $(foreach m,$(TARGET) $5,--set $(run)/logits/train/$m) $(foreach m,$5,--set $(call aligned,train,$m)) \
-	  $(4:%=--set $(run)/targets/%) $(4:%=--trace $(run)/trace/%.jsonl) --quiet
+	  $(foreach m,$(TARGET) $5,--set $(run)/logits/train/$m$(said_tag)) $(foreach m,$5,--set $(call aligned,train,$m)) \
+	  $(4:%=--set $(of)/targets/%) $(4:%=--trace $(of)/trace/%.jsonl) --quiet
 endef
 
 # The rows of models as they come: the sources, and the target as "target". Tasks are not of the text: for these the models are run.
-as_they_come = $(foreach s,$(sort $1),--logits $s=$(run)/logits/test/$s) --logits target=$(run)/logits/test/$(TARGET) \
+as_they_come = $(foreach s,$(sort $1),--logits $s=$(run)/logits/test/$s$(said_tag)) --logits target=$(call logits,test) \
   $(if $(TASKS),$(foreach s,$(sort $1),--model $s=$(call model,$s)) --model target=$(call model,$(TARGET)))
 
 # ---- merging. METHOD, name of the result, names in train/ of what is merged ----
@@ -220,8 +236,8 @@ SELECT  ?= 0.1
 merge_options = $(if $(filter ties dare,$1),--density $(DENSITY))$(if $(filter sce,$1),--select $(SELECT)) \
   $(if $(filter linear slerp,$1),,--pivot $(call model,$(TARGET)))
 define merge_rule
-$(run)/merged/$2/config.json: $(3:%=$(run)/train/%/config.json) $(call model_files,$(TARGET)) | $(bin)/kf-merge
+$(of)/merged/$2/config.json: $(3:%=$(of)/train/%/config.json) $(call model_files,$(TARGET)) | $(bin)/kf-merge
 	$(call replace,$$(@D))
-	$(bin)/kf-merge --method $1 $(strip $(call merge_options,$1)) $(3:%=--models $(run)/train/%) --out $$(@D) \
+	$(bin)/kf-merge --method $1 $(strip $(call merge_options,$1)) $(3:%=--models $(of)/train/%) --out $$(@D) \
 	  --seed $(SEED) --threads $$(THREADS)
 endef

@@ -12,6 +12,7 @@ typedef struct {
 	kf_eval_result *r;
 	int m;
 	size_t at;                 /* document in hand */
+	bool moved;                /* where the comparison of some document begins */
 	double *nats, *tokens;     /* (n_domains) of the model's own tokens; NULL while coverage is found */
 	kf_progress *progress;
 } walk;
@@ -44,6 +45,7 @@ static kf_status find_domain(kf_eval_result *r, const char *name, int *out, kf_e
 static kf_status add_doc(void *arg, const kf_dochead *head, kf_err *err)
 {
 	kf_eval_result *r = arg;
+	const kf_fp id = kf_fp_of(head->id, strlen(head->id));
 	kf_eval_doc *d = NULL;
 	kf_status rc;
 	int domain = 0;
@@ -58,6 +60,10 @@ static kf_status add_doc(void *arg, const kf_dochead *head, kf_err *err)
 	}
 	if ((rc = find_domain(r, *head->domain ? head->domain : "text", &domain, err)) != KF_OK) return rc;
 	d = &r->doc[r->n_docs++];
+	if (r->n_docs == 1 || head->piece <= r->last_piece || d[-1].domain != domain || !kf_fp_equal(id, r->last_id)) r->n_texts++;
+	r->last_id = id;
+	r->last_piece = head->piece;
+	d->text = r->n_texts - 1;
 	d->doc = head->doc;
 	d->domain = domain;
 	d->bytes = head->bytes;
@@ -90,14 +96,18 @@ static kf_status cover_doc(void *arg, const kf_dochead *head, const kf_eval_cove
 	walk *w = arg;
 	kf_eval_doc *d = NULL;
 	kf_status rc = same_doc(w, head, &d, err);
+	uint32_t x0;
 
 	if (rc != KF_OK) return rc;
-	if (cover->first > d->x0) d->x0 = cover->first;
+	x0 = d->x0;
+	if (cover->first > d->x0) x0 = cover->first;
 	for (size_t i = 0; i < cover->n_cuts; i++) {
-		if (cover->cuts[i] < d->x0) continue;
-		d->x0 = cover->cuts[i];
+		if (cover->cuts[i] < x0) continue;
+		x0 = cover->cuts[i];
 		break;
 	}
+	w->moved = w->moved || x0 != d->x0;
+	d->x0 = x0;
 	return KF_OK;
 }
 
@@ -137,7 +147,7 @@ static double *new_doubles(size_t n)
 static kf_status allocate(kf_eval_result *r, kf_err *err)
 {
 	size_t d = (size_t)r->n_domains + 1;
-	bool ok = (r->docs = new_doubles(d)) && (r->bytes = new_doubles(d));
+	bool ok = (r->docs = new_doubles(d)) && (r->bytes = new_doubles(d)) && (r->texts = new_doubles(d));
 
 	for (int m = 0; ok && m < r->o->n_models; m++)
 		ok = (r->bits[m] = new_doubles(r->n_docs)) && (r->bpb[m] = new_doubles(d)) &&
@@ -149,6 +159,7 @@ static kf_status allocate(kf_eval_result *r, kf_err *err)
 
 static kf_status sum_up(kf_eval_result *r, kf_err *err)
 {
+	size_t last = SIZE_MAX;
 	int with_bytes = 0;
 
 	for (size_t i = 0; i < r->n_docs; i++) {
@@ -156,11 +167,14 @@ static kf_status sum_up(kf_eval_result *r, kf_err *err)
 
 		if (!d->compared) continue; /* nothing that every model speaks of */
 		r->docs[d->domain]++;
+		r->texts[d->domain] += d->text != last;
+		last = d->text;
 		r->bytes[d->domain] += d->compared;
 		for (int m = 0; m < r->o->n_models; m++) r->bpb[m][d->domain] += r->bits[m][i];
 	}
 	for (int i = 0; i < r->n_domains; i++) {
 		r->docs[r->n_domains] += r->docs[i];
+		r->texts[r->n_domains] += r->texts[i];
 		r->bytes[r->n_domains] += r->bytes[i];
 		with_bytes += r->bytes[i] > 0;
 	}
@@ -203,23 +217,30 @@ static kf_status resample(const kf_eval_result *r, int model_a, int model_b, kf_
 		goto out;
 	}
 	for (int i = 0; i < r->n_domains; i++) {
-		size_t docs = 0;
+		size_t texts = 0, last = SIZE_MAX;
 		double d;
 
 		for (size_t j = 0; j < r->n_docs; j++) {
-			if (r->doc[j].domain != i || !r->doc[j].compared) continue;
-			a[docs] = r->bits[model_a][j];
-			b[docs] = model_b < 0 ? 0 : r->bits[model_b][j];
-			bytes[docs++] = r->doc[j].compared;
+			const kf_eval_doc *doc = &r->doc[j];
+
+			if (doc->domain != i || !doc->compared) continue;
+			if (doc->text != last) {
+				a[texts] = b[texts] = bytes[texts] = 0;
+				last = doc->text;
+				texts++;
+			}
+			a[texts - 1] += r->bits[model_a][j];
+			b[texts - 1] += model_b < 0 ? 0 : r->bits[model_b][j];
+			bytes[texts - 1] += doc->compared;
 		}
-		if (!docs) {
+		if (!texts) {
 			out[i] = interval(NAN, NULL, false);
 			continue;
 		}
-		d = kf_eval_difference(a, b, bytes, docs, r->o->seed, r->domain[i], resampled, n);
+		d = kf_eval_difference(a, b, bytes, texts, r->o->seed, r->domain[i], resampled, n);
 		for (int s = 0; s < n; s++) mean[s] += resampled[s];
-		out[i] = interval(d, resampled, docs > 1);
-		known = known && docs > 1;
+		out[i] = interval(d, resampled, texts > 1);
+		known = known && texts > 1;
 		estimate += d;
 		with_bytes++;
 	}
@@ -235,6 +256,31 @@ out:
 }
 
 /* ---- the whole ---- */
+
+/* Where the comparison of each document begins: where every model says something, and between two of every mixture's tokens. What
+ * suits one mixture may not suit the one before it, so all are asked again until nothing moves: it only ever moves on, and
+ * the end of a document suits all. */
+static kf_status find_beginnings(kf_eval_result *r, kf_err *err)
+{
+	bool again = true;
+	kf_status rc;
+
+	for (int round = 0; again; round++) {
+		int mixtures = 0;
+
+		again = false;
+		for (int m = 0; m < r->o->n_models; m++) {
+			walk w = { .r = r, .m = m };
+
+			if (round > 0 && r->o->model[m].kind != KF_EVAL_MIXTURE) continue;
+			mixtures += r->o->model[m].kind == KF_EVAL_MIXTURE;
+			if ((rc = kf_eval_covers(r->o, m, cover_doc, &w, err)) != KF_OK || (rc = all_there(&w, err)) != KF_OK) return rc;
+			again = again || w.moved;
+		}
+		again = again && mixtures > 1;
+	}
+	return KF_OK;
+}
 
 static kf_status score_model(kf_eval_result *r, int m, kf_progress *progress, kf_err *err)
 {
@@ -277,12 +323,7 @@ kf_status kf_eval(const kf_eval_opts *o, kf_eval_result *r, kf_err *err)
 	if ((rc = kf_eval_documents(o, add_doc, r, err)) != KF_OK) return rc;
 	if (!r->n_docs)
 		return kf_fail(err, KF_EDATA, "%s holds no documents", o->corpus ? o->corpus : o->model[0].path);
-	for (int m = 0; m < o->n_models; m++) {
-		walk w = { .r = r, .m = m };
-
-		if ((rc = kf_eval_covers(o, m, cover_doc, &w, err)) != KF_OK || (rc = all_there(&w, err)) != KF_OK)
-			return rc;
-	}
+	if ((rc = find_beginnings(r, err)) != KF_OK) return rc;
 	if ((rc = allocate(r, err)) != KF_OK) return rc;
 	kf_progress_start(&progress, "evaluating", "documents", (double)r->n_docs * o->n_models, o->progress);
 	for (int m = 0; m < o->n_models; m++)
@@ -302,6 +343,7 @@ void kf_eval_release(kf_eval_result *r)
 	free(r->domain);
 	free(r->doc);
 	kf_free(r->docs);
+	kf_free(r->texts);
 	kf_free(r->bytes);
 	for (int m = 0; m < KF_EVAL_MODELS; m++) {
 		kf_free(r->bits[m]);

@@ -35,10 +35,10 @@ bool kf_eval_counts(const kf_logits_rec *rec, uint32_t i);
  * byte path, or when values are not finite. */
 kf_status kf_eval_span(const kf_logits_rec *rec, uint32_t x0, double *nats, kf_err *err) KF_MUST_CHECK;
 
-/* Difference of bits per byte, a minus b, over documents: (sum bits_a - sum bits_b) / sum bytes, and
- * a paired bootstrap over documents: resampled[r] is the same of the r-th of n resamples.
- * Which documents are drawn depends on seed and key alone, not on the values. */
-double kf_eval_difference(const double *bits_a, const double *bits_b, const double *bytes, size_t docs,
+/* Difference of bits per byte, a minus b, over texts: (sum bits_a - sum bits_b) / sum bytes, and
+ * a paired bootstrap over texts: resampled[r] is the same of the r-th of n resamples.
+ * Which texts are drawn depends on seed and key alone, not on the values. */
+double kf_eval_difference(const double *bits_a, const double *bits_b, const double *bytes, size_t texts,
 	uint64_t seed, const char *key, double *resampled, int n);
 
 /* The q-quantile of v (n), which gets sorted; between two values by linear interpolation. */
@@ -79,11 +79,12 @@ typedef struct {
 } kf_eval_opts;
 
 typedef struct {
-	double estimate, low, high; /* low, high: 95 % interval; NAN with fewer than two documents */
+	double estimate, low, high; /* low, high: 95 % interval; NAN with fewer than two texts */
 } kf_eval_interval;
 
 typedef struct {
 	uint64_t doc;
+	size_t text;               /* what it is a piece of: documents with the same id and domain that follow one another, piece by piece */
 	int domain;
 	uint32_t bytes, x0;
 	uint32_t compared;         /* bytes that are: from x0 on; of a conversation, the assistant's messages */
@@ -94,12 +95,15 @@ typedef struct {
 	int n_domains;
 	char **domain;             /* (n_domains) in the order of the corpus */
 	kf_eval_doc *doc;          /* (n_docs) */
-	size_t n_docs, cap_docs;
+	size_t n_docs, cap_docs, n_texts;
+	kf_fp last_id;             /* of the document read last, and its piece */
+	uint32_t last_piece;
 	double *bits[KF_EVAL_MODELS];     /* (n_docs) of the common bytes */
 	/* Sums by domain (n_domains): */
 	double *docs, *bytes;             /* documents with common bytes, and these bytes */
+	double *texts;                    /* and what these are pieces of */
 	double *bpb[KF_EVAL_MODELS];      /* bits per byte; [n_domains] is the unweighted mean */
-	kf_eval_interval *interval[KF_EVAL_MODELS]; /* of bpb, over documents: wide where these differ much. What two
+	kf_eval_interval *interval[KF_EVAL_MODELS]; /* of bpb, over texts: wide where these differ much. What two
 	                                   * models have in common cancels in diff only */
 	double *ppl[KF_EVAL_MODELS];      /* exp(mean nats a token of its own); [n_domains]: the unweighted mean of these, as the
 	                                   * papers' tables have it; [n_domains + 1]: of all tokens at once */

@@ -8,6 +8,7 @@
 #include "common/model/way.h"
 #include "common/ops/backend.h"
 #include "eval/overlap.h"
+#include "eval/print.h"
 #include "eval/tasks.h"
 
 static struct {
@@ -91,7 +92,9 @@ static kf_status parse_model(const char *text, kf_eval_kind kind, kf_eval_model 
 	memcpy(*name, called, n);
 	(*name)[n] = 0;
 	out->name = *name;
-	return KF_OK;
+	/* names and paths stand in JSON */
+	if (kf_print_utf8(*name)) return KF_OK;
+	return kf_fail(err, KF_EUSAGE, "%s: the model's name is not UTF-8; give it another, NAME=PATH", text);
 }
 
 static int find_model(const kf_eval_opts *e, const char *name, size_t n)
@@ -124,13 +127,15 @@ static kf_status parse_compare(kf_eval_opts *e, kf_err *err)
 
 static kf_status parse_templates(kf_eval_opts *e, kf_err *err)
 {
+	/* those for all first: what is said of one model is said of it wherever it stands */
+	for (int i = 0; i < o.templates.n; i++)
+		for (int m = 0; m < e->n_models && !strchr(o.templates.item[i], '='); m++) e->model[m].chat_template = o.templates.item[i];
 	for (int i = 0; i < o.templates.n; i++) {
 		const char *text = o.templates.item[i], *eq = strchr(text, '=');
-		int only = eq ? find_model(e, text, (size_t)(eq - text)) : -1;
+		const int m = eq ? find_model(e, text, (size_t)(eq - text)) : -1;
 
-		if (eq && only < 0) return kf_fail(err, KF_EUSAGE, "--chat-template %s: there is no model of that name", text);
-		for (int m = 0; m < e->n_models; m++)
-			if (!eq || m == only) e->model[m].chat_template = eq ? eq + 1 : text;
+		if (eq && m < 0) return kf_fail(err, KF_EUSAGE, "--chat-template %s: there is no model of that name", text);
+		if (eq) e->model[m].chat_template = eq + 1;
 	}
 	return KF_OK;
 }
@@ -176,21 +181,29 @@ static void write_parts(const results *r, kf_buf *out, void (*text)(const kf_eva
 	if (r->overlap) overlap(r->overlap, out);
 }
 
+static kf_status print_table(const results *r, kf_err *err)
+{
+	kf_buf text = { 0 };
+	kf_status rc;
+
+	if (o.common.quiet) return KF_OK;
+	write_parts(r, &text, kf_eval_table, kf_tasks_table, kf_overlap_table);
+	if ((rc = kf_buf_check(&text, err)) == KF_OK) fwrite(text.data, 1, text.len, stdout);
+	kf_buf_release(&text);
+	return rc;
+}
+
+/* The table first, which needs nothing but a terminal. */
 static kf_status write_reports(const results *r, kf_err *err)
 {
 	kf_buf text = { 0 };
-	kf_status rc = KF_OK;
+	kf_status rc = print_table(r, err);
 
-	if (o.report) rc = write_json(r, o.report, err);
+	if (rc == KF_OK && o.report) rc = write_json(r, o.report, err);
 	if (rc == KF_OK && o.markdown) {
 		write_parts(r, &text, kf_eval_markdown, kf_tasks_markdown, kf_overlap_markdown);
 		if ((rc = kf_buf_check(&text, err)) == KF_OK)
 			rc = kf_file_write_atomic(o.markdown, text.data, text.len, err);
-	}
-	if (rc == KF_OK && !o.common.quiet) {
-		kf_buf_clear(&text);
-		write_parts(r, &text, kf_eval_table, kf_tasks_table, kf_overlap_table);
-		if ((rc = kf_buf_check(&text, err)) == KF_OK) fwrite(text.data, 1, text.len, stdout);
 	}
 	kf_buf_release(&text);
 	return rc;
@@ -249,6 +262,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	char *name[3 * KF_LIST_MAX] = { NULL };
 	kf_eval_result r = { 0 };
 	kf_tasks_result tr = { 0 };
+	kf_tasks_job *job = NULL;
 	kf_overlap overlap = { 0 };
 	results all = { .e = &e };
 	kf_status rc = KF_OK;
@@ -262,6 +276,9 @@ static kf_status run(const kf_list *operands, kf_err *err)
 		goto out;
 	for (int i = 0; i < o.tasks.n; i++)
 		if ((rc = kf_tasks_read(o.tasks.item[i], &tasks, err)) != KF_OK) goto out;
+	if ((o.report && (rc = kf_file_may_write(o.report, err)) != KF_OK) || (o.markdown && (rc = kf_file_may_write(o.markdown, err)) != KF_OK) ||
+	    (e.n_models && o.tasks.n && (rc = kf_tasks_ready(&t, &tr, &job, err)) != KF_OK))
+		goto out;
 	if (o.overlap.n) {
 		if ((rc = kf_overlap_find(o.overlap.item, o.overlap.n, &tasks, o.corpus, (int)o.ngram, &overlap, err)) != KF_OK) goto out;
 		all.overlap = &overlap;
@@ -270,13 +287,19 @@ static kf_status run(const kf_list *operands, kf_err *err)
 		if ((rc = kf_eval(&e, &r, err)) != KF_OK) goto out;
 		all.text = &r;
 	}
-	if (e.n_models && o.tasks.n) {
-		if ((rc = kf_tasks_run(&t, &tr, err)) != KF_OK) goto out;
+	if (job) {
+		if ((rc = kf_tasks_run(job, err)) != KF_OK) {
+			kf_err ignored;
+
+			if (all.text && print_table(&all, &ignored) != KF_OK) goto out;   /* what came of the text is not lost, at least */
+			goto out;
+		}
 		all.tasks = &tr;
 	}
 	rc = write_reports(&all, err);
 out:
 	kf_overlap_release(&overlap);
+	kf_tasks_end(job);
 	kf_tasks_result_release(&tr);
 	kf_eval_release(&r);
 	kf_tasks_release(&tasks);

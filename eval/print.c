@@ -2,6 +2,9 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
+
+#include "common/store/json.h"
 
 static void print_number(char out[32], double v, const char *fixed, const char *large)
 {
@@ -38,4 +41,30 @@ void kf_print_cell(kf_buf *out, const char *text)
 json_t *kf_print_number(double v)
 {
 	return isfinite(v) ? json_real(v) : json_null();
+}
+
+bool kf_print_utf8(const char *text)
+{
+	size_t left = strlen(text), n;
+
+	for (; left; text += n, left -= n)
+		if (!(n = kf_json_char((const uint8_t *)text, left))) return false;
+	return true;
+}
+
+json_t *kf_print_string(const char *text)
+{
+	size_t left = strlen(text), n;
+	kf_buf b = { 0 };
+	json_t *s = NULL;
+	kf_err ignored;
+
+	for (; left; text += n, left -= n) {
+		if ((n = kf_json_char((const uint8_t *)text, left))) kf_buf_put(&b, text, n);
+		else kf_buf_put(&b, "\xEF\xBF\xBD", 3), n = 1;
+	}
+	kf_buf_u8(&b, 0);
+	if (kf_buf_check(&b, &ignored) == KF_OK) s = json_string((const char *)b.data);
+	kf_buf_release(&b);
+	return s;
 }

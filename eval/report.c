@@ -79,6 +79,7 @@ static json_t *per_document(const kf_eval_result *r)
 		for (int m = 0; m < r->o->n_models; m++)
 			json_object_set_new(bits, r->o->model[m].name, kf_print_number(r->bits[m][i]));
 		json_object_set_new(one, "doc", json_integer((json_int_t)d->doc));
+		json_object_set_new(one, "text", json_integer((json_int_t)d->text));
 		json_object_set_new(one, "domain", json_string(r->domain[d->domain]));
 		json_object_set_new(one, "bytes", json_integer(d->compared));
 		json_object_set_new(one, "bits", bits);
@@ -91,7 +92,7 @@ json_t *kf_eval_json_head(const kf_eval_opts *o)
 {
 	json_t *j = json_object(), *models = json_object();
 
-	for (int m = 0; m < o->n_models; m++) json_object_set_new(models, o->model[m].name, json_string(o->model[m].path));
+	for (int m = 0; m < o->n_models; m++) json_object_set_new(models, o->model[m].name, kf_print_string(o->model[m].path));
 	json_object_set_new(j, "models", models);
 	json_object_set_new(j, "resamples", json_integer(KF_EVAL_RESAMPLES));
 	json_object_set_new(j, "seed", json_integer((json_int_t)o->seed));
@@ -109,6 +110,7 @@ json_t *kf_eval_json(const kf_eval_result *r)
 	json_object_set_new(o, "intervals", of);
 	json_object_set_new(o, "perplexity", of_models(r, r->ppl, r->n_domains + 2));
 	json_object_set_new(o, "documents", counts(r, r->docs));
+	json_object_set_new(o, "texts", counts(r, r->texts));
 	json_object_set_new(o, "bytes", counts(r, r->bytes));
 	json_object_set_new(o, "comparisons", list);
 	if (r->o->per_document) json_object_set_new(o, "per_document", per_document(r));
@@ -122,6 +124,16 @@ static void print_perplexity(char out[32], double v)
 {
 	if (isfinite(v)) snprintf(out, 32, "%.4g", v);
 	else snprintf(out, 32, "-");
+}
+
+/* Whether some documents are pieces of one text. */
+static bool in_pieces(const kf_eval_result *r) { return r->texts[r->n_domains] < r->docs[r->n_domains]; }
+
+static void table_counts(const kf_eval_result *r, kf_buf *out, int width, const char *what, const double *v)
+{
+	kf_buf_printf(out, "%-*s", width, what);
+	for (int i = 0; i <= r->n_domains; i++) kf_buf_printf(out, " %10.0f", v[i]);
+	kf_buf_printf(out, "\n");
 }
 
 static void table_header(const kf_eval_result *r, kf_buf *out, int width, const char *corner, int columns)
@@ -153,11 +165,9 @@ void kf_eval_table(const kf_eval_result *r, kf_buf *out)
 		if ((int)strlen(r->o->model[m].name) + 2 > width) width = (int)strlen(r->o->model[m].name) + 2;
 	table_header(r, out, width, "bits per byte", r->n_domains + 1);
 	table_rows(r, out, width, r->bpb, r->n_domains + 1, kf_print_value);
-	kf_buf_printf(out, "%-*s", width, "documents");
-	for (int i = 0; i <= r->n_domains; i++) kf_buf_printf(out, " %10.0f", r->docs[i]);
-	kf_buf_printf(out, "\n%-*s", width, "bytes");
-	for (int i = 0; i <= r->n_domains; i++) kf_buf_printf(out, " %10.0f", r->bytes[i]);
-	kf_buf_printf(out, "\n");
+	if (in_pieces(r)) table_counts(r, out, width, "texts", r->texts);
+	table_counts(r, out, width, "documents", r->docs);
+	table_counts(r, out, width, "bytes", r->bytes);
 	for (int c = 0; c < r->o->n_compare; c++) {
 		const kf_eval_interval *d = &r->diff[c][r->n_domains];
 
@@ -208,6 +218,13 @@ static void rows(const kf_eval_result *r, kf_buf *out, double *const *v, int col
 	}
 }
 
+static void row_counts(const kf_eval_result *r, kf_buf *out, const char *what, const double *v)
+{
+	kf_buf_printf(out, "| *%s* |", what);
+	for (int i = 0; i <= r->n_domains; i++) kf_buf_printf(out, " %.0f |", v[i]);
+	kf_buf_printf(out, "\n");
+}
+
 void kf_eval_markdown(const kf_eval_result *r, kf_buf *out)
 {
 	int last = r->n_domains;
@@ -216,14 +233,13 @@ void kf_eval_markdown(const kf_eval_result *r, kf_buf *out)
 		"over the domains, unweighted.\n\n");
 	header(r, out, "bits per byte", last + 1);
 	rows(r, out, r->bpb, last + 1, kf_print_value, true);
-	kf_buf_printf(out, "| *documents* |");
-	for (int i = 0; i <= last; i++) kf_buf_printf(out, " %.0f |", r->docs[i]);
-	kf_buf_printf(out, "\n| *bytes* |");
-	for (int i = 0; i <= last; i++) kf_buf_printf(out, " %.0f |", r->bytes[i]);
-	kf_buf_printf(out, "\n");
+	if (in_pieces(r)) row_counts(r, out, "texts", r->texts);
+	row_counts(r, out, "documents", r->docs);
+	row_counts(r, out, "bytes", r->bytes);
 	if (r->o->n_compare) {
 		kf_buf_printf(out, "\nDifferences in bits per byte on the same documents (negative: the first is better), with the\n"
-			"95 %% interval of a paired bootstrap over documents (%d resamples).\n\n", KF_EVAL_RESAMPLES);
+			"95 %% interval of a paired bootstrap over %s (%d resamples).\n\n", in_pieces(r) ? "texts, with all their documents" : "documents",
+			KF_EVAL_RESAMPLES);
 		header(r, out, "difference", last + 1);
 	}
 	for (int c = 0; c < r->o->n_compare; c++) {

@@ -9,6 +9,7 @@ kf_status kf_subject_open(kf_subject *s, const char *path, kf_err *err)
 	s->path = path;
 	if ((rc = kf_weights_open(path, &s->weights, err)) != KF_OK) return rc;
 	s->context = kf_weights_arch(s->weights)->context;
+	if (s->context < 2) return kf_fail(err, KF_EUNSUPPORTED, "%s: a context of %d token leaves no room for a prompt and an answer", path, s->context);
 	return kf_weights_tokenizer(s->weights, &s->tokenizer, err);
 }
 
@@ -154,8 +155,8 @@ kf_status kf_subject_pair(const kf_subject *s, bool chat, const char *prompt, co
 	if ((rc = first_token(s, enc.no_bos, begin == 0, &first, err)) != KF_OK) return rc;
 	/* Of what does not fit, the end is kept; but not less than one token before the continuation. */
 	if ((int64_t)end + (first >= 0) - 1 > s->context) cut = (uint32_t)((int64_t)end + (first >= 0) - 1 - s->context);
-	if (cut > begin) return kf_fail(err, KF_EDATA, "a continuation of %u tokens does not fit the context of %d", end - begin, s->context);
-	if (cut == begin && first < 0) cut--;
+	if (cut > begin || (cut == begin && first < 0))
+		return kf_fail(err, KF_EDATA, "a continuation of %u tokens does not fit the context of %d", end - begin, s->context);
 	*from = (int)(begin - cut) + (first >= 0);
 	return join(first, enc.ids + cut, (int)(end - cut), arena, out, n, err);
 }

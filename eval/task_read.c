@@ -8,6 +8,7 @@
 #include <zlib.h>
 
 #include "common/base/file.h"
+#include "eval/print.h"
 
 #define FILE_MAX ((size_t)1 << 30)
 
@@ -60,6 +61,7 @@ kf_status kf_tasks_add(kf_tasks *t, const char *name, const char *file, kf_task_
 {
 	kf_eval_task *task;
 
+	if (!kf_print_utf8(name)) return kf_fail(err, KF_EINVAL, "%s: the task's name, which is the file's, is not UTF-8; rename it", file);
 	for (int i = 0; i < t->n; i++)
 		if (strcmp(t->task[i].name, name) == 0)
 			return kf_fail(err, KF_EINVAL, "%s: there is a task called \"%s\" already (%s)", file, name, t->task[i].file);

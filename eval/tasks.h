@@ -49,8 +49,13 @@ typedef struct {
 /* pass@k of n samples of which c passed: 1 - C(n - c, k) / C(n, k), the unbiased estimate of Chen et al. 2021. */
 double kf_pass_at(int n, int c, int k);
 
-/* Result is to be released in any case. */
-kf_status kf_tasks_run(const kf_tasks_opts *o, kf_tasks_result *r, kf_err *err) KF_MUST_CHECK;
+/* Everything that can be known to be in the way, before anything takes long: tasks too small for the shots, models that cannot be
+ * opened, templates they do not have, programs that cannot be kept in, outputs that cannot be written. */
+typedef struct kf_tasks_job kf_tasks_job;
+kf_status kf_tasks_ready(const kf_tasks_opts *o, kf_tasks_result *r, kf_tasks_job **job, kf_err *err) KF_MUST_CHECK;
+/* Result is to be released in any case, and after the job. */
+kf_status kf_tasks_run(kf_tasks_job *job, kf_err *err) KF_MUST_CHECK;
+void kf_tasks_end(kf_tasks_job *job);                       /* removes outputs that are not whole; NULL is none */
 void kf_tasks_result_release(kf_tasks_result *r);
 
 json_t *kf_tasks_json(const kf_tasks_result *r);            /* {NAME: ...}; new; NULL on no memory */

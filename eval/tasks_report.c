@@ -53,7 +53,7 @@ json_t *kf_tasks_json(const kf_tasks_result *r)
 
 		for (int k = 0; k < t->n_metrics; k++) json_object_set_new(metrics, t->metric[k].name, metric_json(r, &t->metric[k]));
 		json_object_set_new(one, "kind", json_string(kf_task_kind_name(t->task->kind)));
-		json_object_set_new(one, "file", json_string(t->task->file));
+		json_object_set_new(one, "file", kf_print_string(t->task->file));
 		json_object_set_new(one, "items", json_integer(t->n));
 		json_object_set_new(one, "shots", json_integer(t->first));
 		if (t->task->kind == KF_TASK_CODE) {

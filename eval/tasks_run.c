@@ -13,7 +13,7 @@
 
 enum { CHUNK = 256 };          /* items whose tokens are held at once */
 
-typedef struct {
+typedef struct kf_tasks_job {
 	const kf_tasks_opts *o;
 	kf_tasks_result *r;
 	int m;                     /* model at work */
@@ -297,6 +297,16 @@ static bool fits(const kf_weights *w)
 	return bytes < memory / 2;
 }
 
+static kf_status open_model(runner *x, kf_err *err)
+{
+	const kf_eval_model *m = &x->o->e->model[x->m];
+	kf_status rc;
+
+	if ((rc = kf_subject_open(&x->s, m->run, err)) != KF_OK) return rc;
+	x->chat = m->chat_template != NULL;
+	return x->chat ? kf_subject_chat(&x->s, m->chat_template, err) : KF_OK;
+}
+
 static kf_status run_model(runner *x, kf_err *err)
 {
 	const kf_eval_model *m = &x->o->e->model[x->m];
@@ -304,10 +314,7 @@ static kf_status run_model(runner *x, kf_err *err)
 	kf_status rc;
 
 	for (int i = 0; i < x->r->n; i++) any = any || generates(x->r->task[i].task);
-	if ((rc = kf_subject_open(&x->s, m->run, err)) != KF_OK) return rc;
-	x->chat = m->chat_template != NULL;
-	if ((x->chat && (rc = kf_subject_chat(&x->s, m->chat_template, err)) != KF_OK) ||
-	    (rc = kf_subject_start(&x->s, x->o->e, any && fits(x->s.weights), err)) != KF_OK)
+	if ((rc = open_model(x, err)) != KF_OK || (rc = kf_subject_start(&x->s, x->o->e, any && fits(x->s.weights), err)) != KF_OK)
 		return rc;
 	for (int i = 0; i < x->r->n && rc == KF_OK; i++) {
 		kf_task_result *r = &x->r->task[i];
@@ -338,35 +345,55 @@ static kf_status prepare_tasks(const kf_tasks_opts *o, kf_tasks_result *r, bool 
 	return KF_OK;
 }
 
-kf_status kf_tasks_run(const kf_tasks_opts *o, kf_tasks_result *r, kf_err *err)
+kf_status kf_tasks_ready(const kf_tasks_opts *o, kf_tasks_result *r, kf_tasks_job **job, kf_err *err)
 {
-	runner x = { .o = o, .r = r };
+	runner *x = *job = kf_zalloc(1, sizeof *x);
 	bool code = false;
 	kf_status rc;
 
 	*r = (kf_tasks_result){ .o = o };
-	kf_arena_init(&x.arena);
-	if ((rc = prepare_tasks(o, r, &code, err)) != KF_OK) goto out;
-	/* before the long work: that programs can be run at all, and outputs written */
-	if (code && (rc = kf_sandbox_new(&o->sandbox, &x.sandbox, err)) != KF_OK) goto out;
-	if (code) snprintf(r->sandbox, sizeof r->sandbox, "%s", kf_sandbox_describe(x.sandbox));
-	if (o->outputs && (rc = kf_outfile_open(&x.out, o->outputs, err)) != KF_OK) goto out;
-	kf_progress_start(&x.progress, "tasks", "tokens", 0, o->e->progress);
-	for (x.m = 0; x.m < o->e->n_models && rc == KF_OK; x.m++) {
-		if (!o->e->model[x.m].run) continue;
-		rc = run_model(&x, err);
-		kf_subject_close(&x.s);
+	if (!x) return kf_fail(err, KF_ENOMEM, "out of memory for tasks");
+	x->o = o;
+	x->r = r;
+	kf_arena_init(&x->arena);
+	if ((rc = prepare_tasks(o, r, &code, err)) != KF_OK) return rc;
+	if (code && (rc = kf_sandbox_new(&o->sandbox, &x->sandbox, err)) != KF_OK) return rc;
+	if (code) snprintf(r->sandbox, sizeof r->sandbox, "%s", kf_sandbox_describe(x->sandbox));
+	for (x->m = 0; x->m < o->e->n_models; x->m++) {
+		if (!o->e->model[x->m].run) continue;
+		rc = open_model(x, err);
+		kf_subject_close(&x->s);
+		if (rc != KF_OK) return rc;
 	}
-	if (rc != KF_OK) goto out;
-	kf_progress_end(&x.progress);
-	if (x.out.f && (rc = kf_outfile_commit(&x.out, err)) != KF_OK) goto out;
-	for (int i = 0; i < r->n && rc == KF_OK; i++) rc = kf_task_figures(o->e, &r->task[i], err);
-out:
-	kf_outfile_abandon(&x.out);
-	kf_subject_close(&x.s);
-	kf_sandbox_free(x.sandbox);
-	kf_arena_release(&x.arena);
+	return o->outputs ? kf_outfile_open(&x->out, o->outputs, err) : KF_OK;
+}
+
+kf_status kf_tasks_run(kf_tasks_job *x, kf_err *err)
+{
+	kf_tasks_result *r = x->r;
+	kf_status rc = KF_OK;
+
+	kf_progress_start(&x->progress, "tasks", "tokens", 0, x->o->e->progress);
+	for (x->m = 0; x->m < x->o->e->n_models; x->m++) {
+		if (!x->o->e->model[x->m].run) continue;
+		rc = run_model(x, err);
+		kf_subject_close(&x->s);
+		if (rc != KF_OK) return rc;
+	}
+	kf_progress_end(&x->progress);
+	if (x->out.f && (rc = kf_outfile_commit(&x->out, err)) != KF_OK) return rc;
+	for (int i = 0; i < r->n && rc == KF_OK; i++) rc = kf_task_figures(x->o->e, &r->task[i], err);
 	return rc;
+}
+
+void kf_tasks_end(kf_tasks_job *x)
+{
+	if (!x) return;
+	kf_outfile_abandon(&x->out);
+	kf_subject_close(&x->s);
+	kf_sandbox_free(x->sandbox);
+	kf_arena_release(&x->arena);
+	kf_free(x);
 }
 
 void kf_tasks_result_release(kf_tasks_result *r)

@@ -22,7 +22,7 @@ static const kf_opt table[] = {
 	{ "out", KF_OPT_STRING, &o.x.out, "DIR", "where the predictions go (required, but for --plan)", 0, 0, 0 },
 	{ "chat-template", KF_OPT_STRING, &o.x.chat_template, "NAME", "of a corpus with conversations: the template to render them with, "
 		"if not the model's own", 0, 0, 0 },
-	{ "top-k", KF_OPT_INT, &o.x.top_k, "K", "candidates kept a position", 1, 100000, KF_OPT_SHAPES },
+	{ "top-k", KF_OPT_INT, &o.x.top_k, "K", "candidates kept a position", 1, 65535, KF_OPT_SHAPES },
 	{ "byte-path", KF_OPT_CHOICE, &o.byte_path, "yes|no", "keep what alignment by bytes needs: masses inside tokens, and "
 		"extra candidates for them", 0, 0, KF_OPT_SHAPES },
 	{ "path-min", KF_OPT_INT, &o.x.path_min, "M", "candidates wanted for every byte inside a token", 0, 64, KF_OPT_SHAPES },

@@ -203,7 +203,7 @@ kf_status kf_fuse_fit_run(const kf_fuse_opts *o, kf_pool *pool, json_t **out, kf
 	*out = NULL;
 	if ((rc = kf_fuse_inputs_open(&in, o->target, o->aligned, o->n_aligned, o->how.with_target, err)) != KF_OK)
 		goto out;
-	if ((rc = kf_set_input_fp(in.set[0], "corpus", &corpus, err)) != KF_OK) goto out;
+	if ((rc = kf_fuse_inputs_by_name(&in, err)) != KF_OK || (rc = kf_set_input_fp(in.set[0], "corpus", &corpus, err)) != KF_OK) goto out;
 	pass.n_in = in.n;
 	if ((rc = kf_pass_run(&pass, pool, &none, &whole, err)) != KF_OK) goto out;
 	if (s.n == 0) {

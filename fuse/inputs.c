@@ -40,7 +40,11 @@ static void name_models(kf_fuse_inputs *in, bool with_target)
 {
 	int n = 0;
 
-	if (with_target) snprintf(in->name[n++], sizeof *in->name, "%s", kf_set_info_name(in->set[0], "model"));
+	if (with_target) {
+		const char *name = kf_set_info_name(in->set[0], "model");
+
+		snprintf(in->name[n++], sizeof *in->name, "%.*s", kept(name), name);
+	}
 	for (int i = 1; i < in->n; i++, n++) {
 		const char *name = kf_set_info_name(in->set[i], "source");
 		bool taken = true;
@@ -50,9 +54,17 @@ static void name_models(kf_fuse_inputs *in, bool with_target)
 			else snprintf(in->name[n], sizeof *in->name, "%.*s#%d", kept(name), name, number);
 			taken = false;
 			for (int k = 0; k < n; k++) taken |= strcmp(in->name[k], in->name[n]) == 0;
+			in->alike = in->alike || (taken && n >= with_target);
 		}
 	}
 	for (int i = 0; i < n; i++) in->names[i] = in->name[i];
+}
+
+kf_status kf_fuse_inputs_by_name(const kf_fuse_inputs *in, kf_err *err)
+{
+	if (!in->alike) return KF_OK;
+	return kf_fail(err, KF_EINVAL, "two models of one name are fused, and fitted weights are told apart by the names. Give one another name: "
+		"extract from a folder called otherwise");
 }
 
 kf_status kf_fuse_inputs_open(kf_fuse_inputs *in, const char *target, const char *const *aligned,

@@ -67,7 +67,8 @@ static inline bool has_dist(const models *m, int i, uint32_t p)
 {
 	const kf_dist_rec *r;
 
-	if (m->own && i == 0) return kf_predicted(m->own, p);
+	/* an imported one may have nothing at the end of the text: a first candidate of no probability */
+	if (m->own && i == 0) return kf_predicted(m->own, p) && isfinite(m->own->top_lp[(size_t)p * m->own->k]);
 	r = source(m, i);
 	return r->off[p] < r->off[p + 1];
 }

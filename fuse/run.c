@@ -29,7 +29,7 @@ static kf_status read_table(const kf_fuse_opts *o, const kf_fuse_inputs *in, kf_
 	kf_fp corpus;
 	kf_status rc;
 
-	if ((rc = kf_fuse_table_read(o->weights, in->names, in->models, table, err)) != KF_OK) return rc;
+	if ((rc = kf_fuse_inputs_by_name(in, err)) != KF_OK || (rc = kf_fuse_table_read(o->weights, in->names, in->models, table, err)) != KF_OK) return rc;
 	if ((rc = kf_set_input_fp(in->set[0], "corpus", &corpus, err)) != KF_OK) return rc;
 	if (table->fitted && kf_fp_equal(table->corpus, corpus) && !o->same_text)
 		return kf_fail(err, KF_EMISMATCH,

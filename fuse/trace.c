@@ -332,6 +332,17 @@ out:
 	return rc;
 }
 
+/* How many domains there are by the statistics, 0 where long names may have been cut and made one (tally.h). */
+static size_t domains_known(const json_t *domains)
+{
+	const char *name;
+	json_t *v;
+
+	json_object_foreach((json_t *)(uintptr_t)domains, name, v)
+		if (strlen(name) >= 60) return 0;
+	return json_object_size(domains);
+}
+
 /* domains: how many there are, 0: unknown, so that all documents are looked at. */
 static kf_status trace_all(tracer *j, const uint64_t *docs, int n_docs, size_t domains)
 {
@@ -367,7 +378,7 @@ kf_status kf_fuse_trace(const kf_fuse_opts *o, const char *path, const uint64_t 
 	kf_arena_init(&j.arena);
 	if ((rc = kf_set_open(o->out, KF_SET_TARGETS, &out, err)) != KF_OK) goto out;
 	stats = json_object_get(kf_set_manifest(out), "stats");
-	domains = json_object_size(json_object_get(stats, "domains"));
+	domains = domains_known(json_object_get(stats, "domains"));
 	if ((rc = kf_fuse_inputs_open(&j.in, o->target, o->aligned, o->n_aligned, o->how.with_target, err)) != KF_OK) goto out;
 	if (o->weights) {
 		if ((rc = kf_fuse_table_read(o->weights, j.in.names, j.in.models, &j.table, err)) != KF_OK) goto out;

@@ -149,6 +149,18 @@ static uint32_t base_of(const matcher *m)
 	return a->n == m->enc.n + 1;
 }
 
+/* Whether the tokenizer itself has token id for these bytes, though it spells others: SentencePiece changes some characters. */
+static bool stands_for(const matcher *m, int32_t id, const uint8_t *text, size_t n, kf_arena *arena)
+{
+	kf_encoding enc;
+	kf_err ignored;
+
+	if (kf_tokenizer_encode(m->names->t, text, n, false, arena, &enc, &ignored) != KF_OK) return false;
+	for (uint32_t i = 0; i < enc.n; i++)
+		if (enc.ids[i] == id) return true;
+	return false;
+}
+
 /* Conversations: where tokens stand only the record can tell, since the messages say nothing of the template. */
 static kf_status conversation(const matcher *m, kf_arena *arena, import_match *out, kf_err *err)
 {
@@ -173,7 +185,8 @@ static kf_status conversation(const matcher *m, kf_arena *arena, import_match *o
 			return kf_fail(err, KF_EDATA, "%s: token %u is not the id of a token of the tokenizer", a->where, i);
 		b = kf_tokenizer_bytes(m->names->t, a->id[i], &n);
 		/* on the border of template and message, only a part of the token stands in the message */
-		if (n && start[i + 1] > start[i] && !memmem(b, n, span, start[i + 1] - start[i])) {
+		if (n && start[i + 1] > start[i] && !memmem(b, n, span, start[i + 1] - start[i]) &&
+		    !stands_for(m, a->id[i], span, start[i + 1] - start[i], arena)) {
 			matcher at = *m;
 
 			at.token = i;

@@ -385,6 +385,18 @@ static kf_status verify(struct job *j)
  * block before it keeps them. */
 static kf_status cannot_open(struct job *j, kf_status rc)
 {
+	json_t *options = NULL, *info = NULL;
+	kf_err begun;
+
+	/* of one that is not whole only what it is to become can be damaged so that the stage does not go on */
+	if (rc == KF_ENOTFOUND && (j->o->verify || j->o->repair)) {
+		if (kf_set_recorded(j->o->dir, &options, &info, &begun) == KF_EDATA) {
+			*j->err = begun;
+			rc = KF_EDATA;
+		}
+		json_decref(options);
+		json_decref(info);
+	}
 	if (!j->o->repair || rc != KF_EDATA) return rc;
 	fprintf(j->out, "damaged: %s\n", j->err->text);
 	return take_away(j, NULL, 0, rc);

@@ -229,6 +229,16 @@ static kf_status write_model(run *r, kf_err *err)
 
 /* ---- what is there already ---- */
 
+static bool has_weights(const char *dir)
+{
+	kf_err ignored;
+	kf_weights *w;
+
+	if (kf_weights_open(dir, &w, &ignored) != KF_OK) return false;
+	kf_weights_close(w);
+	return true;
+}
+
 static kf_status look(const run *r, bool *current, kf_err *err)
 {
 	static const char advice[] = "Choose another --out, or remove it.";
@@ -254,6 +264,8 @@ static kf_status look(const run *r, bool *current, kf_err *err)
 	else rc = kf_record_same(r->o->out, was, r->identity, "another merge", advice, err);
 	json_decref(was);
 	if (rc != KF_OK) return rc;
+	/* somebody began to take it away */
+	if (!has_weights(r->o->out)) return kf_fail(err, KF_EDATA, "%s has lost config.json or weights. Remove it, and it is made again.", r->o->out);
 	*current = true;
 	utimensat(AT_FDCWD, done, NULL, 0);
 	utimensat(AT_FDCWD, config, NULL, 0);

@@ -333,7 +333,7 @@ static void put_eval(const char *path, const json_t *eval, kf_buf *out)
 	}
 	html_raw(out, "</dd>");
 	if (json_object_get(eval, "resamples")) {
-		html_raw(out, "<dt>intervals</dt><dd>bootstrap over documents, ");
+		html_raw(out, "<dt>intervals</dt><dd>bootstrap over texts, ");
 		html_count(out, input_real(eval, "resamples"));
 		html_raw(out, " resamples, seed ");
 		put_value(json_object_get(eval, "seed"), out);

@@ -53,7 +53,7 @@ static void put_domains(const input *in, const json_t *by_domain, kf_buf *out)
 		for (int i = 0; i < in->n_domains; i++) {
 			const json_t *d = json_object_get(by_domain, in->domain[i]);
 
-			if (d && isfinite(input_real(d, "difference")) && (int)verdict_of(d) == v)
+			if (d && isfinite(input_real(d, "low")) && (int)verdict_of(d) == v)
 				name[n++] = domain_name(in->domain[i]);
 		}
 		if (!n) continue;
@@ -109,6 +109,7 @@ static void put_teachers(const input *in, kf_buf *out)
 		if (only) return;
 		only = &in->set[s];
 	}
+	if (only && in->n_models && !trained_on(in, only)) return;
 	all = only ? input_at(only->manifest, "stats", "all", "models", NULL) : NULL;
 	if (!json_object_size(all)) return;
 	list = json_object_get(kf_set_info(only->set), "models");
@@ -125,13 +126,17 @@ static void put_teachers(const input *in, kf_buf *out)
 	html_raw(out, ".</p>\n");
 }
 
+static void put_left_out(int domains, kf_buf *out)
+{
+	if (domains > NAMES) html_put(out, " This page shows the first %d domains; the means are of all.", NAMES);
+}
+
 /* ---- of several runs ---- */
 
 static void put_runs_lead(const input *in, kf_buf *out)
 {
 	spread s = spread_bits(in, in->result, "mean");
-	const char *column[NAMES + 1];
-	int domains = columns_of(in, "mean", column) - 1;
+	int domains = (int)json_object_size(input_at(in->eval, "documents", NULL));
 
 	html_put(out, "<p class=\"lead\"><b class=\"sr\">%s</b> predicts the test text at <b>%.4f bits per byte</b> in ", in->result, s.mean);
 	if (s.n == in->n_runs) html_put(out, "the mean over %d runs", s.n);
@@ -141,6 +146,7 @@ static void put_runs_lead(const input *in, kf_buf *out)
 	html_put(out, "mean of %d domain%s; lower is better).", domains, domains == 1 ? "" : "s");
 	if (in->candidates > 1)
 		html_put(out, " It is the best in the mean of %d compared models, chosen on these very texts.", in->candidates);
+	put_left_out(domains, out);
 	html_raw(out, "</p>\n");
 }
 
@@ -248,7 +254,7 @@ static void put_runs_headline(const input *in, kf_buf *out)
 	cards = put_runs_cards(in, out);
 	put_teachers(in, out);
 	if (cards)
-		html_raw(out, "<p class=\"fine\">A run’s own interval is over its test documents (bootstrap); the standard deviation is over the runs. A card is "
+		html_raw(out, "<p class=\"fine\">A run’s own interval is over its test texts (bootstrap); the standard deviation is over the runs. A card is "
 			"green or red where the whole interval of every run is on one side of 0, below or above.</p>\n");
 }
 
@@ -272,6 +278,7 @@ static void put_lead(const input *in, kf_buf *out)
 	html_raw(out, "; lower is better).");
 	if (in->candidates > 1)
 		html_put(out, " It is the best in the mean of %d compared models, chosen on this very text.", in->candidates);
+	put_left_out(domains, out);
 	html_raw(out, "</p>\n");
 }
 

@@ -21,13 +21,19 @@ static bool turns(const uint8_t *s)
 		(s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9));
 }
 
+/* Whether one of two bytes is a control character, U+0080 to U+009F, or turns it: U+061C. */
+static bool controls(const uint8_t *s)
+{
+	return (s[0] == 0xc2 && s[1] < 0xa0) || (s[0] == 0xd8 && s[1] == 0x9c);
+}
+
 void html_text(kf_buf *out, const uint8_t *s, size_t n)
 {
 	while (n) {
 		size_t len = kf_json_char(s, n);
 		uint8_t c = *s;
 
-		if (len == 0 || (len == 3 && turns(s))) html_raw(out, REPLACEMENT);
+		if (len == 0 || (len == 3 && turns(s)) || (len == 2 && controls(s))) html_raw(out, REPLACEMENT);
 		else if (len > 1) kf_buf_put(out, s, len);
 		else if (c == '&') html_raw(out, "&amp;");
 		else if (c == '<') html_raw(out, "&lt;");

@@ -277,14 +277,27 @@ static const char *taking_part(const input *in, const char *name)
 	return NULL;
 }
 
+/* But for slashes at the end. */
+static bool same_folder(const char *a, const char *b)
+{
+	size_t n = strlen(a), m = strlen(b);
+
+	while (n > 1 && a[n - 1] == '/') n--;
+	while (m > 1 && b[m - 1] == '/') m--;
+	return n == m && memcmp(a, b, n) == 0;
+}
+
 const char *input_set_name(const input *in, const char *name)
 {
-	const char *path = input_string(input_at(in->eval, "models", NULL), name), *slash = strrchr(path, '/');
+	const char *path = input_string(input_at(in->eval, "models", NULL), name);
 	const char *known = taking_part(in, name);
+	char last[KF_NAME_MAX];
 
-	if (!known) known = taking_part(in, slash ? slash + 1 : path);
+	/* sets have a model's name from its path, too */
+	kf_path_name(path, last);
+	if (!known) known = taking_part(in, last);
 	for (int s = 0; !known && s < in->n_sets; s++)
-		if (in->set[s].kind == KF_SET_LOGITS && strcmp(kf_set_dir(in->set[s].set), path) == 0)
+		if (in->set[s].kind == KF_SET_LOGITS && same_folder(kf_set_dir(in->set[s].set), path))
 			known = taking_part(in, kf_set_info_name(in->set[s].set, "model"));
 	return known;
 }
@@ -310,7 +323,7 @@ static kf_status find_result(input *in, kf_err *err)
 
 	in->candidates = 1;
 	if (in->o->result) {
-		if (in->eval && !json_object_get(bpb, in->o->result))
+		if (in->eval && !json_object_get(bpb ? bpb : input_at(in->eval, "models", NULL), in->o->result))
 			return kf_fail(err, KF_EINVAL, "--result %s: %s has no such model", in->o->result, in->o->evals[0]);
 		in->result = in->o->result;
 		return KF_OK;
@@ -319,15 +332,20 @@ static kf_status find_result(input *in, kf_err *err)
 	json_array_foreach(list, i, c) {
 		const char *a = input_string(c, "a");
 		spread s = spread_bits(in, a, "mean");
-		bool again = false;
 
-		for (k = 0; k < i; k++) again |= strcmp(input_string(json_array_get(list, k), "a"), a) == 0;
-		in->candidates += !again;
 		if (s.n > runs || (s.n == runs && s.mean < best) || (!in->result && json_object_get(bpb, a))) {
 			best = s.mean;
 			runs = s.n;
 			in->result = a;
 		}
+	}
+	/* those that it is the best of */
+	json_array_foreach(list, i, c) {
+		const char *a = input_string(c, "a");
+		bool again = false;
+
+		for (k = 0; k < i; k++) again |= strcmp(input_string(json_array_get(list, k), "a"), a) == 0;
+		in->candidates += !again && spread_bits(in, a, "mean").n == runs;
 	}
 	return KF_OK;
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,12 +36,31 @@ static kf_status clear(const char *dir, const char *const *names, int n, kf_err 
 	return rc;
 }
 
-/* Remove what a run of ours leaves behind, and nothing else. */
+/* Whether a folder has nothing but what has one of these names; one that is not there has nothing. */
+static bool only(const char *dir, const char *const *names, int n)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+	bool all = true;
+
+	while (d && all && (e = readdir(d))) {
+		bool known = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
+
+		for (int i = 0; i < n && !known; i++)
+			known = fnmatch(names[i], e->d_name, FNM_PERIOD) == 0;
+		all = known;
+	}
+	if (d)
+		closedir(d);
+	return all;
+}
+
+/* Remove what a run of ours leaves behind, and nothing else; that it is one, identity.json, goes on saying until the new one does. */
 static kf_status begin_anew(const char *out, const char *state, kf_err *err)
 {
 	static const char *const ours[] = { "epoch-*", "kfuse.json", "config.json", "generation_config.json",
 		"model*.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
-		"special_tokens_map.json", "log.jsonl" }, *const all[] = { "*" };
+		"special_tokens_map.json", "log.jsonl" }, *const all[] = { "[!i]*", "i[!d]*" };
 	char config[KF_PATH_MAX];
 	kf_status rc = kf_path_join(config, out, "config.json", err);
 
@@ -48,7 +68,7 @@ static kf_status begin_anew(const char *out, const char *state, kf_err *err)
 		return rc;
 	unlink(config);                   /* first: what is left is no model to anybody */
 	rc = clear(out, ours, sizeof ours / sizeof ours[0], err);
-	return rc == KF_OK ? clear(state, all, 1, err) : rc;
+	return rc == KF_OK ? clear(state, all, 2, err) : rc;
 }
 
 typedef struct {
@@ -67,22 +87,36 @@ static kf_status make_paths(paths *p, const char *out, kf_err *err)
 	return kf_path_join(p->trained, p->dir, "kfuse.json", err);
 }
 
+/* Whether the run that was here has come to nothing that anyone could miss: it has neither a checkpoint nor a model. */
+static bool came_to_nothing(const paths *p, const char *out)
+{
+	static const char *const mine[] = { "state", "log.jsonl" }, *const begun[] = { KF_LOCK_FILE, "identity.json", "*.part" };
+
+	return only(out, mine, 2) && only(p->dir, begun, 3);
+}
+
 /* What is in OUT; *there: something of a run that can be told by its record. */
 static kf_status look(const paths *p, const char *out, const json_t *identity, bool restart, kf_out_state *state, bool *there,
 	kf_err *err)
 {
 	const char *found = kf_exists(p->trained) ? p->trained : kf_exists(p->done) && kf_exists(p->config) ? p->done :
 		kf_exists(p->started) ? p->started : kf_exists(p->done) ? p->done : NULL;
-	json_t *was;
+	const char *program;
+	json_t *was = NULL;
 	kf_status rc;
 	bool empty;
 
 	*state = KF_OUT_NEW;
 	*there = found != NULL;
-	if (found && restart)
-		return KF_OK;
 	if (found) {
-		if ((rc = kf_record_read(found, &was, err)) == KF_OK)
+		rc = kf_record_read(found, &was, err);
+		program = json_string_value(json_object_get(was, "program"));
+		if (program && strcmp(program, "kf-train") != 0)
+			rc = kf_fail(err, KF_EMISMATCH, "%s holds what %.40s made, and no training run. Choose another --out.", out, program);
+		else if (restart || came_to_nothing(p, out)) {
+			json_decref(was);
+			return KF_OK;
+		} else if (rc == KF_OK)
 			rc = kf_record_same(out, was, identity, "another training run",
 				"Choose another --out, or give --restart to replace it.", err);
 		json_decref(was);
@@ -91,11 +125,23 @@ static kf_status look(const paths *p, const char *out, const json_t *identity, b
 				kf_exists(p->config) ? KF_OUT_CURRENT : KF_OUT_NEW;
 		return rc;
 	}
-	if (kf_is_dir(p->dir))            /* killed before it could say what it was */
+	if (kf_is_dir(p->dir) && came_to_nothing(p, out))   /* killed before it could say what it was */
 		return KF_OK;
 	if ((rc = kf_dir_empty(out, &empty, err)) == KF_OK && !empty)
 		rc = kf_fail(err, KF_EINVAL, "%s is not empty and holds no training run. Choose another --out.", out);
 	return rc;
+}
+
+/* Whether path is the folder or lies in it. */
+static bool lies_in(const char *path, const char *folder)
+{
+	char a[PATH_MAX], b[PATH_MAX];
+	size_t n;
+
+	if (!realpath(path, a) || !realpath(folder, b))
+		return false;
+	n = strlen(b);
+	return strncmp(a, b, n) == 0 && (!a[n] || a[n] == '/');
 }
 
 static void refresh(const paths *p)
@@ -121,17 +167,30 @@ static kf_status take(const paths *p, const char *out, kf_lock *lock, kf_err *er
 	return rc;
 }
 
-kf_status kf_output_begin(const char *out, const json_t *identity, bool restart, kf_out_state *state, kf_lock *lock, kf_err *err)
+static kf_status nothing_to_resume(const char *out, kf_err *err)
 {
+	return kf_fail(err, KF_ENOTFOUND, "%s holds nothing to resume. Without --resume the run begins.", out);
+}
+
+kf_status kf_output_begin(const kf_train_opts *o, const json_t *identity, kf_out_state *state, kf_lock *lock, kf_err *err)
+{
+	const char *out = o->out;
 	paths p;
 	kf_status rc;
-	bool there;
+	bool there, restart = o->restart;
 
 	lock->fd = -1;
+	if (lies_in(o->model, out))
+		return kf_fail(err, KF_EINVAL, "--model %s is in the folder --out %s, where what is trained would replace it. Choose another --out.",
+			o->model, out);
 	if ((rc = make_paths(&p, out, err)) != KF_OK || (kf_is_dir(p.dir) && (rc = take(&p, out, lock, err)) != KF_OK))
 		return rc;
 	if ((rc = look(&p, out, identity, restart, state, &there, err)) != KF_OK)
 		goto fail;
+	if (*state == KF_OUT_NEW && o->resume) {
+		rc = nothing_to_resume(out, err);
+		goto fail;
+	}
 	/* What is finished, or another's, is not touched. If it is neither: again, now that nobody else writes it. */
 	if (*state != KF_OUT_CURRENT && lock->fd < 0) {
 		if ((rc = take(&p, out, lock, err)) != KF_OK)

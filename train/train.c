@@ -45,6 +45,7 @@ typedef struct {
 	int64_t total;             /* steps of the whole run */
 	/* What a checkpoint holds besides the optimizer's. */
 	int64_t step, tokens;      /* done */
+	int64_t ended;             /* the last epoch whose end is done: validation, and what is kept of it */
 	int best_epoch;            /* 0: none yet */
 	double best_valid, loss;
 	int64_t log_bytes;         /* of log.jsonl when it was made */
@@ -148,12 +149,13 @@ static kf_status save(trainer *t, kf_err *err)
 	json_t *state;
 	kf_status rc = KF_OK;
 
-	if (t->first && fsync(fileno(t->log)) != 0)
+	/* (a pipe or device has nothing to be synced) */
+	if (t->first && fsync(fileno(t->log)) != 0 && errno != EINVAL && errno != EROFS && errno != ENOTSUP)
 		rc = kf_fail_errno(err, "cannot write the log %s", t->log_path);
 	if (t->first)
 		t->log_bytes = ftell(t->log);
-	state = json_pack("{s:O, s:I, s:I, s:i, s:o, s:o, s:I}", "identity", t->identity, "step", (json_int_t)t->step,
-		"tokens", (json_int_t)t->tokens, "best_epoch", t->best_epoch, "best_valid", number(t->best_valid),
+	state = json_pack("{s:O, s:I, s:I, s:I, s:i, s:o, s:o, s:I}", "identity", t->identity, "step", (json_int_t)t->step,
+		"tokens", (json_int_t)t->tokens, "ended", (json_int_t)t->ended, "best_epoch", t->best_epoch, "best_valid", number(t->best_valid),
 		"loss", number(t->loss), "log_bytes", (json_int_t)t->log_bytes);
 	if (rc == KF_OK && !state)
 		rc = kf_fail(err, KF_ENOMEM, "no memory for a checkpoint's state");
@@ -167,21 +169,24 @@ static kf_status save(trainer *t, kf_err *err)
 
 static kf_status restore(trainer *t, kf_err *err)
 {
+	const int64_t steps = kf_plan_steps(t->docs, t->o->batch_tokens);
 	json_t *state, *best, *loss;
-	json_int_t step, tokens, log_bytes;
+	json_int_t step, tokens, log_bytes, ended = -1;
 	kf_status rc = kf_checkpoint_read(t->state, &t->optim, &state, err);
 
 	if (rc == KF_ENOTFOUND && !t->o->resume)
 		return KF_OK;
 	if (rc != KF_OK)
 		return rc;
-	if (json_unpack(state, "{s:I, s:I, s:i, s:o, s:o, s:I}", "step", &step, "tokens", &tokens, "best_epoch", &t->best_epoch,
+	rc = kf_record_same(t->state, json_object_get(state, "identity"), t->identity, "the checkpoint of another run", "--restart begins anew.", err);
+	if (rc == KF_OK && (json_unpack(state, "{s:I, s:I, s?I, s:i, s:o, s:o, s:I}", "step", &step, "tokens", &tokens, "ended", &ended, "best_epoch", &t->best_epoch,
 	    "best_valid", &best, "loss", &loss, "log_bytes", &log_bytes) != 0 || step < 0 || step > t->total || tokens < 0 ||
-	    log_bytes < 0)
+	    log_bytes < 0))
 		rc = kf_fail(err, KF_EDATA, "the checkpoint in %s is not this run's; --restart begins anew", t->state);
-	else {
+	if (rc == KF_OK) {
 		t->step = t->saved = step;
 		t->tokens = tokens;
+		t->ended = ended < 0 ? (step == t->total ? (step + steps - 1) / steps : step / steps) : ended;
 		t->log_bytes = log_bytes;
 		t->best_valid = json_is_real(best) ? json_real_value(best) : NAN;
 		t->loss = json_is_real(loss) ? json_real_value(loss) : NAN;
@@ -397,7 +402,10 @@ static kf_status end_epoch(trainer *t, int64_t epoch, kf_err *err)
 		t->best_valid = bits;
 	}
 	/* Without validation the last epoch is the best: written once, at the end. */
-	return best && (t->o->valid || t->step == t->total) ? write_model(t, t->best, err) : KF_OK;
+	if (best && (t->o->valid || t->step == t->total) && (rc = write_model(t, t->best, err)) != KF_OK)
+		return rc;
+	t->ended = epoch;
+	return KF_OK;
 }
 
 /* Between two steps, or within one whose gradients nothing has been done with yet: a checkpoint is as good as any. */
@@ -422,6 +430,10 @@ static kf_status run_epochs(trainer *t, kf_err *err)
 
 	if (t->step == 0 && t->o->valid && (rc = end_epoch(t, 0, err)) != KF_OK)
 		return rc;
+	/* the end of an epoch in which it was stopped */
+	if (t->step > 0 && (t->step % steps == 0 || t->step == t->total) && t->ended < (t->step - 1) / steps + 1 &&
+	    (rc = end_epoch(t, (t->step - 1) / steps + 1, err)) != KF_OK)
+		return rc == KF_ESTOPPED ? stopped(t, err) : lost_after(t, rc, err);
 	while (t->step < t->total && !out_of_patience(t, steps)) {
 		int64_t epoch = t->step / steps + 1;
 
@@ -437,7 +449,7 @@ static kf_status run_epochs(trainer *t, kf_err *err)
 			if (rc == KF_OK && t->o->save_every && t->step % t->o->save_every == 0 && t->step < t->total)
 				rc = save(t, err);
 			if (rc != KF_OK)
-				return lost_after(t, rc, err);
+				return rc == KF_ESTOPPED ? stopped(t, err) : lost_after(t, rc, err);
 		}
 	}
 	return KF_OK;
@@ -548,7 +560,7 @@ static kf_status run(trainer *t, kf_train_result *out, kf_err *err)
 		return rc;
 	if (o->log)
 		snprintf(t->log_path, sizeof t->log_path, "%s", o->log);
-	rc = t->first ? kf_output_begin(o->out, t->identity, o->restart, &state, &t->lock, err) : KF_OK;
+	rc = t->first ? kf_output_begin(o, t->identity, &state, &t->lock, err) : KF_OK;
 	if ((rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK ||
 	    (t->ranks && (rc = kf_ranks_broadcast(t->ranks, 0, &state, sizeof state, err)) != KF_OK))
 		return rc;
@@ -556,8 +568,6 @@ static kf_status run(trainer *t, kf_train_result *out, kf_err *err)
 		out->current = true;
 		return kf_ranks_agree(t->ranks, o->keep_state || !t->first ? KF_OK : kf_remove_tree(t->state, err), err);
 	}
-	if (state == KF_OUT_NEW && o->resume)
-		return kf_fail(err, KF_ENOTFOUND, "%s holds nothing to resume. Without --resume the run begins.", o->out);
 	if (state != KF_OUT_TRAINED && (rc = train(t, out, err)) != KF_OK)
 		return rc;
 	rc = t->first ? kf_output_publish(o->out, o->keep_state, err) : KF_OK;

@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "common/base/stop.h"
 #include "common/model/run.h"
 
 #define BATCH 2048   /* tokens */
@@ -171,6 +172,8 @@ kf_status kf_valid_run(const kf_valid *v, kf_model *model, kf_ranks *ranks, doub
 		kf_loss loss = { 0 };
 
 		q.lambda = q.temperature = 1;
+		if ((rc = kf_stop_check(err)) != KF_OK)
+			break;
 		rc = kf_model_loss(model, &v->micro[i].batch, &q, false, &loss, err);
 		nats += loss.clm;
 	}

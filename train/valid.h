@@ -18,7 +18,7 @@ kf_status kf_valid_open(const char *dir, const kf_tokenizer *tokenizer, const ch
 	kf_valid *out, kf_err *err) KF_MUST_CHECK;
 void kf_valid_release(kf_valid *v);
 
-/* Each of several processes takes its share of the batches; all get the same. ranks may be NULL. */
+/* Each of several processes takes its share of the batches; all get the same. ranks may be NULL. KF_ESTOPPED: asked to end. */
 kf_status kf_valid_run(const kf_valid *v, kf_model *model, kf_ranks *ranks, double *bits_per_byte, kf_err *err) KF_MUST_CHECK;
 
 /* KF_EMISMATCH unless the set carries the tokenizer of the model. */

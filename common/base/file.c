@@ -232,6 +232,23 @@ kf_status kf_file_write_atomic(const char *path, const void *data, size_t n, kf_
 	return rc;
 }
 
+kf_status kf_file_may_write(const char *path, kf_err *err)
+{
+	char dir[KF_PATH_MAX];
+	struct stat st;
+	const bool there = lstat(path, &st) == 0;
+
+	if (there && S_ISDIR(st.st_mode)) return kf_fail(err, KF_EINVAL, "%s is a folder, not a file", path);
+	if (strlen(path) + sizeof ".part" > KF_PATH_MAX) return kf_fail(err, KF_EINVAL, "path too long: %s", path);
+	if (there && !S_ISREG(st.st_mode)) {
+		if (access(path, W_OK) < 0) return kf_fail_errno(err, "cannot write %s", path);
+		return KF_OK;
+	}
+	parent_of(path, dir);
+	if (access(dir, W_OK | X_OK) < 0) return kf_fail_errno(err, "cannot create %s", path);
+	return KF_OK;
+}
+
 /* A stream's bytes. Of the first that could not be written the stream keeps that it failed, and this why. */
 static ssize_t put_stream(void *arg, const char *p, size_t n)
 {

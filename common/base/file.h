@@ -31,7 +31,10 @@ kf_status kf_file_read(const char *path, size_t max, kf_buf *buf, kf_err *err) K
  * and what a killed one left is taken over. */
 kf_status kf_file_write_atomic(const char *path, const void *data, size_t n, kf_err *err) KF_MUST_CHECK;
 
-/* The same for what is written bit by bit, to f. Where another program is writing it: KF_EIO. Stays where it is while open. */
+/* Whether kf_file_write_atomic could begin, as far as permissions and folders say: to be asked before long work. Makes nothing. */
+kf_status kf_file_may_write(const char *path, kf_err *err) KF_MUST_CHECK;
+
+/* The same as kf_file_write_atomic for what is written bit by bit, to f. Where another program is writing it: KF_EIO. Stays where it is while open. */
 typedef struct {
 	FILE *f;
 	char path[KF_PATH_MAX], part[KF_PATH_MAX];

@@ -12,7 +12,7 @@
 #include "common/base/pool.h"
 #include "common/base/stop.h"
 
-#define STOPPED_MOST 20.0    /* seconds that one who was asked to end waits for the others */
+#define STOPPED_MOST 100.0   /* seconds that one who was asked to end waits for others of which it cannot see whether they live */
 #define WAIT_MOST 3600.0     /* seconds that anyone does: longer than a model takes to be written */
 
 struct kf_ranks_peer {
@@ -133,25 +133,29 @@ kf_status kf_ranks_watch(kf_ranks *r, double waited, double *asked, kf_err *err)
 {
 	const struct kf_ranks_peer *self = r->peer ? &r->peer[r->rank] : NULL;
 	char names[256] = "";
-	int first = -1, n = 0, at = 0;
+	int first = -1, alive = -1, n = 0, at = 0;
+	bool all_seen = self;
 	kf_err stop;
 
 	for (int i = 0; self && i < r->size; i++) {
 		const struct kf_ranks_peer *p = &r->peer[i];
+		const bool seen = p->space == self->space && strcmp(p->host, self->host) == 0;
 
-		if (i == r->rank || p->space != self->space || strcmp(p->host, self->host) != 0 || !dead(p)) continue;
+		all_seen = all_seen && seen;
+		if (seen && alive < 0 && (i == r->rank || !dead(p))) alive = i;
+		if (i == r->rank || !seen || !dead(p)) continue;
 		if (first < 0) first = i;
 		if (n++ < 8) at += snprintf(names + at, sizeof names - (size_t)at, "%s%d (pid %ld)", n > 1 ? ", " : "", i, (long)p->pid);
 	}
 	if (n) {
 		r->lost = true;
-		r->speaks = r->rank == (first == 0 ? 1 : 0);
+		r->speaks = r->rank == alive;
 		if (n == 1)
 			return kf_fail(err, KF_EIO, "process %d of %d (pid %ld on %s) died", first, r->size, (long)r->peer[first].pid, self->host);
 		return kf_fail(err, KF_EIO, "processes %s%s of %d died on %s", names, n > 8 ? " and others" : "", r->size, self->host);
 	}
 	if (*asked < 0 && kf_stop_check(&stop) != KF_OK) *asked = waited;
-	if (*asked >= 0 && waited - *asked > STOPPED_MOST) {
+	if (*asked >= 0 && !all_seen && waited - *asked > STOPPED_MOST) {
 		r->lost = true;
 		return kf_fail(err, KF_EIO, "asked to end, but other processes did not come to do so together for %.0f seconds", waited - *asked);
 	}

@@ -23,7 +23,7 @@ typedef struct kf_ranks {
 	int local;               /* of those on this machine, which this is (from 0) */
 	int threads;             /* sensible for this process: the cores it may use, by the processes that may use the same ones */
 	bool lost;               /* the others are not to be reached any more */
-	bool speaks;             /* of the processes that are left this one says what there is to say; rank 0 while all live */
+	bool speaks;             /* of the processes that are left on its machine this one says what there is to say; rank 0 while all live */
 	struct kf_ranks_peer *peer;  /* (size) */
 	void *state;
 } kf_ranks;
@@ -65,7 +65,7 @@ int kf_ranks_launched(void);
 /* Who the others are: sets local, threads, peer. r->rank and size are set. */
 kf_status kf_ranks_meet(kf_ranks *r, kf_err *err) KF_MUST_CHECK;
 /* To be called now and then while waiting: KF_EIO, and lost, when a process of this machine has died, when this one was asked to
- * end and the others do not come for 20 seconds, or after an hour. waited: seconds; *asked: after how many of them this one was asked to end, negative
+ * end and others, some of them on other machines, do not come for 100 seconds, or after an hour. waited: seconds; *asked: after how many of them this one was asked to end, negative
  * before. */
 kf_status kf_ranks_watch(kf_ranks *r, double waited, double *asked, kf_err *err) KF_MUST_CHECK;
 

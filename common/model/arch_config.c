@@ -192,16 +192,18 @@ static kf_status get_yarn(const json_t *s, const kf_arch *a, kf_rope *r, kf_err 
 	return KF_OK;
 }
 
-/* The context before stretching stands outside of the scaling object; with it the factor follows. */
-static kf_status get_longrope(const json_t *c, const json_t *s, const kf_arch *a, kf_rope *r, kf_err *err)
+/* The context before stretching stands outside of the scaling object, and with it the factor follows; in the newer form, inside, and
+ * a factor that is there counts. */
+static kf_status get_longrope(const json_t *c, const json_t *s, bool newer, const kf_arch *a, kf_rope *r, kf_err *err)
 {
+	const bool inside = newer && get(s, "original_max_position_embeddings");
 	double factor, scale;
 	int original = 0;
 	kf_status rc;
 
-	if ((rc = get_int(c, "original_max_position_embeddings", 0, &original, err)) != KF_OK) return rc;
+	if ((rc = get_int(inside ? s : c, "original_max_position_embeddings", 0, &original, err)) != KF_OK) return rc;
 	factor = original ? (double)a->context / original : NAN;
-	if (!original && (rc = get_real(s, "factor", NAN, &factor, err)) != KF_OK) return rc;
+	if ((!original || inside) && (rc = get_real(s, "factor", factor, &factor, err)) != KF_OK) return rc;
 	if (!original) original = a->context;
 	scale = factor <= 1 ? 1 : sqrt(1 + log(factor) / log(original));
 	if ((rc = get_real(s, "attention_factor", scale, &scale, err)) != KF_OK ||
@@ -237,7 +239,7 @@ static kf_status get_scaling(const json_t *c, const json_t *s, const char *key, 
 			where, key, name);
 	r->kind = (kf_rope_kind)kind;
 	if (r->kind == KF_ROPE_PLAIN) return KF_OK;
-	if (r->kind == KF_ROPE_LONGROPE) return get_longrope(c, s, a, r, err);
+	if (r->kind == KF_ROPE_LONGROPE) return get_longrope(c, s, strcmp(key, "rope_parameters") == 0, a, r, err);
 	if ((rc = get_real(s, "factor", NAN, &factor, err)) != KF_OK) return rc;
 	r->factor = (float)factor;
 	if (r->kind == KF_ROPE_YARN) return get_yarn(s, a, r, err);

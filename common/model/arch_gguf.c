@@ -212,13 +212,15 @@ static kf_status get_rope(struct reader *r, kf_arch *a, kf_arena *arena)
 	if (!a->R) return KF_OK;
 	/* llama.cpp takes 10000 for every architecture when the file is silent */
 	if ((rc = get_real(r, "rope.freq_base", 10000, &a->rope.base)) != KF_OK) return rc;
-	if (has(r, "rope.scale_linear")) type = "linear";
+	/* where it names none, llama.cpp takes linear, too */
+	if (has(r, "rope.scaling.factor") || has(r, "rope.scale_linear")) type = "linear";
 	if (has(r, "rope.scaling.type") && (rc = kf_gguf_string(r->g, r->key, arena, &type, r->err)) != KF_OK)
 		return rc;
 	if (!strcmp(type, "linear")) {
 		if ((rc = get_real(r, has(r, "rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear", 1,
 			&a->rope.factor)) != KF_OK) return rc;
 		a->rope.kind = a->rope.factor == 1 ? KF_ROPE_PLAIN : KF_ROPE_LINEAR;
+		if (a->rope.kind == KF_ROPE_PLAIN) a->rope.factor = 0;
 	} else if (!strcmp(type, "yarn")) {
 		if ((rc = get_yarn(r, a)) != KF_OK) return rc;
 	} else if (strcmp(type, "none") != 0) {
@@ -331,6 +333,7 @@ static kf_status get_own(struct reader *r, kf_arch *a)
 		a->qkv = KF_QKV_GROUPED;
 		a->act = KF_ACT_GELU;
 		a->qkv_bias = kf_gguf_tensor_find(r->g, "blk.0.attn_qkv.bias") != NULL;
+		if (a->G != a->H) return refuse(r, "attention.head_count_kv", "must be attention.head_count in this architecture");
 		if ((rc = get_real(r, "attention.layer_norm_epsilon", 1e-5, &a->norm_eps)) != KF_OK ||
 			(rc = get_int(r, "rope.dimension_count", a->D, &a->R)) != KF_OK)
 			return rc;

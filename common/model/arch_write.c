@@ -28,6 +28,9 @@ static json_t *reals(const float *f, int n)
 	return list;
 }
 
+/* Readers multiply it with D and cut what comes of it to an integer, R: so what is written lies between R and R + 1. */
+static json_t *neox_share(const kf_arch *a) { return json_real(a->R < a->D ? (a->R + 0.5) / a->D : 1); }
+
 static json_t *rope_scaling(const kf_rope *r, int R)
 {
 	json_t *scale = r->scale != 0 ? real(r->scale) : json_integer(1);
@@ -135,13 +138,17 @@ static json_t *own_config(const kf_arch *a)
 	case KF_FAMILY_GPT_NEOX:
 		own = json_pack("{s:s, s:b, s:b, s:o, s:o, s:o}", "hidden_act", act, "attention_bias", a->o_bias,
 			"use_parallel_residual", a->parallel, "layer_norm_eps", real(a->norm_eps),
-			"rotary_emb_base", real(a->rope.base), "rotary_pct", json_real((double)a->R / a->D));
+			"rotary_emb_base", real(a->rope.base), "rotary_pct", neox_share(a));
 		break;
 	case KF_FAMILY_INTERNLM2:
-		/* transformers has no class of its own for it: it takes the code from the model's home, when allowed to. */
+		/* transformers has no class of its own for it: it takes the code from the model's home, when allowed to. That wants a scaling
+		 * of exactly these two keys. */
 		own = json_pack("{s:s, s:b, s:{s:s, s:s}}", "hidden_act", act, "bias", a->o_bias, "auto_map",
 			"AutoConfig", "internlm/internlm2-7b--configuration_internlm2.InternLM2Config",
 			"AutoModelForCausalLM", "internlm/internlm2-7b--modeling_internlm2.InternLM2ForCausalLM");
+		if (own && (a->rope.kind == KF_ROPE_LINEAR || a->rope.kind == KF_ROPE_DYNAMIC))
+			json_object_set_new(own, "rope_scaling", json_pack("{s:s, s:o}", "type", a->rope.kind == KF_ROPE_LINEAR ? "linear" : "dynamic",
+				"factor", real(a->rope.factor)));
 		break;
 	case KF_FAMILY_MPT:
 		own = json_pack("{s:i, s:i, s:i, s:i, s:i, s:o, s:b, s:{s:b, s:o, s:s, s:b, s:b, s:b, s:n, s:i, s:o}}",

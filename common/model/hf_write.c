@@ -100,8 +100,9 @@ static json_t *config_of(const struct writer *w)
 	json_object_foreach((json_t *)(uintptr_t)own, key, v) {
 		json_t *ours = json_object_get(c, key);
 
+		if (superseded(key)) continue;
 		if (json_is_object(ours) && json_is_object(v)) json_object_update_missing(ours, v); /* MPT's attn_config */
-		if (superseded(key) || (ours && !own_word(key))) continue;
+		if (ours && !own_word(key)) continue;
 		if (c && json_object_set(c, key, v) < 0) {
 			json_decref(c);
 			return NULL;

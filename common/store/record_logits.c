@@ -97,16 +97,23 @@ static kf_status bad(kf_err *err, const kf_dochead *h, const char *what)
 	return kf_fail(err, KF_EINVAL, "document %llu: %s", (unsigned long long)h->doc, what);
 }
 
+kf_status kf_logits_fits(const kf_dochead *h, size_t n, uint32_t k, kf_err *err)
+{
+	if (n < KF_BLOCK_TOKENS && (uint64_t)(n + 1) * k <= KF_BLOCK_VALUES) return KF_OK;
+	return kf_fail(err, KF_EUNSUPPORTED, "document %llu: %zu tokens with %u candidates each are too many for one record; cut documents smaller",
+		(unsigned long long)h->doc, n, k);
+}
+
 static kf_status check(const kf_logits_rec *r, kf_err *err)
 {
+	kf_status rc;
+
 	const kf_dochead *h = &r->head;
 	size_t n = r->n;
 
 	if (r->k < 1 || r->k > 65535) return bad(err, h, "k is not within 1 and 65535");
 	if (!r->start || !r->top_ids || !r->top_lp || (n && (!r->tokens || !r->ce))) return bad(err, h, "an array is missing");
-	if (n >= KF_BLOCK_TOKENS || (uint64_t)(n + 1) * r->k > KF_BLOCK_VALUES)
-		return kf_fail(err, KF_EUNSUPPORTED, "document %llu: %zu tokens are too many for one record; cut documents smaller",
-			(unsigned long long)h->doc, n);
+	if ((rc = kf_logits_fits(h, n, r->k, err)) != KF_OK) return rc;
 	for (size_t i = 0; i < n; i++) {
 		if (r->tokens[i] < 0) return bad(err, h, "a token's id is negative");
 		if (r->start[i + 1] < r->start[i]) return bad(err, h, "starts descend");

@@ -91,7 +91,7 @@ void kf_set_leave(kf_set_writer *w);
 void kf_set_abandon(kf_set_writer *w);  /* keeps finished shards for the next run; accepts NULL */
 
 /* Take shards i with bad[i] (n) out of a set, which is incomplete then: the command that makes it makes these again. n = 0:
- * its manifest or tokenizer is what is damaged. */
+ * its manifest, also the one of a set that is not whole, or its tokenizer is what is damaged. */
 kf_status kf_set_drop(const char *dir, const bool *bad, int n, kf_err *err) KF_MUST_CHECK;
 
 /* Take shard `shard` of the set being written from a file that is sound and of the same identity: by a hard link where the

@@ -365,7 +365,7 @@ static void note_time(const kf_set_writer *w)
 kf_status kf_set_drop(const char *dir, const bool *bad, int n, kf_err *err)
 {
 	char manifest[KF_PATH_MAX], part[KF_PATH_MAX], path[KF_PATH_MAX];
-	json_t *m = NULL;
+	json_t *m = NULL, *begun = NULL;
 	kf_status rc;
 	int fd;
 
@@ -383,10 +383,12 @@ kf_status kf_set_drop(const char *dir, const bool *bad, int n, kf_err *err)
 	static const char *const of_whole[] = { "shards", "docs", "tokens", "bytes", "content" };
 	for (size_t i = 0; m && i < sizeof of_whole / sizeof *of_whole; i++) json_object_del(m, of_whole[i]);
 	if (m) rc = kf_manifest_write(part, m, err);
+	else if (kf_manifest_load(part, &begun, NULL) == KF_EDATA && unlink(part) < 0) rc = kf_fail_errno(err, "cannot remove %s", part);
 	if (rc == KF_OK && unlink(manifest) < 0 && errno != ENOENT) rc = kf_fail_errno(err, "cannot remove %s", manifest);
 	if (rc == KF_OK) rc = kf_sync_dir(dir, err);
 out:
 	json_decref(m);
+	json_decref(begun);
 	unlock_dir(fd);
 	return rc;
 }

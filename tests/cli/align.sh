@@ -132,4 +132,14 @@ for a, b in zip(show(sys.argv[2]), show(sys.argv[3]), strict=True):
 assert differs
 END
 check "warping does not" "$BIN/kf-align" --quiet --source "$TMP/bare" --target "$TMP/gemma3-tiny" --out "$TMP/bare-dtw" --method dtw --vocab-map exact
+# Of a piece that is nothing but white space OpenLLaMA's tokenizer keeps no token.
+printf '{"text": "some words here some words here \\n      "}\n' > "$TMP/blank.jsonl"
+"$BIN/kf-prepare" --quiet --out "$TMP/blank" --doc-bytes 36 "$TMP/blank.jsonl"
+"$BIN/kf-extract" --quiet --model tests/models/endtoend/openllama --corpus "$TMP/blank" --out "$TMP/blank-a"
+"$BIN/kf-extract" --quiet --model tests/models/qwen2-tiny --corpus "$TMP/blank" --out "$TMP/blank-b"
+for m in byte dtw; do
+	check "a source without tokens in a piece, $m" "$BIN/kf-align" --quiet --source "$TMP/blank-a" --target "$TMP/blank-b" --out "$TMP/blank-ab-$m" --method $m
+	check "a target without, $m" "$BIN/kf-align" --quiet --source "$TMP/blank-b" --target "$TMP/blank-a" --out "$TMP/blank-ba-$m" --method $m
+	check "and fused, $m" "$BIN/kf-fuse" --quiet --target "$TMP/blank-a" --aligned "$TMP/blank-ba-$m" --out "$TMP/blank-t-$m"
+done
 check "no set is left of a failure" test ! -e "$TMP/x/manifest.json"

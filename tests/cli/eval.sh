@@ -72,6 +72,49 @@ CODE
 	check "eval: perplexity by domain, in the report and in both tables, is what the tokens say" python3 "$TMP/perplexity.py" "$TMP"
 else skip "eval: the report adds up" "no python3"; fi
 
+# A text that was cut counts once among those that are drawn; one alone has no interval.
+python3 - "$TMP" <<'CODE'
+import json, sys
+d = sys.argv[1]
+def text(i, n): return " ".join("word%d%s" % (i * j % 97, "abc"[j % 3]) for j in range(n))
+with open(d + "/one.jsonl", "w") as f: json.dump({"id": "x", "domain": "p", "text": text(1, 300)}, f)
+with open(d + "/six.jsonl", "w") as f:
+    for i in range(6): f.write(json.dumps({"id": "t%d" % i, "domain": "p", "text": text(i + 2, 200)}) + "\n")
+CODE
+for t in one six; do "$BIN/kf-prepare" --out "$TMP/c-$t" --doc-bytes 512 --quiet "$TMP/$t.jsonl"
+	"$eval" --model tests/models/llama-tiny --model tests/models/qwen2-tiny --corpus "$TMP/c-$t" --per-document --report "$TMP/$t.json" >"$TMP/$t.txt"; done
+check "eval: pieces of one text are drawn together" python3 - "$TMP" <<'CODE'
+import json, random, sys
+one, six = (json.load(open("%s/%s.json" % (sys.argv[1], t))) for t in ("one", "six"))
+assert one["documents"]["p"] > 3 and one["texts"] == {"p": 1}, one["texts"]
+assert one["comparisons"][0]["bits_per_byte"]["p"]["low"] is None
+assert six["documents"]["p"] > 12 and six["texts"] == {"p": 6}
+texts = {}
+for r in six["per_document"]:
+    t = texts.setdefault(r["text"], [0, 0])
+    t[0] += r["bits"]["qwen2-tiny"] - r["bits"]["llama-tiny"]
+    t[1] += r["bytes"]
+texts, draw = list(texts.values()), random.Random(1)
+def again():
+    d = [draw.choice(texts) for _ in texts]
+    return sum(a for a, _ in d) / sum(b for _, b in d)
+drawn = sorted(again() for _ in range(4000))
+c = six["comparisons"][0]["bits_per_byte"]["p"]
+width = drawn[3900] - drawn[100]
+assert abs(c["low"] - drawn[100]) < 0.15 * width and abs(c["high"] - drawn[3900]) < 0.15 * width, (c, drawn[100], drawn[3900])
+CODE
+check "eval: the table counts texts beside documents" grep -qE '^texts +6 +6$' "$TMP/six.txt"
+
+# What is in the way is found before the work.
+printf '{"task": "t", "kind": "choice"}\n{"prompt": "a", "choices": ["b", "c"], "answer": 0}\n' > "$TMP/early.jsonl"
+refuse() { ! "$@"; }
+early() { "$eval" --model tests/models/llama-tiny "$@" --corpus "$TMP/c-six" --tasks "$TMP/early.jsonl" --progress plain; }
+check_fails 1 'cannot create' "eval: outputs in a missing folder" early --outputs "$TMP/no/x"
+cp "$TMP/.err" "$TMP/early"; check "eval: found before any model runs" refuse grep -q evaluating "$TMP/early"
+check_fails 1 'typo' "eval: a second model that is not there" early --model "$TMP/typo" --report "$TMP/none.json"
+cp "$TMP/.err" "$TMP/early"; check "eval: found before any model runs, too" refuse grep -q evaluating "$TMP/early"
+check_fails 2 'not UTF-8' "eval: a name that is not UTF-8" "$eval" --model $'mod\xe9=tests/models/llama-tiny' --corpus "$TMP/c-six"
+
 check "eval: names and comparisons" "$eval" --logits "a=$TMP/gemma3-tiny" --logits "b=$TMP/llama-tiny" --compare b,a
 check "eval: align for an ensemble" "$BIN/kf-align" --quiet --source "$TMP/qwen2-tiny" --target "$TMP/llama-tiny" --out "$TMP/aligned"
 check "eval: an ensemble" "$BIN/kf-fuse" --quiet --function avg-ce --target "$TMP/llama-tiny" --aligned "$TMP/aligned" --out "$TMP/ensemble"

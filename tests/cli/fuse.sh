@@ -195,6 +195,13 @@ for doc, t in traces.items():
 for name, s in zip(models, share):
     assert abs(s / positions - stats["all"]["models"][name]["share"]) < 1e-3, (name, s / positions)
 E2
+# Two models of one name: weights, which go by names, could be given to the wrong one.
+mkdir -p "$TMP/x" "$TMP/y"; cp -r tests/models/qwen2-tiny "$TMP/x/teacher"; cp -r tests/models/gemma3-tiny "$TMP/y/teacher"
+for d in x y; do "$BIN/kf-extract" --quiet --model "$TMP/$d/teacher" --corpus "$TMP/corpus" --out "$TMP/$d/logits"
+	"$BIN/kf-align" --quiet --source "$TMP/$d/logits" --target "$TMP/llama-tiny" --out "$TMP/$d/aligned"; done
+alike() { "$BIN/kf-fuse" --target "$TMP/llama-tiny" --aligned "$TMP/x/aligned" --aligned "$TMP/y/aligned" "$@"; }
+check "two models of one name" alike --quiet --out "$TMP/alike"
+check_fails 1 "two models of one name" "no weights are fitted to them" alike --fit "$TMP/alike.json"
 check_fails 1 "no document 99" "a document that is not there" fuse --quiet --out "$TMP/dynamic-f32" --function dynamic --precision f32 --trace "$TMP/no.jsonl" --trace-doc 99
 check "leaves no file" test ! -e "$TMP/no.jsonl"
 check_fails 2 "document's number" "no number" fuse --out "$TMP/dynamic-f32" --trace "$TMP/no.jsonl" --trace-doc x

@@ -52,7 +52,7 @@ sed -n '/^    TARGET/,/^    include/s/^    //p' docs/make.md | sed "s,/usr/local
 check "the example's Makefile has ten lines at most" test "$(wc -l < "$U/Makefile")" -le 10
 mine() { make -s -C "$U" KFUSE_BIN="$D/opt/k/bin" THREADS=1 LR=1e-3 "$@"; }
 check "it fuses" mine
-check "the model and the report are there" ls "$U"/work/docs0/train/fused-*/model.safetensors "$U/work/report.html"
+check "the model and the report are there" ls "$U"/work/docs0/for-*/train/fused-*/model.safetensors "$U/work/report.html"
 mine --trace 2>/dev/null | grep -oE 'bin/kf-[a-z]+ --.*' > "$TMP/ran"
 check "a second time there is nothing to do" test ! -s "$TMP/ran"
 # What was made of something else is seen, refused with what differs, and made anew where that is asked for.

@@ -104,6 +104,12 @@ a, b = (subprocess.run([sys.argv[1], d, "--json"], capture_output=True).stdout f
 assert a and a == b
 END
 check_fails 1 "vllm|prompt_logprobs" "the wrong --format" import --input "$TMP/short.jsonl" --tokenizer $M/qwen2-tiny --out "$TMP/no" --format vllm
+# Where SentencePiece has other bytes for a character than the text.
+printf '{"messages": [{"role": "user", "content": "Show bars"}, {"role": "assistant", "content": "Load: \xe2\x96\x81\xe2\x96\x82 ok"}]}\n' > "$TMP/bar.jsonl"
+"$BIN/kf-prepare" --quiet --out "$TMP/bar" "$TMP/bar.jsonl"
+"$BIN/kf-extract" --quiet --model $M/endtoend/llama2 --corpus "$TMP/bar" --out "$TMP/bar-logits" --chat-template llama-2
+"$BIN/kf-export" --quiet --set "$TMP/bar-logits" --out "$TMP/bar-out.jsonl"
+check "a conversation whose tokens spell other bytes" "$I" --quiet --corpus "$TMP/bar" --input "$TMP/bar-out.jsonl" --tokenizer $M/endtoend/llama2 --out "$TMP/bar-again"
 check_fails 1 "another tokenizer" "another model's tokenizer" import --input "$TMP/short.jsonl" --tokenizer $M/llama-tiny --out "$TMP/no"
 sed 's/"context":\[[0-9,]*\],//' "$TMP/chat.jsonl" >"$TMP/chat-bare.jsonl"
 check_fails 1 "conversation, for which" "a conversation without its context" "$I" --corpus "$TMP/corpus-chat" --input "$TMP/chat-bare.jsonl" --tokenizer $M/gemma3-tiny --out "$TMP/no"

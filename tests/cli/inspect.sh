@@ -59,3 +59,7 @@ rm "$TMP/bad/manifest.json"
 check_fails 1 "not a shard set" "no manifest" "$I" "$TMP/bad"
 cp $G/logits/manifest.json "$TMP/bad/manifest.part.json"
 check_fails 1 "not complete; run the command" "a half-written set" "$I" "$TMP/bad"
+truncate -s 300 "$TMP/bad/manifest.part.json"
+check_fails 1 "manifest.part.json" "what a half-written set is to become is damaged" "$I" "$TMP/bad" --verify
+check "--repair takes that away" "$I" "$TMP/bad" --repair
+check "and nothing else" test ! -e "$TMP/bad/manifest.part.json" -a -e "$TMP/bad/shard-00001.mdb"

@@ -37,9 +37,9 @@ END
 check "weights fitted to validation text" run demo "${both[@]}" FUNCTION=domain
 check "the papers' alignment, with a map of its own" run demo "${both[@]}" FUNCTION=min-ce ALIGN=dtw VOCAB_MAP=mined
 check "FuseChat's, mixing" run demo "${both[@]}" ALIGN=dtw-chat VOCAB_MAP=stats ONE_TO_MANY=weighted
-check "in a folder of its own" test -s "$W/docs4/aligned/train/llama-tiny-dtw-chat-stats-weighted/manifest.json"
+check "in a folder of its own" test -s "$W/docs4/for-qwen2-tiny/aligned/train/llama-tiny-dtw-chat-stats-weighted/manifest.json"
 check "sources that are first trained on the text" run demo "${both[@]}" ADAPT=1 FOLDS=3
-check "a model a fold" test -s "$W/docs4/adapted/lr1e-5x1b512of3-fold2/llama-tiny/config.json" -a -s "$W/docs4/aligned/train/llama-tiny-adapted-lr1e-5x1b512of3/manifest.json"
+check "a model a fold" test -s "$W/docs4/adapted/lr1e-5x1b512of3-fold2/llama-tiny/config.json" -a -s "$W/docs4/for-qwen2-tiny/aligned/train/llama-tiny-adapted-lr1e-5x1b512of3/manifest.json"
 check "their report" rows report gemma3-tiny llama-tiny target clm fused fused+clm
 check "the map is kept" test -s "$W/maps/llama-tiny-qwen2-tiny-mined.map"
 for what in demo pairs baselines; do

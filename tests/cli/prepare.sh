@@ -74,6 +74,14 @@ cat >"$TMP/chat.jsonl" <<'END'
 END
 check "prepare: conversations" "$prepare" --out "$TMP/chat" "$TMP/chat.jsonl"
 docs "$TMP/chat" >"$TMP/chat.json"
+printf '\xef\xbb\xbf{"text": "one"}\n{"text": "two"}\n' | "$prepare" --out "$TMP/bom" --quiet -
+check "prepare: JSON Lines with a byte order mark on standard input" test "$("$BIN/kf-inspect" "$TMP/bom" --json | wc -l)" = 2
+mkdir "$TMP/notes"; echo "a note" > "$TMP/notes/a.txt"; head -c 9000 /dev/zero | tr '\0' '\n' > "$TMP/notes/b.txt"
+check "prepare: a folder with a large blank file" "$prepare" --out "$TMP/notes/corpus" --quiet "$TMP/notes"
+check "prepare: a set among the texts is no text" "$prepare" --out "$TMP/notes/corpus2" --quiet "$TMP/notes"
+check "prepare: the note alone" test "$("$BIN/kf-inspect" "$TMP/notes/corpus2" --json | wc -l)" = 1
+check "prepare: again, up to date" "$prepare" --out "$TMP/notes/corpus" "$TMP/notes"
+
 check "prepare: messages, their texts trimmed and in NFC" python3 - "$TMP/chat.json" <<'END'
 import json, sys
 a, text, b = [json.loads(l) for l in open(sys.argv[1], encoding="utf-8")]

@@ -35,7 +35,7 @@ name = {j["id"]: j["name"] for j in jobs}
 assert len(name) == len(jobs), "numbers"
 by = {}
 for j in jobs:
-    short = j["name"].split("docs6.")[-1]
+    short = j["name"].split("docs6.")[-1].removeprefix("for-qwen2-tiny.")
     by[short] = j
     j["after"] = [name[i] for i in j.get("dependency", "").removeprefix("afterok:").split(":") if i]
     assert "requeue" in j and j["account"] == "us" and j["qos"] == "low", j
@@ -43,7 +43,7 @@ for j in jobs:
     assert (j.get("time") == "5") == short.endswith(".finish"), j
     assert subprocess.run(["bash", "-n"], input=j["recipe"], text=True).returncode == 0, j
 def after(short):
-    return sorted(a.split("docs6.")[-1] for a in by[short]["after"])
+    return sorted(a.split("docs6.")[-1].removeprefix("for-qwen2-tiny.") for a in by[short]["after"])
 for s in "train", "valid", "test":
     assert after("corpus." + s) == [] and "array" not in by["corpus." + s]
 arrays = [s for s in by if s + ".finish" in by]
@@ -81,7 +81,7 @@ check "run as jobs they end well" python3 "$TMP/run.py" "$TMP/plan" "$TMP/recipe
 mv "$W" "$TMP/jobs"
 check "the same by make" make -s demo "${what[@]}" WORK="$W"
 diff -r -x times.log -x log.jsonl -x report -x "report.*" "$W" "$TMP/jobs" > "$TMP/differ"
-check "sets and models are the same, byte for byte" test ! -s "$TMP/differ" -a -s "$TMP/jobs/docs6/trace/$(ls "$W/docs6/trace" | head -n 1)"
+check "sets and models are the same, byte for byte" test ! -s "$TMP/differ" -a -s "$(ls "$TMP"/jobs/docs6/for-*/trace/* | head -n 1)"
 print demo 2>/dev/null > "$TMP/plan"
 check "what is there is not submitted: a finished demo is the printing of its table" test "$(grep -c '^sbatch' "$TMP/plan")" -le 1
 print pairs 2>/dev/null | grep '^# job' | grep -cE 'logits|aligned' > "$TMP/n"
@@ -96,6 +96,27 @@ rm -f "$TMP/scontrol"
 job env SLURM_RESTART_COUNT=3; status=$?
 check "three times at most" test $status -eq 137 -a ! -e "$TMP/scontrol"
 check "and says why that may be" grep -q "want of memory" "$TMP/said"
+# Time that runs out: again as long as something comes of it.
+job_out_of_time() { # TURN: of a program that takes longer than it has
+	rm -f "$TMP/scontrol"
+	SLURM_RESTART_COUNT=$1 PATH=$TMP/bin:$PATH SLURM_JOB_ID=77 exec "$BIN/kf-slurm" --job "$TMP/recipe" 2 "$TMP" "$TMP/grows" >"$TMP/said" 2>&1
+}
+echo 'touch begun; for i in $(seq 300); do sleep 0.1; done' > "$TMP/recipe"
+mkdir "$TMP/grows"
+turn() { # TURN: queued again, or not
+	rm -f "$TMP/begun"
+	job_out_of_time "$1" & pid=$!
+	for _ in $(seq 100); do [ -e "$TMP/begun" ] && break; sleep 0.05; done
+	kill -USR1 $pid; wait $pid
+	[ -e "$TMP/scontrol" ]
+}
+check "out of time: queued again" turn 0
+touch "$TMP/grows/shard-00000.mdb"
+check "and again, as something came of it" turn 1
+check "and once more, twice without" turn 2
+refuse() { ! "$@"; }
+check "three times without: not queued again" refuse turn 3
+check "and says what to do" grep -q "without a shard or checkpoint more" "$TMP/said"
 echo 'exit 1' > "$TMP/recipe"; job env; status=$?
 check "failed: not queued again" test $status -eq 1 -a ! -e "$TMP/scontrol"
 printf 'trap "echo put away >> %s; exit 143" TERM; echo begun >> %s; for i in $(seq 300); do sleep 0.1; done\n' "$TMP/put" "$TMP/put" > "$TMP/program"

@@ -19,36 +19,36 @@ stand_in() { for f; do mkdir -p "$(dirname "$f")"; touch -d "@$((1000000000 + n)
 stand_in "$D"/models/{smollm2-135m,gemma3-270m,qwen2.5-coder-0.5b,other}.gguf "$D"/text/{prose,docs,python,c}.jsonl
 for s in train valid test; do stand_in "$R/corpus/$s/manifest.json"; done
 for s in train test; do for m in smollm2-135m gemma3-270m qwen2.5-coder-0.5b; do stand_in "$R/logits/$s/$m/manifest.json"; done; done
-for m in gemma3-270m qwen2.5-coder-0.5b; do stand_in "$R/aligned/train/$m/manifest.json"; done
+for m in gemma3-270m qwen2.5-coder-0.5b; do stand_in "$R/for-smollm2-135m/aligned/train/$m/manifest.json"; done
 mix=gemma3-270m+qwen2.5-coder-0.5b
 tag=0.5-lr3e-5x3
-stand_in "$R/targets/$mix-avg-ce-sequence-none/manifest.json" "$R/trace/$mix-avg-ce-sequence-none.jsonl" "$R/train/clm-lr3e-5x3/config.json" "$R/train/fused-$mix-avg-ce-sequence-none-$tag/config.json"
-stand_in "$R/merged/halfway-$mix-avg-ce-sequence-none-$tag/config.json"
-stand_in "$R/report/$mix-avg-ce-sequence-none-$tag.json"
-stand_in "$R/report/$mix-avg-ce-sequence-none-$tag.html"
+stand_in "$R/for-smollm2-135m/targets/$mix-avg-ce-sequence-none/manifest.json" "$R/for-smollm2-135m/trace/$mix-avg-ce-sequence-none.jsonl" "$R/for-smollm2-135m/train/clm-lr3e-5x3/config.json" "$R/for-smollm2-135m/train/fused-$mix-avg-ce-sequence-none-$tag/config.json"
+stand_in "$R/for-smollm2-135m/merged/halfway-$mix-avg-ce-sequence-none-$tag/config.json"
+stand_in "$R/for-smollm2-135m/report/$mix-avg-ce-sequence-none-$tag.json"
+stand_in "$R/for-smollm2-135m/report/$mix-avg-ce-sequence-none-$tag.html"
 
 nothing=$(programs)
 if [ -z "$nothing" ]; then ok "a finished demo runs nothing"; else not_ok "a finished demo runs nothing" "$nothing"; fi
 
 cat > "$TMP/want" <<END
-kf-fuse docs8/targets/gemma3-270m-avg-ce-sequence-none
-kf-train docs8/train/fused-gemma3-270m-avg-ce-sequence-none-$tag
-kf-merge docs8/merged/halfway-gemma3-270m-avg-ce-sequence-none-$tag
+kf-fuse docs8/for-smollm2-135m/targets/gemma3-270m-avg-ce-sequence-none
+kf-train docs8/for-smollm2-135m/train/fused-gemma3-270m-avg-ce-sequence-none-$tag
+kf-merge docs8/for-smollm2-135m/merged/halfway-gemma3-270m-avg-ce-sequence-none-$tag
 kf-eval
-kf-report docs8/report/gemma3-270m-avg-ce-sequence-none-$tag.html
+kf-report docs8/for-smollm2-135m/report/gemma3-270m-avg-ce-sequence-none-$tag.html
 END
 programs SOURCES=gemma3-270m > "$TMP/got"
 check_same "dropping a source runs the fuse, its training, a merge and the evaluation only" "$TMP/want" "$TMP/got"
 
 cat > "$TMP/want" <<END
 kf-extract docs8/logits/train/other
-kf-align docs8/aligned/train/other
-kf-fuse docs8/targets/gemma3-270m+other-avg-ce-sequence-none
-kf-train docs8/train/fused-gemma3-270m+other-avg-ce-sequence-none-$tag
+kf-align docs8/for-smollm2-135m/aligned/train/other
+kf-fuse docs8/for-smollm2-135m/targets/gemma3-270m+other-avg-ce-sequence-none
+kf-train docs8/for-smollm2-135m/train/fused-gemma3-270m+other-avg-ce-sequence-none-$tag
 kf-extract docs8/logits/test/other
-kf-merge docs8/merged/halfway-gemma3-270m+other-avg-ce-sequence-none-$tag
+kf-merge docs8/for-smollm2-135m/merged/halfway-gemma3-270m+other-avg-ce-sequence-none-$tag
 kf-eval
-kf-report docs8/report/gemma3-270m+other-avg-ce-sequence-none-$tag.html
+kf-report docs8/for-smollm2-135m/report/gemma3-270m+other-avg-ce-sequence-none-$tag.html
 END
 programs SOURCES="gemma3-270m other" > "$TMP/got"
 sort "$TMP/want" > "$TMP/want.sorted"; sort "$TMP/got" > "$TMP/got.sorted"
@@ -62,29 +62,29 @@ check "the order of the sources does not matter" test ! -s "$TMP/got"
 cat > "$TMP/want" <<END
 kf-extract docs8/logits/test/other
 kf-extract docs8/logits/train/other
-kf-align docs8/aligned/train/other
-kf-fuse docs8/targets/gemma3-270m+other+qwen2.5-coder-0.5b-avg-ce-sequence-none
-kf-train docs8/train/continual-other-on-fused-$mix-avg-ce-sequence-none-$tag
+kf-align docs8/for-smollm2-135m/aligned/train/other
+kf-fuse docs8/for-smollm2-135m/targets/gemma3-270m+other+qwen2.5-coder-0.5b-avg-ce-sequence-none
+kf-train docs8/for-smollm2-135m/train/continual-other-on-fused-$mix-avg-ce-sequence-none-$tag
 kf-eval
-kf-report docs8/report/continual-other-on-fused-$mix-avg-ce-sequence-none-$tag.html
+kf-report docs8/for-smollm2-135m/report/continual-other-on-fused-$mix-avg-ce-sequence-none-$tag.html
 END
 programs :continual ADD=other > "$TMP/got"
 sort "$TMP/want" > "$TMP/want.sorted"; sort "$TMP/got" > "$TMP/got.sorted"
 check_same "a source more for a fused model: only that source is extracted and aligned" "$TMP/want.sorted" "$TMP/got.sorted"
 
 { for m in gemma3-270m qwen2.5-coder-0.5b; do
-	echo "kf-fuse docs8/targets/$m-avg-ce-sequence-none"
-	echo "kf-train docs8/train/fused-$m-avg-ce-sequence-none-$tag"
+	echo "kf-fuse docs8/for-smollm2-135m/targets/$m-avg-ce-sequence-none"
+	echo "kf-train docs8/for-smollm2-135m/train/fused-$m-avg-ce-sequence-none-$tag"
 done
-for m in linear slerp task-arithmetic ties0.5 dare0.5 varm sce0.1; do echo "kf-merge docs8/merged/$m-$mix-avg-ce-sequence-none-$tag"; done
-echo "kf-report docs8/report/pairs-dare0.5+linear+sce0.1+slerp+task-arithmetic+ties0.5+varm-$mix-avg-ce-sequence-none-$tag.html"
+for m in linear slerp task-arithmetic ties0.5 dare0.5 varm sce0.1; do echo "kf-merge docs8/for-smollm2-135m/merged/$m-$mix-avg-ce-sequence-none-$tag"; done
+echo "kf-report docs8/for-smollm2-135m/report/pairs-dare0.5+linear+sce0.1+slerp+task-arithmetic+ties0.5+varm-$mix-avg-ce-sequence-none-$tag.html"
 echo kf-eval; } | sort > "$TMP/want.sorted"
 programs :pairs | sort > "$TMP/got.sorted"
 check_same "pairs and their mergers reuse the sources' predictions" "$TMP/want.sorted" "$TMP/got.sorted"
 
 programs :pairs SOURCES="gemma3-270m qwen2.5-coder-0.5b other" MERGES=sce | grep -E "extract|align|train" | sort > "$TMP/got.sorted"
-{ echo "kf-align docs8/aligned/train/other"; echo "kf-extract docs8/logits/test/other"; echo "kf-extract docs8/logits/train/other"
-for m in gemma3-270m other qwen2.5-coder-0.5b; do echo "kf-train docs8/train/fused-$m-avg-ce-sequence-none-$tag"; done; } | sort > "$TMP/want.sorted"
+{ echo "kf-align docs8/for-smollm2-135m/aligned/train/other"; echo "kf-extract docs8/logits/test/other"; echo "kf-extract docs8/logits/train/other"
+for m in gemma3-270m other qwen2.5-coder-0.5b; do echo "kf-train docs8/for-smollm2-135m/train/fused-$m-avg-ce-sequence-none-$tag"; done; } | sort > "$TMP/want.sorted"
 check_same "a pair more leaves the others' predictions alone" "$TMP/want.sorted" "$TMP/got.sorted"
 
 programs :baselines | grep -cE "kf-extract" > "$TMP/got"
@@ -95,16 +95,16 @@ check_same "the baselines run no model again" "$TMP/want" "$TMP/got"
 	echo "kf-extract docs8/logits/train/gemma3-270m-adapted-lr1e-5x2b512of2-fold$f"
 	echo "kf-train docs8/adapted/lr1e-5x2b512of2-fold$f/gemma3-270m"
 done
-echo "kf-align docs8/aligned/train/gemma3-270m-adapted-lr1e-5x2b512of2"
-echo "kf-fuse docs8/targets/gemma3-270m-avg-ce-sequence-none-adapted-lr1e-5x2b512of2"
-echo "kf-train docs8/train/fused-gemma3-270m-avg-ce-sequence-none-adapted-lr1e-5x2b512of2-$tag"
-echo "kf-merge docs8/merged/halfway-gemma3-270m-avg-ce-sequence-none-adapted-lr1e-5x2b512of2-$tag"
-echo "kf-report docs8/report/gemma3-270m-avg-ce-sequence-none-adapted-lr1e-5x2b512of2-$tag.html"
+echo "kf-align docs8/for-smollm2-135m/aligned/train/gemma3-270m-adapted-lr1e-5x2b512of2"
+echo "kf-fuse docs8/for-smollm2-135m/targets/gemma3-270m-avg-ce-sequence-none-adapted-lr1e-5x2b512of2"
+echo "kf-train docs8/for-smollm2-135m/train/fused-gemma3-270m-avg-ce-sequence-none-adapted-lr1e-5x2b512of2-$tag"
+echo "kf-merge docs8/for-smollm2-135m/merged/halfway-gemma3-270m-avg-ce-sequence-none-adapted-lr1e-5x2b512of2-$tag"
+echo "kf-report docs8/for-smollm2-135m/report/gemma3-270m-avg-ce-sequence-none-adapted-lr1e-5x2b512of2-$tag.html"
 echo kf-eval; } | sort > "$TMP/want.sorted"
 programs SOURCES=gemma3-270m ADAPT=2 | sort > "$TMP/got.sorted"
 check_same "a source trained on the text first: a model a fold, and what each says of its own" "$TMP/want.sorted" "$TMP/got.sorted"
 
 programs BATCH=512 PATIENCE=2 | grep -E "prepare|extract|align|fuse|train|merge" | sort > "$TMP/got.sorted"
-{ echo "kf-train docs8/train/clm-lr3e-5x3p2-b512"; echo "kf-train docs8/train/fused-$mix-avg-ce-sequence-none-${tag}p2-b512"
-echo "kf-merge docs8/merged/halfway-$mix-avg-ce-sequence-none-${tag}p2-b512"; } | sort > "$TMP/want.sorted"
+{ echo "kf-train docs8/for-smollm2-135m/train/clm-lr3e-5x3p2-b512"; echo "kf-train docs8/for-smollm2-135m/train/fused-$mix-avg-ce-sequence-none-${tag}p2-b512"
+echo "kf-merge docs8/for-smollm2-135m/merged/halfway-$mix-avg-ce-sequence-none-${tag}p2-b512"; } | sort > "$TMP/want.sorted"
 check_same "other batches and another patience are other models" "$TMP/want.sorted" "$TMP/got.sorted"

@@ -64,6 +64,30 @@ touch "$TMP/other-model/tokenizer.model"
 check "--restart with another model" "$BIN/kf-train" --model tests/models/qwen2-tiny --targets "$TMP/qwen" --out "$TMP/other-model" --restart --max-steps 1 --progress none
 check "leaves no tokenizer of the model before" test ! -e "$TMP/other-model/tokenizer.model"
 
+# What is not a run of this program's, or is what it is asked to learn from, stays.
+cp -r tests/models/llama-tiny "$TMP/inside"
+printf '{"program": "kf-train", "options": {}, "inputs": {}}' > "$TMP/inside/kfuse.json"
+check_fails 1 'is in the folder --out' "the model that is to be trained is not replaced" "$BIN/kf-train" --model "$TMP/inside" --targets "$TMP/logits" --out "$TMP/inside" --restart
+check_same "it is whole" "$TMP/inside/model.safetensors" tests/models/llama-tiny/model.safetensors
+mkdir "$TMP/merged"; cp tests/models/llama-tiny/* "$TMP/merged"
+printf '{"program": "kf-merge", "options": {}, "inputs": {}}' > "$TMP/merged/kfuse.json"
+check_fails 1 'kf-merge made, and no training run' "what another program made is not replaced" train "$TMP/merged" --restart
+check_same "it is whole, too" "$TMP/merged/model.safetensors" tests/models/llama-tiny/model.safetensors
+mkdir -p "$TMP/theirs/state"; echo thesis > "$TMP/theirs/thesis.txt"; echo mine > "$TMP/theirs/state/mine"
+check_fails 1 'is not empty and holds no training run' "a folder that has a folder called state" train "$TMP/theirs" --restart
+# A checkpoint of another run, whose record is gone: refused, and replaced with --restart.
+train "$TMP/orphan" --clip 0.5 --max-steps 4 --save-every 2 --keep-state >/dev/null 2>&1
+rm -f "$TMP/orphan"/*.json "$TMP/orphan"/*.safetensors "$TMP/orphan/state/kfuse.json"; rm -rf "$TMP/orphan/state/best"
+sed -i 's/"clip": *0.5/"clip": 0.25/' "$TMP/orphan/state/identity.json"
+check_fails 1 'the checkpoint of another run \(--clip was 0.5' "a checkpoint of another run is not gone on from" train "$TMP/orphan" --clip 0.25 --max-steps 4 --save-every 2
+check "--restart begins anew" train "$TMP/orphan" --clip 0.25 --max-steps 4 --save-every 2 --restart
+# A run that came to nothing claims no folder.
+check_fails 1 'nothing to resume' "--resume where nothing is" train "$TMP/fresh" --resume
+check "makes no folder" test ! -e "$TMP/fresh"
+check_fails 1 'cannot open the log' "a run that ends before its first step" train "$TMP/fresh" --log "$TMP/no/log"
+check "leaves the folder to others" train "$TMP/fresh" --clip 0.25 --max-steps 1
+check "a log that cannot be synced" train "$TMP/nolog" --max-steps 2 --save-every 1 --log /dev/null
+
 # The trained model is a model.
 check "what was written is read" "$BIN/kf-train" --model "$TMP/a" --targets "$TMP/logits" --out "$TMP/again" --lambda 1 \
 	--batch-tokens 400 --max-steps 2 --progress none

@@ -157,7 +157,7 @@ else not_ok "$n sets, byte for byte" "$(head -n 12 "$TMP/differ")"; fi
 n=0
 while read -r m; do cmp -s "$TMP/plain/work/$m" "$TMP/jobs/work/$m" && n=$((n + 1)); done < <(cd "$TMP/plain/work" && find . -path '*/train/*' -name model.safetensors)
 check "the $n trained models, byte for byte" test "$n" -eq 2
-check_same "the table" "$TMP"/plain/work/docs*/report/*.txt "$TMP"/jobs/work/docs*/report/*.txt
+check_same "the table" "$TMP"/plain/work/docs*/for-*/report/*.txt "$TMP"/jobs/work/docs*/for-*/report/*.txt
 
 down
 sleep 0.5

@@ -134,7 +134,10 @@ typedef struct { float max; double sum; } head_lse;
 
 static inline void head_lse_add(head_lse *a, float max, double sum)
 {
-	if (max > a->max) {
+	if (isnan(max)) {   /* which has to be seen in the result, whatever is added before or after */
+		a->max = INFINITY;
+		a->sum = NAN;
+	} else if (max > a->max) {
 		a->sum = a->max == -INFINITY ? sum : sum + a->sum * exp((double)a->max - max);
 		a->max = max;
 	} else if (max > -INFINITY) {
@@ -142,6 +145,6 @@ static inline void head_lse_add(head_lse *a, float max, double sum)
 	}
 }
 
-static inline double head_lse_log(const head_lse *a) { return a->sum > 0 ? a->max + log(a->sum) : -INFINITY; }
+static inline double head_lse_log(const head_lse *a) { return isnan(a->sum) || a->sum > 0 ? a->max + log(a->sum) : -INFINITY; }
 
 #endif

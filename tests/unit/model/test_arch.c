@@ -291,6 +291,9 @@ static void test_round_trip(void **state)
 		"{" HEADS("qwen3") ",\"num_key_value_heads\":2,\"attention_bias\":true}", "{" HEADS("gemma2") "}",
 		"{" HEADS("gemma2") ",\"attn_logit_softcapping\":null,\"final_logit_softcapping\":2.5}",
 		"{" HEADS("internlm2") ",\"bias\":false,\"num_key_value_heads\":2}",
+		"{" HEADS("internlm2") ",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":3}}",
+		"{\"model_type\":\"gpt_neox\",\"hidden_size\":96,\"intermediate_size\":64,\"num_hidden_layers\":2,\"num_attention_heads\":2,"
+		"\"vocab_size\":40,\"max_position_embeddings\":64,\"rotary_pct\":0.3333333333333333}",
 		"{" HEADS("gpt_neox") ",\"rotary_pct\":0.5,\"use_parallel_residual\":false,\"rotary_emb_base\":500}",
 		"{\"model_type\":\"mpt\",\"d_model\":24,\"n_heads\":6,\"n_layers\":2,\"vocab_size\":40,\"attn_config\":{\"softmax_scale\":0.5}}",
 		"{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":9,\"max_window_layers\":1,\"rope_theta\":1e6}",
@@ -312,6 +315,42 @@ static void test_round_trip(void **state)
 		free(text);
 		json_decref(c);
 	}
+}
+
+/* InternLM2's own code wants a scaling of exactly these keys. */
+static void test_internlm2_scaling(void **state)
+{
+	kf_arch a = good("{" HEADS("internlm2") ",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":3}}");
+	json_t *c = kf_arch_to_config(&a, "bfloat16");
+	const json_t *s = json_object_get(c, "rope_scaling");
+
+	(void)state;
+	assert_int_equal(json_object_size(s), 2);
+	assert_string_equal(json_string_value(json_object_get(s, "type")), "dynamic");
+	assert_true(json_real_value(json_object_get(s, "factor")) == 3);
+	json_decref(c);
+}
+
+/* In transformers 5's form the context before stretching stands inside, and a factor counts. */
+static void test_longrope_inside(void **state)
+{
+	kf_arch a = good("{" LLAMA "," LONGROPE ",\"original_max_position_embeddings\":512}");
+	json_t *c = kf_arch_to_config(&a, "float32"), *s = json_object_get(c, "rope_scaling");
+	char *text;
+	kf_arch b;
+
+	(void)state;
+	json_object_set_new(s, "rope_theta", json_real(a.rope.base));
+	json_object_set_new(s, "original_max_position_embeddings", json_integer(512));
+	json_object_del(s, "attention_factor");
+	json_object_set(c, "rope_parameters", s);
+	json_object_del(c, "rope_scaling");
+	json_object_del(c, "original_max_position_embeddings");
+	text = json_dumps(c, JSON_REAL_PRECISION(9));
+	b = good(text);
+	same(&a, &b);
+	free(text);
+	json_decref(c);
 }
 
 static void test_tensors(void **state)
@@ -556,7 +595,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults), cmocka_unit_test(test_families), cmocka_unit_test(test_rope_freq),
 		cmocka_unit_test(test_options), cmocka_unit_test(test_published), cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_tensors), cmocka_unit_test(test_gguf),
+		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_internlm2_scaling), cmocka_unit_test(test_longrope_inside), cmocka_unit_test(test_tensors), cmocka_unit_test(test_gguf),
 		cmocka_unit_test(test_gguf_rope_freqs), cmocka_unit_test(test_gguf_yarn), cmocka_unit_test(test_gguf_windows),
 		cmocka_unit_test(test_gguf_refused),
 	};
