@@ -29,7 +29,7 @@ static const kf_opt table[] = {
 		0, 0, 0 },
 	{ "mixture", KF_OPT_LIST, &o.mixtures, "[NAME=]DIR", "an ensemble: a fused set over the corpus, from kf-fuse",
 		0, 0, 0 },
-	{ "corpus", KF_OPT_STRING, &o.corpus, "DIR", "the text to predict (needed with --model)", 0, 0, 0 },
+	{ "corpus", KF_OPT_STRING, &o.corpus, "DIR", "the text to predict (needed with --model, but for --tasks alone)", 0, 0, 0 },
 	{ "tasks", KF_OPT_LIST, &o.tasks, "FILE", "questions with answers: docs/eval.md's form, HumanEval's or BIG-bench's", 0, 0, 0 },
 	{ "chat-template", KF_OPT_LIST, &o.templates, "[MODEL=]NAME", "of conversations: the template of a model that is run, or of all, if not "
 		"its own. On tasks: ask in a user's message, with this template (own: the model's)", 0, 0, 0 },
@@ -42,7 +42,7 @@ static const kf_opt table[] = {
 		0, 0, 0 },
 	{ "outputs", KF_OPT_STRING, &o.outputs, "FILE", "write what every model answered to every item, as JSON Lines", 0, 0, 0 },
 	{ "shots", KF_OPT_INT, &o.shots, "N", "show the first N items of each task solved, before the others", 0, 1000, 0 },
-	{ "limit", KF_OPT_INT, &o.limit, "N", "ask the first N items of each task only; 0: all", 0, 1e9, 0 },
+	{ "limit", KF_OPT_INT, &o.limit, "N", "ask the first N items of each task only, after those of --shots; 0: all", 0, 1e9, 0 },
 	{ "max-tokens", KF_OPT_INT, &o.max_tokens, "N", "generate at most N tokens an answer; 0: as the task says", 0, 1e6, 0 },
 	{ "temperature", KF_OPT_REAL, &o.temperature, "X", "of generation; 0 takes the likeliest token", 0, 100, 0 },
 	{ "top-p", KF_OPT_REAL, &o.top_p, "P", "sample among the likeliest tokens that make up P", 0, 1, KF_OPT_POSITIVE },

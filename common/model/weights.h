@@ -12,7 +12,7 @@
 
 typedef struct kf_weights kf_weights;
 
-/* Open a folder with config.json and *.safetensors (with or without an index), or a GGUF
+/* Open a folder with config.json and *.safetensors or pytorch_model*.bin (with or without an index), or a GGUF
  * file. Unknown architecture, tensor type, or an option that would change the
  * result: KF_EUNSUPPORTED naming it. Damage: KF_EDATA naming file and tensor. Missing
  * tensors of the architecture, wrong shapes, and a vocabulary that disagrees with the

@@ -1,8 +1,9 @@
 /* The op table: what a model's forward and backward are made of. One table a
  * backend; nobody above it names a device.
  *
- *     kf_ops_ref   plain loops, one thread: the definition, kept for the tests
- *     kf_ops_cpu   oneDNN, threads, vector loops
+ *     kf_ops_ref     plain loops, one thread: the definition, kept for the tests
+ *     kf_ops_cpu     oneDNN, threads, vector loops
+ *     kf_ops_cuda()  cuBLASLt, cuDNN, kernels of our own (backend.h)
  *
  * Shapes: T tokens (rows of the packed batch), C width, H query heads, G
  * key-value heads (G divides H), D head size, F MLP width, V vocabulary rows,

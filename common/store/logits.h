@@ -28,8 +28,8 @@ typedef struct {
 	uint32_t *ex_lp;        /* (n_extra) */
 } kf_logits_block;
 
-/* Append the block to out: a byte of flags, varint k, planes. Fill b from bytes: docs, n, tokens and positions are
- * what the heads plane (first) says; everything else is made in the arena. */
+/* Append the block's planes to out, after the flags and k that record_logits.c puts there (and reads). Fill b from planes: docs, n,
+ * tokens and positions are what the heads plane (first) says; everything else is made in the arena. */
 kf_status kf_logits_f32_encode(kf_packer *p, kf_buf *planes, const kf_logits_block *b, kf_buf *out, kf_err *err) KF_MUST_CHECK;
 kf_status kf_logits_f32_decode(kf_buf *planes, kf_arena *arena, kf_logits_block *b, kf_err *err) KF_MUST_CHECK;
 /* What the packed codec remembers along a block; *t is made when NULL and kept for the next. */

@@ -2,8 +2,8 @@
  *
  * A set is a folder with manifest.json, attachments (a tokenizer), and one LMDB
  * environment a shard (one file each). A shard holds blocks: key = first document of
- * the block, value = a checksummed zstd frame of an encoded group of documents
- * (record.h). A stage maps shard i of its input to shard i of its output.
+ * the block, value = a group of documents (record.h): a checksum, and planes packed one
+ * by one (planes.h). A stage maps shard i of its input to shard i of its output.
  *
  * Writing: a shard becomes visible only when whole (temporary name, sync, rename),
  * the manifest last. Killed at any instant, a stage loses at most the shard in
@@ -13,7 +13,7 @@
  *     for each shard s of this part:
  *         if (kf_set_shard_done(w, s)) continue;
  *         kf_shard_begin(w, s, &sw, err); kf_shard_put_...(sw, record, err) ...; kf_shard_commit(sw, err)
- *     kf_set_commit(w, stats, err)
+ *     kf_set_commit(w, stats, &complete, err)
  */
 #ifndef KF_STORE_SET_H
 #define KF_STORE_SET_H
