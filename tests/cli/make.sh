@@ -99,5 +99,7 @@ for part in A B C D; do
 	check "with training curves" grep -q '<section id="training">' "$W/experiments/tiny/$part.html"
 	check "and who taught which token" grep -q '<section id="passages">' "$W/experiments/tiny/$part.html"
 done
+touch "$TMP/before"
 experiments ONLY=b > "$TMP/again" 2>&1
+check "a second time nothing is merged or evaluated" test "$(find "$W/experiments" -newer "$TMP/before" \( -name config.json -o -name 'B-seed*.json' \) | wc -l)" = 0
 check "a second time nothing is trained" test "$(grep -c "valid" "$TMP/again")" -gt 0 -a "$(find "$W/experiments" -name log.jsonl -newer "$W/experiments/tiny/D-seed2.json" | wc -l)" = 0

@@ -108,3 +108,26 @@ programs BATCH=512 PATIENCE=2 | grep -E "prepare|extract|align|fuse|train|merge"
 { echo "kf-train docs8/for-smollm2-135m/train/clm-lr3e-5x3p2-b512"; echo "kf-train docs8/for-smollm2-135m/train/fused-$mix-avg-ce-sequence-none-${tag}p2-b512"
 echo "kf-merge docs8/for-smollm2-135m/merged/halfway-$mix-avg-ce-sequence-none-${tag}p2-b512"; } | sort > "$TMP/want.sorted"
 check_same "other batches and another patience are other models" "$TMP/want.sorted" "$TMP/got.sorted"
+
+# ---- names hold what is made ----
+
+# A target that was a source before: nothing that was made for another is its.
+programs TARGET=gemma3-270m SOURCES=qwen2.5-coder-0.5b > "$TMP/got"
+check "another target has a model, a mixture and a report of its own" test "$(grep -cE 'for-gemma3-270m/(train/clm|train/fused|targets|report)' "$TMP/got")" = 4
+check "and nothing of the first one's is made or taken" test "$(cat "$TMP/got" "$TMP/.plan" | grep -c for-smollm2)" = 0
+programs EXTRACT_COMPUTE=f32 > "$TMP/got"
+check "another way to compute predictions makes them anew" test "$(grep -c 'kf-extract docs8/logits/.*-f32$' "$TMP/got")" = 6
+programs SEED=2 DOCS=0 VALID_DOCS=0 TEST_DOCS=0 > "$TMP/got"
+check "another seed has a name where it chooses no text, too" grep -q 'train/clm-lr3e-5x3-seed2$' "$TMP/got"
+
+# What people write in Makefiles, and have in their environment.
+printf 'EPOCHS = 3   # enough\nTARGET = smollm2-135m \nWORK = %s  # here\ninclude Makefile\n' "$W" > "$TMP/mine.mk"
+mine() { make -n -s -f "$TMP/mine.mk" "$@" FUNCTION=avg-ce LEVEL=sequence WEIGHT=none LAMBDA=0.5 LR=3e-5 DOCS=8 DATA="$D" B="${BIN%/bin}" 2>&1; }
+mine demo > "$TMP/got"
+check "blanks after a value are none of it" test "$(grep -c 'kf-[a-z]* ' "$TMP/got")" = 0 -a "$(grep -c "$W/report.html" "$TMP/got")" -gt 0
+mine demo REPLACE=1 > "$TMP/got"
+check "nor is anything removed for them" test "$(grep -c 'rm -rf' "$TMP/got")" = 0
+WORK=$TMP/all-of-mine make -n -s clean-demo > "$TMP/got" 2>&1
+check "a WORK of the environment is left alone" test "$(grep -c all-of-mine "$TMP/got")" = 0
+mine clean-demo > "$TMP/got"
+check "clean-demo removes what was made, not the folder" test "$(grep -c "rm -rf $W/docs8 " "$TMP/got")" = 1 -a "$(grep -cE "rm -rf.* $W( |\$)" "$TMP/got")" = 0
