@@ -146,7 +146,7 @@ make slurm-TARGET     TARGET as jobs of Slurm (docs/cluster.md)
 make MPI=1            kf-train over several processes: mpirun -n 4 build-mpi/bin/kf-train … (docs/training.md)
 make CUDA=1           with CUDA        make CUDA=1 gpu-check gpu-bench    on a machine with a device (docs/gpu.md)
 make deps             install what is missing        make install, uninstall    in PREFIX (/usr/local)
-make clean            remove $B        make clean-demo      remove $(WORK)
+make clean            remove $B        make clean-demo      remove what is in $(WORK)
 
 Variables of the demo and the others: TARGET SOURCES DOMAINS DOCS FUNCTION LEVEL WEIGHT LAMBDA LR EPOCHS …: data/pipeline.mk
 endef

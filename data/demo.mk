@@ -146,6 +146,6 @@ tasks: $(asked_files) $(foreach m,$(sources) $(TARGET),$(call model_files,$m)) |
 # What the pipeline made, and the folder if that was all.
 results := $(foreach r,report pairs baselines continual tasks,$(addprefix $r.,json md html))
 clean-demo:
-	rm -rf $(wildcard $(WORK)/docs[0-9]*) $(addprefix $(WORK)/,maps $(results))
+	rm -rf $(patsubst %/corpus,%,$(wildcard $(WORK)/docs[0-9]*/corpus)) $(addprefix $(WORK)/,maps $(results))
 	@rmdir $(WORK) 2>/dev/null || true
 .PHONY: train-fused train-clm train-kd ensemble tasks demo pairs fusechat-demo baselines continual clean-demo

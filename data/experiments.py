@@ -293,6 +293,7 @@ class Experiments:
             run([self.bin + "kf-eval", "--quiet", "--corpus", "%s/docs%d/corpus/valid" % (base["WORK"], base["DOCS"]), "--model", "mean=" + model,
                  "--compute", "bf16", "--threads", str(self.args.threads), "--report", report])
             if model not in models:
+                shutil.rmtree(model + ".gone", ignore_errors=True)
                 os.rename(model, model + ".gone")   # half of it must not pass for a model
                 shutil.rmtree(model + ".gone")
         with open(report) as f:

@@ -69,8 +69,9 @@ home = $(patsubst ~/%,$(HOME)/%,$1)
 
 # One word each, without the blanks that a Makefile has before a comment: they are in names.
 $(foreach v,TARGET DATA WORK DOCS VALID_DOCS TEST_DOCS DOC_BYTES SEED SHARDS PARTS EXTRACT_COMPUTE ALIGN VOCAB_MAP ONE_TO_MANY FUNCTION LEVEL WEIGHT \
-  TAIL ADAPT ADAPT_LR ADAPT_BATCH FOLDS LAMBDA EPOCHS LR BATCH PATIENCE COMPUTE THREADS ADD,$(if $(word 2,$($v)),$(error $v=$($v): must be one \
-  word; make cannot do with spaces in names))$(eval override $v := $(call home,$(strip $($v)))))
+  TAIL ADAPT ADAPT_LR ADAPT_BATCH FOLDS LAMBDA EPOCHS LR BATCH PATIENCE COMPUTE THREADS ADD KD ENSEMBLE DENSITY SELECT TASK_LIMIT \
+  $(filter CHAT_TEMPLATE_%,$(.VARIABLES)),$(if $(filter undefined,$(origin $v)),,$(if $(word 2,$($v)),$(error $v=$($v): must be one word; make cannot do \
+  with spaces in names))$(eval override $v := $$(call home,$$(strip $$($v))))))
 
 run := $(WORK)/docs$(DOCS)
 of := $(run)/for-$(TARGET)$(addprefix -,$(filter-out auto,$(EXTRACT_COMPUTE)))
@@ -103,10 +104,11 @@ models := $(sort $(TARGET) $(SOURCES) $(ADD))
 splits := train valid test
 
 # What is there keeps what it was made from. Where that is not what is asked for any more (a model or a text replaced under its name, another
-# SEED), programs refuse and say what differs; REPLACE=1 takes away whatever has to be made again, and all that it is made into. (Where it is
-# not finished, it stays, and goes on.)
+# SEED), programs refuse and say what differs; REPLACE=1 takes away whatever has to be made again, and all that it is made into. What is
+# begun and not finished goes on, unless something that it is made of is newer than its beginning.
 REPLACE ?=
-replace = $(if $(filter 1,$(REPLACE)),$(if $(KF_SLURM),,@[ ! -e $$@ ] || rm -rf $1))
+replace = $(if $(filter 1,$(REPLACE)),$(if $(KF_SLURM),,@begun=$$$$(ls $(addsuffix /manifest.part.json,$1) $(addsuffix /state/identity.json,$1) 2>/dev/null); \
+	  if [ -e $$@ ] || [ -z "$$$$begun" ] || [ -n "$$$$(find $$(filter-out FORCE,$$^) -newer "$$$$begun" -print -quit)" ]; then rm -rf $1; fi))
 FORCE:
 
 # ---- corpus: no file is in two splits ----
@@ -115,7 +117,7 @@ split_docs = $(if $(filter train,$1),$(DOCS),$(if $(filter valid,$1),$(VALID_DOC
 # FORCE where the corpus that is there was cut otherwise, of other text, or a file in a folder of text is newer.
 manifest = $(subst $(space),,$(strip $(file <$1)))
 cut_so = "doc-bytes":$(DOC_BYTES)$(comma) "docs-per-domain":$(call split_docs,$1)$(if $(filter-out 0,$(call split_docs,$1)),$(comma)"seed":$(SEED))} $(text:%="name":"%"$(comma))
-recut = $(call other_cut,$(call manifest,$(run)/corpus/$1/manifest.json),$(call cut_so,$1)) \
+recut = $(call other_cut,$(call manifest,$(run)/corpus/$1/manifest.json),$(call cut_so,$1)) $(space)\
   $(foreach t,$(text),$(if $(and $(wildcard $t/.),$(wildcard $(run)/corpus/$1/manifest.json)),$(if $(shell find -L $t -newer $(run)/corpus/$1/manifest.json -print -quit),FORCE)))
 other_cut = $(if $1,$(if $(filter-out $(words $(text)),$(words $(filter {"role":"text"%,$(subst {, {,$1)))),FORCE)$(foreach f,$2,$(if $(findstring $f,$1),,FORCE)))
 define corpus_rule
@@ -145,9 +147,9 @@ logits = $(run)/logits/$1/$(TARGET)$(said_tag)
 # ---- adapted: a source's models for the folds of the training text, and what each says of its own. Fold, model ----
 
 folds := $(if $(filter-out 0,$(ADAPT)),$(wordlist 1,$(FOLDS),0 1 2 3 4 5 6 7 8 9))
-adaptation := lr$(ADAPT_LR)x$(ADAPT)b$(ADAPT_BATCH)of$(FOLDS)$(addprefix -,$(filter-out auto,$(COMPUTE)))
+adaptation := lr$(ADAPT_LR)x$(ADAPT)b$(ADAPT_BATCH)of$(FOLDS)$(addprefix -seed,$(filter-out 1,$(SEED)))$(addprefix -,$(filter-out auto,$(COMPUTE)))
 adapt_tag := $(if $(folds),-adapted-$(adaptation))
-adapted = $(run)/adapted/$(adaptation)-fold$1/$2
+adapted = $(run)/adapted/$(adaptation)-fold$1/$2$(said_tag)
 define adapted_rules
 $(call adapted,$1,$2)/config.json: $(call model_files,$2) $(run)/logits/train/$2$(said_tag)/manifest.json $(run)/corpus/valid/manifest.json | $(bin)/kf-train
 	$(call replace,$$(@D))

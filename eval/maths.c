@@ -8,7 +8,9 @@
 
 uint32_t kf_eval_first_byte(const kf_logits_rec *rec)
 {
-	return rec->bos || rec->n == 0 || rec->context ? 0 : rec->start[1];
+	if (rec->context) return 0;
+	if (rec->n == 0) return rec->head.bytes;   /* of a text that its tokenizer keeps nothing of */
+	return rec->bos ? 0 : rec->start[1];
 }
 
 /* Whether token i of a conversation is of a reply's text. */

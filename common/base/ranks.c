@@ -141,9 +141,11 @@ kf_status kf_ranks_watch(kf_ranks *r, double waited, double *asked, kf_err *err)
 		const struct kf_ranks_peer *p = &r->peer[i];
 		const bool seen = p->space == self->space && strcmp(p->host, self->host) == 0;
 
+		const bool gone = seen && i != r->rank && dead(p);
+
 		all_seen = all_seen && seen;
-		if (seen && alive < 0 && (i == r->rank || !dead(p))) alive = i;
-		if (i == r->rank || !seen || !dead(p)) continue;
+		if (seen && !gone && alive < 0) alive = i;
+		if (!gone) continue;
 		if (first < 0) first = i;
 		if (n++ < 8) at += snprintf(names + at, sizeof names - (size_t)at, "%s%d (pid %ld)", n > 1 ? ", " : "", i, (long)p->pid);
 	}

@@ -193,19 +193,23 @@ static kf_status get_yarn(const json_t *s, const kf_arch *a, kf_rope *r, kf_err 
 }
 
 /* The context before stretching stands outside of the scaling object, and with it the factor follows; in the newer form, inside, and
- * a factor that is there counts. */
+ * a factor that is there makes the scale. */
 static kf_status get_longrope(const json_t *c, const json_t *s, bool newer, const kf_arch *a, kf_rope *r, kf_err *err)
 {
 	const bool inside = newer && get(s, "original_max_position_embeddings");
-	double factor, scale;
+	double factor, stretch, scale;
 	int original = 0;
 	kf_status rc;
 
 	if ((rc = get_int(inside ? s : c, "original_max_position_embeddings", 0, &original, err)) != KF_OK) return rc;
 	factor = original ? (double)a->context / original : NAN;
-	if ((!original || inside) && (rc = get_real(s, "factor", factor, &factor, err)) != KF_OK) return rc;
-	if (!original) original = a->context;
-	scale = factor <= 1 ? 1 : sqrt(1 + log(factor) / log(original));
+	stretch = factor;
+	if ((!original || inside) && (rc = get_real(s, "factor", factor, &stretch, err)) != KF_OK) return rc;
+	if (!original) {
+		original = a->context;
+		factor = stretch;
+	}
+	scale = stretch <= 1 ? 1 : sqrt(1 + log(stretch) / log(original));
 	if ((rc = get_real(s, "attention_factor", scale, &scale, err)) != KF_OK ||
 		(rc = get_divisors(s, "short_factor", a->R / 2, r->shorter, err)) != KF_OK ||
 		(rc = get_divisors(s, "long_factor", a->R / 2, r->longer, err)) != KF_OK)

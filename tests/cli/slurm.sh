@@ -82,6 +82,8 @@ mv "$W" "$TMP/jobs"
 check "the same by make" make -s demo "${what[@]}" WORK="$W"
 diff -r -x times.log -x log.jsonl -x report -x "report.*" "$W" "$TMP/jobs" > "$TMP/differ"
 check "sets and models are the same, byte for byte" test ! -s "$TMP/differ" -a -s "$(ls "$TMP"/jobs/docs6/for-*/trace/* | head -n 1)"
+"$BIN/kf-slurm" --logs "$TMP/logs" --print demo "${what[@]::${#what[@]}-1}" WORK="$TMP/fresh" 2>/dev/null | grep -oE 'kf-(extract|train) .*' > "$TMP/plan"
+check "threads are what the job gets" test "$(grep -c -- '--threads ${SLURM_CPUS_PER_TASK:-0}' "$TMP/plan")" = "$(grep -c . "$TMP/plan")" -a -s "$TMP/plan"
 print demo 2>/dev/null > "$TMP/plan"
 check "what is there is not submitted: a finished demo is the printing of its table" test "$(grep -c '^sbatch' "$TMP/plan")" -le 1
 print pairs 2>/dev/null | grep '^# job' | grep -cE 'logits|aligned' > "$TMP/n"
@@ -113,9 +115,10 @@ turn() { # TURN: queued again, or not
 check "out of time: queued again" turn 0
 touch "$TMP/grows/shard-00000.mdb"
 check "and again, as something came of it" turn 1
-check "and once more, twice without" turn 2
+check "and once more, without" turn 2
+check "and once more, twice without" turn 3
 refuse() { ! "$@"; }
-check "three times without: not queued again" refuse turn 3
+check "three times without: not queued again" refuse turn 4
 check "and says what to do" grep -q "without a shard or checkpoint more" "$TMP/said"
 echo 'exit 1' > "$TMP/recipe"; job env; status=$?
 check "failed: not queued again" test $status -eq 1 -a ! -e "$TMP/scontrol"

@@ -74,8 +74,8 @@ stopped() { # NAME SIGNAL OUT CMD...: ends by the signal, says so, leaves nothin
 # enough text that a run takes seconds
 for _ in $(seq 12); do cat "$TMP/text.jsonl"; done | sed 's/"id": "t/&x/' | awk '{ sub(/"id": "/, "&" NR "-"); print }' > "$TMP/more.jsonl"
 "$BIN/kf-prepare" --out "$TMP/large" --shards 12 --quiet "$TMP/more.jsonl"
-STARTED=manifest stopped extract TERM "$TMP/stopped" "$BIN/kf-extract" --model $M/llama-tiny --corpus "$TMP/large" --out OUT --threads 1 --batch-tokens 256
-"$BIN/kf-extract" --model $M/llama-tiny --corpus "$TMP/large" --out "$TMP/undisturbed" --quiet
+STARTED=manifest stopped extract TERM "$TMP/stopped" "$BIN/kf-extract" --model $M/llama-tiny --corpus "$TMP/large" --out OUT --threads 1 --batch-tokens 256 --compute f32
+"$BIN/kf-extract" --model $M/llama-tiny --corpus "$TMP/large" --out "$TMP/undisturbed" --quiet --compute f32
 check "extract: the same content as undisturbed" test "$(content "$TMP/stopped")" = "$(content "$TMP/undisturbed")"
 STARTED=state stopped train TERM "$TMP/trained" "$BIN/kf-train" --model $M/llama-tiny --targets "$TMP/undisturbed" --out OUT --lambda 1 --epochs 2 --batch-tokens 512 --threads 1
 "$BIN/kf-train" --model $M/llama-tiny --targets "$TMP/undisturbed" --out "$TMP/trained.ref" --lambda 1 --epochs 2 --batch-tokens 512 --threads 1 --quiet
