@@ -34,6 +34,6 @@ $(error NCCL=1: there is no nccl.h. Install NCCL 2 (NVIDIA's libnccl-dev) and sa
 endif
 nccl_lib := $(firstword $(wildcard $(NCCL_HOME)/lib/libnccl.so* $(NCCL_HOME)/lib64/libnccl.so* $(cuda_lib)/libnccl.so* \
   /usr/lib/x86_64-linux-gnu/libnccl.so*))
-CPPFLAGS += -DKF_NCCL -isystem $(nccl_include)
+CPPFLAGS += -DKF_NCCL $(addprefix -isystem ,$(filter-out /usr/include,$(nccl_include)))
 LDLIBS += $(nccl_lib) -Wl,-rpath,$(dir $(nccl_lib))
 endif

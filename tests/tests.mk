@@ -152,6 +152,8 @@ $B/obj/mpi/tests/emu/nccl.o: CPPFLAGS += -Itests/emu/include
 .PHONY: gpu-check gpu-bench gpu-plans
 GPU_DOCS ?= docs/gpu.md
 ifeq ($(CUDA),1)
+# One after the other, whatever -j says: each has the device for itself.
+$(if $(filter gpu-check,$(MAKECMDGOALS)),$(eval gpu-bench: | gpu-check))
 gpu-check gpu-bench: programs $B/gpu/check $B/gpu/bench
 	@python3 tests/gpu/gpu.py $B $(@:gpu-%=%) $(if $(GPU_DOCS),--into $(GPU_DOCS)) $(if $(SHAPES),--shapes $(SHAPES)) $(if $(GPU_JSON),--json $(GPU_JSON))
 # Whether cuDNN has engines for our graphs of attention; needs no device, and no driver but the toolkit's stub of it.

@@ -63,6 +63,11 @@ static kf_status ended(kf_optim *opt, kf_status rc)
 	return rc;
 }
 
+kf_status kf_exchange_failed(kf_optim *opt, kf_status rc)
+{
+	return rc == KF_EIO && opt->ranks && opt->x->ops->sum_parts ? ended(opt, rc) : rc;
+}
+
 kf_status kf_exchange_grads(kf_optim *opt, kf_err *err)
 {
 	kf_status rc = KF_OK;

@@ -13,6 +13,11 @@ kf_status kf_exchange_grads(kf_optim *opt, kf_err *err) KF_MUST_CHECK;
 /* Of every value each process's part reaches all. */
 kf_status kf_exchange_weights(kf_optim *opt, kf_err *err) KF_MUST_CHECK;
 
+/* What came of work between two exchanges in this process. What a device fails at shows in whatever waits for it next, and where devices
+ * speak to each other (NCCL) the others may be waiting for this one inside theirs: they come to no agreement, so with KF_EIO, which is
+ * returned, this process is lost to them, and says why it ends. */
+kf_status kf_exchange_failed(kf_optim *opt, kf_status rc) KF_MUST_CHECK;
+
 /* The float32 masters, which are in parts, for the process that writes the model (rank 0): it calls kf_exchange_master as a
  * kf_param_get, arg the kf_optim, and kf_exchange_masters_end when it is done, whatever came of it; the others meanwhile
  * kf_exchange_masters_serve. Only where kf_exchange_masters says that there are any. */

@@ -307,7 +307,7 @@ static kf_status whole_norm(trainer *t, double *norm, kf_err *err)
 
 	rc = kf_optim_norm(&t->optim, norm, err);
 	if (rc != KF_OK)
-		rc = lost(t, NULL, rc, err);
+		rc = kf_exchange_failed(&t->optim, lost(t, NULL, rc, err));
 	if (!t->ranks || (rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK)
 		return rc;
 	squares = *norm * *norm;
@@ -323,7 +323,7 @@ static kf_status run_step(trainer *t, int64_t epoch, kf_err *err)
 	kf_loss sum = { 0 };
 	kf_status rc;
 
-	rc = run_share(t, &sum, &tokens, err);
+	rc = kf_exchange_failed(&t->optim, run_share(t, &sum, &tokens, err));
 	own = tokens;
 	if ((rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK || (rc = sum_losses(t, &sum, &tokens, err)) != KF_OK ||
 	    (rc = kf_exchange_grads(&t->optim, err)) != KF_OK || (rc = whole_norm(t, &norm, err)) != KF_OK)

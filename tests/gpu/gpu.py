@@ -50,7 +50,7 @@ def lines(cmd, timeout=300):
 class Gpu:
     def __init__(self, build, kind, folder, shapes, quick):
         self.build, self.shapes, self.quick = build, shapes, quick
-        self.dir, self.work = build + "/gpu", build + "/gpu/work"
+        self.dir, self.work = build + "/gpu", build + "/gpu/work-" + kind
         shutil.rmtree(self.work, ignore_errors=True)
         os.makedirs(self.work)
         os.makedirs(folder, exist_ok=True)
