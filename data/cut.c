@@ -1,5 +1,7 @@
 #include "data/cut.h"
 
+#include "common/text/marks.h"
+
 #include <stdlib.h>
 #include <utf8proc.h>
 
@@ -108,12 +110,22 @@ kf_status kf_text_nfc(const uint8_t *text, size_t n, kf_buf *out, kf_err *err)
 {
 	utf8proc_uint8_t *mapped = NULL;
 	utf8proc_ssize_t len;
+	kf_buf ordered = { 0 };
+	kf_status rc;
 
 	if (ascii(text, n)) {
 		kf_buf_put(out, text, n);
 		return kf_buf_check(out, err);
 	}
+	if (kf_marks_in_order(text, n, &ordered)) {
+		if ((rc = kf_buf_check(&ordered, err)) != KF_OK) {
+			kf_buf_release(&ordered);
+			return rc;
+		}
+		text = ordered.data;
+	}
 	len = utf8proc_map(text, (utf8proc_ssize_t)n, &mapped, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+	kf_buf_release(&ordered);
 	if (len == UTF8PROC_ERROR_NOMEM)
 		return kf_fail(err, KF_ENOMEM, "out of memory while normalising %zu bytes", n);
 	if (len < 0) return kf_fail(err, KF_EDATA, "cannot normalise text to NFC: %s", utf8proc_errmsg(len));

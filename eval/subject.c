@@ -73,30 +73,52 @@ static kf_status encode(const kf_subject *s, const char *text, size_t n, kf_aren
 	return kf_tokenizer_encode(s->tokenizer, (const uint8_t *)text, n, false, arena, out, err);
 }
 
+static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+/* A text without the white space at its ends, as kf-prepare has messages. */
+static const char *trimmed(const char *text, size_t *n)
+{
+	while (is_space(*text)) text++;
+	for (*n = strlen(text); *n > 0 && is_space(text[*n - 1]);) --*n;
+	return text;
+}
+
 /* A user's message and a reply. */
 static kf_status encode_chat(const kf_subject *s, const char *prompt, const char *reply, kf_arena *arena, kf_encoding *out, kf_err *err)
 {
-	size_t n = strlen(prompt), m = strlen(reply);
+	size_t n, m;
+
+	prompt = trimmed(prompt, &n);
+	reply = trimmed(reply, &m);
 	const kf_turn turns[] = { { (uint32_t)n, KF_USER }, { (uint32_t)m, KF_ASSISTANT } };
 	char *text = n + m < INT32_MAX / 4 ? kf_arena_alloc(arena, n + m + 1, 1) : NULL;
 
 	if (!text) return no_memory(err);
 	memcpy(text, prompt, n);
-	memcpy(text + n, reply, m + 1);
+	memcpy(text + n, reply, m);
+	text[n + m] = 0;
 	return kf_chat_encode(s->chat, turns, 2, (const uint8_t *)text, arena, out, err);
+}
+
+static bool only_spaces(const kf_tokenizer *t, int32_t id)
+{
+	uint32_t n, i = 0;
+	const uint8_t *bytes = kf_tokenizer_bytes(t, id, &n);
+
+	while (bytes && i < n && bytes[i] == ' ') i++;
+	return bytes && n > 0 && i == n;
 }
 
 static kf_status chat_prompt(const kf_subject *s, const char *prompt, kf_arena *arena, kf_encoding *enc, int *n, int32_t *end, kf_err *err)
 {
 	kf_status rc = encode_chat(s, prompt, "", arena, enc, err);
-	const uint8_t *bytes;
-	uint32_t p = 0, len;
+	uint32_t p = 0;
 
 	if (rc != KF_OK) return rc;
 	while (p < enc->n && enc->context[p]) p++;
 	*end = p < enc->n ? enc->ids[p] : -1;
-	/* A space that the template has before the reply belongs to the reply's first token. */
-	if (p > 0 && (bytes = kf_tokenizer_bytes(s->tokenizer, enc->ids[p - 1], &len)) && len == 1 && *bytes == ' ') p--;
+	/* Spaces that the template has around the reply are not the prompt's: the one before it belongs to the reply's first token. */
+	while (p > 0 && only_spaces(s->tokenizer, enc->ids[p - 1])) p--;
 	*n = (int)p;
 	return KF_OK;
 }
@@ -120,8 +142,6 @@ kf_status kf_subject_prompt(const kf_subject *s, bool chat, const char *prompt, 
 	if (all + (first >= 0) > most) from = all + (first >= 0) - most;
 	return join(first, enc.ids + from, all - from, arena, out, n, err);
 }
-
-static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 kf_status kf_subject_pair(const kf_subject *s, bool chat, const char *prompt, const char *delimiter, const char *text,
 	kf_arena *arena, int32_t **out, int *n, int *from, kf_err *err)

@@ -7,7 +7,7 @@
 #define CHATML(role) TOKEN("<|im_start|>") role "\n" BODY TOKEN("<|im_end|>") "\n"
 #define CHATML_SAYS(text) TOKEN("<|im_start|>") "system\n" text TOKEN("<|im_end|>") "\n"
 #define CHATML_ROLES .system = CHATML("system"), .user = CHATML("user"), .assistant = CHATML("assistant")
-#define HAS_CHATML "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>'"
+#define HAS_CHATML "'<|im_start|>'+message.role+'\n'+message.content+'<|im_end|>'+'\n'}}"
 
 #define GEMMA_ROLES .user = TOKEN("<start_of_turn>") "user\n" BODY TOKEN("<end_of_turn>") "\n", \
 	.assistant = TOKEN("<start_of_turn>") "model\n" BODY TOKEN("<end_of_turn>") "\n", .alternate = true
@@ -66,8 +66,8 @@ const kf_chat_template kf_chat_templates[] = {
 		.has = { "{{'### System:\n'+message.content+'\n\n'}}", "{{'### User:\n'+message.content+'\n\n'}}",
 			"{{'### Assistant:\n'+message.content}}" }, .lacks = { "bos_token", "eos_token" } },
 	{ .name = "zephyr", .system = "<|system|>\n" BODY EOS "\n", .user = "<|user|>\n" BODY EOS "\n", .assistant = "<|assistant|>\n" BODY EOS "\n",
-		.has = { "{{'<|user|>\n'+message.content+eos_token}}", "{{'<|system|>\n'+message.content+eos_token}}",
-			"{{'<|assistant|>\n'+message.content+eos_token}}" }, .lacks = { "bos_token", "strip", "trim" } },
+		.has = { "{{'<|user|>\n'+message.content+eos_token}}\n{%", "{{'<|system|>\n'+message.content+eos_token}}\n{%",
+			"{{'<|assistant|>\n'+message.content+eos_token}}\n{%" }, .line_ends = true, .lacks = { "bos_token", "strip", "trim" } },
 	/* for models that never had a template: a line a message, EOS after each reply */
 	{ .name = "plain", .system = BODY "\n", .user = BODY "\n", .assistant = BODY EOS "\n" },
 	{ .name = NULL }

@@ -8,6 +8,7 @@
 #include <utf8proc.h>
 
 #include "common/text/internal.h"
+#include "common/text/marks.h"
 
 /* Combining class 0, yet they compose with, or decompose to something that reorders with, what
  * stands before them (DerivedNormalizationProps: NFC_QC=Maybe; and three Tibetan vowel signs). */
@@ -47,7 +48,16 @@ static bool normalise(result *r, const uint8_t *p, size_t from, size_t to, bool 
 {
 	utf8proc_uint8_t *out = NULL;
 	size_t n = to - from;
-	utf8proc_ssize_t m = utf8proc_map(p + from, (utf8proc_ssize_t)n, &out, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+	kf_buf ordered = { 0 };
+	const bool sorted = kf_marks_in_order(p + from, n, &ordered);
+	utf8proc_ssize_t m;
+
+	if (ordered.failed) {
+		kf_buf_release(&ordered);
+		return false;
+	}
+	m = utf8proc_map(sorted ? ordered.data : p + from, (utf8proc_ssize_t)n, &out, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+	kf_buf_release(&ordered);
 
 	if (m < 0 || ((size_t)m == n && memcmp(out, p + from, n) == 0)) {
 		free(out);

@@ -319,7 +319,7 @@ typedef struct {
 
 static inline void put(job *j, int32_t id, size_t at, uint32_t len)
 {
-	uint32_t place = (uint32_t)(j->map ? j->map[at] : j->shift + at);
+	uint32_t place = (uint32_t)(j->shift + (j->map ? j->map[at] : at));
 	if (id < 0) { /* ▁ in bytes */
 		kf_sink_put(j->sink, j->t->sp.byte_id[0xe2], place);
 		kf_sink_put(j->sink, j->t->sp.byte_id[0x96], place);

@@ -20,6 +20,7 @@ typedef struct {
 	int32_t *type;
 	uint8_t *flags;
 	float *score;
+	int64_t rows;            /* of the model's embedding, 0: not known */
 } draft;
 
 /* ---- files ------------------------------------------------------------------------------ */
@@ -119,6 +120,9 @@ static kf_status add_token(draft *d, int64_t id, const char *content, const json
 
 	if (!content || !*content || id < 0 || id > d->n + (int64_t)GAP_MAX)
 		return kf_fail(err, KF_EDATA, "an added token has no text, or the unbelievable id %lld", (long long)id);
+	/* Gemma 3 has a token for pictures beyond the embedding of its models that see none: they know it no more than any other text */
+	if (d->rows && id >= d->rows && id >= d->n)
+		return KF_OK;
 	if ((rc = draft_grow(d, id + 1, err)) != KF_OK)
 		return rc;
 	if (!(d->piece[id] = kf_arena_strdup(d->arena, content, strlen(content))))
@@ -607,6 +611,8 @@ kf_status kf_tokenizer_open_dir(const char *dir, kf_tokenizer **out, kf_err *err
 		rc = kf_fail(err, KF_ENOTFOUND, "%s: holds no tokenizer (neither tokenizer.model nor tokenizer.json)", dir);
 		goto out;
 	}
+	const json_t *text = json_object_get(f.model, "text_config");
+	d.rows = json_integer_value(json_object_get(text ? text : f.model, "vocab_size"));
 	if (!(t = kf_tokenizer_blank(model ? KF_TOK_SENTENCEPIECE : KF_TOK_BPE))) {
 		rc = no_memory(err);
 		goto out;

@@ -130,6 +130,9 @@ x --out "$TMP/parts" --precision f32 >"$TMP/again"
 check "up to date the second time" grep -q "up to date" "$TMP/again"
 check_fails 1 "top-k" "another top-k into the same set" x --out "$TMP/parts" --precision f32 --top-k 5
 check_fails 1 "top-k 60000 is more than" "more candidates than tokens" x --out "$TMP/no" --top-k 60000
+cp -r tests/models/gemma3-tiny "$TMP/beyond"
+echo '{"<image_soft_token>": 448}' > "$TMP/beyond/added_tokens.json"
+check "an added token beyond the embedding is none" "$BIN/kf-extract" --quiet --model "$TMP/beyond" --corpus "$TMP/corpus" --out "$TMP/beyond-logits"
 check_fails 1 "context" "a context longer than the model's" x --out "$TMP/no" --context 1000000
 check_fails 1 "nosuch" "a corpus that is not there" "$BIN/kf-extract" --model $M/qwen2-tiny --corpus "$TMP/nosuch" --out "$TMP/no"
 check_fails 1 "nosuch" "a model that is not there" "$BIN/kf-extract" --model "$TMP/nosuch" --corpus "$C" --out "$TMP/no"

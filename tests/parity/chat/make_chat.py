@@ -12,6 +12,7 @@ tokenizer_config.json. From GGUF files given, the templates inside are compared 
 """
 import json
 import os
+import re
 import sys
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -211,6 +212,15 @@ REFUSED = [
     "'\n' + '<|assistant|>' + '\n'}}{% elif (message['role'] == 'assistant') %}{{message['content'] + '<|end|>' + '\n'}}{% endif %}{% endfor %}",
     "{% for message in messages %}{{bos_token + message['role'] + '\n' + message['content'] + eos_token + '\n'}}{% endfor %}",
     "", "{{ messages }}", "{% for '<|im_start|>",
+]
+
+# Near relatives that render other line ends, or more: transformers keeps a line end after what is written and drops it after what is done.
+_zephyr, _chatml = dict(TEMPLATES)["zephyr"], "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
+REFUSED += [
+    re.sub(r"}}\n{", "}}{", _zephyr), _zephyr.replace("{%", "{%-"),
+    _chatml.replace(" + '\\n'}}", "}}"), _chatml.replace("+ '\\n'}}", "+ eos_token + '\\n'}}"), _chatml.replace("}}{%", "}}\n{%"),
+    "{{ bos_token }}\n{% for message in messages %}\n{{ 'GPT4 Correct ' + message['role'].title() + ': ' + message['content'] + '<|end_of_turn|>'}}\n{% endfor %}",
+    "Talk: " + _chatml,
 ]
 
 

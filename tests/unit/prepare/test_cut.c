@@ -5,6 +5,10 @@
 
 #include <cmocka.h>
 
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
 #include "common/base/rng.h"
 #include "data/cut.h"
 
@@ -194,12 +198,37 @@ static void test_blank(void **state)
 	assert_false(kf_text_blank((const uint8_t *)"\xff", 1));
 }
 
+/* Of so many marks that they are put in order beforehand, the normal form is utf8proc's. */
+static void test_nfc_of_many_marks(void **state)
+{
+	static const char *const marks[] = { "\xcc\x81", "\xcc\xa3", "\xcd\x84", "\xe2\x83\x90", "\xe0\xa4\xbc", "\xcd\x85", "\xcc\xa7" };
+	kf_buf text = { 0 }, got = { 0 };
+	utf8proc_uint8_t *want = NULL;
+	utf8proc_ssize_t n;
+	uint32_t x = 1;
+	kf_err err;
+
+	(void)state;
+	for (int i = 0; i < 5000; i++) {
+		x = x * 1664525u + 1013904223u;
+		if (i % 1700 == 0) kf_buf_put(&text, i ? "be" : "a", i ? 2 : 1);
+		kf_buf_put(&text, marks[(x >> 16) % 7], strlen(marks[(x >> 16) % 7]));
+	}
+	assert_int_equal(kf_text_nfc(text.data, text.len, &got, &err), KF_OK);
+	n = utf8proc_map(text.data, (utf8proc_ssize_t)text.len, &want, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+	assert_true(n > 0 && (size_t)n == got.len);
+	assert_memory_equal(want, got.data, got.len);
+	free(want);
+	kf_buf_release(&text);
+	kf_buf_release(&got);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_line_ends), cmocka_unit_test(test_crlf), cmocka_unit_test(test_multi_byte),
 		cmocka_unit_test(test_long_cluster), cmocka_unit_test(test_not_utf8), cmocka_unit_test(test_nfc),
-		cmocka_unit_test(test_nfc_in_stretches), cmocka_unit_test(test_blank),
+		cmocka_unit_test(test_nfc_in_stretches), cmocka_unit_test(test_nfc_of_many_marks), cmocka_unit_test(test_blank),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
