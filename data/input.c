@@ -159,6 +159,23 @@ static kf_status looks_like_text(const char *path, bool *yes, kf_err *err)
 	return rc;
 }
 
+/* A file that is named itself is taken as it is, but for what no text is. */
+static kf_status no_binary(const char *path, kf_err *err)
+{
+	char head[SNIFF];
+	FILE *f = fopen(path, "rbe");
+	size_t n;
+	kf_status rc = KF_OK;
+
+	if (!f) return kf_fail_errno(err, "cannot open %s", path);
+	n = fread(head, 1, sizeof head, f);
+	if (ferror(f)) rc = kf_fail_errno(err, "cannot read %s", path);
+	else if (n > 2 && memcmp(head, "\x1f\x8b", 2) == 0) rc = kf_fail(err, KF_EDATA, "%s is compressed: zcat %s | kf-prepare … -", path, path);
+	else if (memchr(head, 0, n)) rc = kf_fail(err, KF_EDATA, "%s is no text: there is a NUL byte in it. If it is compressed, unpack it first", path);
+	fclose(f);
+	return rc;
+}
+
 /* Whether a folder is a shard set, or one that is being made. */
 static bool holds_set(const char *dir)
 {
@@ -295,8 +312,7 @@ kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format,
 		if (strcmp(paths[i], "-") == 0) rc = spool_stdin(in, format, i, err);
 		else if (stat(paths[i], &st) < 0) rc = kf_fail_errno(err, "cannot examine %s", paths[i]);
 		else if (S_ISDIR(st.st_mode)) rc = add_folder(in, paths[i], format, i, 0, err);
-		else if (S_ISREG(st.st_mode))
-			rc = add_file(in, paths[i], paths[i], is_jsonl(paths[i], format), i, err);
+		else if (S_ISREG(st.st_mode)) rc = (rc = no_binary(paths[i], err)) == KF_OK ? add_file(in, paths[i], paths[i], is_jsonl(paths[i], format), i, err) : rc;
 		else
 			rc = kf_fail(err, KF_EINVAL, "%s is neither a file nor a folder (for a pipe, use - and standard "
 				"input)", paths[i]);

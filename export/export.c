@@ -203,6 +203,10 @@ kf_status kf_export(const kf_export_opts *o, kf_pool *pool, FILE *standard, kf_e
 
 	*stats = (kf_export_stats){ 0 };
 	if ((rc = kf_set_open(o->set, KF_SET_KINDS, &j.set, err)) != KF_OK) return rc;
+	if ((rc = kf_set_whole(j.set, err)) != KF_OK) {
+		kf_set_close(j.set);
+		return rc;
+	}
 	j.kind = kf_set_get_kind(j.set);
 	if (j.kind == KF_SET_CORPUS) {
 		rc = kf_fail(err, KF_EINVAL, "%s is a corpus: kf-export is for logits, aligned and fused sets (kf-inspect --json shows "

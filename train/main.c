@@ -76,15 +76,21 @@ static const kf_program PROGRAM = {
 
 static void report(const kf_train_result *r)
 {
-	if (r->current)
+	if (r->current) {
 		printf("%s is up to date.\n", o.out);
-	else if (!r->steps)
+	} else if (!r->steps) {
 		printf("%s: training had ended; its model is in place now.\n", o.out);
-	else if (isfinite(r->valid))
-		printf("%s: %lld steps, %lld tokens; epoch %d is the best, %.4f bits per byte of validation text.\n", o.out,
-			(long long)r->steps, (long long)r->tokens, r->epoch, r->valid);
-	else
-		printf("%s: %lld steps, %lld tokens, loss %.4f.\n", o.out, (long long)r->steps, (long long)r->tokens, r->loss);
+	} else {
+		printf("%s: %lld steps, %lld tokens", o.out, (long long)r->steps, (long long)r->tokens);
+		if (r->resumed)
+			printf(", gone on from step %lld", (long long)r->resumed);
+		if (isfinite(r->valid))
+			printf("; epoch %d is the best, %.4f bits per byte of validation text.\n", r->epoch, r->valid);
+		else
+			printf(", loss %.4f.\n", r->loss);
+		if (r->valid > r->before)
+			fprintf(stderr, "kf-train: the model as it came has %.4f bits per byte of that text: training has made it worse\n", r->before);
+	}
 }
 
 static kf_status prepare(kf_pool **pool, kf_exec **x, kf_err *err)

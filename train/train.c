@@ -47,7 +47,7 @@ typedef struct {
 	int64_t step, tokens;      /* done */
 	int64_t ended;             /* the last epoch whose end is done: validation, and what is kept of it */
 	int best_epoch;            /* 0: none yet */
-	double best_valid, loss;
+	double best_valid, before, loss;   /* before: of the validation text, by the model as it came */
 	int64_t log_bytes;         /* of log.jsonl when it was made */
 	int64_t saved;             /* step of the last checkpoint; 0: none */
 	kf_load seen;              /* of the step at work: its documents, of which the first are named */
@@ -154,8 +154,8 @@ static kf_status save(trainer *t, kf_err *err)
 		rc = kf_fail_errno(err, "cannot write the log %s", t->log_path);
 	if (t->first)
 		t->log_bytes = ftell(t->log);
-	state = json_pack("{s:O, s:I, s:I, s:I, s:i, s:o, s:o, s:I}", "identity", t->identity, "step", (json_int_t)t->step,
-		"tokens", (json_int_t)t->tokens, "ended", (json_int_t)t->ended, "best_epoch", t->best_epoch, "best_valid", number(t->best_valid),
+	state = json_pack("{s:O, s:I, s:I, s:I, s:o, s:i, s:o, s:o, s:I}", "identity", t->identity, "step", (json_int_t)t->step,
+		"tokens", (json_int_t)t->tokens, "ended", (json_int_t)t->ended, "valid_before", number(t->before), "best_epoch", t->best_epoch, "best_valid", number(t->best_valid),
 		"loss", number(t->loss), "log_bytes", (json_int_t)t->log_bytes);
 	if (rc == KF_OK && !state)
 		rc = kf_fail(err, KF_ENOMEM, "no memory for a checkpoint's state");
@@ -170,7 +170,7 @@ static kf_status save(trainer *t, kf_err *err)
 static kf_status restore(trainer *t, kf_err *err)
 {
 	const int64_t steps = kf_plan_steps(t->docs, t->o->batch_tokens);
-	json_t *state, *best, *loss;
+	json_t *state, *best, *loss, *before = NULL;
 	json_int_t step, tokens, log_bytes, ended = -1;
 	kf_status rc = kf_checkpoint_read(t->state, &t->optim, &state, err);
 
@@ -179,7 +179,7 @@ static kf_status restore(trainer *t, kf_err *err)
 	if (rc != KF_OK)
 		return rc;
 	rc = kf_record_same(t->state, json_object_get(state, "identity"), t->identity, "the checkpoint of another run", "--restart begins anew.", err);
-	if (rc == KF_OK && (json_unpack(state, "{s:I, s:I, s?I, s:i, s:o, s:o, s:I}", "step", &step, "tokens", &tokens, "ended", &ended, "best_epoch", &t->best_epoch,
+	if (rc == KF_OK && (json_unpack(state, "{s:I, s:I, s?I, s?o, s:i, s:o, s:o, s:I}", "step", &step, "tokens", &tokens, "ended", &ended, "valid_before", &before, "best_epoch", &t->best_epoch,
 	    "best_valid", &best, "loss", &loss, "log_bytes", &log_bytes) != 0 || step < 0 || step > t->total || tokens < 0 ||
 	    log_bytes < 0))
 		rc = kf_fail(err, KF_EDATA, "the checkpoint in %s is not this run's; --restart begins anew", t->state);
@@ -188,6 +188,7 @@ static kf_status restore(trainer *t, kf_err *err)
 		t->tokens = tokens;
 		t->ended = ended < 0 ? (step == t->total ? (step + steps - 1) / steps : step / steps) : ended;
 		t->log_bytes = log_bytes;
+		t->before = json_is_real(before) ? json_real_value(before) : NAN;
 		t->best_valid = json_is_real(best) ? json_real_value(best) : NAN;
 		t->loss = json_is_real(loss) ? json_real_value(loss) : NAN;
 	}
@@ -385,6 +386,8 @@ static kf_status end_epoch(trainer *t, int64_t epoch, kf_err *err)
 		if ((rc = kf_valid_run(&t->valid, t->model, t->ranks, &bits, err)) != KF_OK)
 			return rc;
 		best = epoch > 0 && (t->best_epoch == 0 || bits < t->best_valid);
+		if (epoch == 0)
+			t->before = bits;
 		rc = log_record(t, json_pack("{s:I, s:I, s:f, s:b}", "epoch", (json_int_t)epoch, "step", (json_int_t)t->step,
 			"valid_bits_per_byte", bits, "best", best), err);
 		if ((rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK)
@@ -487,7 +490,7 @@ static kf_status open_inputs(trainer *t, kf_err *err)
 		return rc;
 	if (kf_set_get_kind(t->set) == KF_SET_CORPUS)
 		return kf_fail(err, KF_EMISMATCH, "%s is a corpus. --targets takes what kf-fuse, kf-align or kf-extract wrote", o->targets);
-	if ((rc = kf_weights_open(o->model, &t->weights, err)) != KF_OK ||
+	if ((rc = kf_set_whole(t->set, err)) != KF_OK || (rc = kf_weights_open(o->model, &t->weights, err)) != KF_OK ||
 	    (rc = kf_weights_tokenizer(t->weights, &t->tokenizer, err)) != KF_OK ||
 	    (rc = kf_check_tokenizer(t->set, t->tokenizer, o->model, err)) != KF_OK)
 		return rc;
@@ -577,6 +580,7 @@ static kf_status run(trainer *t, kf_train_result *out, kf_err *err)
 	out->tokens = t->tokens;
 	out->epoch = t->best_epoch;
 	out->valid = t->best_valid;
+	out->before = t->before;
 	out->loss = t->loss;
 	return KF_OK;
 }
@@ -587,7 +591,7 @@ kf_status kf_train(const kf_train_opts *o, kf_exec *x, kf_train_result *out, kf_
 	trainer *t = kf_zalloc(1, sizeof *t);
 	kf_status rc;
 
-	*out = (kf_train_result){ .valid = NAN, .loss = NAN };
+	*out = (kf_train_result){ .valid = NAN, .before = NAN, .loss = NAN };
 	if (!t)
 		return kf_fail(err, KF_ENOMEM, "no memory for a training run");
 	t->o = o;
@@ -596,7 +600,7 @@ kf_status kf_train(const kf_train_opts *o, kf_exec *x, kf_train_result *out, kf_
 	t->first = kf_ranks_first(o->ranks);
 	t->dtype = DTYPES[o->dtype];
 	t->lock.fd = -1;
-	t->best_valid = t->loss = NAN;
+	t->best_valid = t->before = t->loss = NAN;
 	rc = run(t, out, err);
 	if (t->log)
 		fclose(t->log);

@@ -48,6 +48,7 @@ typedef struct {
 	int64_t resumed;           /* step this run continued from; 0: from the start */
 	int epoch;                 /* whose weights OUT holds */
 	double valid;              /* bits per byte of that epoch; NAN without --valid */
+	double before;             /* of the model as it came; NAN where it is not known */
 	double loss;               /* of the last step */
 } kf_train_result;
 

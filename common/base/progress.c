@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -89,12 +90,25 @@ static void show_json(const kf_progress *p, double now, double rate, bool last)
 	json_decref(o);
 }
 
+/* Columns of the terminal; 0: not known. */
+static int columns(void)
+{
+	struct winsize w;
+	const char *said = getenv("COLUMNS");
+
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0) return w.ws_col;
+	return said ? atoi(said) : 0;
+}
+
+/* A line; on a terminal what is longer than it would leave a line behind each time, so the bar gives way first, and then the end. */
 static void show_text(const kf_progress *p, double now, double r, bool last)
 {
-	char done[16], total[16], rate[16], left[16], bar[3 * BAR + 8] = "", when[32] = "";
+	char done[16], total[16], rate[16], left[16], line[512], when[32] = "";
 	double share = p->total > 0 ? p->done / p->total : 0;
+	const int most = p->terminal && !last ? columns() : 0;
 	time_t t = time(NULL);
 	struct tm tm;
+	int bar = p->terminal && p->total > 0 && !last ? BAR : 0, n = 0;
 
 	if (share > 1) share = 1;
 	kf_format_count(done, sizeof done, p->done);
@@ -103,19 +117,25 @@ static void show_text(const kf_progress *p, double now, double r, bool last)
 	if (last) kf_format_time(left, sizeof left, now - p->start);
 	else if (p->total > 0 && r > 0) kf_format_time(left, sizeof left, (p->total - p->done) / r);
 	else snprintf(left, sizeof left, "?");
-	if (p->terminal && p->total > 0 && !last) {
-		int full = (int)(share * BAR + 0.5);
+	for (;;) {
+		const int full = (int)(share * bar + 0.5);
 
-		snprintf(bar, sizeof bar, "[%.*s%.*s] ", full, "########################", BAR - full, "........................");
+		if (last || p->total <= 0)
+			n = snprintf(line, sizeof line, "%s: %s %s, %s/s, %s%s", p->label, done, p->unit, rate, left, last ? "" : " left");
+		else
+			n = snprintf(line, sizeof line, "%s: %s%.*s%.*s%s%3.0f%% %s/%s %s, %s/s, %s left", p->label, bar ? "[" : "", full,
+				"########################", bar - full, "........................", bar ? "] " : "", share * 100, done, total, p->unit, rate, left);
+		if (p->shards > 1 && n < (int)sizeof line) n += snprintf(line + n, sizeof line - (size_t)n, ", %d of %d shards", p->shards_done, p->shards);
+		if (p->note[0] && n < (int)sizeof line) n += snprintf(line + n, sizeof line - (size_t)n, ", %s", p->note);
+		if (!most || n < most || !bar) break;
+		bar = bar > n - most + 1 && bar - (n - most + 1) >= 4 ? bar - (n - most + 1) : 0;
 	}
+	if (n >= (int)sizeof line) n = (int)sizeof line - 1;
+	if (most && n >= most) n = most - 1;
+	while (n > 0 && ((uint8_t)line[n] & 0xc0) == 0x80) n--;   /* no part of a character */
 	if (p->terminal) fprintf(stderr, "\r\033[K");
 	else if (localtime_r(&t, &tm) && strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm)) fprintf(stderr, "%s ", when);
-	if (last || p->total <= 0)
-		fprintf(stderr, "%s: %s %s, %s/s, %s%s", p->label, done, p->unit, rate, left, last ? "" : " left");
-	else
-		fprintf(stderr, "%s: %s%3.0f%% %s/%s %s, %s/s, %s left", p->label, bar, share * 100, done, total, p->unit, rate, left);
-	if (p->shards > 1) fprintf(stderr, ", %d of %d shards", p->shards_done, p->shards);
-	if (p->note[0]) fprintf(stderr, ", %s", p->note);
+	fprintf(stderr, "%.*s", n, line);
 	if (!p->terminal || last) fputc('\n', stderr);
 }
 

@@ -54,6 +54,15 @@ static const struct { const char *name, *re; bool digits, nfc, ignore_merges; co
 
 /* ---- making one ---------------------------------------------------------------------- */
 
+static bool matches_nothing(const pcre2_code *c)
+{
+	pcre2_match_data *m = pcre2_match_data_create(1, NULL);
+	const bool yes = m && pcre2_match(c, (PCRE2_SPTR)"", 0, 0, 0, m, NULL) >= 0;
+
+	pcre2_match_data_free(m);
+	return yes;
+}
+
 static kf_status compile(const char *pattern, void **out, kf_err *err)
 {
 	kf_buf re = { 0 };
@@ -67,12 +76,18 @@ static kf_status compile(const char *pattern, void **out, kf_err *err)
 	if (cc)
 		pcre2_set_parens_nest_limit(cc, 50);
 	pcre2_code *c = pcre2_compile(re.data, re.len,
-		PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_NO_AUTO_CAPTURE, &code, &at, cc);
+		PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_NO_AUTO_CAPTURE, &code, &at, cc);
 	pcre2_compile_context_free(cc);
 	if (!c) {
 		PCRE2_UCHAR why[120];
 		pcre2_get_error_message(code, why, sizeof why);
 		rc = kf_fail(err, KF_EDATA, "the pre-tokenizer pattern \"%.300s\" does not compile: %s", pattern, (char *)why);
+		goto out;
+	}
+	/* Hugging Face's cuts between any two characters for such a one */
+	if (matches_nothing(c)) {
+		pcre2_code_free(c);
+		rc = kf_fail(err, KF_EUNSUPPORTED, "the pre-tokenizer pattern \"%.300s\" can match no text at all, which kfuse does not read", pattern);
 		goto out;
 	}
 	(void)pcre2_jit_compile(c, PCRE2_JIT_COMPLETE); /* without it matching is slower, not different */

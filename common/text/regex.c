@@ -160,9 +160,28 @@ static bool escape_set(kf_buf *out, char c)
 	}
 }
 
+/* {n}, {n,}, {n,m}, {,m} at p: where it ends, NULL where it is none. *most: -1 for any. */
+static const char *interval(const char *p, long *least, long *most)
+{
+	char *end;
+
+	if (*p++ != '{' || (*p != ',' && (*p < '0' || *p > '9')))
+		return NULL;
+	*least = strtol(p, &end, 10);
+	*most = *least;
+	p = end;
+	if (*p == ',') {
+		*most = strtol(++p, &end, 10);
+		if (end == p)
+			*most = -1;
+		p = end;
+	}
+	return *p == '}' ? p : NULL;
+}
+
 kf_status kf_regex_translate(const char *re, kf_buf *out, kf_err *err)
 {
-	bool class = false;
+	bool class = false, braces = false;   /* after an escape that is followed by a name in braces */
 	kf_buf set = { 0 };
 	kf_status rc = KF_OK;
 
@@ -180,6 +199,7 @@ kf_status kf_regex_translate(const char *re, kf_buf *out, kf_err *err)
 			}
 			if (!known) {
 				kf_buf_put(out, (char[]){ '\\', c }, 2);
+				braces = c && strchr("pPxogkN", c);
 				continue;
 			}
 			if (class && neg) {
@@ -195,6 +215,27 @@ kf_status kf_regex_translate(const char *re, kf_buf *out, kf_err *err)
 				puts_to(out, "]");
 			if (end)
 				p = end;
+			continue;
+		}
+		long least, most;
+		const char *end = class || braces ? NULL : interval(p, &least, &most);
+		braces = false;
+		if (end) {
+			/* {n,m}+ is to Oniguruma the repetition repeated, not one that gives nothing back; {,m} begins at 0 */
+			const bool again = end[1] == '+';
+			char text[64];
+
+			if (again && (least > 1 || (least == 0 && most == 0))) {
+				rc = kf_fail(err, KF_EUNSUPPORTED, "the pre-tokenizer pattern \"%.300s\" repeats a repetition, \"%.*s\", which kfuse does not read",
+					re, (int)(end + 2 - p), p);
+				goto out;
+			}
+			if (again || most < 0)
+				snprintf(text, sizeof text, "{%ld,}", least);
+			else
+				snprintf(text, sizeof text, "{%ld,%ld}", least, most);
+			puts_to(out, text);
+			p = end + again;
 			continue;
 		}
 		if (class && ((*p == '&' && p[1] == '&') || *p == '[')) {

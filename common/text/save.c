@@ -10,9 +10,13 @@ enum { VERSION_AT = 6 };
 enum { F_ADD_BOS = 1, F_ADD_EOS = 2, F_NFC = 4, F_IGNORE_MERGES = 8, F_FUSE_UNK = 16, F_PREFIX = 32,
 	F_SP_BPE = 64, F_REMOVE_SPACES = 128, F_UNLESS_SPACE = 256, F_PREFIX_FIRST = 512, F_ALL = 1023 };
 
-/* canon: leave out what does not change an encoding: the name of a Python class, rows that only fill the matrix up. */
-static kf_status save(const kf_tokenizer *t, bool canon, kf_buf *out, kf_err *err)
+/* CANON: without the name of a Python class and rows that only fill the matrix up. TEXT: without names that nothing of a text's encoding
+ * hangs on, too: a base model and its chat model may call another token EOS. */
+typedef enum { ALL, CANON, TEXT } part;
+
+static kf_status save(const kf_tokenizer *t, part what, kf_buf *out, kf_err *err)
 {
+	const bool canon = what != ALL;
 	int32_t n = t->n;
 	const kf_bpe *b = &t->bpe;
 	const kf_sp *s = &t->sp;
@@ -30,10 +34,10 @@ static kf_status save(const kf_tokenizer *t, bool canon, kf_buf *out, kf_err *er
 	kf_buf_put(out, magic, sizeof magic);
 	kf_buf_u32(out, (uint32_t)t->kind);
 	kf_buf_u32(out, flags);
-	kf_buf_u32(out, (uint32_t)t->bos);
-	kf_buf_u32(out, (uint32_t)t->eos);
+	kf_buf_u32(out, (uint32_t)(what == TEXT && !t->add_bos ? -1 : t->bos));
+	kf_buf_u32(out, (uint32_t)(what == TEXT && !t->add_eos ? -1 : t->eos));
 	kf_buf_u32(out, (uint32_t)t->unk);
-	kf_buf_u32(out, (uint32_t)t->pad);
+	kf_buf_u32(out, (uint32_t)(what == TEXT ? -1 : t->pad));
 	kf_buf_str(out, t->hf_class && !canon ? t->hf_class : "");
 	while (canon && bpe && n > 0 && t->type[n - 1] == KF_TT_UNUSED)
 		n--;
@@ -67,12 +71,23 @@ static kf_status save(const kf_tokenizer *t, bool canon, kf_buf *out, kf_err *er
 
 kf_status kf_tokenizer_save(const kf_tokenizer *t, kf_buf *out, kf_err *err)
 {
-	return save(t, false, out, err);
+	return save(t, ALL, out, err);
 }
 
 kf_status kf_tokenizer_canon(const kf_tokenizer *t, kf_buf *out, kf_err *err)
 {
-	return save(t, true, out, err);
+	return save(t, CANON, out, err);
+}
+
+kf_status kf_tokenizer_text_fp(const kf_tokenizer *t, kf_fp *out, kf_err *err)
+{
+	kf_buf b = { 0 };
+	kf_status rc = save(t, TEXT, &b, err);
+
+	if (rc == KF_OK)
+		*out = kf_fp_of(b.data, b.len);
+	kf_buf_release(&b);
+	return rc;
 }
 
 /* ---- reading ----------------------------------------------------------------------------- */

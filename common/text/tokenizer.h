@@ -54,7 +54,9 @@ kf_status kf_tokenizer_save(const kf_tokenizer *t, kf_buf *out, kf_err *err) KF_
 kf_status kf_tokenizer_write_hf(const kf_tokenizer *t, const char *dir, kf_err *err) KF_MUST_CHECK;
 
 kf_tok_kind kf_tokenizer_kind(const kf_tokenizer *t);
-kf_fp kf_tokenizer_fp(const kf_tokenizer *t);                   /* of what it does: same encoding, same fingerprint */
+kf_fp kf_tokenizer_fp(const kf_tokenizer *t);                   /* of what it does and calls BOS, EOS, unknown and padding */
+/* Of how it encodes text alone: equal for a base model and a chat model that end with another EOS. */
+kf_status kf_tokenizer_text_fp(const kf_tokenizer *t, kf_fp *out, kf_err *err) KF_MUST_CHECK;
 int32_t kf_tokenizer_size(const kf_tokenizer *t);               /* V: ids are 0 .. V-1 */
 int32_t kf_tokenizer_bos(const kf_tokenizer *t);                /* the token it ADDS, -1 when it adds none */
 int32_t kf_tokenizer_eos(const kf_tokenizer *t);                /* -1 when it has none */

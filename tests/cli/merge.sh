@@ -182,6 +182,9 @@ t = json.load(open(sys.argv[1]))
 v = t["model"]["vocab"]; v["x"], v["y"] = v["y"], v["x"]
 json.dump(t, open(sys.argv[1], "w"))
 END
+cp -r tests/models/qwen2-tiny "$TMP/base-of-chat"
+sed -i 's/"eos_token": *"<|im_end|>"/"eos_token": "<|endoftext|>"/' "$TMP/base-of-chat/special_tokens_map.json" "$TMP/base-of-chat/tokenizer_config.json"
+check "a base model of another EOS than the chat model's" "$BIN/kf-merge" --quiet --method linear --models tests/models/qwen2-tiny --models "$TMP/base-of-chat" --out "$TMP/of-base"
 check_fails 1 'words has another tokenizer than tests/models/llama-tiny' "another tokenizer" pair "$TMP/words"
 cp -r $M "$TMP/lacks"; python3 "$TMP/edit.py" "$TMP/lacks" 'header.pop("model.norm.weight")'
 check_fails 1 'lacks.*tensor model.norm.weight' "a tensor missing" pair "$TMP/lacks"

@@ -76,6 +76,8 @@ check "prepare: conversations" "$prepare" --out "$TMP/chat" "$TMP/chat.jsonl"
 docs "$TMP/chat" >"$TMP/chat.json"
 printf '\xef\xbb\xbf{"text": "one"}\n{"text": "two"}\n' | "$prepare" --out "$TMP/bom" --quiet -
 check "prepare: JSON Lines with a byte order mark on standard input" test "$("$BIN/kf-inspect" "$TMP/bom" --json | wc -l)" = 2
+gzip -c README.md > "$TMP/packed.gz"
+check_fails 1 "is compressed: zcat" "prepare: a compressed file is no text" "$prepare" --out "$TMP/packed" "$TMP/packed.gz"
 mkdir "$TMP/notes"; echo "a note" > "$TMP/notes/a.txt"; head -c 9000 /dev/zero | tr '\0' '\n' > "$TMP/notes/b.txt"
 check "prepare: a folder with a large blank file" "$prepare" --out "$TMP/notes/corpus" --quiet "$TMP/notes"
 check "prepare: a set among the texts is no text" "$prepare" --out "$TMP/notes/corpus2" --quiet "$TMP/notes"
