@@ -64,7 +64,8 @@ touch "$TMP/other-model/tokenizer.model"
 check "--restart with another model" "$BIN/kf-train" --model tests/models/qwen2-tiny --targets "$TMP/qwen" --out "$TMP/other-model" --restart --max-steps 1 --progress none
 check "leaves no tokenizer of the model before" test ! -e "$TMP/other-model/tokenizer.model"
 
-worse() { LR=0.9 train "$TMP/made-worse" --clip 0 --warmup 0 --lr-schedule constant --valid "$TMP/corpus" 2>&1 | grep -q "training has made it worse"; }
+worse() { "$BIN/kf-train" --model "$TMP/a" --targets "$TMP/logits" --out "$TMP/made-worse" --lr 0.9 --batch-tokens 400 --epochs 1 --threads 2 --progress none \
+	--clip 0 --warmup 0 --lr-schedule constant --valid "$TMP/corpus" 2>&1 | grep -q "training has made it worse"; }
 check "a model that training has made worse is said to be" worse
 
 # What is not a run of this program's, or is what it is asked to learn from, stays.
