@@ -78,6 +78,9 @@ static kf_status find_domain(pass *p, const char *name, domain **out, kf_err *er
 			*out = &p->dom[p->last_dom = i];
 			return KF_OK;
 		}
+	if (strcmp(name, "mean") == 0 || strcmp(name, "all") == 0)
+		return kf_fail(err, KF_EDATA, "%s: a domain is called \"%s\", which tables of results call the %s domains; give it another name",
+			p->doc->where, name, name[0] == 'm' ? "mean over" : "sum of all");
 	if (p->n_dom == DOMAINS_MAX)
 		return kf_fail(err, KF_EDATA, "%s: more than %d domains: is \"domain\" what it should be?",
 			p->doc->where, DOMAINS_MAX);

@@ -22,7 +22,8 @@ static kf_status no_manifest(const char *dir, kf_err *err)
 
 	if (!kf_is_dir(dir)) return kf_fail(err, KF_ENOTFOUND, "%s: no such folder", dir);
 	if (kf_path_join(part, dir, MANIFEST_PART, NULL) == KF_OK && kf_exists(part))
-		return kf_fail(err, KF_ENOTFOUND, "%s is not complete; run the command that makes it again", dir);
+		return kf_fail(err, KF_ENOTFOUND, "%s is not complete; run the command that makes it again, or the other parts of --shard (kf-join puts them "
+			"together)", dir);
 	return kf_fail(err, KF_ENOTFOUND, "%s is not a shard set: it has no %s", dir, MANIFEST);
 }
 

@@ -76,6 +76,7 @@ check "prepare: conversations" "$prepare" --out "$TMP/chat" "$TMP/chat.jsonl"
 docs "$TMP/chat" >"$TMP/chat.json"
 printf '\xef\xbb\xbf{"text": "one"}\n{"text": "two"}\n' | "$prepare" --out "$TMP/bom" --quiet -
 check "prepare: JSON Lines with a byte order mark on standard input" test "$("$BIN/kf-inspect" "$TMP/bom" --json | wc -l)" = 2
+check_fails 1 'called "all"' "prepare: a domain that tables call something else" "$prepare" --out "$TMP/all" --domain all README.md
 gzip -c README.md > "$TMP/packed.gz"
 check_fails 1 "is compressed: zcat" "prepare: a compressed file is no text" "$prepare" --out "$TMP/packed" "$TMP/packed.gz"
 mkdir "$TMP/notes"; echo "a note" > "$TMP/notes/a.txt"; head -c 9000 /dev/zero | tr '\0' '\n' > "$TMP/notes/b.txt"
