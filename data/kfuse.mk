@@ -21,6 +21,11 @@ EPOCHS     ?= 2
 # Tasks are files of one's own: tasks/NAME.jsonl.
 fetch_task = echo "kfuse.mk: there is no $(2:./%=%): put the questions there (docs/eval.md has the form)" >&2; exit 1
 
+$(DATA)/models/%.gguf:
+	@echo "kfuse.mk: there is no model $*: put a Hugging Face folder at $(DATA)/models/$*, or a file $@" >&2; exit 1
+$(DATA)/text/%.jsonl:
+	@echo "kfuse.mk: there is no $@: put the text of the domain $* there, as JSON Lines, or set TEXT to files and folders" >&2; exit 1
+
 .DEFAULT_GOAL := fuse
 .PHONY: fuse
 include $(KFUSE_MK)pipeline.mk $(KFUSE_MK)demo.mk

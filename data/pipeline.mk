@@ -73,6 +73,8 @@ $(foreach v,TARGET DATA WORK DOCS VALID_DOCS TEST_DOCS DOC_BYTES SEED SHARDS PAR
   $(filter CHAT_TEMPLATE_%,$(.VARIABLES)),$(if $(filter undefined,$(origin $v)),,$(if $(word 2,$($v)),$(error $v=$($v): must be one word; make cannot do \
   with spaces in names))$(eval override $v := $$(call home,$$(strip $$($v))))))
 
+$(if $(filter $(TARGET),$(SOURCES) $(ADD)),$(error TARGET=$(TARGET) is one of the sources, too: it takes part by itself))
+
 run := $(WORK)/docs$(DOCS)
 of := $(run)/for-$(TARGET)$(addprefix -,$(filter-out auto,$(EXTRACT_COMPUTE)))
 bin := $(or $(KFUSE_BIN),$B/bin)

@@ -461,6 +461,7 @@ static kf_status run_epochs(trainer *t, kf_err *err)
 /* The record of what was done; its presence in state says that training is over. */
 static kf_status write_provenance(trainer *t, kf_err *err)
 {
+	const char *template = json_string_value(json_object_get(kf_set_info(t->set), "chat_template"));
 	char path[KF_PATH_MAX];
 	json_t *j = json_deep_copy(t->identity);
 	kf_status rc;
@@ -470,6 +471,8 @@ static kf_status write_provenance(trainer *t, kf_err *err)
 	    json_object_set_new(j, "result", json_pack("{s:I, s:I, s:i, s:o, s:o}", "steps", (json_int_t)t->step,
 	    "tokens", (json_int_t)t->tokens, "epoch", t->best_epoch, "valid_bits_per_byte", number(t->best_valid),
 	    "loss", number(t->loss))) != 0)
+		rc = kf_fail(err, KF_ENOMEM, "no memory for the run's record");
+	else if (template && json_object_set_new(j, "chat_template", json_string(template)) != 0)   /* which the model's folder may not have */
 		rc = kf_fail(err, KF_ENOMEM, "no memory for the run's record");
 	else if ((rc = kf_path_join(path, t->state, "kfuse.json", err)) == KF_OK)
 		rc = kf_record_write(path, j, err);
