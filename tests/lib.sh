@@ -59,6 +59,34 @@ with open(sys.argv[1], "w") as f:
 END
 }
 
+# kill_again NAME OUT TIMES SPREAD CMD...: CMD trains into OUT; it is killed TIMES times up to SPREAD ms after it wrote one more checkpoint, and
+# about as often at any moment before. Passes when it was, and did not begin anew after the first of them. What is left is to be gone on with.
+# CMD may be a function that begins with ${EXEC:-}: what is killed has to be the program, not the shell that waits for it.
+kill_again() {
+	local name=$1 out=$2 times=$3 spread=$4 killed=0 begun= pid had try; shift 4
+	newest() { compgen -G "$out/state/step-*.ckpt" | sort | tail -n 1; }
+	first() { grep -m 1 tokens_per_second "$out/log.jsonl"; }   # nobody's clock says that twice
+	RANDOM=7
+	for try in $(seq 40); do
+		had=$(newest)
+		EXEC=exec "$@" >"$TMP/.out" 2>"$TMP/.err" & pid=$!
+		if [ $((try % 2)) = 1 ]; then sleep "0.0$(printf %02d $((RANDOM % 100)))"
+		else
+			while [ -n "$(jobs -rp)" ] && [ "$(newest)" = "$had" ]; do sleep 0.005; done
+			sleep "0.$(printf %03d $((RANDOM % spread)))"
+		fi
+		kill -9 $pid 2>/dev/null
+		wait $pid 2>/dev/null
+		if [ $? != 137 ] || [ -e "$out/kfuse.json" ]; then break; fi
+		[ "$(newest)" = "$had" ] || killed=$((killed + 1))
+		[ $killed != 1 ] || [ "$begun" ] || begun=$(first)
+		[ $killed -lt "$times" ] || break
+	done
+	if [ $killed -lt "$times" ]; then not_ok "$name" "killed only $killed times after a checkpoint" "$(tail -n 5 "$TMP/.err")"
+	elif [ -z "$begun" ] || [ "$begun" != "$(first)" ]; then not_ok "$name" "it began anew: $begun" "$(first)"
+	else ok "$name"; fi
+}
+
 # tiny_data DIR: what make takes for DATA: three tiny models, and a text of two domains, a and b.
 tiny_data() {
 	local m d i

@@ -45,10 +45,10 @@ check "cuda, bf16: near the CPU" compare "$TMP/llama-tiny.cpu" "$TMP/bf16" 1 0.0
 KF=$BIN check_fails 1 'built without CUDA' "without CUDA it says so" extract "$TMP/none" llama-tiny --backend cuda
 
 check "targets" "$BIN/kf-extract" --model tests/models/llama-tiny --corpus "$TMP/corpus" --out "$TMP/logits" --top-k 8
-train() { # OUT OPTION...
+train() { # OUT OPTION...; EXEC=exec train ... &: in place of the subshell
 	local out=$1; shift
-	"${KF:-$EMU}/kf-train" --model tests/models/llama-tiny --targets "$TMP/logits" --out "$out" --lr 3e-3 --batch-tokens 200 \
-		--micro-tokens 100 --epochs 2 --lambda 0.5 --threads 1 --progress none "$@"
+	${EXEC:-} "${KF:-$EMU}/kf-train" --model tests/models/llama-tiny --targets "${TARGETS:-$TMP/logits}" --out "$out" --lr 3e-3 \
+		--batch-tokens ${BATCH:-200} --micro-tokens ${MICRO:-100} --epochs 2 --lambda 0.5 --threads 1 --progress none "$@"
 }
 # losses A B SHARE: the two runs' losses, step by step, differ by no larger share, and fall.
 losses() {
@@ -65,21 +65,19 @@ check "train: cuda, f32" train "$TMP/t.f32" --backend cuda --compute f32
 check "train: cuda, f32: the CPU's losses" losses "$TMP/t.cpu" "$TMP/t.f32" 1e-4
 check "train: cuda, bf16" train "$TMP/t.bf16" --backend cuda --save-every 1
 check "train: cuda, bf16: near the CPU's losses" losses "$TMP/t.cpu" "$TMP/t.bf16" 1e-2
-check "train: cuda, layers run again" train "$TMP/t.again" --backend cuda --save-every 1 --keep-mb 1
-check_same "train: cuda, layers run again: the same model" "$TMP/t.bf16/model.safetensors" "$TMP/t.again/model.safetensors"
+# A layer takes about 800 bytes a token: of the two layers 1 MB keeps none of so many tokens.
+for i in $(seq 3); do sed "s/cat/& of $i/" "$TMP/text.txt"; done >"$TMP/long.txt"
+check "train: prepare a longer text" "$BIN/kf-prepare" --out "$TMP/long" --doc-bytes 300 "$TMP/long.txt"
+check "train: its targets" "$BIN/kf-extract" --model tests/models/llama-tiny --corpus "$TMP/long" --out "$TMP/long.logits" --top-k 8
+at_once() { TARGETS=$TMP/long.logits BATCH=100000 MICRO=100000 train "$@" --backend cuda --max-steps 1; }
+check "train: cuda, layers kept" at_once "$TMP/t.kept" --keep-mb 0
+check "train: cuda, layers run again" at_once "$TMP/t.again" --keep-mb 1
+check "train: cuda, layers run again: enough of them" test "$(grep -o '"tokens":[0-9]*' "$TMP/t.again/log.jsonl" | cut -d: -f2)" -gt 1400
+check_same "train: cuda, layers run again: the same model" "$TMP/t.kept/model.safetensors" "$TMP/t.again/model.safetensors"
 
 # Killed at random moments, the same command ends with the same bytes: master weights and moments come back from the device.
-killed=0
-for i in $(seq 6); do
-	(exec "$EMU/kf-train" --model tests/models/llama-tiny --targets "$TMP/logits" --out "$TMP/t.killed" --lr 3e-3 --batch-tokens 200 \
-		--micro-tokens 100 --epochs 2 --lambda 0.5 --threads 1 --progress none --backend cuda --save-every 1) >/dev/null 2>&1 &
-	pid=$!
-	sleep "0.$(printf %02d $((20 + RANDOM % 70)))"
-	if kill -9 $pid 2>/dev/null; then killed=$((killed + 1)); fi
-	wait $pid 2>/dev/null
-	test -e "$TMP/t.killed/kfuse.json" && break
-done
-check "train: cuda, killed $killed times, then run to the end" train "$TMP/t.killed" --backend cuda --save-every 1
+kill_again "train: cuda, killed again and again" "$TMP/t.killed" 2 200 train "$TMP/t.killed" --backend cuda --save-every 1
+check "train: cuda, killed, then run to the end" train "$TMP/t.killed" --backend cuda --save-every 1
 check_same "train: cuda, killed: the same model" "$TMP/t.bf16/model.safetensors" "$TMP/t.killed/model.safetensors"
 
 # Questions, for what follows.

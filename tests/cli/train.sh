@@ -12,12 +12,12 @@ check "extract" "$BIN/kf-extract" --model tests/models/llama-tiny --corpus "$TMP
 check "extract with another tokenizer" \
 	"$BIN/kf-extract" --model tests/models/qwen2-tiny --corpus "$TMP/corpus" --out "$TMP/qwen" --top-k 8
 
-# Runs in place of a subshell, so that killing that is killing it.
-train() (
-	out=$1; shift
-	exec "$BIN/kf-train" --model tests/models/llama-tiny --targets "$TMP/logits" --out "$out" --lr ${LR:-3e-3} --batch-tokens 400 \
-		--micro-tokens 200 --epochs ${EPOCHS:-2} --threads 2 --progress none "$@"
-)
+# EXEC=exec train ... &: in place of the subshell, so that killing that is killing it.
+train() {
+	local out=$1; shift
+	${EXEC:-} "$BIN/kf-train" --model tests/models/llama-tiny --targets "$TMP/logits" --out "$out" --lr ${LR:-3e-3} \
+		--batch-tokens ${BATCH:-400} --micro-tokens ${MICRO:-200} --epochs ${EPOCHS:-2} --threads 2 --progress none "$@"
+}
 # The numbers of a log that do not depend on the clock.
 numbers() { sed 's/,"tokens_per_second":[^}]*//' "$1"; }
 losses() { grep -o '"loss":[0-9.e+-]*' "$1/log.jsonl" | cut -d: -f2; }
@@ -104,18 +104,15 @@ no_fusion() { ! grep -q '"fusion":[0-9]' "$TMP/clm/log.jsonl"; }
 check "lambda 1 has no fusion" no_fusion
 
 # Killed at random moments, the same command ends with the same bytes.
-train "$TMP/whole" --lambda 0.5 --valid "$TMP/corpus" --save-every 2 --keep-epochs >/dev/null
-killed=0
-for i in $(seq 40); do
-	train "$TMP/killed" --lambda 0.5 --valid "$TMP/corpus" --save-every 2 --keep-epochs >/dev/null 2>"$TMP/err" &
-	pid=$!
-	sleep "0.$(printf %02d $((5 + RANDOM % 20)))"
-	if kill -9 $pid 2>/dev/null; then killed=$((killed + 1)); fi
-	wait $pid 2>/dev/null
-	test -e "$TMP/killed/kfuse.json" && break
-done
-check "killed $killed times, then run to the end" \
-	train "$TMP/killed" --lambda 0.5 --valid "$TMP/corpus" --save-every 2 --keep-epochs
+long=(--lambda 0.5 --valid "$TMP/corpus" --save-every 2 --keep-epochs)
+export EPOCHS=8
+train "$TMP/whole" "${long[@]}" >/dev/null
+kill_again "killed again and again" "$TMP/killed" 3 20 train "$TMP/killed" "${long[@]}"
+first() { grep -m 1 tokens_per_second "$TMP/killed/log.jsonl"; }
+begun=$(first)
+check "killed, then run to the end" train "$TMP/killed" "${long[@]}"
+unset EPOCHS
+check "killed: what was done is not done again" test "$begun" = "$(first)"
 check_same "killed: the same model" "$TMP/whole/model.safetensors" "$TMP/killed/model.safetensors"
 check_same "killed: the same first epoch" "$TMP/whole/epoch-1/model.safetensors" "$TMP/killed/epoch-1/model.safetensors"
 numbers "$TMP/whole/log.jsonl" >"$TMP/whole.log"
@@ -133,16 +130,52 @@ assert len(a) == len(b) > 1 and a != b, (a, b)
 assert all(abs(x - y) < 0.01 * y for x, y in zip(a, b)), (a, b)
 END
 
+# Stopped while it validates: it keeps what it has trained, and goes on with that validation. (Whoever looks at the log may be late: again.)
+some_text "$TMP/much.jsonl" 1 60 200 a
+check "prepare much text" "$BIN/kf-prepare" --out "$TMP/much" --quiet "$TMP/much.jsonl"
+check "validated with much text" train "$TMP/v.whole" --valid "$TMP/much"
+steps=$(grep '"epoch":1,"tokens"' "$TMP/v.whole/log.jsonl" | tail -n 1 | grep -o '"step":[0-9]*' | cut -d: -f2)
+for try in 1 2 3 4 5; do
+	rm -rf "$TMP/v"
+	EXEC=exec train "$TMP/v" --valid "$TMP/much" >/dev/null 2>"$TMP/v.err" & pid=$!
+	while [ -n "$(jobs -rp)" ] && ! grep -qs "\"step\":$steps,\"epoch\":1,\"tokens\"" "$TMP/v/log.jsonl"; do sleep 0.005; done
+	kill $pid 2>/dev/null; wait $pid; status=$?
+	grep -q '"epoch":1,"step"' "$TMP/v/log.jsonl" || break
+done
+check "stopped while it validates: ends by the signal" test $status = 143
+check "stopped while it validates: says so" grep -q 'stopped by SIGTERM' "$TMP/v.err"
+stands() { ! grep '"epoch":1,"step"' "$TMP/v/log.jsonl" && test -s "$(printf %s/step-%09d.ckpt "$TMP/v/state" "$steps")"; }
+check "stopped while it validates: with a checkpoint of the epoch, whose validation is not done" stands
+check "stopped while it validates: goes on" train "$TMP/v" --valid "$TMP/much" --resume
+check_same "stopped while it validates: the same model" "$TMP/v.whole/model.safetensors" "$TMP/v/model.safetensors"
+numbers "$TMP/v.whole/log.jsonl" >"$TMP/v.whole.log"
+numbers "$TMP/v/log.jsonl" >"$TMP/v.log"
+check_same "stopped while it validates: the same log" "$TMP/v.whole.log" "$TMP/v.log"
+check "which has the validation" test "$(grep -c valid_bits "$TMP/v.log")" = 3
+
 # Two at once do not write into each other's files.
-EPOCHS=1000 train "$TMP/twice" --lambda 0.5 >/dev/null 2>&1 &
+EPOCHS=1000 EXEC=exec train "$TMP/twice" --lambda 0.5 >/dev/null 2>&1 &
 pid=$!
 for i in $(seq 100); do test -e "$TMP/twice/log.jsonl" && break; sleep 0.05; done
 check_fails 1 'is being written by process [0-9]+ on' "two at once" train "$TMP/twice" --lambda 0.5
 kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null
 
-# Memory for activations and their recomputation change nothing.
-check "recompute" train "$TMP/recompute" --lambda 0.5 --valid "$TMP/corpus" --keep-mb 1
-check_same "recompute: the same model" "$TMP/whole/model.safetensors" "$TMP/recompute/model.safetensors"
+# Memory for activations and their recomputation change nothing. A layer takes 1,528 bytes a token of a micro-batch: of the two layers 1 MB keeps
+# one where these are 327 to 654, none where they are more.
+kept() { # TOKENS LEAST MOST
+	local out=$TMP/kept.$1
+	export MICRO=$1 BATCH=$1
+	train "$out" --lambda 0.5 --keep-mb 0 && train "$out.1" --lambda 0.5 --keep-mb 1 &&
+		cmp "$out/model.safetensors" "$out.1/model.safetensors" && python3 - "$out.1" $2 $3 <<'END'
+import json, sys
+at = [0] + [r["tokens"] for r in map(json.loads, open(sys.argv[1] + "/log.jsonl"))]
+print(at)
+assert any(int(sys.argv[2]) < b - a < int(sys.argv[3]) for a, b in zip(at, at[1:]))
+END
+}
+check "recompute one layer: the same model" kept 550 327 654
+check "recompute both layers: the same model" kept 3000 654 10000
+unset MICRO BATCH
 
 check_fails 1 'another tokenizer than that of tests/models/llama-tiny' "targets of another tokenizer" \
 	"$BIN/kf-train" --model tests/models/llama-tiny --targets "$TMP/qwen" --out "$TMP/x"
@@ -164,11 +197,12 @@ limited() (
 	ulimit -f 150
 	train "$TMP/limited" --lambda 0.5 --valid "$TMP/corpus" "$@"
 )
+train "$TMP/unlimited" --lambda 0.5 --valid "$TMP/corpus" >/dev/null
 check_fails 1 'cannot write .*step.tmp: File too large' "no room for a checkpoint" limited --save-every 1
 check_fails 1 '.*limited.*: File too large' "no room for the model" limited
 check "no model looks complete" test ! -e "$TMP/limited/config.json"
 check "with room again it ends" train "$TMP/limited" --lambda 0.5 --valid "$TMP/corpus"
-check_same "with room again: the same model" "$TMP/limited/model.safetensors" "$TMP/recompute/model.safetensors"
+check_same "with room again: the same model" "$TMP/limited/model.safetensors" "$TMP/unlimited/model.safetensors"
 mkdir "$TMP/mine"; echo precious >"$TMP/mine/thesis.txt"
 check_fails 1 'is not empty' "a folder with other things" train "$TMP/mine"
 check_fails 1 'nothing to resume' "--resume without a run" train "$TMP/none" --resume
