@@ -25,12 +25,14 @@ check "prepare: blank files of a folder are left out, and counted" grep -q "2 fi
 printf '{"text": "a table", "messages": null, "id": null}\n{"text": null, "messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "I."}]}\n' >"$TMP/null.jsonl"
 check "prepare: what is null is not there" "$prepare" --out "$TMP/null" "$TMP/null.jsonl"
 check_fails 2 'domain.*UTF-8' "prepare: a domain that is not UTF-8" "$prepare" --out "$TMP/bad" --domain $'\xff' "$TMP/b.jsonl"
-(echo text; exec sleep 100) | { "$prepare" --out "$TMP/stopped" - >"$TMP/.out" 2>"$TMP/stopped.err" & echo $! >"$TMP/pid"; wait $!; echo $? >"$TMP/status"; } &
+mkfifo "$TMP/words"
+(echo text; exec sleep 100) >"$TMP/words" & sleeper=$!
+{ "$prepare" --out "$TMP/stopped" - <"$TMP/words" >"$TMP/.out" 2>"$TMP/stopped.err" & echo $! >"$TMP/pid"; wait $!; echo $? >"$TMP/status"; } &
 for i in $(seq 100); do [ -s "$TMP/pid" ] && ls -l "/proc/$(cat "$TMP/pid")/fd" 2>/dev/null | grep -q "kf-prepare\..*deleted" && break; sleep 0.1; done
 kill "$(cat "$TMP/pid")"
 for i in $(seq 100); do [ -s "$TMP/status" ] && break; sleep 0.1; done
 check "prepare: asked to end while it waits for standard input, it ends" grep -q "stopped by SIGTERM" "$TMP/stopped.err"
-pkill -P $! sleep 2>/dev/null || true
+kill $sleeper
 
 # The same documents whatever the number of shards.
 seq 1 3000 >"$TMP/long.txt"
@@ -65,6 +67,32 @@ for n in 5 10; do
 done
 same "prepare: so many of each domain" "$(field domain "$TMP/few10.json" | tr ' ' '\n' | grep . | sort | uniq -c | xargs)" "10 d0 10 d1"
 same "prepare: more documents only add to fewer" "$(comm -12 "$TMP/few5.ids" "$TMP/few10.ids" | wc -l)" 10
+"$prepare" --out "$TMP/few-first" --docs-per-domain 5 --quiet "$TMP/many.jsonl"; docs "$TMP/few-first" >"$TMP/few-first.json"
+same "prepare: without a seed the first of each" "$(field id "$TMP/few-first.json")" "$(seq -f 'doc%.0f' 1 10 | tr '\n' ' ')"
+"$prepare" --out "$TMP/few-other" --docs-per-domain 5 --seed 4 --quiet "$TMP/many.jsonl"; docs "$TMP/few-other" >"$TMP/few-other.json"
+check "prepare: another seed, other documents" test "$(field id "$TMP/few-other.json" | tr ' ' '\n' | grep . | sort | comm -12 - "$TMP/few5.ids" | wc -l)" -lt 6
+# What a record says of its part counts, of text and of conversations; else all pieces of a document are in one part, whatever their number.
+python3 - "$TMP/said.jsonl" <<'END'
+import json, sys
+with open(sys.argv[1], "w") as f:
+    for i in range(30):
+        talk = [{"role": r, "content": "message %d" % i} for r in ("user", "assistant")]
+        of = {"text": "text %d" % i} if i % 2 else {"messages": talk}
+        f.write(json.dumps({"id": "s%d" % i, "split": ("train", "valid", "test")[i % 3], **of}) + "\n")
+    for i in range(40): f.write(json.dumps({"id": "l%d" % i, "text": "a line of %d\n" % i * 30}) + "\n")
+END
+for s in all train valid test; do "$prepare" --out "$TMP/said-$s" --split $s --doc-bytes 64 --quiet "$TMP/said.jsonl"; docs "$TMP/said-$s" >"$TMP/said-$s.json"; done
+check "prepare: parts are what records say, else whole documents" python3 - "$TMP"/said-{all,train,valid,test}.json <<'END'
+import json, sys
+pieces = lambda f: [(d["id"], d["piece"]) for d in map(json.loads, open(f))]
+whole, *parts = map(pieces, sys.argv[1:])
+for n, p in enumerate(parts):
+    assert {i for i, _ in p if i[0] == "s"} == {"s%d" % i for i in range(n, 30, 3)}, p
+    for i in {i for i, _ in p}: assert [x for x in p if x[0] == i] == [x for x in whole if x[0] == i], i
+assert sorted(x for p in parts for x in p) == sorted(whole) and max(n for _, n in whole) > 5 and whole[-1][0] == "l39"
+assert all(any(i[0] == "l" for i, _ in p) for p in parts)
+END
+check_fails 1 '"split" is "dev", not train, valid or test' "prepare: a part that is none" "$prepare" --out "$TMP/bad" --split train - <<<'{"text": "a", "split": "dev"}'
 
 # Conversations.
 cat >"$TMP/chat.jsonl" <<'END'
