@@ -4,7 +4,8 @@
 
 D=$TMP/data W=$TMP/work
 tiny_data "$D"
-run() { make -s "$@" DATA="$D" WORK="$W" B="${BIN%/bin}" TARGET=qwen2-tiny DOMAINS="a b" DOCS=4 VALID_DOCS=2 TEST_DOCS=3 EPOCHS=1 LR=1e-3 THREADS=1; }
+run() { make -s "$@" DATA="$D" WORK="$W" B="${BIN%/bin}" TARGET=qwen2-tiny DOMAINS="a b" DOCS=4 VALID_DOCS=2 TEST_DOCS=3 EPOCHS=2 LR=1e-3 THREADS=1 \
+	SEED=2 LAMBDA=0.7 BATCH=1024 PATIENCE=3 COMPUTE=f32 DENSITY=0.4 SELECT=0.2 DOC_BYTES=1024 SHARDS=3; }
 rows() { # REPORT MODEL...: the report has these rows, every value a number
 	python3 - "$W/$1.json" "${@:2}" <<'END'
 import json, math, sys
@@ -35,24 +36,73 @@ training = page[page.index('id="training"'):page.index('id="alignment"')]
 for name in "clm", "target+gemma3-tiny", "target+llama-tiny": assert name in training, name
 END
 check "weights fitted to validation text" run demo "${both[@]}" FUNCTION=domain
-check "the papers' alignment, with a map of its own" run demo "${both[@]}" FUNCTION=min-ce ALIGN=dtw VOCAB_MAP=mined
+check "the papers' alignment, with a map of its own" run demo "${both[@]}" FUNCTION=min-ce LEVEL=token WEIGHT=advantage TAIL=renormalize ALIGN=dtw VOCAB_MAP=mined
 check "FuseChat's, mixing" run demo "${both[@]}" ALIGN=dtw-chat VOCAB_MAP=stats ONE_TO_MANY=weighted
 check "in a folder of its own" test -s "$W/docs4/for-qwen2-tiny/aligned/train/llama-tiny-dtw-chat-stats-weighted/manifest.json"
-check "sources that are first trained on the text" run demo "${both[@]}" ADAPT=1 FOLDS=3
-check "a model a fold" test -s "$W/docs4/adapted/lr1e-5x1b512of3-fold2/llama-tiny/config.json" -a -s "$W/docs4/for-qwen2-tiny/aligned/train/llama-tiny-adapted-lr1e-5x1b512of3/manifest.json"
+check "sources that are first trained on the text" run demo "${both[@]}" ADAPT=3 ADAPT_LR=3e-5 ADAPT_BATCH=600 FOLDS=3
+check "a model a fold" test -s "$W/docs4/adapted/lr3e-5x3b600of3-seed2-f32-fold2/llama-tiny/config.json" -a -s "$W/docs4/for-qwen2-tiny/aligned/train/llama-tiny-adapted-lr3e-5x3b600of3-seed2-f32/manifest.json"
 check "their report" rows report gemma3-tiny llama-tiny target clm fused fused+clm
 check "the map is kept" test -s "$W/maps/llama-tiny-qwen2-tiny-mined.map"
+
+# What was asked of make is what programs were asked.
+check "predictions computed in another way" run "$W/docs4/logits/test/llama-tiny-bf16/manifest.json" "${both[@]}" EXTRACT_COMPUTE=bf16
+check "make's variables reach the programs" python3 - "$W/docs4" <<'END'
+import glob, json, sys
+def options(path, **want):
+    found = glob.glob(sys.argv[1] + "/" + path)
+    assert len(found) == 1, (path, found)
+    m = json.load(open(found[0]))
+    same(path, {k: m["options"].get(k.replace("_", "-")) for k in want}, want)
+    return m
+def same(what, got, want):
+    if got != want: wrong.append(f"{what}: {got}, not {want}")
+wrong = []
+for split, n in ("train", 4), ("valid", 2), ("test", 3):
+    m = options(f"corpus/{split}/manifest.json", split=split, docs_per_domain=n, doc_bytes=1024, seed=2)
+    same("shards", len(m["shards"]), 3)
+options("logits/test/llama-tiny-bf16/manifest.json", compute="bf16")
+of, mix, last, trained = "for-qwen2-tiny/", "gemma3-tiny+llama-tiny-dynamic-sequence-none", "-0.7-lr1e-3x2p3-b1024-seed2-f32", {
+    "lr": 1e-3, "epochs": 2, "batch_tokens": 1024, "seed": 2, "patience": 3, "compute": "f32", "tail": "rest"}
+options(of + "aligned/train/llama-tiny/manifest.json", method="byte", vocab_map="prefix", one_to_many="last")
+options(of + "aligned/train/llama-tiny-dtw-mined/manifest.json", method="dtw", vocab_map="mined", one_to_many="last")
+options(of + "aligned/train/llama-tiny-dtw-chat-stats-weighted/manifest.json", method="dtw-chat", vocab_map="stats", one_to_many="weighted")
+options(of + f"targets/{mix}/manifest.json", function="dynamic", level="sequence", weight="none", tail="calibrated", with_target="yes")
+papers = mix.replace("dynamic-sequence-none", "min-ce-token-advantage-dtw-mined-renormalize")
+options(of + f"targets/{papers}/manifest.json", function="min-ce", level="token", weight="advantage", tail="renormalize")
+options(of + f"targets/{mix.replace('dynamic', 'domain')}/manifest.json", function="domain")
+options(of + "targets/kd-llama-tiny/manifest.json", with_target="no", tail="calibrated")
+options(of + "targets/ensemble-gemma3-tiny+llama-tiny-dynamic/manifest.json", function="dynamic")
+options(of + f"train/fused-{mix}{last}/kfuse.json", **{**trained, "lambda": 0.7})
+options(of + f"train/fused-{papers}{last}/kfuse.json", **{**trained, "lambda": 0.7, "tail": "renormalize"})
+options(of + f"train/kd-llama-tiny{last}/kfuse.json", **{**trained, "lambda": 0.7})
+m = options(of + f"train/continual-gemma3-tiny-on-fused-llama-tiny-dynamic-sequence-none{last}/kfuse.json", **{**trained, "lambda": 0.7})
+same("continual", ["/train/fused-llama-tiny-" in m["paths"]["model"], m["paths"]["targets"].endswith(mix)], [True, True])
+m = options(of + f"train/clm{last[4:]}/kfuse.json", **{**trained, "lambda": 1})
+same("clm", [p.split("/docs4/")[1] for p in (m["paths"]["targets"], m["paths"]["valid"])], ["logits/train/qwen2-tiny", "corpus/valid"])
+for fold in range(3):
+    m = options(f"adapted/lr3e-5x3b600of3-seed2-f32-fold{fold}/llama-tiny/kfuse.json",
+                **{"lambda": 1, "lr": 3e-5, "epochs": 3, "batch_tokens": 600, "seed": 2, "fold": f"{fold}/3", "compute": "f32", "dtype": "bf16"})
+    options(f"logits/train/llama-tiny-adapted-lr3e-5x3b600of3-seed2-f32-fold{fold}/manifest.json", fold=f"{fold}/3")
+for name, want in {"linear": {}, "slerp": {}, "task-arithmetic": {}, "varm": {}, "ties0.4": {"density": 0.4}, "dare0.4": {"density": 0.4, "seed": 2}, "sce0.2": {"select": 0.2}}.items():
+    for file in "kfuse.json", "merge.json":
+        m = options(of + f"merged/{name}-{mix}{last}/{file}", method=name.rstrip("0.24"), **want)
+    same(name, [p["path"].split("/train/")[1] for p in m["models"]], [f"fused-{s}-dynamic-sequence-none{last}" for s in ("gemma3-tiny", "llama-tiny")])
+m = options(of + f"merged/halfway-{mix}{last}/merge.json", method="linear", weights=[1, 1])
+same("halfway", [p["path"].split("/train/")[1] for p in m["models"]], ["clm" + last[4:], f"fused-{mix}{last}"])
+assert not wrong, "\n".join(wrong)
+END
 for what in demo pairs baselines; do
-	run $what "${both[@]}" --trace 2>/dev/null | grep -oE 'bin/kf-[a-z]+ --.*' > "$TMP/ran"
-	check "make $what a second time runs no program" test ! -s "$TMP/ran"
+	run $what "${both[@]}" --trace > "$TMP/traced" 2>/dev/null; status=$?
+	check "make $what a second time runs no program" test $status -eq 0 -a -z "$(grep -oE 'bin/kf-[a-z]+ --.*' "$TMP/traced")" -a -n "$(grep "^Saved as" "$TMP/traced")"
 done
 
 # Tasks in the reports, and nothing else made again for them.
 mkdir -p "$D/tasks"
 printf '%s\n' '{"task": "quiz", "kind": "choice"}' '{"prompt": "The fox is", "choices": ["quick", "lazy"], "answer": 0}' \
 	'{"prompt": "The dogs are", "choices": ["quick", "lazy"], "answer": 1}' > "$D/tasks/quiz.jsonl"
-run pairs "${both[@]}" TASKS=quiz --trace 2>/dev/null | grep -oE 'bin/kf-[a-z]+ --' | sort | uniq -c > "$TMP/ran"
-check "make pairs with tasks runs the evaluation and its page" test "$(awk '{ print $1, $2 }' "$TMP/ran" | tr '\n' ' ')" = "1 bin/kf-eval 1 bin/kf-report "
+run pairs "${both[@]}" TASKS=quiz --trace > "$TMP/traced" 2>/dev/null; status=$?
+grep -oE 'bin/kf-[a-z]+ --' "$TMP/traced" | sort | uniq -c > "$TMP/ran"
+check "make pairs with tasks runs the evaluation and its page" test $status -eq 0 -a "$(awk '{ print $1, $2 }' "$TMP/ran" | tr '\n' ' ')" = "1 bin/kf-eval 1 bin/kf-report "
 check "every model is asked, and what was seen in training counted" python3 - "$W/pairs.json" <<'END'
 import json, sys
 r = json.load(open(sys.argv[1]))
@@ -93,6 +143,38 @@ for name, p in parts.items():
 assert {t["lambda"] for t in parts["A"]["tried"]["kfuse"]} == {"0.9", "0.3"} and len(parts["A"]["tried"]["kfuse"]) == 3
 assert parts["D"]["rows"] == ["gemma3-tiny", "llama-tiny", "target", "clm", "min-ce dtw exact", "kfuse", "clm + clm", "kfuse + clm", "clm soup", "kfuse soup", "ensemble"], parts["D"]["rows"]
 END
+check "the best on the first seed's validation text is what the others are" python3 - "$W/experiments/tiny" "$TMP" <<'END'
+import importlib.util, json, os, sys
+at = sys.argv[1]
+for name, p in json.load(open(at + "/results.json"))["parts"].items():
+    commands = {s: json.load(open(f"{at}/{name}-seed{s}.json.cmd")) for s in (1, 2)}
+    folders = {s: dict(c[i + 1].split("=", 1) for i, w in enumerate(c) if w == "--model") for s, c in commands.items()}
+    for m, tried in p["tried"].items():
+        assert tried[0]["valid"] == min(t["valid"] for t in tried), (name, m, tried)
+        assert tried[0]["folder"] == folders[1][m], (name, m, tried[0], folders[1][m])
+        for s in 1, 2:
+            made = json.load(open(folders[s][m] + "/kfuse.json"))
+            assert f"/{name}-seed{s}/" in folders[s][m] and made["options"]["seed"] == s
+            assert [made["options"][k] for k in ("lambda", "lr")] == [float(tried[0][k]) for k in ("lambda", "lr")], (name, m, s, made["options"], tried[0])
+        for t in tried:
+            made = json.load(open(t["folder"] + "/kfuse.json"))
+            assert abs(made["result"]["valid_bits_per_byte"] - t["valid"]) < 1e-9 and made["options"]["lambda"] == float(t["lambda"]), (name, m, t, made)
+        # other learning rates are tried at the best lambda of the first
+        first = [t for t in tried if t["lr"] == "1e-4"]
+        if first:
+            best = min(first, key=lambda t: t["valid"])
+            assert all(t["lambda"] == best["lambda"] for t in tried if t not in first), (name, m, tried)
+tried = json.load(open(at + "/results.json"))["parts"]["A"]["tried"]
+assert any(len({t["valid"] for t in x}) == 3 for x in tried.values()), tried    # so that there is a choice
+bits = json.load(open(at + "/A-sources.json"))["bits_per_byte"]     # distilled: the better of the sources
+assert "/kd-%s-" % min(("gemma3-tiny", "llama-tiny"), key=lambda m: bits[m]["mean"]) in tried["kd"][0]["folder"], (bits, tried["kd"])
+spec = importlib.util.spec_from_file_location("experiments", "data/experiments.py")
+sys.dont_write_bytecode = True
+e = importlib.util.module_from_spec(spec); spec.loader.exec_module(e)
+with open(sys.argv[2] + "/log.jsonl", "w") as f:
+    for v in 2.4, 2.7, 2.5, 2.6: f.write(json.dumps({"valid_bits_per_byte": v}) + '\n{"step": 1}\n')
+assert e.validation(sys.argv[2]) == (2.5, 2), e.validation(sys.argv[2])    # of the epochs; before the first is none
+END
 check "bits per byte, perplexity, scores: a row a model in the table" test "$(grep -c '^| kfuse |' "$W/experiments/tiny/A.md")$(grep -c '^| joint |' "$W/experiments/tiny/C.md")" = 33
 for part in A B C D; do
 	check "and a page over the seeds: $part" grep -q '<section id="runs">' "$W/experiments/tiny/$part.html"
@@ -100,6 +182,6 @@ for part in A B C D; do
 	check "and who taught which token" grep -q '<section id="passages">' "$W/experiments/tiny/$part.html"
 done
 touch "$TMP/before"
-experiments ONLY=b > "$TMP/again" 2>&1
+check "make experiments a second time" experiments ONLY=b; cp "$TMP/.out" "$TMP/again"
 check "a second time nothing is merged or evaluated" test "$(find "$W/experiments" -newer "$TMP/before" \( -name config.json -o -name 'B-seed*.json' \) | wc -l)" = 0
 check "a second time nothing is trained" test "$(grep -c "valid" "$TMP/again")" -gt 0 -a "$(find "$W/experiments" -name log.jsonl -newer "$W/experiments/tiny/D-seed2.json" | wc -l)" = 0

@@ -91,6 +91,86 @@ check "with an index" test -s "$TMP/sharded/model.safetensors.index.json"
 check "read again" merge "$TMP/joined" --quiet --models "$TMP/sharded" --method linear
 check_same "several files hold the same" "$TMP/joined/model.safetensors" "$TMP/qwen/model.safetensors"
 
+# Options that a definition in docs/merge.md has, against that definition computed here.
+check "linear with weights" three "$TMP/w13" --method linear --weights 1,3,0
+check "linear, not divided" three "$TMP/w13no" --method linear --weights 1,3,0 --normalize no
+check "slerp at a quarter" merge "$TMP/slerp4" --quiet --method slerp --models "$TMP/m1" --models "$TMP/m2" --t 0.25
+check "slerp's default" merge "$TMP/slerp2" --quiet --method slerp --models "$TMP/m1" --models "$TMP/m2"
+python3 "$TMP/perturbed.py" $M "$TMP/far1" 7 1; python3 "$TMP/perturbed.py" $M "$TMP/far2" 8 1
+check "slerp between models that are far apart" merge "$TMP/slerp-far" --quiet --method slerp --models "$TMP/far1" --models "$TMP/far2" --t 0.25
+check "ties, not divided" three "$TMP/tiesno" --method ties --normalize no --density 0.5
+check "ties, divided" three "$TMP/ties5" --method ties --density 0.5
+check "dare of one" merge "$TMP/dare1" --quiet --method dare --pivot $M --models "$TMP/m1" --density 0.25 --seed 3
+check "task-arithmetic, divided" three "$TMP/task" --method task-arithmetic --normalize yes --weights 1,2,3
+check "options are what is computed" python3 - "$TMP" $M <<'END'
+import array, json, math, struct, sys
+T, pivot = sys.argv[1:]
+def load(folder):
+    raw = open(folder + "/model.safetensors", "rb").read()
+    n = struct.unpack("<Q", raw[:8])[0]
+    out = {}
+    for k, t in json.loads(raw[8:8 + n]).items():
+        if k == "__metadata__": continue
+        v = array.array("f"); v.frombytes(raw[8 + n + t["data_offsets"][0]:8 + n + t["data_offsets"][1]]); out[k] = v
+    return out
+P, m1, m2, m3, far1, far2 = map(load, (pivot, *(T + "/" + x for x in ("m1", "m2", "m3", "far1", "far2"))))
+M = m1, m2, m3
+def near(folder, want):
+    got = load(T + "/" + folder)
+    assert got.keys() == P.keys()
+    for k in P:
+        for g, w in zip(got[k], want(k)): assert abs(g - w) < 1e-6 * (1 + abs(w)), (folder, k, g, w)
+def mix(k, models, weights): return [math.fsum(w * x for w, x in zip(weights, xs)) for xs in zip(*(m[k] for m in models))]
+near("w13", lambda k: mix(k, M, (.25, .75, 0)))
+near("w13no", lambda k: mix(k, M, (1, 3, 0)))
+near("task", lambda k: mix(k, (P, *M), (0, 1 / 6, 2 / 6, 3 / 6)))
+angles = []
+def slerp(k, one, two, t):
+    a, b = one[k], two[k]
+    c = math.fsum(x * y for x, y in zip(a, b)) / math.sqrt(math.fsum(x * x for x in a) * math.fsum(x * x for x in b))
+    angles.append(c)
+    if abs(c) > .9995: return mix(k, (one, two), (1 - t, t))
+    o = math.acos(c)
+    return mix(k, (one, two), (math.sin((1 - t) * o) / math.sin(o), math.sin(t * o) / math.sin(o)))
+near("slerp4", lambda k: slerp(k, m1, m2, .25))
+near("slerp2", lambda k: slerp(k, m1, m2, .5))
+near("slerp-far", lambda k: slerp(k, far1, far2, .25))
+assert max(map(abs, angles)) > .9995 and min(map(abs, angles)) < .5, angles
+# varm: by sums of squares, tensor by tensor
+varm = json.load(open(T + "/varm/merge.json"))["tensors"]
+for k in P:
+    s = [math.fsum((x - p) ** 2 for x, p in zip(m[k], P[k])) for m in M]
+    assert all(abs(w - x / sum(s)) < 1e-9 for w, x in zip(varm[k]["weights"], s)), (k, varm[k], s)
+    assert max(s) > 1.0001 * min(s), k
+# ties: the models that agree, their sum or their mean
+def ties(k, divided, density=.5):
+    n, kept = len(P[k]), []
+    for m in M:
+        d = array.array("f", [x - p for x, p in zip(m[k], P[k])])
+        large = sorted(range(n), key=lambda i: (-abs(d[i]), i))[:max(1, int(density * n))]
+        kept.append([0] * n)
+        for i in large: kept[-1][i] = d[i]
+    for p, *d in zip(P[k], *kept):
+        s = sum(d); of = [x for x in d if x * s > 0]
+        yield p + (sum(of) / (len(of) if divided else 1) if of else 0)
+near("ties5", lambda k: ties(k, True))
+near("tiesno", lambda k: ties(k, False))
+# dare: a quarter is kept, and counts four times
+dare, kept, n = load(T + "/dare1"), 0, 0
+for k in P:
+    for p, m, g in zip(P[k], m1[k], dare[k]):
+        if m == p: continue
+        n += 1
+        if g != p:
+            kept += 1
+            assert abs(g - p - 4 * (m - p)) < 1e-6 * (1 + abs(g)), (k, p, m, g)
+assert n > 20000 and abs(kept / n - .25) < 5 * math.sqrt(.25 * .75 / n), (kept, n)
+options = lambda f: json.load(open(f"{T}/{f}/kfuse.json"))["options"]
+assert [options(m)["density"] for m in ("ties", "dare", "dare-ties")] == [.6] * 3 and options("sce")["select"] == .1 and options("slerp2")["t"] == .5
+assert [options(m)["normalize"] for m in ("linear", "ties", "dare-ties", "task-arithmetic", "dare")] == [True, True, False, False, False], options("dare-ties")
+assert options("linear")["weights"] == [1, 1, 1] and options("varm")["granularity"] == "tensor"
+END
+
 # What it is about, and again.
 grep -q "mean weight 0\." < <(merge "$TMP/report" --pivot $M --models "$TMP/m1" --models "$TMP/m2" --method varm) && ok "says the mean weights" || not_ok "says the mean weights"
 check "merge.json has them by tensor" python3 - "$TMP/varm/merge.json" <<'END'
