@@ -6,6 +6,8 @@ BIN=${BIN:-build/bin}
 TMP=$(mktemp -d "${TMPDIR:-/tmp}/kfuse-test.XXXXXX")
 trap 'rm -rf "$TMP"' EXIT
 KFUSE_CACHE=${KFUSE_CACHE:-$HOME/.cache/kfuse}
+# What the pipeline's variables are is a test's own choice, not that of the shell it runs in. (Each that data/*.mk has a default for; the first without.)
+unset TEXT ADD CHAT_WORK KF_SLURM KF_PART KF_WHOLE $(sed -nE 's/^([A-Z_]+) *\?=.*/\1/p' data/*.mk | sort -u) ${!CHAT_TEMPLATE_*}
 
 ok() { echo "ok $1"; }
 not_ok() { echo "not ok $1"; shift; [ $# -eq 0 ] || printf '%s\n' "$@" | sed 's/^/#   /'; }

@@ -17,9 +17,9 @@ in_parts() {
 			for w in "$@"; do
 				case $w in OUT) if [ "$out" = "$name.parts" ]; then words+=("$W/$out/$i"); else words+=("$W/$out"); fi ;; *) words+=("$w") ;; esac
 			done
-			if [ "$out" = "$name" ]; then "${words[@]}" --quiet || return; break; fi
-			"${words[@]}" --quiet --shard $i/$n || return
-		done >"$TMP/.out" 2>"$TMP/.err" || { not_ok "$name: it runs" "$(tail -n 3 "$TMP/.err")"; return; }
+			if [ "$out" = "$name" ]; then [ $i -gt 0 ] || "${words[@]}" --quiet; else "${words[@]}" --quiet --shard $i/$n; fi >"$TMP/.out" 2>"$TMP/.err" ||
+				{ not_ok "$name: it runs" "$(tail -n 3 "$TMP/.err")"; return; }
+		done
 	done
 	same_set "$name: parts into one folder are the set of one run" "$W/$name" "$W/$name.one"
 }

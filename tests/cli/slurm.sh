@@ -82,12 +82,13 @@ mv "$W" "$TMP/jobs"
 check "the same by make" make -s demo "${what[@]}" WORK="$W"
 diff -r -x times.log -x log.jsonl -x report -x "report.*" "$W" "$TMP/jobs" > "$TMP/differ"
 check "sets and models are the same, byte for byte" test ! -s "$TMP/differ" -a -s "$(ls "$TMP"/jobs/docs6/for-*/trace/* | head -n 1)"
-"$BIN/kf-slurm" --logs "$TMP/logs" --print demo "${what[@]::${#what[@]}-1}" WORK="$TMP/fresh" 2>/dev/null | grep -oE 'kf-(extract|train) .*' > "$TMP/plan"
+check "without THREADS" "$BIN/kf-slurm" --logs "$TMP/logs" --print demo "${what[@]::${#what[@]}-1}" WORK="$TMP/fresh"
+grep -oE 'kf-(extract|train) .*' "$TMP/.out" > "$TMP/plan"
 check "threads are what the job gets" test "$(grep -c -- '--threads ${SLURM_CPUS_PER_TASK:-0}' "$TMP/plan")" = "$(grep -c . "$TMP/plan")" -a -s "$TMP/plan"
-print demo 2>/dev/null > "$TMP/plan"
+check "kf-slurm of a finished demo" print demo; cp "$TMP/.out" "$TMP/plan"
 check "what is there is not submitted: a finished demo is the printing of its table" test "$(grep -c '^sbatch' "$TMP/plan")" -le 1
-print pairs 2>/dev/null | grep '^# job' | grep -cE 'logits|aligned' > "$TMP/n"
-check "pairs reuse what the demo made" test "$(cat "$TMP/n")" = 0
+check "kf-slurm of pairs" print pairs; cp "$TMP/.out" "$TMP/plan"
+check "pairs reuse what the demo made" test "$(grep '^# job' "$TMP/plan" | grep -cE 'logits|aligned')" = 0 -a "$(grep -c '^# job.*train' "$TMP/plan")" -gt 0
 
 # A job's program that is killed, or that ends when time runs out, queues its job again; one that fails does not.
 mkdir "$TMP/bin"; printf '#!/bin/bash\necho "$@" >> %s\nkill -KILL $PPID\n' "$TMP/scontrol" > "$TMP/bin/scontrol"; chmod +x "$TMP/bin/scontrol"
