@@ -267,7 +267,7 @@ class Tester:
 					return "silent", f"it does not speak of memory: {text.strip()[-300:]}"
 			elif how != "short" and REASON[how] not in text:
 				return "silent", f"it does not say why: {text.strip()[-300:]}"
-			elif "/tmp" not in text and "standard output" not in text:
+			elif f"{self.top}/" not in text and "standard output" not in text:
 				return "silent", f"it names no file: {text.strip()[-300:]}"
 		elif kind != "library":
 			return "crashed", f"status {rc}: {text.strip()[-300:]}"
