@@ -58,15 +58,16 @@ with_out "$TMP/hurt" "${make_logits[@]}"
 check "a damaged shard of a half-written set is made again" test "$(content "$TMP/hurt")" = "$(content "$TMP/logits")"
 
 # ---- asked to end ----
-running() { [ -e /proc/$1/stat ] && ! grep -q '^[0-9]* (.*) Z' /proc/$1/stat; }
 stopped() { # NAME SIGNAL OUT CMD...: ends by the signal, says so, leaves nothing half-written under a final name; then goes on
 	local name=$1 sig=$2 out=$3 pid status; shift 3
 	rm -rf "$out"
 	place "$out" "$@"
 	"${words[@]}" >"$TMP/run.out" 2>"$TMP/run.err" & pid=$!
 	for _ in $(seq 200); do ls "$out" 2>/dev/null | grep -q "$STARTED" && break; sleep 0.02; done
-	# gone before it is asked: too fast a machine; one that was asked and finishes all the same has not listened
-	if ! running $pid || ! kill -"$sig" $pid 2>/dev/null; then wait $pid; skip "$name: stopped by SIG$sig" "it had finished"; return; fi
+	# held, so that it is known whether it had finished when it was asked: one that had not and finishes all the same has not listened
+	kill -STOP $pid 2>/dev/null
+	if grep -q '^[0-9]* (.*) Z' "/proc/$pid/stat" || [ -e "$out/$WHOLE" ]; then kill -CONT $pid; wait $pid; skip "$name: stopped by SIG$sig" "it had finished"; return; fi
+	kill -"$sig" $pid; kill -CONT $pid
 	wait $pid; status=$?
 	check "$name: ends by SIG$sig" test $status -eq $((128 + $(kill -l "$sig")))
 	check "$name: says so" grep -q "stopped by SIG$sig" "$TMP/run.err"
@@ -76,9 +77,9 @@ stopped() { # NAME SIGNAL OUT CMD...: ends by the signal, says so, leaves nothin
 # enough text that a run takes seconds
 for _ in $(seq 12); do cat "$TMP/text.jsonl"; done | sed 's/"id": "t/&x/' | awk '{ sub(/"id": "/, "&" NR "-"); print }' > "$TMP/more.jsonl"
 "$BIN/kf-prepare" --out "$TMP/large" --shards 12 --quiet "$TMP/more.jsonl"
-STARTED=manifest stopped extract TERM "$TMP/stopped" "$BIN/kf-extract" --model $M/llama-tiny --corpus "$TMP/large" --out OUT --threads 1 --batch-tokens 256 --compute f32
+STARTED=manifest WHOLE=manifest.json stopped extract TERM "$TMP/stopped" "$BIN/kf-extract" --model $M/llama-tiny --corpus "$TMP/large" --out OUT --threads 1 --batch-tokens 256 --compute f32
 "$BIN/kf-extract" --model $M/llama-tiny --corpus "$TMP/large" --out "$TMP/undisturbed" --quiet --compute f32
 check "extract: the same content as undisturbed" test "$(content "$TMP/stopped")" = "$(content "$TMP/undisturbed")"
-STARTED=state stopped train TERM "$TMP/trained" "$BIN/kf-train" --model $M/llama-tiny --targets "$TMP/undisturbed" --out OUT --lambda 1 --epochs 2 --batch-tokens 512 --threads 1
+STARTED=state WHOLE=config.json stopped train TERM "$TMP/trained" "$BIN/kf-train" --model $M/llama-tiny --targets "$TMP/undisturbed" --out OUT --lambda 1 --epochs 2 --batch-tokens 512 --threads 1
 "$BIN/kf-train" --model $M/llama-tiny --targets "$TMP/undisturbed" --out "$TMP/trained.ref" --lambda 1 --epochs 2 --batch-tokens 512 --threads 1 --quiet
 check_same "train: the same model as undisturbed" "$TMP/trained/model.safetensors" "$TMP/trained.ref/model.safetensors"
