@@ -156,6 +156,64 @@ check "other logits of the same target" "$BIN/kf-extract" --quiet --model tests/
 check_fails 1 "aligned to other logits" "are not what it was aligned to" "$BIN/kf-fuse" --target "$TMP/k5" --aligned "$TMP/a-gemma3-tiny" --out "$TMP/x"
 check "no set is left of a failure" test ! -e "$TMP/x/manifest.json"
 
+# --- options do what docs/fusion.md says, computed here from the models' own numbers ---
+while read -r out options; do check "out of $options" fuse $options --precision f32 --quiet --out "$TMP/o-$out"; "$BIN/kf-inspect" --json "$TMP/o-$out" >"$TMP/o-$out.jsonl"; done <<'E2'
+default --function dynamic
+rate --function dynamic --rate 0.5
+forget --function dynamic --forget 0.5
+share --function dynamic --share 0.3
+all-three --function dynamic --rate 0.5 --forget 0.9 --share 0
+byte --metric byte
+token --metric token
+advantage --function dynamic --weight advantage
+full-advantage --function dynamic --weight advantage --full-advantage 0.4
+position --function dynamic --weight advantage-position
+full-position --function dynamic --weight advantage-position --full-advantage 0.4
+E2
+for m in llama-tiny qwen2-tiny gemma3-tiny a-qwen2-tiny a-gemma3-tiny; do "$BIN/kf-inspect" --json "$TMP/$m" >"$TMP/$m.jsonl"; done
+check "rate, forget, share, metric, weight and full advantage are what is computed" python3 - "$TMP" <<'E2'
+import json, math, sys
+def load(name): return [json.loads(line) for line in open(f"{sys.argv[1]}/{name}.jsonl")]
+target, *sources = models = [load(m) for m in ("llama-tiny", "a-qwen2-tiny", "a-gemma3-tiny")]
+alone = [load(m) for m in ("llama-tiny", "qwen2-tiny", "gemma3-tiny")]
+docs, mixed = range(3), {}
+ce = [[(p, c) for p, c in enumerate(zip(*(m[d]["ce"] for m in models))) if None not in c] for d in docs]
+def mixture(d, rate=.1, forget=1, share=.01):
+    w, out = [1 / 3] * 3, {}
+    for p, c in ce[d]:
+        out[p] = -math.log(sum(a * math.exp(-x) for a, x in zip(w, c)))
+        w = [(3 * a) ** forget / 3 * math.exp(-rate * x) for a, x in zip(w, c)]
+        w = [(1 - share) * a / sum(w) + share / 3 for a in w]
+    return out
+for name, how in {"default": {}, "rate": {"rate": .5}, "forget": {"forget": .5}, "share": {"share": .3}, "all-three": {"rate": .5, "forget": .9, "share": 0}}.items():
+    mixed[name] = [mixture(d, **how) for d in docs]
+    for d, got in enumerate(load("o-" + name)):
+        assert sum(x is not None for x in got["ce"]) == len(mixed[name][d]) > 30, name
+        for p, want in mixed[name][d].items(): assert abs(got["ce"][p] - want) < 1e-4, (name, d, p, got["ce"][p], want)
+for name in mixed: assert sum(max(abs(a[p] - b[p]) for p in a) > .1 for a, b in zip(mixed[name], mixed["default"])) == 3 * (name != "default"), name
+# one of the models, for a document: the least by the same bytes, or by each one's own tokens
+won = {}
+for name in "byte", "token":
+    for d, got in enumerate(load("o-" + name)):
+        own = [[x for x in m[d]["ce"] if x is not None] for m in alone]
+        by = [sum(c[m] for _, c in ce[d]) for m in range(3)] if name == "byte" else [sum(x) / len(x) for x in own]
+        won[name, d] = best = by.index(min(by))
+        for p, c in ce[d]: assert abs(got["ce"][p] - c[best]) < 1e-4, (name, d, p, by, got["ce"][p], c)
+assert any(won["byte", d] != won["token", d] for d in docs), won
+# how much it counts
+for name, full in ("advantage", .1), ("full-advantage", .4), ("position", .1), ("full-position", .4):
+    seen = set()
+    for d, got in enumerate(load("o-" + name)):
+        m, t = (0, 0) if "advantage" in name else (20, 20)
+        if not m: m, t = sum(mixed["default"][d].values()), sum(c[0] for _, c in ce[d])
+        for p, c in ce[d]:
+            want = min(1, max(0, (1 - m / t) / full))
+            assert abs(got["weight"][p] - want) < 1e-4, (name, d, p, got["weight"][p], want)
+            seen.add(round(want, 3))
+            if "position" in name: m, t = .99 * m + mixed["default"][d][p], .99 * t + c[0]
+    assert len(seen) > 2 - ("advantage" in name), (name, seen)
+E2
+
 # --- who taught what, token by token ---
 check "a trace" fuse --quiet --out "$TMP/dynamic-f32" --function dynamic --precision f32 --trace "$TMP/trace.jsonl" --report "$TMP/traced.json"
 check "of the first document of each domain" test "$(grep -o '"domain":"[a-z]*"' "$TMP/trace.jsonl" | tr '\n' ' ')" = '"domain":"prose" "domain":"code" '
