@@ -1,9 +1,9 @@
 #include "data/cut.h"
 
-#include "common/text/marks.h"
-
 #include <stdlib.h>
 #include <utf8proc.h>
+
+#include "common/text/marks.h"
 
 #define STRETCH 16384   /* bytes normalised at a time */
 #define AHEAD 64        /* bytes kept past the limit, so that a cut sees what follows it */
@@ -108,24 +108,14 @@ size_t kf_cut_length(const uint8_t *text, size_t n, size_t limit)
 
 kf_status kf_text_nfc(const uint8_t *text, size_t n, kf_buf *out, kf_err *err)
 {
-	utf8proc_uint8_t *mapped = NULL;
-	utf8proc_ssize_t len;
-	kf_buf ordered = { 0 };
-	kf_status rc;
+	uint8_t *mapped;
+	ptrdiff_t len;
 
 	if (ascii(text, n)) {
 		kf_buf_put(out, text, n);
 		return kf_buf_check(out, err);
 	}
-	if (kf_marks_in_order(text, n, &ordered)) {
-		if ((rc = kf_buf_check(&ordered, err)) != KF_OK) {
-			kf_buf_release(&ordered);
-			return rc;
-		}
-		text = ordered.data;
-	}
-	len = utf8proc_map(text, (utf8proc_ssize_t)n, &mapped, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-	kf_buf_release(&ordered);
+	len = kf_nfc_map(text, n, &mapped);
 	if (len == UTF8PROC_ERROR_NOMEM)
 		return kf_fail(err, KF_ENOMEM, "out of memory while normalising %zu bytes", n);
 	if (len < 0) return kf_fail(err, KF_EDATA, "cannot normalise text to NFC: %s", utf8proc_errmsg(len));

@@ -312,8 +312,9 @@ kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format,
 		if (strcmp(paths[i], "-") == 0) rc = spool_stdin(in, format, i, err);
 		else if (stat(paths[i], &st) < 0) rc = kf_fail_errno(err, "cannot examine %s", paths[i]);
 		else if (S_ISDIR(st.st_mode)) rc = add_folder(in, paths[i], format, i, 0, err);
-		else if (S_ISREG(st.st_mode)) rc = (rc = no_binary(paths[i], err)) == KF_OK ? add_file(in, paths[i], paths[i], is_jsonl(paths[i], format), i, err) : rc;
-		else
+		else if (S_ISREG(st.st_mode)) {
+			if ((rc = no_binary(paths[i], err)) == KF_OK) rc = add_file(in, paths[i], paths[i], is_jsonl(paths[i], format), i, err);
+		} else
 			rc = kf_fail(err, KF_EINVAL, "%s is neither a file nor a folder (for a pipe, use - and standard "
 				"input)", paths[i]);
 	}

@@ -76,7 +76,8 @@ $(foreach v,TARGET DATA WORK DOCS VALID_DOCS TEST_DOCS DOC_BYTES SEED SHARDS PAR
 $(if $(filter $(TARGET),$(SOURCES) $(ADD)),$(error TARGET=$(TARGET) is one of the sources, too: it takes part by itself))
 
 run := $(WORK)/docs$(DOCS)
-of := $(run)/for-$(TARGET)$(addprefix -,$(filter-out auto,$(EXTRACT_COMPUTE)))
+said_tag := $(addprefix -,$(filter-out auto,$(EXTRACT_COMPUTE)))
+of := $(run)/for-$(TARGET)$(said_tag)
 bin := $(or $(KFUSE_BIN),$B/bin)
 
 # A model is $(DATA)/models/NAME.gguf, or a folder $(DATA)/models/NAME; and what there is of it to be newer than something.
@@ -134,7 +135,6 @@ $(foreach s,$(splits),$(eval $(call corpus_rule,$s)))
 # where weights are fitted to it ----
 
 # Where conversations were rendered with another template than is named now, kf-extract says so.
-said_tag := $(addprefix -,$(filter-out auto,$(EXTRACT_COMPUTE)))
 template_is = $(if $(and $1,$2),$(if $(findstring "chat-template":"$2",$1),,FORCE))
 define logits_rule
 $(run)/logits/$1/$2$(said_tag)/manifest.json: $(call model_files,$2) $(run)/corpus/$1/manifest.json \

@@ -54,7 +54,7 @@ static void name_models(kf_fuse_inputs *in, bool with_target)
 			else snprintf(in->name[n], sizeof *in->name, "%.*s#%d", kept(name), name, number);
 			taken = false;
 			for (int k = 0; k < n; k++) taken |= strcmp(in->name[k], in->name[n]) == 0;
-			in->alike = in->alike || (taken && n >= with_target);
+			in->alike |= taken;
 		}
 	}
 	for (int i = 0; i < n; i++) in->names[i] = in->name[i];

@@ -41,7 +41,7 @@ static kf_status bad(const filler *f, uint32_t p, const char *what, double x, kf
 }
 
 /* The candidates of position p, sorted, each once: how many. */
-static kf_status gather(const filler *f, uint32_t p, uint32_t *n, bool *own_impossible, kf_err *err)
+static kf_status gather(const filler *f, uint32_t p, uint32_t *n, kf_err *err)
 {
 	const import_answer *a = f->a;
 	uint32_t row = f->m->base + p, kept = 0, nameless = 0;
@@ -49,13 +49,11 @@ static kf_status gather(const filler *f, uint32_t p, uint32_t *n, bool *own_impo
 	double sum = 0;
 
 	*n = 0;
-	*own_impossible = false;
 	if (row >= a->rows) return KF_OK;
 	for (uint32_t j = a->off[row]; j < a->off[row + 1]; j++) {
 		float lp = a->cand_lp[j];
 
 		if (!(lp <= 0.01f)) return bad(f, p, "a candidate's log-probability is above 0: is it a logit?", lp, err);
-		if (isinf(lp) && p < f->m->n && a->cand[j] == f->m->ids[p]) *own_impossible = true;
 		nameless += a->cand[j] < 0;
 		f->count->beyond += a->cand[j] >= kf_tokenizer_size(f->names->t);
 		if (a->cand[j] < 0 || isinf(lp)) continue;
@@ -79,15 +77,26 @@ static kf_status gather(const filler *f, uint32_t p, uint32_t *n, bool *own_impo
 	return KF_OK;
 }
 
+/* Whether the text's own token is a candidate of no probability, as vLLM has it: gather leaves such out. */
+static bool impossible(const filler *f, uint32_t p)
+{
+	const import_answer *a = f->a;
+	const uint32_t row = f->m->base + p;
+
+	for (uint32_t j = row < a->rows ? a->off[row] : 0; row < a->rows && j < a->off[row + 1]; j++)
+		if (isinf(a->cand_lp[j]) && a->cand[j] == f->m->ids[p]) return true;
+	return false;
+}
+
 /* The token's own number: given, or that of the candidate it is. Both must be the same, and what is likelier than the last
  * candidate must be one: this finds lists that are one position off. */
-static kf_status own(const filler *f, uint32_t p, uint32_t n, bool impossible, float *out, kf_err *err)
+static kf_status own(const filler *f, uint32_t p, uint32_t n, float *out, kf_err *err)
 {
 	float lp = f->a->lp[f->m->base + p], among = NAN;
 
 	for (uint32_t j = 0; j < n; j++)
 		if (f->room[j].id == f->m->ids[p]) among = f->room[j].lp;
-	if (isnan(lp)) lp = impossible ? -INFINITY : among;
+	if (isnan(lp)) lp = impossible(f, p) ? -INFINITY : among;
 	if (isnan(lp))
 		return kf_fail(err, KF_EDATA, "%s: token %u (id %d) has no log-probability", f->a->where, f->m->base + p, (int)f->m->ids[p]);
 	if (!(lp <= 0.01f)) return bad(f, p, "its log-probability is above 0: is it a logit?", lp, err);
@@ -109,11 +118,10 @@ static kf_status fill(const filler *f, kf_logits_rec *r, kf_err *err)
 		int32_t *ids = f->ids + (size_t)p * f->k;
 		float *lp = f->lp + (size_t)p * f->k;
 		uint32_t n = 0;
-		bool impossible;
 
 		if (kf_predicted(r, p)) {
-			if ((rc = gather(f, p, &n, &impossible, err)) != KF_OK) return rc;
-			if (p < r->n && (rc = own(f, p, n, impossible, &f->ce[p], err)) != KF_OK) return rc;
+			if ((rc = gather(f, p, &n, err)) != KF_OK) return rc;
+			if (p < r->n && (rc = own(f, p, n, &f->ce[p], err)) != KF_OK) return rc;
 			if (n > f->k) n = f->k;
 			f->count->positions++;
 			f->count->full += n == f->k;

@@ -101,8 +101,8 @@ static kf_status check_same(const kf_merge_inputs *in, const kf_weights *w, kf_e
 	if (difference(a, b, text))
 		return kf_fail(err, KF_EMISMATCH, "%s computes in another way than %s: %s", path, first, text);
 	if ((rc = kf_weights_tokenizer(w, &tokenizer, err)) != KF_OK) return rc;
-	if ((rc = kf_tokenizer_text_fp(tokenizer, &theirs, err)) == KF_OK && (rc = kf_tokenizer_text_fp(in->tokenizer, &own, err)) == KF_OK &&
-	    !kf_fp_equal(own, theirs))
+	if (!kf_fp_equal(kf_tokenizer_fp(tokenizer), kf_tokenizer_fp(in->tokenizer)) && (rc = kf_tokenizer_text_fp(tokenizer, &theirs, err)) == KF_OK &&
+	    (rc = kf_tokenizer_text_fp(in->tokenizer, &own, err)) == KF_OK && !kf_fp_equal(own, theirs))
 		rc = kf_fail(err, KF_EMISMATCH, "%s has another tokenizer than %s; models to merge have the same",
 			path, first);
 	kf_tokenizer_free(tokenizer);

@@ -167,11 +167,6 @@ static kf_status take(const paths *p, const char *out, kf_lock *lock, kf_err *er
 	return rc;
 }
 
-static kf_status nothing_to_resume(const char *out, kf_err *err)
-{
-	return kf_fail(err, KF_ENOTFOUND, "%s holds nothing to resume. Without --resume the run begins.", out);
-}
-
 kf_status kf_output_begin(const kf_train_opts *o, const json_t *identity, kf_out_state *state, kf_lock *lock, kf_err *err)
 {
 	const char *out = o->out;
@@ -188,7 +183,7 @@ kf_status kf_output_begin(const kf_train_opts *o, const json_t *identity, kf_out
 	if ((rc = look(&p, out, identity, restart, state, &there, err)) != KF_OK)
 		goto fail;
 	if (*state == KF_OUT_NEW && o->resume) {
-		rc = nothing_to_resume(out, err);
+		rc = kf_fail(err, KF_ENOTFOUND, "%s holds nothing to resume. Without --resume the run begins.", out);
 		goto fail;
 	}
 	/* What is finished, or another's, is not touched. If it is neither: again, now that nobody else writes it. */

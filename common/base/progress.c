@@ -128,7 +128,8 @@ static void show_text(const kf_progress *p, double now, double r, bool last)
 		if (p->shards > 1 && n < (int)sizeof line) n += snprintf(line + n, sizeof line - (size_t)n, ", %d of %d shards", p->shards_done, p->shards);
 		if (p->note[0] && n < (int)sizeof line) n += snprintf(line + n, sizeof line - (size_t)n, ", %s", p->note);
 		if (!most || n < most || !bar) break;
-		bar = bar > n - most + 1 && bar - (n - most + 1) >= 4 ? bar - (n - most + 1) : 0;
+		bar -= n - most + 1;
+		if (bar < 4) bar = 0;
 	}
 	if (n >= (int)sizeof line) n = (int)sizeof line - 1;
 	if (most && n >= most) n = most - 1;

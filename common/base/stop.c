@@ -9,6 +9,16 @@
 static atomic_int caught;
 static sigset_t taken;
 
+/* In this thread. */
+static void unblock(int sig)
+{
+	sigset_t one;
+
+	sigemptyset(&one);
+	sigaddset(&one, sig);
+	pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+}
+
 /* Takes what is blocked in every other thread, the first of each kind; from then on this thread lets that kind end the program. */
 static void *watch(void *unused)
 {
@@ -17,13 +27,9 @@ static void *watch(void *unused)
 
 	(void)unused;
 	while (sigwait(&left, &sig) == 0) {
-		sigset_t one;
-
 		atomic_store(&caught, sig);
 		sigdelset(&left, sig);
-		sigemptyset(&one);
-		sigaddset(&one, sig);
-		pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+		unblock(sig);
 	}
 	return NULL;
 }
@@ -59,11 +65,8 @@ kf_status kf_stop_check(kf_err *err)
 void kf_stop_raise(void)
 {
 	const int sig = atomic_load(&caught);
-	sigset_t one;
 
 	if (!sig) return;
-	sigemptyset(&one);
-	sigaddset(&one, sig);
-	pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+	unblock(sig);
 	raise(sig);
 }

@@ -106,10 +106,9 @@ kf_status kf_logits_fits(const kf_dochead *h, size_t n, uint32_t k, kf_err *err)
 
 static kf_status check(const kf_logits_rec *r, kf_err *err)
 {
-	kf_status rc;
-
 	const kf_dochead *h = &r->head;
 	size_t n = r->n;
+	kf_status rc;
 
 	if (r->k < 1 || r->k > 65535) return bad(err, h, "k is not within 1 and 65535");
 	if (!r->start || !r->top_ids || !r->top_lp || (n && (!r->tokens || !r->ce))) return bad(err, h, "an array is missing");

@@ -1,5 +1,6 @@
 #include "common/text/marks.h"
 
+#include <stdbool.h>
 #include <utf8proc.h>
 
 #include "common/text/internal.h"
@@ -54,7 +55,8 @@ static void put_run(const uint8_t *p, size_t n, kf_buf *out)
 	kf_free(sorted);
 }
 
-bool kf_marks_in_order(const uint8_t *p, size_t n, kf_buf *out)
+/* False where no run of p is so long that it would matter: out is as it was. Else all of it, appended to out. */
+static bool in_order(const uint8_t *p, size_t n, kf_buf *out)
 {
 	size_t from = 0, at = 0, run;
 	bool any = false;
@@ -76,4 +78,17 @@ bool kf_marks_in_order(const uint8_t *p, size_t n, kf_buf *out)
 	}
 	if (any) kf_buf_put(out, p + from, n - from);
 	return any;
+}
+
+ptrdiff_t kf_nfc_map(const uint8_t *p, size_t n, uint8_t **out)
+{
+	kf_buf ordered = { 0 };
+	const bool sorted = in_order(p, n, &ordered);
+	ptrdiff_t m = UTF8PROC_ERROR_NOMEM;
+
+	*out = NULL;
+	if (!ordered.failed)
+		m = utf8proc_map(sorted ? ordered.data : p, (utf8proc_ssize_t)(sorted ? ordered.len : n), out, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+	kf_buf_release(&ordered);
+	return m;
 }

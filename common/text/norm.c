@@ -46,19 +46,12 @@ static bool put(result *r, const uint8_t *p, size_t n, size_t from, size_t limit
 /* The normal form of one piece, p[from, to), appended; *changed when it differs. */
 static bool normalise(result *r, const uint8_t *p, size_t from, size_t to, bool *changed)
 {
-	utf8proc_uint8_t *out = NULL;
+	uint8_t *out;
 	size_t n = to - from;
-	kf_buf ordered = { 0 };
-	const bool sorted = kf_marks_in_order(p + from, n, &ordered);
-	utf8proc_ssize_t m;
+	const ptrdiff_t m = kf_nfc_map(p + from, n, &out);
 
-	if (ordered.failed) {
-		kf_buf_release(&ordered);
+	if (m == UTF8PROC_ERROR_NOMEM)
 		return false;
-	}
-	m = utf8proc_map(sorted ? ordered.data : p + from, (utf8proc_ssize_t)n, &out, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-	kf_buf_release(&ordered);
-
 	if (m < 0 || ((size_t)m == n && memcmp(out, p + from, n) == 0)) {
 		free(out);
 		return put(r, p + from, n, from, n);

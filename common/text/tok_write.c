@@ -296,9 +296,9 @@ static kf_status write_config(const kf_tokenizer *t, const char *dir, kf_buf *b,
 	/* Llama's and Gemma's classes add BOS by their own settings, so these must be said. */
 	const char *class = t->hf_class ? t->hf_class : bpe ? "PreTrainedTokenizerFast"
 		: t->sp.dummy_prefix ? "LlamaTokenizer" : "GemmaTokenizer";
-	/* its code came with the model, and does what Llama's does */
 	/* transformers 5 lets the class of GPT-2 put its own steps in the place of tokenizer.json's */
 	if (bpe && !strncmp(class, "GPT2Tokenizer", 13) && t->bpe.pretok.n > 1) class = "PreTrainedTokenizerFast";
+	/* its code came with the model, and does what Llama's does */
 	if (!strcmp(class, "InternLM2Tokenizer") || !strcmp(class, "InternLM2TokenizerFast")) class = "LlamaTokenizer";
 
 	kf_buf_clear(b);

@@ -60,6 +60,24 @@ static int ended(pid_t pid, int ready)
 	return status;
 }
 
+/* Ended by sig. */
+static void ended_by(pid_t pid, int ready, int sig)
+{
+	const int status = ended(pid, ready);
+
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), sig);
+}
+
+/* Not ended by what it was sent. */
+static void goes_on(pid_t pid)
+{
+	int status;
+
+	nap(50000);
+	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+}
+
 static void say(int ready)
 {
 	if (write(ready, "", 1) != 1) _exit(98);
@@ -82,14 +100,12 @@ static void test_ends_as_the_signal_would(void **state)
 {
 	(void)state;
 	for (int i = 0; i < N_SIGNALS; i++) {
-		int ready, status;
+		int ready;
 		const pid_t pid = child(until_stopped, &ready);
 
 		wait_ready(ready);
 		kill(pid, signals[i]);
-		status = ended(pid, ready);
-		assert_true(WIFSIGNALED(status));
-		assert_int_equal(WTERMSIG(status), signals[i]);
+		ended_by(pid, ready, signals[i]);
 	}
 }
 
@@ -106,7 +122,7 @@ static void until_ended(int ready)
 
 static void test_a_second_one_ends_at_once(void **state)
 {
-	int ready, status;
+	int ready;
 	const pid_t pid = child(until_ended, &ready);
 
 	(void)state;
@@ -114,12 +130,9 @@ static void test_a_second_one_ends_at_once(void **state)
 	kill(pid, SIGINT);
 	wait_ready(ready);
 	kill(pid, SIGTERM);   /* the first of its kind */
-	nap(50000);
-	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+	goes_on(pid);
 	kill(pid, SIGINT);
-	status = ended(pid, ready);
-	assert_true(WIFSIGNALED(status));
-	assert_int_equal(WTERMSIG(status), SIGINT);
+	ended_by(pid, ready, SIGINT);
 }
 
 static void with_hangups_ignored(int ready)
@@ -130,18 +143,15 @@ static void with_hangups_ignored(int ready)
 
 static void test_what_is_ignored_stays_so(void **state)
 {
-	int ready, status;
+	int ready;
 	const pid_t pid = child(with_hangups_ignored, &ready);
 
 	(void)state;
 	wait_ready(ready);
 	kill(pid, SIGHUP);
-	nap(50000);
-	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+	goes_on(pid);
 	kill(pid, SIGTERM);
-	status = ended(pid, ready);
-	assert_true(WIFSIGNALED(status));
-	assert_int_equal(WTERMSIG(status), SIGTERM);
+	ended_by(pid, ready, SIGTERM);
 }
 
 /* How many of the signals would find this thread. */
