@@ -13,6 +13,7 @@
 #include "common/base/file.h"
 #include "common/base/stop.h"
 #include "data/cut.h"
+#include "data/textfile.h"
 
 #define DEPTH_MAX 64    /* folders in folders */
 #define SNIFF 8192      /* bytes looked at to tell text from other files */
@@ -86,8 +87,40 @@ static kf_status add_file(kf_inputs *in, const char *path, const char *name, boo
 
 static bool is_jsonl(const char *name, kf_text_format format)
 {
+	static const char *const ends[] = { ".jsonl", ".ndjson" }, *const packed[] = { "", ".gz", ".zst" };
+	char end[16];
+
 	if (format != KF_FORMAT_AUTO) return format == KF_FORMAT_JSONL;
-	return ends_with(name, ".jsonl") || ends_with(name, ".ndjson");
+	for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+		for (size_t j = 0; j < sizeof packed / sizeof *packed; j++) {
+			snprintf(end, sizeof end, "%s%s", ends[i], packed[j]);
+			if (ends_with(name, end)) return true;
+		}
+	return false;
+}
+
+/* What a file is by its beginning: *first 0 when it is empty or blank, NO_TEXT when there is a NUL byte, else the first byte that
+ * is not white space. */
+#define NO_TEXT (-1)
+static kf_status look(const char *path, const char *name, int *first, kf_err *err)
+{
+	kf_textfile *f;
+	const uint8_t *p;
+	size_t n;
+	kf_status rc = kf_textfile_open(path, name, &f, err);
+
+	*first = 0;
+	if (rc != KF_OK) return rc;
+	if ((rc = kf_textfile_peek(f, SNIFF, &p, &n, err)) == KF_OK && memchr(p, 0, n)) *first = NO_TEXT;
+	while (!*first && rc == KF_OK && (rc = kf_textfile_line(f, KF_LINE_MAX, &p, &n, err)) == KF_OK && p)
+		if (!kf_text_blank(p, n)) {       /* a blank beginning says nothing yet */
+			size_t i = 0;
+
+			while (i < n - 1 && memchr(" \t\r", p[i], 3)) i++;
+			*first = memchr(p, 0, n < SNIFF ? n : SNIFF) ? NO_TEXT : p[i];
+		}
+	kf_textfile_close(f);
+	return rc;
 }
 
 /* ---- folders ---- */
@@ -142,40 +175,6 @@ out:
 	return KF_OK;
 }
 
-/* Whether a file of a folder is text: not empty or blank, no NUL byte near its beginning. */
-static kf_status looks_like_text(const char *path, bool *yes, kf_err *err)
-{
-	char head[SNIFF];
-	FILE *f = fopen(path, "rbe");
-	kf_status rc = KF_OK;
-	size_t n;
-
-	*yes = false;
-	if (!f) return kf_fail_errno(err, "cannot open %s", path);
-	while ((n = fread(head, 1, sizeof head, f)) > 0 && !memchr(head, 0, n))
-		if ((*yes = !kf_text_blank((const uint8_t *)head, n))) break;   /* a blank beginning says nothing yet */
-	if (ferror(f)) rc = kf_fail_errno(err, "cannot read %s", path);
-	fclose(f);
-	return rc;
-}
-
-/* A file that is named itself is taken as it is, but for what no text is. */
-static kf_status no_binary(const char *path, kf_err *err)
-{
-	char head[SNIFF];
-	FILE *f = fopen(path, "rbe");
-	size_t n;
-	kf_status rc = KF_OK;
-
-	if (!f) return kf_fail_errno(err, "cannot open %s", path);
-	n = fread(head, 1, sizeof head, f);
-	if (ferror(f)) rc = kf_fail_errno(err, "cannot read %s", path);
-	else if (n > 2 && memcmp(head, "\x1f\x8b", 2) == 0) rc = kf_fail(err, KF_EDATA, "%s is compressed: zcat %s | kf-prepare … -", path, path);
-	else if (memchr(head, 0, n)) rc = kf_fail(err, KF_EDATA, "%s is no text: there is a NUL byte in it. If it is compressed, unpack it first", path);
-	fclose(f);
-	return rc;
-}
-
 /* Whether a folder is a shard set, or one that is being made. */
 static bool holds_set(const char *dir)
 {
@@ -205,7 +204,7 @@ static kf_status add_folder(kf_inputs *in, const char *path, kf_text_format form
 	if ((rc = list_folder(path, &name, &n, err)) != KF_OK) return rc;
 	for (size_t i = 0; i < n && rc == KF_OK; i++) {
 		struct stat st, link;
-		bool text;
+		int first;
 
 		if ((rc = kf_path_join(sub, path, name[i], err)) != KF_OK) break;
 		if (lstat(sub, &link) < 0 || (stat(sub, &st) < 0 && !S_ISLNK(link.st_mode))) {
@@ -215,8 +214,8 @@ static kf_status add_folder(kf_inputs *in, const char *path, kf_text_format form
 			else rc = add_folder(in, sub, format, operand, depth + 1, err);
 		} else if (stat(sub, &st) < 0 || !S_ISREG(st.st_mode)) {
 			in->left_out++; /* links to nowhere and to folders (which may go in circles), devices, pipes */
-		} else if ((rc = looks_like_text(sub, &text, err)) == KF_OK) {
-			if (text) rc = add_file(in, sub, sub, is_jsonl(name[i], format), operand, err);
+		} else if ((rc = look(sub, sub, &first, err)) == KF_OK) {
+			if (first > 0) rc = add_file(in, sub, sub, is_jsonl(name[i], format), operand, err);
 			else in->left_out++;
 		}
 	}
@@ -224,14 +223,19 @@ static kf_status add_folder(kf_inputs *in, const char *path, kf_text_format form
 	return rc;
 }
 
+static kf_status no_text(const char *name, kf_err *err)
+{
+	return kf_fail(err, KF_EDATA, "%s is no text: there is a NUL byte in it (compressed: gzip and zstd are unpacked, others and archives are not)", name);
+}
+
 /* ---- standard input ---- */
 
 static kf_status spool_stdin(kf_inputs *in, kf_text_format format, int operand, kf_err *err)
 {
 	const char *dir = getenv("TMPDIR");
-	char path[KF_PATH_MAX], block[65536], first = 0;
-	uint64_t before = 0;
+	char path[KF_PATH_MAX], block[65536];
 	ssize_t got;
+	int first;
 	kf_status rc;
 
 	if (in->spool >= 0) return kf_fail(err, KF_EINVAL, "standard input (-) is given twice");
@@ -248,8 +252,6 @@ static kf_status spool_stdin(kf_inputs *in, kf_text_format format, int operand, 
 		if ((got = read(0, block, sizeof block)) == 0) break;
 		if (got < 0 && errno == EINTR) continue;
 		if (got < 0) return kf_fail_errno(err, "cannot read standard input");
-		for (ssize_t i = 0; !first && i < got; i++, before++)
-			if (!strchr(" \t\r\n", block[i]) && !(before < 3 && block[i] == "\xEF\xBB\xBF"[before])) first = block[i];
 		for (ssize_t put = 0, w; put < got; put += w) {
 			if ((w = write(in->spool, block + put, (size_t)(got - put))) < 0) {
 				if (errno != EINTR)
@@ -259,6 +261,8 @@ static kf_status spool_stdin(kf_inputs *in, kf_text_format format, int operand, 
 		}
 	}
 	snprintf(path, sizeof path, "/proc/self/fd/%d", in->spool);
+	if ((rc = look(path, "standard input", &first, err)) != KF_OK) return rc;
+	if (first == NO_TEXT) return no_text("standard input", err);
 	return add_file(in, path, "standard input",
 		format == KF_FORMAT_AUTO ? first == '{' : format == KF_FORMAT_JSONL, operand, err);
 }
@@ -308,12 +312,14 @@ kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format,
 	}
 	for (int i = 0; i < n && rc == KF_OK; i++) {
 		struct stat st;
+		int first;
 
 		if (strcmp(paths[i], "-") == 0) rc = spool_stdin(in, format, i, err);
 		else if (stat(paths[i], &st) < 0) rc = kf_fail_errno(err, "cannot examine %s", paths[i]);
 		else if (S_ISDIR(st.st_mode)) rc = add_folder(in, paths[i], format, i, 0, err);
 		else if (S_ISREG(st.st_mode)) {
-			if ((rc = no_binary(paths[i], err)) == KF_OK) rc = add_file(in, paths[i], paths[i], is_jsonl(paths[i], format), i, err);
+			if ((rc = look(paths[i], paths[i], &first, err)) == KF_OK)
+				rc = first == NO_TEXT ? no_text(paths[i], err) : add_file(in, paths[i], paths[i], is_jsonl(paths[i], format), i, err);
 		} else
 			rc = kf_fail(err, KF_EINVAL, "%s is neither a file nor a folder (for a pipe, use - and standard "
 				"input)", paths[i]);
@@ -364,8 +370,6 @@ static kf_status one_record(const input_file *f, uint64_t line, const uint8_t *p
 	kf_status rc = KF_OK;
 
 	snprintf(where, sizeof where, "%s, line %llu", f->name, (unsigned long long)line);
-	if (n > KF_LINE_MAX)
-		return kf_fail(err, KF_EDATA, "%s: the line is longer than %zu bytes", where, KF_LINE_MAX);
 	/* jansson builds a tree by recursion, to a depth of its own that it checks. */
 	record = json_loadb((const char *)p, n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &je);
 	if (!record)
@@ -421,30 +425,24 @@ static bool blank_line(const uint8_t *p, size_t n)
 static kf_status each_of_file(const input_file *f, kf_found_fn fn, void (*progress)(void *arg, size_t bytes),
 	void *arg, kf_err *err)
 {
-	kf_map map = { 0 };
-	const uint8_t *p, *end;
-	uint64_t line = 1;
-	kf_status rc;
+	kf_textfile *t;
+	const uint8_t *p;
+	size_t n;
+	kf_status rc = kf_textfile_open(f->path, f->name, &t, err);
 
-	if ((rc = kf_map_open(&map, f->path, err)) != KF_OK) return rc;
-	p = map.data;
-	end = p + map.size;
-	if (map.size >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0) p += 3; /* byte order mark: not text */
-	if (!f->jsonl) {
-		kf_found doc = { .id = f->name, .where = f->name, .text = p, .n = (size_t)(end - p) };
+	if (rc != KF_OK) return rc;
+	if (!f->jsonl && (rc = kf_textfile_all(t, KF_LINE_MAX, &p, &n, err)) == KF_OK) {
+		kf_found doc = { .id = f->name, .where = f->name, .text = p, .n = n };
 
 		rc = fn(arg, &doc, err);
-		if (progress) progress(arg, map.size);
 	}
-	for (; f->jsonl && rc == KF_OK && p < end; line++) {
-		const uint8_t *eol = memchr(p, '\n', (size_t)(end - p));
-		size_t n = (size_t)((eol ? eol : end) - p);
-
+	for (uint64_t line = 1; f->jsonl && rc == KF_OK; line++) {
+		if ((rc = kf_textfile_line(t, KF_LINE_MAX, &p, &n, err)) != KF_OK || !p) break;
 		if (!blank_line(p, n)) rc = one_record(f, line, p, n, fn, arg, err);
-		if (progress) progress(arg, n + 1);
-		p = eol ? eol + 1 : end;
+		if (progress) progress(arg, kf_textfile_read(t));
 	}
-	kf_map_close(&map);
+	if (progress) progress(arg, kf_textfile_read(t));
+	kf_textfile_close(t);
 	return rc;
 }
 

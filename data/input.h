@@ -1,4 +1,4 @@
-/* Where text comes from: files of text, JSONL files, folders, standard input. */
+/* Where text comes from: files of text, JSONL files, folders, standard input; gzip and zstd are unpacked (data/textfile.h). */
 #ifndef KF_DATA_INPUT_H
 #define KF_DATA_INPUT_H
 
@@ -33,8 +33,8 @@ typedef struct kf_inputs kf_inputs;
 
 /* paths (n), at most 64: files, folders (searched through, in order of the names; files that are
  * empty or not text, and names that begin with a dot, are left out there), "-" for standard
- * input (copied to a temporary file, since it is read twice). AUTO: a name ending in .jsonl or .ndjson
- * is JSONL, anything else text; standard input is JSONL when it begins with '{'. */
+ * input (copied to a temporary file, since it is read twice). AUTO: a name ending in .jsonl or .ndjson,
+ * with .gz or .zst behind it, is JSONL, anything else text; standard input is JSONL when it begins with '{'. */
 kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format, kf_inputs **out,
 	kf_err *err) KF_MUST_CHECK;
 void kf_inputs_close(kf_inputs *in);               /* accepts NULL */

@@ -36,7 +36,7 @@ static const kf_opt table[] = {
 
 static const kf_program program = {
 	"kf-prepare", "turn text into a corpus", "--out DIR [options] FILE|FOLDER|- …",
-	"Files are text, a document each, or JSON Lines (*.jsonl, *.ndjson) with a record a document:\n"
+	"Files are text, a document each, or JSON Lines (*.jsonl, *.ndjson) with a record a document, as they are or packed by gzip or zstd:\n"
 	"\"text\", or \"messages\" of a conversation ([{\"role\": …, \"content\": …}, …]), and, as there are, \"id\", \"domain\",\n"
 	"\"split\". A conversation is cut only before a message of the user. Folders are searched through.",
 	table, true, true

@@ -105,8 +105,22 @@ docs "$TMP/chat" >"$TMP/chat.json"
 printf '\xef\xbb\xbf{"text": "one"}\n{"text": "two"}\n' | "$prepare" --out "$TMP/bom" --quiet -
 check "prepare: JSON Lines with a byte order mark on standard input" test "$("$BIN/kf-inspect" "$TMP/bom" --json | wc -l)" = 2
 check_fails 1 'called "all"' "prepare: a domain that tables call something else" "$prepare" --out "$TMP/all" --domain all README.md
-gzip -c README.md > "$TMP/packed.gz"
-check_fails 1 "is compressed: zcat" "prepare: a compressed file is no text" "$prepare" --out "$TMP/packed" "$TMP/packed.gz"
+# Compressed files: the same documents. What gzip and zstd may look like: tests/unit/prepare/test_textfile.c.
+mkdir "$TMP/packed"; gzip -c <"$TMP/many.jsonl" >"$TMP/packed/many.jsonl.gz"
+"$prepare" --out "$TMP/of-many" --quiet "$TMP/many.jsonl"; docs "$TMP/of-many" >"$TMP/of-many.json"
+check "prepare: a compressed file" "$prepare" --out "$TMP/of-gz" "$TMP/packed/many.jsonl.gz"
+check "prepare: a compressed file in a folder" "$prepare" --out "$TMP/of-folder" "$TMP/packed"
+check "prepare: compressed standard input" "$prepare" --out "$TMP/of-stdin" - <"$TMP/packed/many.jsonl.gz"
+for s in gz folder stdin; do docs "$TMP/of-$s" >"$TMP/of-$s.json"; check_same "prepare: compressed ($s), the same documents" "$TMP/of-many.json" "$TMP/of-$s.json"; done
+gzip -c README.md >"$TMP/readme.gz"
+check "prepare: a compressed text" "$prepare" --out "$TMP/of-readme" --doc-bytes 1000000 "$TMP/readme.gz"
+docs "$TMP/of-readme" >"$TMP/of-readme.json"
+same "prepare: a compressed text is one document" "$(field id "$TMP/of-readme.json")$(field bytes "$TMP/of-readme.json")" "$TMP/readme.gz $(wc -c <README.md) "
+head -c 1000 "$TMP/packed/many.jsonl.gz" >"$TMP/cut.jsonl.gz"
+check_fails 1 'cut.jsonl.gz: the compressed data.*in the middle' "prepare: a compressed file that is cut short" "$prepare" --out "$TMP/of-cut" "$TMP/cut.jsonl.gz"
+tar -cf - -C "$TMP" many.jsonl | gzip >"$TMP/many.tar.gz"
+check_fails 1 'many.tar.gz is no text: there is a NUL byte' "prepare: an archive is no text" "$prepare" --out "$TMP/of-tar" "$TMP/many.tar.gz"
+check_fails 1 'standard input is no text' "prepare: standard input that is no text" "$prepare" --out "$TMP/of-nul" - <"$TMP/of-many/shard-00000.mdb"
 mkdir "$TMP/notes"; echo "a note" > "$TMP/notes/a.txt"; head -c 9000 /dev/zero | tr '\0' '\n' > "$TMP/notes/b.txt"
 check "prepare: a folder with a large blank file" "$prepare" --out "$TMP/notes/corpus" --quiet "$TMP/notes"
 check "prepare: a set among the texts is no text" "$prepare" --out "$TMP/notes/corpus2" --quiet "$TMP/notes"

@@ -19,7 +19,9 @@ fuzz_shard) take tests/golden/*/shard-*.mdb ;;
 fuzz_manifest) take tests/golden/*/manifest.json tests/golden/*.map ;;
 fuzz_jsonl) take tests/parity/maps/text.jsonl tests/golden/corpus-chat.jsonl
 	printf '%s\n' '{"id": "a", "domain": "d", "messages": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello \u00e9."}]}' \
-		'{"conversations": [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]}' > "$out/talk.jsonl" ;;
+		'{"conversations": [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]}' > "$out/talk.jsonl"
+	gzip -nc "$out/talk.jsonl" > "$out/talk.gz"
+	printf '(\265/\375\004Xy\000\000{"text": "one"}\201`\016J' > "$out/text.zst" ;;
 fuzz_tasks)
 	printf '%s\n' '{"task": "t", "kind": "choice", "prefix": "p", "delimiter": "", "licence": "x"}' '{"id": "a", "prompt": "q", "choices": ["a", "b"], "answer": "b"}' \
 		'{"task": "m", "kind": "match", "normalize": "number", "stop": ["\n"], "max_tokens": 9}' '{"prompt": "1+1", "answer": [2, "-2.50"], "solution": "#### 2"}' \

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #include <cmocka.h>
 
@@ -68,6 +69,19 @@ static void test_jsonl(void **state)
 	assert_int_equal(read_all("a.jsonl", KF_FORMAT_AUTO, &s, &err), KF_OK);
 	assert_string_equal(s.log, "/a.jsonl:1|-|-|one;7|d|test|two;x|-|-|caf\xc3\xa9;");
 	assert_in_range(s.bytes, sizeof text - 5, sizeof text);
+	/* Compressed, the same; what it holds goes by the name without the compression's. */
+	for (int i = 0; i < 2; i++) {
+		static const char *const name[] = { "a.jsonl.zst", "a.ndjson.zst" };
+		char packed[1024], want[256];
+		size_t n = ZSTD_compress(packed, sizeof packed, text, sizeof text - 1, 3);
+
+		assert_false(ZSTD_isError(n));
+		put(name[i], packed, n);
+		assert_int_equal(read_all(name[i], KF_FORMAT_AUTO, &s, &err), KF_OK);
+		snprintf(want, sizeof want, "/%s:1|-|-|one;7|d|test|two;x|-|-|caf\xc3\xa9;", name[i]);
+		assert_string_equal(s.log, want);
+		assert_int_equal(s.bytes, n);
+	}
 	/* The same file as text is one document. */
 	assert_int_equal(read_all("a.jsonl", KF_FORMAT_TEXT, &s, &err), KF_OK);
 	assert_memory_equal(s.log, "/a.jsonl|-|-|{\"text\": \"one\"}", 27);
