@@ -184,6 +184,8 @@ class Tester:
 		self.args, self.top = args, top
 		self.list, self.given, self.w = stages(args.bin, top, args.threads)
 		self.log = f"{top}/fault.log"
+		# what a message may name: what is below top, and the folders that an output's folder is in
+		self.named = [f"{top}/", "standard output"] + [f"cannot create folder {top[:i]}: " for i in range(1, len(top) + 1)]
 		self.failed = False
 
 	def reset(self, stage):
@@ -267,7 +269,7 @@ class Tester:
 					return "silent", f"it does not speak of memory: {text.strip()[-300:]}"
 			elif how != "short" and REASON[how] not in text:
 				return "silent", f"it does not say why: {text.strip()[-300:]}"
-			elif f"{self.top}/" not in text and "standard output" not in text:
+			elif not any(x in text for x in self.named):
 				return "silent", f"it names no file: {text.strip()[-300:]}"
 		elif kind != "library":
 			return "crashed", f"status {rc}: {text.strip()[-300:]}"
