@@ -84,11 +84,11 @@ static kf_status check_tensors(const kf_weights *a, const kf_weights *b, kf_err 
 	return KF_OK;
 }
 
-static kf_status check_same(const kf_merge_inputs *in, const kf_weights *w, kf_err *err)
+/* *tokenizer: the model's, the caller's. */
+static kf_status check_same(const kf_merge_inputs *in, const kf_weights *w, kf_tokenizer **tokenizer, kf_err *err)
 {
 	const kf_arch *a = kf_weights_arch(in->first), *b = kf_weights_arch(w);
 	const char *first = kf_weights_path(in->first), *path = kf_weights_path(w);
-	kf_tokenizer *tokenizer;
 	char text[128];
 	kf_fp own, theirs;
 	kf_status rc;
@@ -100,19 +100,27 @@ static kf_status check_same(const kf_merge_inputs *in, const kf_weights *w, kf_e
 	if ((rc = check_tensors(in->first, w, err)) != KF_OK) return rc;
 	if (difference(a, b, text))
 		return kf_fail(err, KF_EMISMATCH, "%s computes in another way than %s: %s", path, first, text);
-	if ((rc = kf_weights_tokenizer(w, &tokenizer, err)) != KF_OK) return rc;
-	if (!kf_fp_equal(kf_tokenizer_fp(tokenizer), kf_tokenizer_fp(in->tokenizer)) && (rc = kf_tokenizer_text_fp(tokenizer, &theirs, err)) == KF_OK &&
+	if ((rc = kf_weights_tokenizer(w, tokenizer, err)) != KF_OK) return rc;
+	if (!kf_fp_equal(kf_tokenizer_fp(*tokenizer), kf_tokenizer_fp(in->tokenizer)) && (rc = kf_tokenizer_text_fp(*tokenizer, &theirs, err)) == KF_OK &&
 	    (rc = kf_tokenizer_text_fp(in->tokenizer, &own, err)) == KF_OK && !kf_fp_equal(own, theirs))
 		rc = kf_fail(err, KF_EMISMATCH, "%s has another tokenizer than %s; models to merge have the same",
 			path, first);
-	kf_tokenizer_free(tokenizer);
 	return rc;
+}
+
+static bool same_template(const kf_tokenizer *a, const kf_tokenizer *b)
+{
+	const char *x = kf_tokenizer_chat_template(a), *y = kf_tokenizer_chat_template(b);
+
+	return x && y ? strcmp(x, y) == 0 : x == y;
 }
 
 /* ---- open ---- */
 
 kf_status kf_merge_open(kf_merge_inputs *in, const char *pivot, const kf_list *models, kf_err *err)
 {
+	kf_tokenizer *one = NULL, *model = NULL;
+	bool agree = true;
 	kf_status rc;
 
 	memset(in, 0, sizeof *in);
@@ -121,10 +129,23 @@ kf_status kf_merge_open(kf_merge_inputs *in, const char *pivot, const kf_list *m
 		if ((rc = kf_weights_open(models->item[i], &in->model[i], err)) != KF_OK) goto fail;
 	in->first = in->pivot ? in->pivot : in->model[0];
 	if ((rc = kf_weights_tokenizer(in->first, &in->tokenizer, err)) != KF_OK) goto fail;
-	for (int i = in->pivot ? 0 : 1; i < in->n; i++)
-		if ((rc = check_same(in, in->model[i], err)) != KF_OK) goto fail;
+	for (int i = in->pivot ? 0 : 1; i < in->n; i++) {
+		if ((rc = check_same(in, in->model[i], &model, err)) != KF_OK) goto fail;
+		agree = agree && (!one || same_template(one, model));
+		if (one) kf_tokenizer_free(model);
+		else one = model;
+		model = NULL;
+	}
+	/* what the models were trained with since they left the pivot */
+	if (in->pivot && agree && kf_tokenizer_chat_template(one) && !same_template(one, in->tokenizer)) {
+		if ((rc = kf_tokenizer_set_chat_template(in->tokenizer, kf_tokenizer_chat_template(one), err)) != KF_OK) goto fail;
+		in->models_template = true;
+	}
+	kf_tokenizer_free(one);
 	return KF_OK;
 fail:
+	kf_tokenizer_free(model);
+	kf_tokenizer_free(one);
 	kf_merge_close(in);
 	return rc;
 }
@@ -189,6 +210,11 @@ kf_status kf_merge_fingerprints(const kf_merge_inputs *in, kf_pool *pool, json_t
 		ok = ok && add_fp(fps, role, fp[n - in->n + i]);
 	}
 	ok = ok && add_fp(fps, "tokenizer", kf_tokenizer_fp(in->tokenizer));
+	if (in->models_template) {
+		const char *text = kf_tokenizer_chat_template(in->tokenizer);
+
+		ok = ok && add_fp(fps, "chat template", kf_fp_of(text, strlen(text)));
+	}
 	if (!ok) {
 		json_decref(fps);
 		return kf_fail(err, KF_ENOMEM, "no memory for fingerprints");

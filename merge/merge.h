@@ -113,7 +113,8 @@ typedef struct {
 } kf_merge_result;
 
 /* Merge into the new folder o->out, which transformers loads as it is: configuration and tokenizer of the
- * pivot, else of the first model; merge.json with the weights by tensor; kfuse.json with what made it.
+ * pivot, else of the first model, but the chat template of the models where all of them have the same; merge.json with the weights by
+ * tensor; kfuse.json with what made it.
  * Memory: one tensor in float32 and an eighth of it, and of each model the pages of one tensor's file. KF_EUSAGE: options that do
  * not belong together; KF_EMISMATCH: models that do not, named with the tensor, or an output made from
  * something else; KF_EDATA: NaN or infinity, named with model and tensor. Nothing that looks complete is left

@@ -10,6 +10,7 @@
 #include "common/base/progress.h"
 #include "common/base/record.h"
 #include "common/base/stop.h"
+#include "common/text/chat.h"
 #include "train/checkpoint.h"
 #include "train/data.h"
 #include "train/exchange.h"
@@ -472,7 +473,7 @@ static kf_status write_provenance(trainer *t, kf_err *err)
 	    "tokens", (json_int_t)t->tokens, "epoch", t->best_epoch, "valid_bits_per_byte", number(t->best_valid),
 	    "loss", number(t->loss))) != 0)
 		rc = kf_fail(err, KF_ENOMEM, "no memory for the run's record");
-	else if (template && json_object_set_new(j, "chat_template", json_string(template)) != 0)   /* which the model's folder may not have */
+	else if (template && json_object_set_new(j, "chat_template", json_string(template)) != 0)
 		rc = kf_fail(err, KF_ENOMEM, "no memory for the run's record");
 	else if ((rc = kf_path_join(path, t->state, "kfuse.json", err)) == KF_OK)
 		rc = kf_record_write(path, j, err);
@@ -503,8 +504,10 @@ static kf_status open_inputs(trainer *t, kf_err *err)
 			arch->context, o->model);
 	t->pack = (kf_pack){ .V = arch->V, .context = o->context ? (int)o->context : arch->context,
 		.bos = kf_tokenizer_bos(t->tokenizer), .fusion = o->lambda < 1 };
-	/* validation conversations are rendered as those of the targets were */
+	/* conversations of the validation text, and those that the trained model will be given, are rendered as the targets' were */
 	template = json_string_value(json_object_get(kf_set_info(t->set), "chat_template"));
+	if (template && (rc = kf_chat_adopt(template, t->tokenizer, err)) != KF_OK)
+		return kf_context(err, rc, "%s", o->targets);
 	if (o->valid && (rc = kf_valid_open(o->valid, t->tokenizer, template, &t->pack, &t->valid, err)) != KF_OK)
 		return kf_context(err, rc, "--valid");
 	return make_identity(t, err);

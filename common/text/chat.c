@@ -107,6 +107,25 @@ kf_status kf_chat_choose(const char *name, const kf_tokenizer *t, const char *mo
 	return kf_context(err, rc, "%s", model);
 }
 
+kf_status kf_chat_adopt(const char *name, kf_tokenizer *t, kf_err *err)
+{
+	const char *own = kf_tokenizer_chat_template(t), *is = NULL;
+	kf_buf jinja = { 0 };
+	kf_chat *chat;
+	kf_status rc;
+
+	if ((rc = kf_chat_open(name, t, &chat, err)) != KF_OK) return rc;
+	if (own && (rc = kf_chat_recognise(own, strlen(own), &is, err)) == KF_EUNSUPPORTED) rc = KF_OK;
+	if (rc != KF_OK || (is && strcmp(is, name) == 0)) goto out;
+	kf_chat_template_jinja(chat->tpl, &jinja);
+	kf_buf_u8(&jinja, 0);
+	if ((rc = kf_buf_check(&jinja, err)) == KF_OK) rc = kf_tokenizer_set_chat_template(t, (const char *)jinja.data, err);
+out:
+	kf_buf_release(&jinja);
+	kf_chat_free(chat);
+	return rc;
+}
+
 /* ---- rendering ---- */
 
 /* A stretch of the rendering: a control token, or bytes of the template, or of a message. */

@@ -15,7 +15,8 @@
 #include "common/base/turn.h"
 #include "common/text/tokenizer.h"
 
-/* The name of the template whose text (n bytes, as in tokenizer_config.json or GGUF) this is. KF_EUNSUPPORTED, with the
+/* The name of the template whose text (n bytes, as in tokenizer_config.json or GGUF) this is: what a family's models publish, or
+ * kf_chat_adopt wrote. KF_EUNSUPPORTED, with the
  * names there are, when it is none that is known. */
 kf_status kf_chat_recognise(const char *text, size_t n, const char **name, kf_err *err) KF_MUST_CHECK;
 /* "chatml, gemma, ...": for messages. */
@@ -28,6 +29,10 @@ kf_status kf_chat_open(const char *name, const kf_tokenizer *t, kf_chat **out, k
 /* The template of this name, or, NULL, the one of the model whose tokenizer it is. model is for messages. */
 kf_status kf_chat_choose(const char *name, const kf_tokenizer *t, const char *model, kf_chat **out, kf_err *err) KF_MUST_CHECK;
 void kf_chat_free(kf_chat *c);               /* accepts NULL */
+/* Make the named template the tokenizer's own, which kf_tokenizer_write_hf writes: as Jinja text from which transformers renders what
+ * kf_chat_render does (and takes the white space at a message's ends away); left as it is where it is that template already. To be called
+ * before others use the tokenizer. Errors as of kf_chat_open. */
+kf_status kf_chat_adopt(const char *name, kf_tokenizer *t, kf_err *err) KF_MUST_CHECK;
 const char *kf_chat_name(const kf_chat *c);
 
 /* Encode a conversation whose messages' texts are text[0 ..], one after another. out->ids are all tokens of the rendering

@@ -145,6 +145,23 @@ static bool is(const kf_chat_template *t, const char *text, outside besides)
 	return true;
 }
 
+/* Whether a normalised text is the one we write of this template. */
+static kf_status is_ours(const kf_chat_template *t, const char *text, bool *ours, kf_err *err)
+{
+	kf_buf jinja = { 0 }, b = { 0 };
+	kf_status rc;
+
+	kf_chat_template_jinja(t, &jinja);
+	if ((rc = kf_buf_check(&jinja, err)) == KF_OK) {
+		normalise((const char *)jinja.data, jinja.len, &b);
+		rc = kf_buf_check(&b, err);
+	}
+	*ours = rc == KF_OK && strcmp((const char *)b.data, text) == 0;
+	kf_buf_release(&b);
+	kf_buf_release(&jinja);
+	return rc;
+}
+
 kf_status kf_chat_recognise(const char *text, size_t n, const char **name, kf_err *err)
 {
 	kf_buf b = { 0 };
@@ -156,8 +173,12 @@ kf_status kf_chat_recognise(const char *text, size_t n, const char **name, kf_er
 	if (n > TEMPLATE_MAX) return kf_fail(err, KF_EUNSUPPORTED, "the chat template is %zu bytes long", n);
 	besides = normalise(text, n, &b);
 	if ((rc = kf_buf_check(&b, err)) != KF_OK) goto out;
-	for (const kf_chat_template *t = kf_chat_templates; t->name && !*name; t++)
-		if (is(t, (const char *)b.data, besides)) *name = t->name;
+	for (const kf_chat_template *t = kf_chat_templates; t->name && !*name; t++) {
+		bool same = is(t, (const char *)b.data, besides);
+
+		if (!same && (rc = is_ours(t, (const char *)b.data, &same, err)) != KF_OK) goto out;
+		if (same) *name = t->name;
+	}
 	if (!*name) {
 		kf_chat_names(names, sizeof names);
 		rc = kf_fail(err, KF_EUNSUPPORTED, "the chat template is none that kfuse knows; if it amounts to one of these, give it with "

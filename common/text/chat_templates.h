@@ -4,6 +4,8 @@
 
 #include <stdbool.h>
 
+#include "common/base/mem.h"
+
 /* In the strings below: a control token by its spelling, the message's text, the tokenizer's BOS and EOS. */
 #define TOKEN(s) "\1" s "\2"
 #define BODY "\3"
@@ -26,5 +28,8 @@ typedef struct {
 
 /* In the order in which they are recognised; a NULL name ends them. */
 extern const kf_chat_template kf_chat_templates[];
+
+/* Append the template as Jinja text of ours (chat_jinja.c). */
+void kf_chat_template_jinja(const kf_chat_template *t, kf_buf *out);
 
 #endif

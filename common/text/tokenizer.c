@@ -101,6 +101,17 @@ int32_t kf_tokenizer_bos(const kf_tokenizer *t) { return t->add_bos ? t->bos : -
 int32_t kf_tokenizer_eos(const kf_tokenizer *t) { return t->eos; }
 const char *kf_tokenizer_chat_template(const kf_tokenizer *t) { return t->chat_template; }
 
+kf_status kf_tokenizer_set_chat_template(kf_tokenizer *t, const char *text, kf_err *err)
+{
+	char *copy = kf_strdup(text);
+
+	if (!copy)
+		return kf_fail(err, KF_ENOMEM, "no memory for a chat template");
+	kf_free(t->chat_template);
+	t->chat_template = copy;
+	return KF_OK;
+}
+
 const uint8_t *kf_tokenizer_bytes(const kf_tokenizer *t, int32_t id, uint32_t *n)
 {
 	if (id < 0 || id >= t->n) {

@@ -67,6 +67,8 @@ bool kf_tokenizer_is_control(const kf_tokenizer *t, int32_t id);
 const char *kf_tokenizer_piece(const kf_tokenizer *t, int32_t id);
 /* The model's own chat template (Jinja), or NULL: as it was found, no part of the fingerprint and of what is saved. */
 const char *kf_tokenizer_chat_template(const kf_tokenizer *t);
+/* Another in its place, copied; before others use the tokenizer. */
+kf_status kf_tokenizer_set_chat_template(kf_tokenizer *t, const char *text, kf_err *err) KF_MUST_CHECK;
 /* Whether encoding puts a space in front of a text ("dummy prefix"); of some tokenizers, unless it begins with one. */
 bool kf_tokenizer_dummy_prefix(const kf_tokenizer *t);
 

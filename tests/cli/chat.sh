@@ -171,3 +171,31 @@ check_fails 1 'document 0 \("0", piece 0\): message 1: a system message; the cha
 printf '{"text": "plain text"}\n' >"$TMP/text.jsonl"
 "$BIN/kf-prepare" --quiet --out "$TMP/text" "$TMP/text.jsonl"
 check_fails 1 "text has no conversations" "chat: a template for a corpus without conversations" "$BIN/kf-extract" --model "$TMP/qwen2-tiny" --corpus "$TMP/text" --out "$TMP/none4" --chat-template chatml
+
+# A template that was chosen, for a model with none and one with another, is in the folder of what is trained with it, of its epochs, and of what they
+# are merged into.
+for m in tests/models/qwen2-tiny "$TMP/strange"; do
+	n=${m##*/}
+	check "chat: $n with a chosen template: logits" "$BIN/kf-extract" --quiet --model "$m" --corpus "$C" --out "$TMP/chosen-$n" --chat-template chatml
+	check "chat: $n with a chosen template: train" "$BIN/kf-train" --quiet --model "$m" --targets "$TMP/chosen-$n" --out "$TMP/tuned-$n" --valid "$C" --lambda 1 \
+		--lr 1e-3 --keep-epochs --threads 1
+	check "chat: $n with a chosen template: merge" "$BIN/kf-merge" --quiet --pivot "$m" --models "$TMP/tuned-$n" --models "$TMP/tuned-$n/epoch-1" \
+		--out "$TMP/merged-$n" --threads 1
+	for d in tuned-$n tuned-$n/epoch-1 merged-$n; do
+		check "chat: $d has the template as Jinja text" python3 - "$TMP/$d" <<'END'
+import json, os, sys
+written = json.load(open("tests/parity/chat/written.json", encoding="utf-8"))["chatml"]["jinja"]
+assert json.load(open(sys.argv[1] + "/tokenizer_config.json"))["chat_template"] == written
+assert not os.path.exists(sys.argv[1] + "/chat_template.jinja")
+END
+		check "chat: $d is evaluated with it" "$BIN/kf-eval" --quiet --model "$TMP/$d" --corpus "$C" --threads 1
+	done
+	check "chat: $n again, from the trained folder" "$BIN/kf-extract" --quiet --model "$TMP/tuned-$n" --corpus "$C" --out "$TMP/again-$n"
+	check "chat: whose set says the name" grep -q '"chat_template": *"chatml"' "$TMP/again-$n/manifest.json"
+	check "chat: and is trained on without another" "$BIN/kf-train" --quiet --model "$TMP/tuned-$n" --targets "$TMP/again-$n" --out "$TMP/more-$n" --lambda 1 --threads 1
+	check_same "chat: its template stays" <(grep chat_template "$TMP/tuned-$n/tokenizer_config.json") <(grep chat_template "$TMP/more-$n/tokenizer_config.json")
+done
+template_of() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1] + "/tokenizer_config.json"))["chat_template"])' "$1"; }
+check "chat: merge what was trained with two templates" "$BIN/kf-merge" --quiet --pivot "$TMP/qwen2-tiny" --models "$TMP/trained" --models "$TMP/tuned-qwen2-tiny" \
+	--out "$TMP/mixed" --threads 1
+check_same "chat: models that do not agree leave the pivot's template" <(template_of "$TMP/qwen2-tiny") <(template_of "$TMP/mixed")

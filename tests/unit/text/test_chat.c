@@ -1,11 +1,12 @@
-/* Chat templates against what transformers renders and encodes (tests/parity/chat), and where a message's bytes end up. */
+/* Chat templates against what transformers renders and encodes, and what Jinja makes of ours (tests/parity/chat); where a message's bytes end up. */
 #include "util.h"
 
 #include "common/text/chat.h"
 
 #define PARITY "tests/parity/chat/chat.json"
+#define WRITTEN "tests/parity/chat/written.json"
 
-static json_t *parity;
+static json_t *parity, *written;
 static kf_arena arena;
 static kf_err err;
 
@@ -108,6 +109,81 @@ static void renders(void **state)
 		kf_chat_free(chat);
 	}
 	kf_tokenizer_free(tok);
+}
+
+/* What is written into a trained model's folder: recognised for what it is, and by Jinja rendered to what is rendered here. */
+static void writes(void **state)
+{
+	kf_tokenizer *tok = all_tokens();
+	char names[512], *rest = names;
+	const char *is;
+	json_t *t, *talk;
+	size_t k;
+
+	(void)state;
+	kf_chat_names(names, sizeof names);
+	for (const char *name; (name = strtok_r(rest, ", ", &rest));) {
+		const json_t *ours = json_object_get(written, name);
+		const char *jinja = json_string_value(json_object_get(ours, "jinja"));
+		kf_chat *chat;
+
+		if (!jinja) fail_msg("%s has nothing of %s: run make_written.py", WRITTEN, name);
+		OK(kf_tokenizer_set_chat_template(tok, "{{ messages | reverse }}", &err));
+		OK(kf_chat_adopt(name, tok, &err));
+		assert_string_equal(kf_tokenizer_chat_template(tok), jinja);
+		OK(kf_chat_recognise(jinja, strlen(jinja), &is, &err));
+		assert_string_equal(is, name);
+		OK(kf_chat_choose(NULL, tok, "m", &chat, &err));
+		json_array_foreach(json_object_get(parity, "conversations"), k, talk) {
+			const json_t *want = json_array_get(json_object_get(ours, "rendered"), k);
+			conversation c = conversation_of(talk);
+			kf_buf out = { 0 };
+			kf_status rc = kf_chat_render(chat, c.turn, c.n, c.text.data, &out, &err);
+
+			kf_buf_u8(&out, 0);
+			/* (a system message alone is refused here, and has nowhere to go there) */
+			if (json_is_null(want)) assert_int_equal(rc, KF_EDATA);
+			else if (!(alone(&c) && rc == KF_EDATA)) {
+				OK(rc);
+				assert_string_equal((char *)out.data, json_string_value(want));
+			}
+			kf_buf_release(&out);
+			kf_buf_release(&c.text);
+		}
+		kf_chat_free(chat);
+	}
+	/* one that is that template already stays */
+	json_array_foreach(json_object_get(parity, "templates"), k, t) {
+		const char *published = json_string_value(json_object_get(t, "jinja"));
+
+		OK(kf_tokenizer_set_chat_template(tok, published, &err));
+		OK(kf_chat_adopt(json_string_value(json_object_get(t, "name")), tok, &err));
+		assert_string_equal(kf_tokenizer_chat_template(tok), published);
+	}
+	FAILS(KF_EINVAL, "no chat template \"alpaca\"", kf_chat_adopt("alpaca", tok, &err));
+	kf_tokenizer_free(tok);
+	OK(kf_tokenizer_open_dir("tests/models/llama-untied", &tok, &err));
+	FAILS(KF_EMISMATCH, "needs the token <|im_start|>", kf_chat_adopt("chatml", tok, &err));
+	assert_null(kf_tokenizer_chat_template(tok));
+	kf_tokenizer_free(tok);
+}
+
+/* For make_written.py: {name: Jinja text}. */
+static int print_written(void)
+{
+	kf_tokenizer *tok = all_tokens();
+	char names[512], *rest = names;
+	json_t *all = json_object();
+
+	kf_chat_names(names, sizeof names);
+	for (const char *name; (name = strtok_r(rest, ", ", &rest));) {
+		if (kf_chat_adopt(name, tok, &err) != KF_OK) return 1;
+		json_object_set_new(all, name, json_string(kf_tokenizer_chat_template(tok)));
+	}
+	json_dumpf(all, stdout, JSON_INDENT(1));
+	json_decref(all);
+	kf_tokenizer_free(tok);
+	return 0;
 }
 
 /* Whatever the template: starts count the messages' bytes, the tokens that are not context spell the replies, and what ends
@@ -260,22 +336,25 @@ static void errors(void **state)
 	assert_int_equal(kf_role_of("tool"), KF_ROLES);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(recognises), cmocka_unit_test(renders), cmocka_unit_test(encodes), cmocka_unit_test(borders),
+		cmocka_unit_test(recognises), cmocka_unit_test(renders), cmocka_unit_test(writes), cmocka_unit_test(encodes), cmocka_unit_test(borders),
 		cmocka_unit_test(errors),
 	};
 	int failed;
 
+	if (argc > 1 && strcmp(argv[1], "written") == 0) return print_written();
 	parity = json_load_file(PARITY, 0, NULL);
-	if (!parity) {
-		fprintf(stderr, "cannot read %s\n", PARITY);
+	written = json_load_file(WRITTEN, 0, NULL);
+	if (!parity || !written) {
+		fprintf(stderr, "cannot read %s, %s\n", PARITY, WRITTEN);
 		return 1;
 	}
 	kf_arena_init(&arena);
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
 	kf_arena_release(&arena);
+	json_decref(written);
 	json_decref(parity);
 	return failed;
 }
