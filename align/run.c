@@ -24,11 +24,14 @@ static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *o
 	kf_status rc;
 
 	if ((rc = kf_shard_next_tokens(in[0], arena, &t, err)) != KF_OK) return rc;
-	const int fold = (int)(t.head.doc % (uint64_t)j->folds);
+	const int fold = kf_fold_of(&t.head, j->folds);
 	for (int f = 0; f < j->folds; f++) {
-		kf_logits_rec other;
+		kf_logits_rec other = { .n = 0 };
 
 		rc = f == fold ? kf_shard_next_logits(in[1 + f], arena, &s, err) : kf_shard_next_tokens(in[1 + f], arena, &other, err);
+		if (rc == KF_OK && other.n)
+			rc = kf_fail(err, KF_EDATA, "%s has tokens of document %llu (\"%.200s\"), which is in fold %d/%d: its folds were dealt in another way; "
+				"make it anew with kf-extract --fold", kf_set_dir(j->source[f]), (unsigned long long)t.head.doc, t.head.id, fold, j->folds);
 		if (rc != KF_OK) return rc;
 	}
 	rc = kf_align_doc(j->aligner, &s, &t, arena, &aligned, stats, err);

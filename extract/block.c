@@ -70,7 +70,7 @@ static void done(kf_extractor *x, double tokens)
 static kf_status encode(const kf_extractor *x, const kf_corpus_rec *rec, kf_arena *arena, kf_encoding *out, kf_err *err)
 {
 	uint8_t *context;
-	if (kf_extract_asked(x->o, rec->head.doc)) return kf_run_encode(x->tokenizer, x->chat, rec, arena, out, err);
+	if (kf_extract_asked(x->o, &rec->head)) return kf_run_encode(x->tokenizer, x->chat, rec, arena, out, err);
 	*out = (kf_encoding){ .ids = KF_ARENA_NEW(arena, int32_t, 1), .start = KF_ARENA_NEW(arena, uint32_t, 1) };
 	context = KF_ARENA_NEW(arena, uint8_t, 1);
 	if (!out->ids || !out->start || !context) return kf_fail(err, KF_ENOMEM, "no memory for a document");

@@ -20,7 +20,8 @@ static kf_status try_to_begin(kf_extractor *x, kf_set_state *state, kf_err *err)
 		"bos", kf_tokenizer_bos(x->tokenizer) >= 0, "byte_path", o->byte_path);
 	/* The template shapes the content of conversations, and of nothing else. */
 	json_t *record = o->record ? json_copy(o->record) : json_object();
-	if (!info || !record || (o->fold_text && json_object_set_new(info, "fold", json_string(o->fold_text)) != 0) ||
+	if (!info || !record || (o->fold_text && (json_object_set_new(info, "fold", json_string(o->fold_text)) != 0 ||
+	    json_object_set_new(record, "fold", json_sprintf("%s by id", o->fold_text)) != 0)) ||
 	    (x->chat && (json_object_set_new(info, "chat_template", json_string(kf_chat_name(x->chat))) != 0 ||
 	    json_object_set_new(record, "chat-template", json_string(kf_chat_name(x->chat))) != 0))) {
 		rc = kf_fail(err, KF_ENOMEM, "no memory to describe the set");

@@ -43,9 +43,9 @@ kf_status kf_extractor_load(kf_extractor *x, bool stream, kf_err *err) KF_MUST_C
 void kf_extractor_release(kf_extractor *x);
 
 /* Whether a document is of the fold that is asked. */
-static inline bool kf_extract_asked(const kf_extract_opts *o, uint64_t doc)
+static inline bool kf_extract_asked(const kf_extract_opts *o, const kf_dochead *doc)
 {
-	return doc % (uint64_t)o->folds == (uint64_t)o->fold;
+	return kf_fold_of(doc, o->folds) == o->fold;
 }
 
 /* block.c: all shards of this part that are not done, in blocks. */

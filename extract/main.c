@@ -29,7 +29,7 @@ static const kf_opt table[] = {
 	{ "path-extra", KF_OPT_INT, &o.x.path_extra, "E", "extra candidates a position, at most, to have them", 0, 64, KF_OPT_SHAPES },
 	{ "context", KF_OPT_INT, &o.x.context, "N", "longest sequence in tokens, 0 for the model's; longer documents are run in "
 		"windows that overlap by half", 0, 1 << 24, KF_OPT_SHAPES },
-	{ "fold", KF_OPT_STRING, &o.x.fold_text, "I/N", "run every N-th document only, from I (0-based) on: those that kf-train --fold I/N left out; "
+	{ "fold", KF_OPT_STRING, &o.x.fold_text, "I/N", "run part I (0-based) of N of the texts only: those that kf-train --fold I/N left out; "
 		"give the sets of all N to kf-align", 0, 0, KF_OPT_SHAPES | KF_OPT_OFF },
 	{ "precision", KF_OPT_CHOICE, &o.precision, "packed|f32", "how numbers are stored: packed within 1/32 and 1/512 nat, or as they are",
 		0, 0, KF_OPT_SHAPES },

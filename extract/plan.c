@@ -42,7 +42,7 @@ static kf_status read_sample(kf_extractor *x, uint64_t step, sample *s, kf_extra
 			if ((rc = kf_group_reserve(d, err)) != KF_OK || (rc = kf_shard_seek(in, next - before, err)) != KF_OK) break;
 			rec = &d->docs[d->n];
 			if ((rc = kf_shard_next_corpus(in, &s->arena, rec, err)) != KF_OK) break;
-			if (!kf_extract_asked(o, rec->head.doc)) {
+			if (!kf_extract_asked(o, &rec->head)) {
 				next++;
 				continue;
 			}

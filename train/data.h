@@ -23,8 +23,8 @@ struct kf_docs {
 	void (*close)(kf_docs *d);
 };
 
-/* Open a set of targets or aligned documents, or of logits: then a document's own top-k are its candidates. Of folds > 1 parts, documents
- * whose number is fold (mod folds) are left out: they have no rows. */
+/* Open a set of targets or aligned documents, or of logits: then a document's own top-k are its candidates. With
+ * folds > 1 the documents of one fold (kf_fold_of) are left out: they have no rows. */
 kf_status kf_docs_open(const kf_set *set, int fold, int folds, kf_docs **out, kf_err *err) KF_MUST_CHECK;
 void kf_docs_close(kf_docs *d);            /* accepts NULL */
 

@@ -8,7 +8,7 @@
 typedef struct {
 	kf_docs base;
 	const kf_set *set;
-	int fold, folds;                     /* left out: documents fold (mod folds); folds <= 1: none */
+	int fold, folds;                     /* left out: documents of this fold; folds 1: none */
 	uint64_t *first;                     /* (shards + 1) document each shard begins with */
 	struct { kf_shard *shard; int number; uint64_t used; } open[OPEN_SHARDS];
 	uint64_t clock;
@@ -107,9 +107,9 @@ static void set_close(kf_docs *base)
 	kf_free(d);
 }
 
-static bool left_out(const set_docs *d, uint64_t doc)
+static bool left_out(const set_docs *d, const kf_dochead *doc)
 {
-	return d->folds > 1 && doc % (uint64_t)d->folds == (uint64_t)d->fold;
+	return d->folds > 1 && kf_fold_of(doc, d->folds) == d->fold;
 }
 
 /* One pass for the lengths, from which steps and learning rates follow. */
@@ -130,7 +130,7 @@ static kf_status measure(set_docs *d, kf_err *err)
 			kf_arena_reset(&arena);
 			if ((rc = read_next(d, shard, &arena, &rec, err)) != KF_OK)
 				break;
-			d->base.rows[i] = rec.n && !left_out(d, rec.head.doc) ? rec.n + rec.bos : 0;
+			d->base.rows[i] = rec.n && !left_out(d, &rec.head) ? rec.n + rec.bos : 0;
 			d->base.total += d->base.rows[i];
 		}
 		kf_shard_close(shard);

@@ -21,7 +21,7 @@ static const kf_opt TABLE[] = {
 		"same tokenizer serve too", .flags = KF_OPT_REQUIRED },
 	{ "out", KF_OPT_STRING, &o.out, "DIR", "folder to make, in Hugging Face's format", .flags = KF_OPT_REQUIRED },
 	{ "valid", KF_OPT_STRING, &o.valid, "DIR", "corpus to measure after each epoch; the best epoch becomes the output", 0, 0, 0 },
-	{ "fold", KF_OPT_STRING, &fold, "I/N", "leave out every N-th document, from I (0-based) on: kf-extract --fold I/N has the model "
+	{ "fold", KF_OPT_STRING, &fold, "I/N", "leave out part I (0-based) of N of the texts, all pieces of a text together: kf-extract --fold I/N has the model "
 		"predict these, which it has not seen", 0, 0, KF_OPT_SHAPES | KF_OPT_OFF },
 	{ "lambda", KF_OPT_REAL, &o.lambda, "X", "share of the plain language-model loss; the rest is fusion", 0, 1, KF_OPT_SHAPES },
 	{ "lambda-schedule", KF_OPT_CHOICE, &o.lambda_decay, "constant|decay", "decay: fusion's share falls to 0 along the run",
@@ -113,7 +113,8 @@ static kf_status prepare(kf_pool **pool, kf_exec **x, kf_err *err)
 	if (!kf_ranks_first(ranks))
 		common.quiet = true;
 	o.progress = common.quiet ? KF_PROGRESS_NONE : common.progress;
-	if (!(o.record = kf_opt_record(&PROGRAM)) || json_object_set_new(o.record, "seed", json_integer(o.seed)) != 0)
+	if (!(o.record = kf_opt_record(&PROGRAM)) || json_object_set_new(o.record, "seed", json_integer(o.seed)) != 0 ||
+	    (fold && json_object_set_new(o.record, "fold", json_sprintf("%s by id", fold)) != 0))
 		return kf_fail(err, KF_ENOMEM, "no memory for the options");
 	if ((rc = kf_pool_new(common.threads || !ranks ? (int)common.threads : ranks->threads, pool, err)) != KF_OK)
 		return rc;

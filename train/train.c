@@ -523,6 +523,9 @@ static kf_status open_model(trainer *t, kf_err *err)
 	if ((rc = kf_docs_open(t->set, t->o->fold, t->o->folds, &t->docs, err)) != KF_OK)
 		return rc;
 	steps = kf_plan_steps(t->docs, t->o->batch_tokens);
+	if (steps == 0 && t->o->folds > 1)
+		return kf_fail(err, KF_EDATA, "%s has no tokens to train on outside fold %d/%d: whole texts are left out, by their id, and this fold has all "
+			"of them. Give the text as more documents with ids of their own.", t->o->targets, t->o->fold, t->o->folds);
 	if (steps == 0)
 		return kf_fail(err, KF_EDATA, "%s has no tokens to train on", t->o->targets);
 	t->total = steps * t->o->epochs;

@@ -31,7 +31,7 @@ typedef struct {
 	long keep_mb;              /* activations kept for backward, MB; layers beyond are computed again; 0: no limit; -1: 512, or what
 	                            * a backend with memory of its own has free */
 	long epochs, max_steps;    /* max_steps 0: none */
-	int fold, folds;           /* documents whose number is fold (mod folds) are not trained on; folds 1: all are */
+	int fold, folds;           /* documents of this fold (kf_fold_of) are not trained on; folds 1: all are */
 	long patience;             /* end after so many epochs without a better one on valid; 0: never */
 	long save_every;           /* steps a checkpoint; 0: none */
 	int dtype;                 /* of the written model: 0 f32, 1 bf16, 2 f16 */

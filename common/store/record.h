@@ -11,6 +11,9 @@
 #ifndef KF_STORE_RECORD_H
 #define KF_STORE_RECORD_H
 
+#include <string.h>
+
+#include "common/base/hash.h"
 #include "common/base/turn.h"
 #include "common/store/set.h"
 
@@ -22,6 +25,16 @@ typedef struct {
 	uint32_t piece;      /* 0.. of a document that was cut */
 	uint32_t bytes;      /* of text */
 } kf_dochead;
+
+/* Which of so many folds (--fold I/N) a document is in: whole texts are, by a hash of their id, so that no model is asked for a piece of a text
+ * of which it has seen another. The same in every set, whatever else is there. A text without an id goes by the number of its first piece. */
+static inline int kf_fold_of(const kf_dochead *h, int folds)
+{
+	const uint64_t first = h->doc - h->piece;
+	const uint64_t x = h->id[0] ? kf_hash64(h->id, strlen(h->id)) : kf_hash64(&first, sizeof first);
+
+	return (int)((unsigned __int128)x * (unsigned)folds >> 64);   /* by the high bits: kf-prepare --split goes by the low ones */
+}
 
 typedef struct {
 	kf_dochead head;

@@ -95,8 +95,38 @@ while text[at:].strip():
     plans.append(plan["corpus"])
 docs = len(open(sys.argv[2]).readlines())
 assert len(plans) == 3 and sum(p["documents"] for p in plans) == docs, (plans, docs)
-assert max(p["documents"] for p in plans) - min(p["documents"] for p in plans) <= 1, plans
 END
+# a text in pieces: all of them are in one fold, the same in kf-extract and kf-train
+python3 - >"$TMP/long.jsonl" <<'END'
+import json
+for i in range(8):
+    print(json.dumps({"id": f"long {i}", "domain": "prose", "text": "\n".join(f"The {w} of chapter {i} came to the mill and went home again." for w in ("cat", "ass", "son", "ox"))}))
+END
+check "long texts" "$BIN/kf-prepare" --quiet --out "$TMP/long" --doc-bytes 120 --shards 3 "$TMP/long.jsonl"
+check "their logits" "$BIN/kf-extract" --quiet --model tests/models/llama-tiny --corpus "$TMP/long" --out "$TMP/long-logits"
+for f in 0 1; do
+	check "fold $f of long texts" "$BIN/kf-extract" --quiet --model tests/models/llama-tiny --corpus "$TMP/long" --out "$TMP/long$f" --fold $f/2
+	check "and a model that has not seen it" "$BIN/kf-train" --quiet --model tests/models/llama-tiny --targets "$TMP/long-logits" --out "$TMP/model$f" --fold $f/2 --lambda 1 --threads 1
+	"$BIN/kf-inspect" "$TMP/long$f" --json >"$TMP/long$f.json"
+done
+"$BIN/kf-inspect" "$TMP/long-logits" --json >"$TMP/long-logits.json"
+check "pieces of a text are in one fold, and the model of that fold has seen none of them" python3 - "$TMP" <<'END'
+import json, sys
+of = lambda name: [json.loads(line) for line in open(f"{sys.argv[1]}/{name}.json")]
+whole, seen = of("long-logits"), []
+rows = lambda d: len(d["tokens"]) + d["bos"]
+assert len(whole) >= 16
+for f in 0, 1:
+    fold = of(f"long{f}")
+    ids = {d["id"] for d in fold if d["tokens"]}
+    assert 0 < len(ids) < 8, ids
+    assert all(bool(d["tokens"]) == (d["id"] in ids) for d in fold)
+    seen += ids
+    log = [json.loads(line) for line in open(f"{sys.argv[1]}/model{f}/log.jsonl")]
+    assert log[-1]["tokens"] == sum(rows(d) for d in whole if d["id"] not in ids), f
+assert len(seen) == len(set(seen)) == 8
+END
+check_fails 1 '0/2 by id.*1/2 by id' "another fold is another set" "$BIN/kf-extract" --model tests/models/llama-tiny --corpus "$TMP/long" --out "$TMP/long0" --fold 1/2
 check_fails 2 "fold 2/3 of the text: give the sets of all 3" "one of them is not" "$BIN/kf-align" "${folds[@]:0:2}" --target "$TMP/gemma3-tiny" --out "$TMP/x"
 check_fails 2 "kf-extract --fold" "whole sets are no folds" "$BIN/kf-align" --source "$TMP/llama-tiny" --source "$TMP/qwen2-tiny" --target "$TMP/gemma3-tiny" --out "$TMP/x"
 check_fails 2 "nothing to count in" "counting wants a whole text" "$BIN/kf-align" "${folds[@]}" --out "$TMP/x" --method dtw-chat --vocab-map stats

@@ -81,8 +81,8 @@ m = options(of + f"train/clm{last[4:]}/kfuse.json", **{**trained, "lambda": 1})
 same("clm", [p.split("/docs4/")[1] for p in (m["paths"]["targets"], m["paths"]["valid"])], ["logits/train/qwen2-tiny", "corpus/valid"])
 for fold in range(3):
     m = options(f"adapted/lr3e-5x3b600of3-seed2-f32-fold{fold}/llama-tiny/kfuse.json",
-                **{"lambda": 1, "lr": 3e-5, "epochs": 3, "batch_tokens": 600, "seed": 2, "fold": f"{fold}/3", "compute": "f32", "dtype": "bf16"})
-    options(f"logits/train/llama-tiny-adapted-lr3e-5x3b600of3-seed2-f32-fold{fold}/manifest.json", fold=f"{fold}/3")
+                **{"lambda": 1, "lr": 3e-5, "epochs": 3, "batch_tokens": 600, "seed": 2, "fold": f"{fold}/3 by id", "compute": "f32", "dtype": "bf16"})
+    options(f"logits/train/llama-tiny-adapted-lr3e-5x3b600of3-seed2-f32-fold{fold}/manifest.json", fold=f"{fold}/3 by id")
 for name, want in {"linear": {}, "slerp": {}, "task-arithmetic": {}, "varm": {}, "ties0.4": {"density": 0.4}, "dare0.4": {"density": 0.4, "seed": 2}, "sce0.2": {"select": 0.2}}.items():
     for file in "kfuse.json", "merge.json":
         m = options(of + f"merged/{name}-{mix}{last}/{file}", method=name.rstrip("0.24"), **want)

@@ -36,9 +36,10 @@ static const char *path(const fixture *f, const char *name)
 	return out[turn];
 }
 
-/* Documents 0 .. DOCS-1 over the shards, in order; of several folds those of the others without a token, as kf-extract --fold leaves them. */
+/* Documents 0 .. DOCS-1 over the shards, in order; of several folds those of the others without a token, as kf-extract --fold leaves them. shifted:
+ * dealt in another way. */
 static void write_fold(fixture *f, const char *name, const kf_tokenizer *tok, const synth_model *m, uint64_t corpus, bool with_path, bool f32,
-	int fold, int folds)
+	int fold, int folds, bool shifted)
 {
 	kf_set_input in[3] = { { .role = "corpus", .name = "c", .fp = { 1, corpus } }, { .role = "model", .name = name, .fp = kf_tokenizer_fp(tok) },
 		{ .role = "tokenizer", .name = name, .fp = kf_tokenizer_fp(tok) } };
@@ -67,7 +68,7 @@ static void write_fold(fixture *f, const char *name, const kf_tokenizer *tok, co
 				r.has_path = false;
 				r.path_off = r.extra_off = NULL;
 			}
-			if (d % folds != fold) r.n = 0;
+			if ((kf_fold_of(&r.head, folds) + shifted) % folds != fold) r.n = 0;
 			ok(kf_shard_put_logits(sw, &r, &err), &err);
 		}
 		ok(kf_shard_commit(sw, &err), &err);
@@ -80,7 +81,7 @@ static void write_fold(fixture *f, const char *name, const kf_tokenizer *tok, co
 
 static void write_set(fixture *f, const char *name, const kf_tokenizer *tok, const synth_model *m, uint64_t corpus, bool with_path, bool f32)
 {
-	write_fold(f, name, tok, m, corpus, with_path, f32, 0, 1);
+	write_fold(f, name, tok, m, corpus, with_path, f32, 0, 1, false);
 }
 
 static int setup(void **state)
@@ -278,7 +279,7 @@ static void folds(void **state)
 	static const struct { const char *src, *want; } bad[] = {
 		{ "f0 f2", "is fold 0/3 of the text: give the sets of all 3 folds" }, { "f0", "give the sets of all 3 folds" },
 		{ "f0 f0 f1", "are both fold 0/3" }, { "src src", "is of the whole text" }, { "f0 f1 other", "have different tokenizers" },
-		{ "f0 f1 text", "different corpora" },
+		{ "f0 f1 text", "different corpora" }, { "g0 g1 g2", "its folds were dealt in another way" },
 	};
 	fixture *f = *state;
 	kf_set_state st;
@@ -289,7 +290,9 @@ static void folds(void **state)
 		char name[16];
 
 		snprintf(name, sizeof name, "f%d", i);
-		write_fold(f, name, f->src, f->s, 7, true, true, i, 3);
+		write_fold(f, name, f->src, f->s, 7, true, true, i, 3, false);
+		name[0] = 'g';
+		write_fold(f, name, f->src, f->s, 7, true, true, i, 3, true);
 	}
 	ok(run(f, "f0 f1 f2", "tgt", "folds", KF_ALIGN_BYTE, NULL, NULL, 0, &st, &stats, &err), &err);
 	check_set(f, "folds", 0);
@@ -300,8 +303,8 @@ static void folds(void **state)
 	/* the order in which they are given is nothing to the set */
 	ok(run(f, "f2 f0 f1", "tgt", "folds", KF_ALIGN_BYTE, NULL, NULL, 0, &st, &stats, &err), &err);
 	assert_int_equal(st, KF_SET_CURRENT);
-	write_fold(f, "other", f->tgt, f->t, 7, true, true, 2, 3);
-	write_fold(f, "text", f->src, f->s, 8, true, true, 2, 3);
+	write_fold(f, "other", f->tgt, f->t, 7, true, true, 2, 3, false);
+	write_fold(f, "text", f->src, f->s, 8, true, true, 2, 3, false);
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		assert_int_not_equal(run(f, bad[i].src, "tgt", "refused", KF_ALIGN_BYTE, NULL, NULL, 0, &st, &stats, &err), KF_OK);
 		if (!strstr(err.text, bad[i].want)) fail_msg("%s: %s", bad[i].src, err.text);

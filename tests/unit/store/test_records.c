@@ -346,12 +346,47 @@ static void test_context_hash(void **state)
 	kf_arena_reset(&arena);
 }
 
+/* Pieces of a text are in one fold; texts are spread over all of them, also those that kf-prepare --split took for one part. */
+static void test_folds(void **state)
+{
+	int count[3] = { 0 }, train[2] = { 0 }, nameless[3] = { 0 };
+	char id[32];
+
+	(void)state;
+	for (uint64_t d = 0; d < 3000; d++) {
+		kf_dochead h = { .doc = d, .id = id, .domain = "" };
+		int fold;
+
+		snprintf(id, sizeof id, "text %llu", (unsigned long long)d);
+		fold = kf_fold_of(&h, 3);
+		count[fold]++;
+		if (kf_hash64(id, strlen(id)) % 2 == 0) train[kf_fold_of(&h, 2)]++;
+		/* another place, another piece, another domain: the same text */
+		h = (kf_dochead){ .doc = 7 * d + 5, .id = id, .domain = "d", .piece = (uint32_t)d % 4 };
+		assert_int_equal(kf_fold_of(&h, 3), fold);
+		assert_int_equal(kf_fold_of(&h, 1), 0);
+		h.id = "";
+		h.doc = 10 * d;
+		h.piece = 0;
+		fold = kf_fold_of(&h, 3);
+		nameless[fold]++;
+		h.doc += h.piece = 9;
+		assert_int_equal(kf_fold_of(&h, 3), fold);
+	}
+	for (int f = 0; f < 3; f++) {
+		assert_in_range(count[f], 900, 1100);
+		assert_in_range(nameless[f], 900, 1100);
+	}
+	assert_in_range(train[0], 650, 850);
+	assert_in_range(train[1], 650, 850);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_logits), cmocka_unit_test(test_logits_f32), cmocka_unit_test(test_logits_many_blocks),
 		cmocka_unit_test(test_corpus), cmocka_unit_test(test_dist), cmocka_unit_test(test_bad_records),
-		cmocka_unit_test(test_bad_conversations), cmocka_unit_test(test_context_hash),
+		cmocka_unit_test(test_bad_conversations), cmocka_unit_test(test_context_hash), cmocka_unit_test(test_folds),
 	};
 	int failed;
 
