@@ -49,14 +49,14 @@ static const kf_program program = {
 
 static void print_row(const char *name, const json_t *s)
 {
-	double bytes = json_number_value(json_object_get(s, "bytes"));
+	char cell[6][32];
 
-	fprintf(stderr, "  %-14s %9.0f tokens %10.0f bytes  coverage %5.1f %%  ce %7.4f nats/token %7.4f /byte  mass kept %5.1f %%"
-		"  -ln q(label) %6.3f at %5.1f %% of them\n", name, json_number_value(json_object_get(s, "tokens")), bytes,
-		100 * json_number_value(json_object_get(s, "coverage")), json_number_value(json_object_get(s, "ce")),
-		json_number_value(json_object_get(s, "ce_byte")), 100 * json_number_value(json_object_get(s, "mass")),
-		json_number_value(json_object_get(s, "label_nll")),
-		100 * json_number_value(json_object_get(s, "labelled")));
+	fprintf(stderr, "  %-14s %9.0f tokens %10.0f bytes  coverage %s %%  ce %s nats/token %s /byte  mass kept %s %%"
+		"  -ln q(label) %s at %s %% of them\n", name, json_number_value(json_object_get(s, "tokens")),
+		json_number_value(json_object_get(s, "bytes")), kf_tally_cell(cell[0], s, "coverage", 100, 5, 1),
+		kf_tally_cell(cell[1], s, "ce", 1, 7, 4), kf_tally_cell(cell[2], s, "ce_byte", 1, 7, 4),
+		kf_tally_cell(cell[3], s, "mass", 100, 5, 1), kf_tally_cell(cell[4], s, "label_nll", 1, 6, 3),
+		kf_tally_cell(cell[5], s, "labelled", 100, 5, 1));
 }
 
 static kf_status run(const kf_list *operands, kf_err *err)

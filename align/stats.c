@@ -33,19 +33,16 @@ kf_status align_stats_doc(kf_tally *stats, const kf_dist_rec *r, uint32_t covere
 	return KF_OK;
 }
 
-static double over(double a, double b) { return b > 0 ? a / b : 0; }
-
 static json_t *stat_json(const kf_align_stat *s)
 {
-	/* json_pack gives NULL for a number that is none: over() makes sure of that */
-	return json_pack("{s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "documents", (json_int_t)s->docs,
+	return json_pack("{s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "documents", (json_int_t)s->docs,
 		"bytes", (json_int_t)s->bytes, "tokens", (json_int_t)s->tokens,
-		"coverage", over(s->covered, s->tokens),                   /* share of positions with the source's distribution */
-		"ce", over(s->ce, s->ce_tokens),                           /* nats per target token */
-		"ce_byte", over(s->ce, s->ce_bytes),                       /* nats per byte */
-		"mass", over(s->mass, s->covered),                         /* 1 - tail, where covered */
-		"label_nll", over(s->label, s->labelled),                  /* mean -ln q(label), where covered and it has any */
-		"labelled", over(s->labelled, s->covered), "candidates", over(s->candidates, s->covered));
+		"coverage", kf_tally_mean(s->covered, s->tokens),          /* share of positions with the source's distribution */
+		"ce", kf_tally_mean(s->ce, s->ce_tokens),                  /* nats per target token */
+		"ce_byte", kf_tally_mean(s->ce, s->ce_bytes),              /* nats per byte */
+		"mass", kf_tally_mean(s->mass, s->covered),                /* 1 - tail, where covered */
+		"label_nll", kf_tally_mean(s->label, s->labelled),         /* mean -ln q(label), where covered and it has any */
+		"labelled", kf_tally_mean(s->labelled, s->covered), "candidates", kf_tally_mean(s->candidates, s->covered));
 }
 
 json_t *kf_align_stats_json(const kf_tally *stats)

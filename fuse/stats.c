@@ -24,15 +24,13 @@ kf_status kf_fuse_stats_doc(kf_tally *stats, const char *domain, const kf_fuse_t
 	return KF_OK;
 }
 
-static double over(double a, double b) { return b > 0 ? a / b : 0; }
-
 static json_t *stat_json(const kf_fuse_stat *s, const char *const *names, int n)
 {
 	json_t *by = json_object();
 
 	for (int i = 0; by && i < n; i++) {
-		json_t *one = json_pack("{s:f,s:f,s:I}", "ce_byte", over(s->ce[i], s->bytes), "share",
-			over(s->share[i], s->positions), "documents_won", (json_int_t)s->won[i]);
+		json_t *one = json_pack("{s:o,s:o,s:I}", "ce_byte", kf_tally_mean(s->ce[i], s->bytes), "share",
+			kf_tally_mean(s->share[i], s->positions), "documents_won", (json_int_t)s->won[i]);
 
 		if (!one || json_object_set_new(by, names[i], one) != 0) {
 			json_decref(by);
@@ -40,10 +38,10 @@ static json_t *stat_json(const kf_fuse_stat *s, const char *const *names, int n)
 		}
 	}
 	if (!by) return NULL;
-	return json_pack("{s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:o}", "documents", (json_int_t)s->docs, "tokens",
-		(json_int_t)s->tokens, "bytes", (json_int_t)s->bytes, "target_ce_byte", over(s->target_ce, s->bytes),
-		"fused_ce_byte", over(s->fused_ce, s->bytes), "equal_ce_byte", over(s->equal_ce, s->bytes), "weight",
-		over(s->weight, s->docs), "models", by);
+	return json_pack("{s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:o}", "documents", (json_int_t)s->docs, "tokens",
+		(json_int_t)s->tokens, "bytes", (json_int_t)s->bytes, "target_ce_byte", kf_tally_mean(s->target_ce, s->bytes),
+		"fused_ce_byte", kf_tally_mean(s->fused_ce, s->bytes), "equal_ce_byte", kf_tally_mean(s->equal_ce, s->bytes), "weight",
+		kf_tally_mean(s->weight, s->docs), "models", by);
 }
 
 json_t *kf_fuse_stats_json(const kf_tally *stats, const char *const *names, int models)

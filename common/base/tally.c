@@ -1,5 +1,7 @@
 #include "common/base/tally.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/mem.h"
@@ -69,4 +71,18 @@ void kf_tally_release(kf_tally *t)
 	kf_free(t->name);
 	kf_free(t->sum);
 	*t = (kf_tally){ .width = t->width };
+}
+
+json_t *kf_tally_mean(double sum, double n)
+{
+	return n > 0 && isfinite(sum / n) ? json_real(sum / n) : json_null();
+}
+
+const char *kf_tally_cell(char *out, const json_t *o, const char *key, double scale, int width, int digits)
+{
+	const json_t *v = json_object_get(o, key);
+
+	if (json_is_number(v)) snprintf(out, 32, "%*.*f", width, digits, scale * json_number_value(v));
+	else snprintf(out, 32, "%*s", width, "-");
+	return out;
 }

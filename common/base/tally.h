@@ -4,6 +4,7 @@
 #ifndef KF_BASE_TALLY_H
 #define KF_BASE_TALLY_H
 
+#include <jansson.h>
 #include <stddef.h>
 
 #include "common/base/status.h"
@@ -25,5 +26,10 @@ kf_status kf_tally_add(kf_tally *to, const kf_tally *from, kf_err *err) KF_MUST_
 /* row (width) += every row. */
 void kf_tally_total(const kf_tally *t, void *row);
 void kf_tally_release(kf_tally *t);  /* keeps width */
+
+/* A mean of what was counted, sum / n, as a new reference: null where nothing was. */
+json_t *kf_tally_mean(double sum, double n);
+/* What such a member of o is in a table: times scale, with so many digits after the point, or a dash; width characters. out (32) is returned. */
+const char *kf_tally_cell(char *out, const json_t *o, const char *key, double scale, int width, int digits);
 
 #endif

@@ -265,3 +265,23 @@ check "leaves no file" test ! -e "$TMP/no.jsonl"
 check_fails 2 "document's number" "no number" fuse --out "$TMP/dynamic-f32" --trace "$TMP/no.jsonl" --trace-doc x
 check_fails 2 "missing" "documents, but no file" fuse --out "$TMP/dynamic-f32" --trace-doc 1
 check_fails 2 "whole set" "a trace of a part" fuse --out "$TMP/dynamic-f32" --trace "$TMP/no.jsonl" --shard 0/2
+
+# A domain of which nothing is compared has no numbers: a dash in tables, null in JSON.
+printf '{"id":"a","domain":"prose","text":"The quick brown fox jumps."}\n{"id":"b","domain":"one-letter","text":"x"}\n' >"$TMP/none.jsonl"
+"$BIN/kf-prepare" --quiet --out "$TMP/none" "$TMP/none.jsonl"
+for m in llama-tiny qwen2-tiny; do "$BIN/kf-extract" --quiet --model tests/models/$m --corpus "$TMP/none" --out "$TMP/none-$m"; done
+check "a domain without a ce: aligned, with dashes" says 'one-letter .*ce +- nats/token +- /byte  mass kept +- %  -ln q\(label\) +- at +- %' \
+	"$BIN/kf-align" --source "$TMP/none-qwen2-tiny" --target "$TMP/none-llama-tiny" --out "$TMP/none-aligned"
+check "fused, with dashes" says '^  one-letter +llama-tiny +- +- +0$' "$BIN/kf-fuse" --target "$TMP/none-llama-tiny" --aligned "$TMP/none-aligned" --out "$TMP/none-fused"
+check "and null in the manifests' statistics" python3 - "$TMP" <<'E2'
+import json, sys
+stats = lambda name: json.load(open(f"{sys.argv[1]}/{name}/manifest.json"))["stats"]
+a, f = stats("none-aligned"), stats("none-fused")
+one, whole = a["domains"]["one-letter"], a["all"]
+assert [one[k] for k in ("ce", "ce_byte", "mass", "label_nll", "labelled", "candidates")] == [None] * 6 and one["coverage"] == 0, one
+assert all(isinstance(whole[k], float) for k in ("coverage", "ce", "ce_byte", "mass", "label_nll", "labelled", "candidates"))
+one, whole = f["domains"]["one-letter"], f["all"]
+assert one["target_ce_byte"] is one["fused_ce_byte"] is one["equal_ce_byte"] is None and one["tokens"] == 0 and one["weight"] == 1, one
+assert all(m["ce_byte"] is m["share"] is None and m["documents_won"] == 0 for m in one["models"].values()), one
+assert whole["fused_ce_byte"] > 0 and sum(m["share"] for m in whole["models"].values()) > 0.999
+E2

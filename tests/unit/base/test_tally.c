@@ -7,6 +7,7 @@
 
 #include "common/base/tally.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -57,9 +58,25 @@ static void test_long_names_share_a_row(void **state)
 	kf_tally_release(&t);
 }
 
+/* What nothing was counted of is no number. */
+static void test_means(void **state)
+{
+	json_t *o = json_pack("{s:o, s:o, s:o}", "two", kf_tally_mean(5, 2.5), "none", kf_tally_mean(0, 0), "bad", kf_tally_mean(NAN, 1));
+	char cell[32];
+
+	(void)state;
+	assert_true(json_real_value(json_object_get(o, "two")) == 2);
+	assert_true(json_is_null(json_object_get(o, "none")) && json_is_null(json_object_get(o, "bad")));
+	assert_string_equal(kf_tally_cell(cell, o, "two", 100, 8, 1), "   200.0");
+	assert_string_equal(kf_tally_cell(cell, o, "none", 100, 8, 1), "       -");
+	assert_string_equal(kf_tally_cell(cell, o, "absent", 100, 3, 1), "  -");
+	json_decref(o);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_rows_add), cmocka_unit_test(test_long_names_share_a_row) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_rows_add), cmocka_unit_test(test_long_names_share_a_row),
+		cmocka_unit_test(test_means) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
