@@ -44,7 +44,7 @@ static const kf_opt table[] = {
 		"avg-ce: softmax of exp(-CE)/T; the papers' is 1, towards 0 it is min-ce", .min = 0, .max = 1e6,
 		.flags = KF_OPT_SHAPES | KF_OPT_POSITIVE },
 	{ "weights", KF_OPT_STRING, &o.weights, "FILE",
-		"what --fit wrote: for domain, for advantage-domain, or where dynamic starts", .flags = 0 },
+		"what --fit wrote: the weights of domain, those that dynamic starts at (without FILE: equal), the advantages of advantage-domain", .flags = 0 },
 	{ "same-text", KF_OPT_FLAG, &o.same_text, NULL, "use weights although they were fitted to this very text",
 		.flags = 0 },
 	{ "rate", KF_OPT_REAL, &o.rate, "R",

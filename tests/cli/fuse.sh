@@ -157,7 +157,12 @@ check_fails 1 "aligned to other logits" "are not what it was aligned to" "$BIN/k
 check "no set is left of a failure" test ! -e "$TMP/x/manifest.json"
 
 # --- options do what docs/fusion.md says, computed here from the models' own numbers ---
-while read -r out options; do check "out of $options" fuse $options --precision f32 --quiet --out "$TMP/o-$out"; "$BIN/kf-inspect" --json "$TMP/o-$out" >"$TMP/o-$out.jsonl"; done <<'E2'
+equal='{"llama-tiny": 0.33333333333, "qwen2-tiny": 0.33333333333, "gemma3-tiny": 0.33333333333}'
+advantage='"advantage": {"all": 0.03, "domains": {"prose": 0.08, "code": -0.2}}}'
+printf '{"all": %s, %s' "$equal" "$advantage" >"$TMP/equal.json"
+printf '{"all": {"llama-tiny": 0.8, "qwen2-tiny": 0.1, "gemma3-tiny": 0.1}, "domains": {"code": {"llama-tiny": 0.1, "qwen2-tiny": 0.1, "gemma3-tiny": 0.8}}, %s' \
+	"$advantage" >"$TMP/start.json"
+while read -r out options; do check "out of $options" fuse ${options//\$TMP/$TMP} --precision f32 --quiet --out "$TMP/o-$out"; "$BIN/kf-inspect" --json "$TMP/o-$out" >"$TMP/o-$out.jsonl"; done <<'E2'
 default --function dynamic
 rate --function dynamic --rate 0.5
 forget --function dynamic --forget 0.5
@@ -169,6 +174,9 @@ advantage --function dynamic --weight advantage
 full-advantage --function dynamic --weight advantage --full-advantage 0.4
 position --function dynamic --weight advantage-position
 full-position --function dynamic --weight advantage-position --full-advantage 0.4
+start --function dynamic --weights $TMP/start.json
+start-domain --function dynamic --weight advantage-domain --weights $TMP/start.json
+equal-domain --function dynamic --weight advantage-domain --weights $TMP/equal.json
 E2
 for m in llama-tiny qwen2-tiny gemma3-tiny a-qwen2-tiny a-gemma3-tiny; do "$BIN/kf-inspect" --json "$TMP/$m" >"$TMP/$m.jsonl"; done
 check "rate, forget, share, metric, weight and full advantage are what is computed" python3 - "$TMP" <<'E2'
@@ -178,12 +186,12 @@ target, *sources = models = [load(m) for m in ("llama-tiny", "a-qwen2-tiny", "a-
 alone = [load(m) for m in ("llama-tiny", "qwen2-tiny", "gemma3-tiny")]
 docs, mixed = range(3), {}
 ce = [[(p, c) for p, c in enumerate(zip(*(m[d]["ce"] for m in models))) if None not in c] for d in docs]
-def mixture(d, rate=.1, forget=1, share=.01):
-    w, out = [1 / 3] * 3, {}
+def mixture(d, rate=.1, forget=1, share=.01, prior=(1 / 3,) * 3):
+    w, out = prior, {}
     for p, c in ce[d]:
         out[p] = -math.log(sum(a * math.exp(-x) for a, x in zip(w, c)))
-        w = [(3 * a) ** forget / 3 * math.exp(-rate * x) for a, x in zip(w, c)]
-        w = [(1 - share) * a / sum(w) + share / 3 for a in w]
+        w = [b * (a / b) ** forget * math.exp(-rate * x) for a, b, x in zip(w, prior, c)]
+        w = [(1 - share) * a / sum(w) + share * b for a, b in zip(w, prior)]
     return out
 for name, how in {"default": {}, "rate": {"rate": .5}, "forget": {"forget": .5}, "share": {"share": .3}, "all-three": {"rate": .5, "forget": .9, "share": 0}}.items():
     mixed[name] = [mixture(d, **how) for d in docs]
@@ -212,6 +220,14 @@ for name, full in ("advantage", .1), ("full-advantage", .4), ("position", .1), (
             seen.add(round(want, 3))
             if "position" in name: m, t = .99 * m + mixed["default"][d][p], .99 * t + c[0]
     assert len(seen) > 2 - ("advantage" in name), (name, seen)
+# the file that --weight advantage-domain reads is where dynamic's weights start, and the mixture is what it is without --weight
+start = {"prose": (.8, .1, .1), "code": (.1, .1, .8)}
+for name in "start", "start-domain", "equal-domain":
+    for d, got in enumerate(load("o-" + name)):
+        want = mixed["default"][d] if name == "equal-domain" else mixture(d, prior=start[got["domain"]])
+        for p, x in want.items(): assert abs(got["ce"][p] - x) < 1e-4, (name, d, p, got["ce"][p], x)
+        if name == "start": assert "weight" not in got or set(got["weight"]) == {1}
+        else: assert all(abs(w - (.8 if got["domain"] == "prose" else 0)) < 1e-4 for w in got["weight"]), (name, d, got["weight"])
 E2
 
 # --- who taught what, token by token ---
