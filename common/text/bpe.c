@@ -8,83 +8,13 @@
 
 #include "common/text/internal.h"
 
-/* ---- the merge table ------------------------------------------------------------------ */
+/* ---- tables -------------------------------------------------------------------------- */
 
-static uint64_t pair_hash(int32_t l, int32_t r)
-{
-	uint64_t x = ((uint64_t)(uint32_t)l << 32 | (uint32_t)r) * 0x9e3779b97f4a7c15u;
-	return x ^ x >> 29;
-}
-
-/* The rank of a pair, -1 when it does not merge. */
-static int32_t merge_rank(const kf_bpe *b, int32_t l, int32_t r)
-{
-	for (uint64_t h = pair_hash(l, r);; h++) {
-		uint32_t s = b->slot[h & b->mask];
-		if (!s)
-			return -1;
-		if (b->left[s - 1] == l && b->right[s - 1] == r)
-			return (int32_t)s - 1;
-	}
-}
-
-kf_status kf_bpe_init(kf_tokenizer *t, const int32_t *left, const int32_t *right, int32_t n_merges, kf_err *err)
+kf_status kf_bpe_init(kf_tokenizer *t, kf_err *err)
 {
 	kf_bpe *b = &t->bpe;
-	uint64_t cap = 16;
-	uint8_t buf[256];
-	uint8_t *joined = buf, *big = NULL;
-	size_t n_big = sizeof buf;
 	kf_status rc = KF_OK;
 
-	while (cap < (uint64_t)n_merges * 2)
-		cap *= 2;
-	b->left = kf_alloc((size_t)n_merges, sizeof *b->left);
-	b->right = kf_alloc((size_t)n_merges, sizeof *b->right);
-	b->made = kf_alloc((size_t)n_merges, sizeof *b->made);
-	b->slot = kf_zalloc(cap, sizeof *b->slot);
-	b->mask = cap - 1;
-	if (!b->left || !b->right || !b->made || !b->slot)
-		return kf_fail(err, KF_ENOMEM, "no memory for %d merges", (int)n_merges);
-	for (int32_t i = 0; i < n_merges; i++) {
-		int32_t l = left[i], r = right[i];
-		size_t nl = t->byte_len[l], nr = t->byte_len[r];
-		if (nl + nr > n_big) {
-			kf_free(big);
-			n_big = (nl + nr) * 2;
-			if (!(joined = big = kf_alloc(n_big, 1)))
-				return kf_fail(err, KF_ENOMEM, "no memory for a token of %zu bytes", nl + nr);
-		}
-		memcpy(joined, t->byte_pool + t->byte_off[l], nl);
-		memcpy(joined + nl, t->byte_pool + t->byte_off[r], nr);
-		int32_t made = -1, lo, hi;
-		kf_tokenizer_range(t, joined, nl + nr, &lo, &hi);
-		for (; lo < hi && t->byte_len[t->sorted[lo]] == nl + nr; lo++) {
-			int32_t id = t->sorted[lo];
-			if (made < 0 || (t->type[made] != KF_TT_NORMAL && t->type[id] == KF_TT_NORMAL))
-				made = id; /* an ordinary token before one that was added besides */
-		}
-		if (made < 0) {
-			rc = kf_fail(err, KF_EDATA, "merge %d, of \"%.60s\" and \"%.60s\", makes a token that the vocabulary lacks",
-				(int)i, kf_tokenizer_piece(t, l), kf_tokenizer_piece(t, r));
-			break;
-		}
-		b->left[i] = l;
-		b->right[i] = r;
-		b->made[i] = made;
-		b->n_merges = i + 1;
-		uint64_t h = pair_hash(l, r);
-		while (b->slot[h & b->mask]) {
-			uint32_t s = b->slot[h & b->mask] - 1;
-			if (b->left[s] == l && b->right[s] == r)
-				break; /* given twice: the later rank counts, as in a map that is filled in order */
-			h++;
-		}
-		b->slot[h & b->mask] = (uint32_t)i + 1;
-	}
-	kf_free(big);
-	if (rc != KF_OK)
-		return rc;
 	for (int c = 0; c < 256; c++) {
 		int32_t lo, hi;
 		uint8_t byte = (uint8_t)c;
@@ -116,10 +46,6 @@ kf_status kf_bpe_init(kf_tokenizer *t, const int32_t *left, const int32_t *right
 void kf_bpe_release(kf_bpe *b)
 {
 	kf_pretok_release(&b->pretok);
-	kf_free(b->left);
-	kf_free(b->right);
-	kf_free(b->made);
-	kf_free(b->slot);
 	kf_literals_release(&b->user);
 	kf_literals_release(&b->all);
 }
@@ -129,11 +55,11 @@ void kf_bpe_release(kf_bpe *b)
 enum { SMALL = 64 };
 
 /* Up to SMALL symbols: look for the least rank each time. ids and lens (n), in place; returns how many are left. */
-static size_t merge_small(const kf_bpe *b, int32_t *ids, uint32_t *lens, size_t n)
+static size_t merge_small(const kf_merges *m, int32_t *ids, uint32_t *lens, size_t n)
 {
 	uint32_t rank[SMALL];
 	for (size_t i = 0; i + 1 < n; i++)
-		rank[i] = (uint32_t)merge_rank(b, ids[i], ids[i + 1]); /* -1 becomes the largest */
+		rank[i] = (uint32_t)kf_merges_rank(m, ids[i], ids[i + 1]); /* -1 becomes the largest */
 	while (n > 1) {
 		size_t best = 0;
 		uint32_t least = UINT32_MAX;
@@ -144,7 +70,7 @@ static size_t merge_small(const kf_bpe *b, int32_t *ids, uint32_t *lens, size_t 
 			}
 		if (least == UINT32_MAX)
 			break;
-		ids[best] = b->made[least];
+		ids[best] = m->made[least];
 		lens[best] += lens[best + 1];
 		n--;
 		memmove(ids + best + 1, ids + best + 2, (n - best - 1) * sizeof *ids);
@@ -152,9 +78,9 @@ static size_t merge_small(const kf_bpe *b, int32_t *ids, uint32_t *lens, size_t 
 		if (best + 1 < n)
 			memmove(rank + best + 1, rank + best + 2, (n - best - 2) * sizeof *rank);
 		if (best > 0)
-			rank[best - 1] = (uint32_t)merge_rank(b, ids[best - 1], ids[best]);
+			rank[best - 1] = (uint32_t)kf_merges_rank(m, ids[best - 1], ids[best]);
 		if (best + 1 < n)
-			rank[best] = (uint32_t)merge_rank(b, ids[best], ids[best + 1]);
+			rank[best] = (uint32_t)kf_merges_rank(m, ids[best], ids[best + 1]);
 	}
 	return n;
 }
@@ -192,7 +118,7 @@ static uint64_t heap_pop(heap *h)
 }
 
 /* Any number of symbols: a queue of candidates over a linked list. Returns how many are left, SIZE_MAX: no memory. */
-static size_t merge_large(const kf_bpe *b, int32_t *ids, uint32_t *lens, size_t n)
+static size_t merge_large(const kf_merges *m, int32_t *ids, uint32_t *lens, size_t n)
 {
 	/* Each merge retires a symbol and adds at most two candidates. */
 	uint64_t *v = kf_alloc(n, 3 * sizeof *v);
@@ -205,7 +131,7 @@ static size_t merge_large(const kf_bpe *b, int32_t *ids, uint32_t *lens, size_t 
 	for (size_t i = 0; i < n; i++) {
 		prev[i] = (int32_t)i - 1;
 		next[i] = i + 1 < n ? (int32_t)i + 1 : -1;
-		int32_t r = i + 1 < n ? merge_rank(b, ids[i], ids[i + 1]) : -1;
+		int32_t r = i + 1 < n ? kf_merges_rank(m, ids[i], ids[i + 1]) : -1;
 		if (r >= 0)
 			heap_push(&h, (uint64_t)(uint32_t)r << 32 | i);
 	}
@@ -213,20 +139,20 @@ static size_t merge_large(const kf_bpe *b, int32_t *ids, uint32_t *lens, size_t 
 		uint64_t top = heap_pop(&h);
 		int32_t i = (int32_t)(uint32_t)top, r = (int32_t)(top >> 32);
 		int32_t j = ids[i] < 0 ? -1 : next[i];
-		if (j < 0 || b->left[r] != ids[i] || b->right[r] != ids[j])
+		if (j < 0 || m->left[r] != ids[i] || m->right[r] != ids[j])
 			continue; /* one of the two has merged meanwhile */
-		ids[i] = b->made[r];
+		ids[i] = m->made[r];
 		lens[i] += lens[j];
 		ids[j] = -1;
 		next[i] = next[j];
 		if (next[i] >= 0) {
 			prev[next[i]] = i;
-			int32_t q = merge_rank(b, ids[i], ids[next[i]]);
+			int32_t q = kf_merges_rank(m, ids[i], ids[next[i]]);
 			if (q >= 0)
 				heap_push(&h, (uint64_t)(uint32_t)q << 32 | (uint32_t)i);
 		}
 		if (prev[i] >= 0) {
-			int32_t q = merge_rank(b, ids[prev[i]], ids[i]);
+			int32_t q = kf_merges_rank(m, ids[prev[i]], ids[i]);
 			if (q >= 0)
 				heap_push(&h, (uint64_t)(uint32_t)q << 32 | (uint32_t)prev[i]);
 		}
@@ -276,7 +202,7 @@ static size_t bpe_word(const kf_tokenizer *t, const uint8_t *p, size_t n, int32_
 			lost++;
 		}
 	}
-	return k < 2 ? k : k <= SMALL ? merge_small(b, ids, lens, k) : merge_large(b, ids, lens, k);
+	return k < 2 ? k : k <= SMALL ? merge_small(&t->merges, ids, lens, k) : merge_large(&t->merges, ids, lens, k);
 }
 
 /* ---- encoding text ------------------------------------------------------------------------- */
@@ -490,30 +416,11 @@ int32_t kf_bpe_first(const kf_tokenizer *t, const uint8_t *p, size_t n)
 
 /* ---- from a GGUF vocabulary ----------------------------------------------------------------- */
 
-/* Pieces to ids while merges are read: open addressing on their spelling. */
-typedef struct { uint32_t *slot; uint64_t mask; const kf_tokenizer *t; } piece_map;
-
-static int32_t piece_id(const piece_map *m, const char *s, size_t n)
-{
-	for (uint64_t h = kf_hash64(s, n);; h++) {
-		uint32_t v = m->slot[h & m->mask];
-		if (!v)
-			return -1;
-		const char *q = kf_tokenizer_piece(m->t, (int32_t)v - 1);
-		if (strncmp(q, s, n) == 0 && q[n] == 0)
-			return (int32_t)v - 1;
-	}
-}
-
 /* flags: of added tokens (KF_AT_*), or NULL. pre NULL: the pre-tokenizer is in place. */
 kf_status kf_bpe_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, const uint8_t *flags, kf_err *err)
 {
-	piece_map m = { NULL, 15, t };
-	int32_t *left = NULL, *right = NULL;
 	kf_status rc;
 
-	if (spec->n_merges < 0 || spec->n_merges > KF_VOCAB_MAX || (spec->n_merges && !spec->merges))
-		return kf_fail(err, KF_EDATA, "the tokenizer has %d merges, not within 0 to %d", (int)spec->n_merges, KF_VOCAB_MAX);
 	if ((rc = kf_vocab_pieces(t, spec->n, spec->pieces, spec->types, err)) != KF_OK)
 		return rc;
 	if (flags)
@@ -526,44 +433,7 @@ kf_status kf_bpe_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, const uin
 	}
 	if ((rc = kf_vocab_index(t, err)) != KF_OK)
 		return rc;
-	while (m.mask < (uint64_t)t->n * 2)
-		m.mask = m.mask * 2 + 1;
-	m.slot = kf_zalloc(m.mask + 1, sizeof *m.slot);
-	left = kf_alloc((size_t)spec->n_merges, sizeof *left);
-	right = kf_alloc((size_t)spec->n_merges, sizeof *right);
-	if (!m.slot || !left || !right) {
-		rc = kf_fail(err, KF_ENOMEM, "no memory for a vocabulary of %d tokens", (int)t->n);
-		goto out;
-	}
-	/* Of equal pieces an ordinary token comes first, then the least id. */
-	for (int pass = 0; pass < 2; pass++)
-		for (int32_t i = 0; i < t->n; i++) {
-			const char *q = kf_tokenizer_piece(t, i);
-			size_t l = strlen(q);
-			if ((t->type[i] == KF_TT_NORMAL) != (pass == 0) || piece_id(&m, q, l) >= 0)
-				continue;
-			uint64_t h = kf_hash64(q, l);
-			while (m.slot[h & m.mask])
-				h++;
-			m.slot[h & m.mask] = (uint32_t)i + 1;
-		}
-	for (int32_t i = 0; i < spec->n_merges; i++) {
-		const char *s = spec->merges[i], *gap = strchr(s, ' ');
-		if (!gap || gap == s || !gap[1] || strchr(gap + 1, ' ')) {
-			rc = kf_fail(err, KF_EDATA, "merge %d of the tokenizer, \"%.60s\", is not two pieces with a space between", (int)i, s);
-			goto out;
-		}
-		left[i] = piece_id(&m, s, (size_t)(gap - s));
-		right[i] = piece_id(&m, gap + 1, strlen(gap + 1));
-		if (left[i] < 0 || right[i] < 0) {
-			rc = kf_fail(err, KF_EDATA, "merge %d of the tokenizer, \"%.60s\", joins a piece that the vocabulary lacks", (int)i, s);
-			goto out;
-		}
-	}
-	rc = kf_bpe_init(t, left, right, spec->n_merges, err);
-out:
-	kf_free(m.slot);
-	kf_free(left);
-	kf_free(right);
-	return rc;
+	if ((rc = kf_merges_read(t, spec->merges, spec->n_merges, err)) != KF_OK)
+		return rc;
+	return kf_bpe_init(t, err);
 }

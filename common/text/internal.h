@@ -176,6 +176,32 @@ typedef bool (*kf_word_fn)(void *arg, const uint8_t *p, size_t n);
 kf_status kf_pretok_words(const kf_pretok *p, kf_pretok_run *run, const uint8_t *text, size_t n,
 	kf_word_fn fn, void *arg, kf_err *err);
 
+/* ---- merges (merges.c) ------------------------------------------------------------------------- */
+
+typedef struct {
+	int32_t n;
+	int32_t *left, *right, *made; /* (n) ids in rank order, and what each pair becomes */
+	uint32_t *slot;               /* open addressing on (left, right): rank + 1, 0 empty */
+	uint64_t mask;
+} kf_merges;
+static inline uint64_t kf_merge_hash(int32_t l, int32_t r)
+{
+	uint64_t x = ((uint64_t)(uint32_t)l << 32 | (uint32_t)r) * 0x9e3779b97f4a7c15u;
+	return x ^ x >> 29;
+}
+/* The rank of a pair, -1 when it does not merge. */
+static inline int32_t kf_merges_rank(const kf_merges *m, int32_t l, int32_t r)
+{
+	for (uint64_t h = kf_merge_hash(l, r);; h++) {
+		uint32_t s = m->slot[h & m->mask];
+		if (!s)
+			return -1;
+		if (m->left[s - 1] == l && m->right[s - 1] == r)
+			return (int32_t)s - 1;
+	}
+}
+void kf_merges_release(kf_merges *m);
+
 /* ---- the two kinds ------------------------------------------------------------------------ */
 
 typedef struct {
@@ -183,18 +209,13 @@ typedef struct {
 	bool nfc, ignore_merges, fuse_unk;
 	int32_t unk;             /* of the model: for bytes without a token; -1 drops them, as HF does */
 	int32_t byte_id[256];
-	/* merges as given: (left, right) ids in rank order, and what each makes */
-	int32_t n_merges;
-	int32_t *left, *right, *made;
-	/* open addressing on (left, right): rank + 1, 0 empty */
-	uint32_t *slot;
-	uint64_t mask;
 	kf_literals user, all;   /* added tokens: user-defined only; with the control tokens */
 } kf_bpe;
 
 typedef struct {
 	bool bpe;                /* else unigram: the library encodes */
 	bool own;                /* encoded here (BPE without a character map), else by the library */
+	bool ranked;             /* tokenizer.json's: by the tokenizer's merges, not by scores (which are 0) */
 	bool dummy_prefix, remove_extra_spaces, byte_fallback;
 	bool prefix_unless_space, prefix_first; /* none before a space; none but at the beginning of a text (tokenizer.json's Metaspace) */
 	float *score;            /* (n) */
@@ -231,17 +252,24 @@ struct kf_tokenizer {
 	char *chat_template;     /* or NULL */
 	kf_fp fp;
 	kf_wcache *words, *firsts;
+	kf_merges merges;        /* of byte-level BPE, and of SentencePiece where it is ranked */
 	kf_bpe bpe;
 	kf_sp sp;
 };
 
 /* vocab.c */
 kf_status kf_vocab_pieces(kf_tokenizer *t, int32_t n, const char *const *pieces, const int32_t *types, kf_err *err);
+int kf_byte_piece(const char *s);                        /* "<0x0A>": the byte, else -1 */
 kf_status kf_vocab_index(kf_tokenizer *t, kf_err *err);  /* bytes, sorted order, ranges; after the kind is known */
 int32_t kf_vocab_find(const kf_tokenizer *t, const uint8_t *p, size_t n); /* the first token with these bytes */
 
+/* merges.c, once the vocabulary is indexed: t's from ids (n) in rank order, or from "left right" as files spell them. Of
+ * SentencePiece, merges that have to do with control tokens and bytes are left out: no text comes to them. */
+kf_status kf_merges_make(kf_tokenizer *t, const int32_t *left, const int32_t *right, int32_t n, kf_err *err);
+kf_status kf_merges_read(kf_tokenizer *t, const char *const *merges, int32_t n, kf_err *err);
+
 /* bpe.c */
-kf_status kf_bpe_init(kf_tokenizer *t, const int32_t *left, const int32_t *right, int32_t n_merges, kf_err *err);
+kf_status kf_bpe_init(kf_tokenizer *t, kf_err *err);     /* after merges and all else are in place */
 void kf_bpe_release(kf_bpe *b);
 kf_status kf_bpe_encode(const kf_tokenizer *t, const uint8_t *text, size_t n, bool specials, kf_sink *sink, kf_err *err);
 int32_t kf_bpe_first(const kf_tokenizer *t, const uint8_t *p, size_t n);

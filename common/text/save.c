@@ -8,11 +8,20 @@ static const char magic[8] = "KFTOK\0\1"; /* the last but one is the version */
 enum { VERSION_AT = 6 };
 
 enum { F_ADD_BOS = 1, F_ADD_EOS = 2, F_NFC = 4, F_IGNORE_MERGES = 8, F_FUSE_UNK = 16, F_PREFIX = 32,
-	F_SP_BPE = 64, F_REMOVE_SPACES = 128, F_UNLESS_SPACE = 256, F_PREFIX_FIRST = 512, F_ALL = 1023 };
+	F_SP_BPE = 64, F_REMOVE_SPACES = 128, F_UNLESS_SPACE = 256, F_PREFIX_FIRST = 512, F_RANKED = 1024, F_ALL = 2047 };
 
 /* CANON: without the name of a Python class and rows that only fill the matrix up. TEXT: without names that nothing of a text's encoding
  * hangs on, too: a base model and its chat model may call another token EOS. */
 typedef enum { ALL, CANON, TEXT } part;
+
+static void put_merges(kf_buf *out, const kf_merges *m)
+{
+	kf_buf_varint(out, (uint64_t)m->n);
+	for (int32_t i = 0; i < m->n; i++) {
+		kf_buf_varint(out, (uint64_t)m->left[i]);
+		kf_buf_varint(out, (uint64_t)m->right[i]);
+	}
+}
 
 static kf_status save(const kf_tokenizer *t, part what, kf_buf *out, kf_err *err)
 {
@@ -29,7 +38,7 @@ static kf_status save(const kf_tokenizer *t, part what, kf_buf *out, kf_err *err
 	else
 		flags |= (s->dummy_prefix ? F_PREFIX : 0) | (s->bpe ? F_SP_BPE : 0)
 			| (s->remove_extra_spaces ? F_REMOVE_SPACES : 0) | (s->prefix_unless_space ? F_UNLESS_SPACE : 0)
-			| (s->prefix_first ? F_PREFIX_FIRST : 0);
+			| (s->prefix_first ? F_PREFIX_FIRST : 0) | (s->ranked ? F_RANKED : 0);
 	kf_buf_clear(out);
 	kf_buf_put(out, magic, sizeof magic);
 	kf_buf_u32(out, (uint32_t)t->kind);
@@ -49,11 +58,7 @@ static kf_status save(const kf_tokenizer *t, part what, kf_buf *out, kf_err *err
 	}
 	if (bpe) {
 		kf_buf_u32(out, (uint32_t)b->unk);
-		kf_buf_varint(out, (uint64_t)b->n_merges);
-		for (int32_t i = 0; i < b->n_merges; i++) {
-			kf_buf_varint(out, (uint64_t)b->left[i]);
-			kf_buf_varint(out, (uint64_t)b->right[i]);
-		}
+		put_merges(out, &t->merges);
 		kf_buf_varint(out, (uint64_t)b->pretok.n);
 		for (int i = 0; i < b->pretok.n; i++) {
 			kf_buf_u8(out, (uint8_t)b->pretok.step[i].how);
@@ -65,6 +70,8 @@ static kf_status save(const kf_tokenizer *t, part what, kf_buf *out, kf_err *err
 			kf_buf_f32(out, s->score[i]);
 		kf_buf_varint(out, s->n_charsmap);
 		kf_buf_put(out, s->charsmap, s->n_charsmap);
+		if (s->ranked)
+			put_merges(out, &t->merges);
 	}
 	return kf_buf_check(out, err);
 }
@@ -104,25 +111,39 @@ static const char *arena_str(kf_cur *c, kf_arena *a)
 	return kf_arena_strdup(a, s, n);
 }
 
-static kf_status load_bpe(kf_tokenizer *t, kf_cur *c, kf_arena *a, kf_err *err)
-{
-	kf_bpe *b = &t->bpe;
-	kf_status rc;
+/* Pairs of ids in arena memory. */
+typedef struct { int32_t n, *left, *right; } pairs;
 
-	b->unk = (int32_t)kf_cur_u32(c);
+static kf_status load_pairs(const kf_tokenizer *t, kf_cur *c, kf_arena *a, pairs *out, kf_err *err)
+{
 	uint64_t n = kf_cur_varint(c);
-	if (c->bad || b->unk < -1 || b->unk >= t->n || n > kf_cur_left(c) / 2 || n > KF_VOCAB_MAX)
+
+	if (c->bad || n > kf_cur_left(c) / 2 || n > KF_VOCAB_MAX)
 		return kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: its merges cannot be read");
-	int32_t *left = KF_ARENA_NEW(a, int32_t, (size_t)n), *right = KF_ARENA_NEW(a, int32_t, (size_t)n);
-	if (!left || !right)
+	*out = (pairs){ (int32_t)n, KF_ARENA_NEW(a, int32_t, (size_t)n), KF_ARENA_NEW(a, int32_t, (size_t)n) };
+	if (!out->left || !out->right)
 		return kf_fail(err, KF_ENOMEM, "no memory for %llu merges", (unsigned long long)n);
 	for (size_t i = 0; i < n; i++) {
 		uint64_t l = kf_cur_varint(c), r = kf_cur_varint(c);
 		if (c->bad || l >= (uint64_t)t->n || r >= (uint64_t)t->n)
 			return kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: merge %zu names no token", i);
-		left[i] = (int32_t)l;
-		right[i] = (int32_t)r;
+		out->left[i] = (int32_t)l;
+		out->right[i] = (int32_t)r;
 	}
+	return KF_OK;
+}
+
+static kf_status load_bpe(kf_tokenizer *t, kf_cur *c, kf_arena *a, kf_err *err)
+{
+	kf_bpe *b = &t->bpe;
+	pairs m;
+	kf_status rc;
+
+	b->unk = (int32_t)kf_cur_u32(c);
+	if (c->bad || b->unk < -1 || b->unk >= t->n)
+		return kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: its unknown token cannot be read");
+	if ((rc = load_pairs(t, c, a, &m, err)) != KF_OK)
+		return rc;
 	uint64_t steps = kf_cur_varint(c);
 	if (c->bad || steps > KF_STEPS_MAX)
 		return kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: its pre-tokenizer cannot be read");
@@ -136,14 +157,16 @@ static kf_status load_bpe(kf_tokenizer *t, kf_cur *c, kf_arena *a, kf_err *err)
 		if ((rc = kf_pretok_add(&b->pretok, pattern, (kf_split)how, invert, err)) != KF_OK)
 			return rc;
 	}
-	if ((rc = kf_vocab_index(t, err)) != KF_OK)
+	if ((rc = kf_vocab_index(t, err)) != KF_OK || (rc = kf_merges_make(t, m.left, m.right, m.n, err)) != KF_OK)
 		return rc;
-	return kf_bpe_init(t, left, right, (int32_t)n, err);
+	return kf_bpe_init(t, err);
 }
 
-static kf_status load_sp(kf_tokenizer *t, kf_cur *c, kf_err *err)
+static kf_status load_sp(kf_tokenizer *t, kf_cur *c, kf_arena *a, kf_err *err)
 {
 	kf_sp *s = &t->sp;
+	pairs m;
+	kf_status rc;
 
 	if ((uint64_t)t->n * 4 > kf_cur_left(c))
 		return kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: its scores are cut short");
@@ -161,7 +184,9 @@ static kf_status load_sp(kf_tokenizer *t, kf_cur *c, kf_err *err)
 		memcpy(s->charsmap, kf_cur_bytes(c, (size_t)n), (size_t)n);
 		s->n_charsmap = (size_t)n;
 	}
-	return kf_sp_finish(t, err);
+	if ((rc = kf_sp_finish(t, err)) != KF_OK || !s->ranked || (rc = load_pairs(t, c, a, &m, err)) != KF_OK)
+		return rc;
+	return kf_merges_make(t, m.left, m.right, m.n, err);
 }
 
 kf_status kf_tokenizer_load(const void *data, size_t size, kf_tokenizer **out, kf_err *err)
@@ -247,7 +272,8 @@ kf_status kf_tokenizer_load(const void *data, size_t size, kf_tokenizer **out, k
 		t->sp.remove_extra_spaces = flags & F_REMOVE_SPACES;
 		t->sp.prefix_unless_space = flags & F_UNLESS_SPACE;
 		t->sp.prefix_first = flags & F_PREFIX_FIRST;
-		rc = load_sp(t, &c, err);
+		t->sp.ranked = flags & F_RANKED;
+		rc = load_sp(t, &c, &a, err);
 	}
 	if (rc == KF_OK && kf_cur_left(&c))
 		rc = kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: %zu bytes follow its end", kf_cur_left(&c));

@@ -1,7 +1,7 @@
 /* SentencePiece encoding. BPE models without a character map are encoded here, as the library does: from
  * characters, always merging the neighbours whose union is the piece of highest score, the
  * leftmost among equals; user-defined pieces are cut out first and stay whole. The rest goes to
- * the library.
+ * the library. What a tokenizer.json has are merges: its ranks stand in the place of scores, and only what it lists merges.
  *
  * The library merges a whole text in one queue. Two neighbouring characters that stand together in no
  * piece can never be merged, so text falls into independent chunks there, mostly words, which are cached.
@@ -58,7 +58,8 @@ static inline bool may_join(const kf_sp *s, uint32_t a, uint32_t b)
 
 static bool matchable(const kf_tokenizer *t, int32_t id)
 {
-	return t->byte_len[id] && (t->type[id] == KF_TT_NORMAL || t->type[id] == KF_TT_USER || t->type[id] == KF_TT_UNUSED);
+	return t->byte_len[id] && (t->type[id] == KF_TT_NORMAL || t->type[id] == KF_TT_USER
+		|| (t->type[id] == KF_TT_UNUSED && !t->sp.ranked));
 }
 
 kf_status kf_sp_init(kf_tokenizer *t, kf_err *err)
@@ -112,7 +113,7 @@ kf_status kf_sp_init(kf_tokenizer *t, kf_err *err)
 	if ((rc = kf_literals_make(&s->user, user, n_user, err)) != KF_OK
 		|| (rc = kf_literals_make(&s->control, control, n_control, err)) != KF_OK)
 		goto out;
-	s->own = s->bpe && !s->any_unused && !s->n_charsmap && !s->remove_extra_spaces;
+	s->own = s->bpe && (s->ranked || (!s->any_unused && !s->n_charsmap && !s->remove_extra_spaces));
 	if (!s->own)
 		rc = kf_splib_load(t, err);
 out:
@@ -148,10 +149,15 @@ static uint32_t order_of(float score)
 	return ~u;
 }
 
-static uint64_t pair_order(const kf_tokenizer *t, const uint8_t *p, size_t n)
+/* Of two neighbouring symbols, l and r bytes from p: the least merges first; UINT64_MAX: never. */
+static uint64_t pair_order(const kf_tokenizer *t, const uint8_t *p, uint32_t l, uint32_t r)
 {
-	int32_t id = find(t, p, n);
-	return id < 0 ? UINT64_MAX : order_of(t->sp.score[id]);
+	if (!t->sp.ranked) {
+		int32_t id = find(t, p, (size_t)l + r);
+		return id < 0 ? UINT64_MAX : order_of(t->sp.score[id]);
+	}
+	int32_t a = find(t, p, l), b = a < 0 ? -1 : find(t, p + l, r), rank = b < 0 ? -1 : kf_merges_rank(&t->merges, a, b);
+	return rank < 0 ? UINT64_MAX : (uint32_t)rank;
 }
 
 /* p in up to SMALL symbols whose lengths are len (n); returns how many are left. */
@@ -162,7 +168,7 @@ static size_t merge_small(const kf_tokenizer *t, const uint8_t *p, uint32_t *len
 	for (size_t i = 0; i < n; pos += len[i++])
 		at[i] = pos;
 	for (size_t i = 0; i + 1 < n; i++)
-		order[i] = pair_order(t, p + at[i], len[i] + len[i + 1]);
+		order[i] = pair_order(t, p + at[i], len[i], len[i + 1]);
 	while (n > 1) {
 		size_t best = 0;
 		for (size_t i = 1; i + 1 < n; i++)
@@ -179,9 +185,9 @@ static size_t merge_small(const kf_tokenizer *t, const uint8_t *p, uint32_t *len
 				order[i] = order[i + 1];
 		}
 		if (best > 0)
-			order[best - 1] = pair_order(t, p + at[best - 1], len[best - 1] + len[best]);
+			order[best - 1] = pair_order(t, p + at[best - 1], len[best - 1], len[best]);
 		if (best + 1 < n)
-			order[best] = pair_order(t, p + at[best], len[best] + len[best + 1]);
+			order[best] = pair_order(t, p + at[best], len[best], len[best + 1]);
 	}
 	return n;
 }
@@ -234,7 +240,7 @@ static size_t merge_large(const kf_tokenizer *t, const uint8_t *p, uint32_t *len
 		next[i] = i + 1 < n ? (int32_t)i + 1 : -1;
 	}
 	for (size_t i = 0; i + 1 < n; i++) {
-		uint64_t o = pair_order(t, p + at[i], len[i] + len[i + 1]);
+		uint64_t o = pair_order(t, p + at[i], len[i], len[i + 1]);
 		if (o != UINT64_MAX)
 			heap_push(&h, (entry){ o << 32 | i, len[i] + len[i + 1] });
 	}
@@ -249,13 +255,13 @@ static size_t merge_large(const kf_tokenizer *t, const uint8_t *p, uint32_t *len
 		uint64_t o;
 		if (prev[i] >= 0) {
 			uint32_t a = (uint32_t)prev[i];
-			if ((o = pair_order(t, p + at[a], len[a] + len[i])) != UINT64_MAX)
+			if ((o = pair_order(t, p + at[a], len[a], len[i])) != UINT64_MAX)
 				heap_push(&h, (entry){ o << 32 | a, len[a] + len[i] });
 		}
 		if (next[i] >= 0) {
 			uint32_t b = (uint32_t)next[i];
 			prev[b] = i;
-			if ((o = pair_order(t, p + at[i], len[i] + len[b])) != UINT64_MAX)
+			if ((o = pair_order(t, p + at[i], len[i], len[b])) != UINT64_MAX)
 				heap_push(&h, (entry){ o << 32 | (uint32_t)i, len[i] + len[b] });
 		}
 	}

@@ -434,61 +434,6 @@ static kf_status read_sp_rules(const json_t *norm, const json_t *pre, kf_sp *sp,
 	return spaces ? KF_OK : kf_fail(err, KF_EUNSUPPORTED, "it has byte_fallback, but spaces do not become \xe2\x96\x81");
 }
 
-/* A SentencePiece BPE model that was turned into merges: the earlier a piece is made, the higher its score. */
-static kf_status from_merges(draft *d, const char **merges, int32_t n, kf_err *err)
-{
-	typedef struct { uint32_t *slot; uint64_t mask; } map;
-	map m = { NULL, 15 };
-	kf_buf joined = { 0 };
-	kf_status rc = KF_OK;
-
-	while (m.mask < (uint64_t)d->n * 2)
-		m.mask = m.mask * 2 + 1;
-	if (!(m.slot = kf_zalloc(m.mask + 1, sizeof *m.slot)))
-		return no_memory(err);
-	for (int32_t i = 0; i < d->n; i++) {
-		uint64_t h = kf_hash64(d->piece[i], strlen(d->piece[i]));
-		while (m.slot[h & m.mask])
-			h++;
-		m.slot[h & m.mask] = (uint32_t)i + 1;
-		d->score[i] = -(float)KF_VOCAB_MAX; /* only characters are never made */
-		int c, end = 0;
-		if (d->type[i] == KF_TT_NORMAL && sscanf(d->piece[i], "<0x%2X>%n", (unsigned *)&c, &end) == 1 && end == 6
-			&& !d->piece[i][6])
-			d->type[i] = KF_TT_BYTE;
-	}
-	for (int32_t i = 0; i < n && rc == KF_OK; i++) {
-		const char *s = merges[i], *gap = strchr(s, ' ');
-		int32_t id = -1;
-		if (gap && gap > s && gap[1] && !strchr(gap + 1, ' ')) {
-			kf_buf_clear(&joined);
-			kf_buf_put(&joined, s, (size_t)(gap - s));
-			kf_buf_put(&joined, gap + 1, strlen(gap + 1) + 1);
-			if (joined.failed) {
-				rc = no_memory(err);
-				break;
-			}
-			for (uint64_t h = kf_hash64(joined.data, joined.len - 1); m.slot[h & m.mask] && id < 0; h++)
-				if (strcmp(d->piece[m.slot[h & m.mask] - 1], (const char *)joined.data) == 0)
-					id = (int32_t)m.slot[h & m.mask] - 1;
-		}
-		if (id < 0)
-			rc = kf_fail(err, KF_EDATA, "merge %d, \"%.60s\", makes no token of the vocabulary", (int)i, s);
-		else if (d->score[id] == -(float)KF_VOCAB_MAX)
-			d->score[id] = -(float)i;
-	}
-	/* A piece that no merge makes could be made by SentencePiece, but not here. */
-	for (int32_t i = 0; i < d->n && rc == KF_OK; i++) {
-		const uint8_t *p = (const uint8_t *)d->piece[i];
-		size_t l = strlen(d->piece[i]);
-		if (d->type[i] == KF_TT_NORMAL && d->score[i] == -(float)KF_VOCAB_MAX && kf_utf8_len(p, l) != l)
-			d->type[i] = KF_TT_CONTROL;
-	}
-	kf_buf_release(&joined);
-	kf_free(m.slot);
-	return rc;
-}
-
 static kf_status open_json(folder *f, draft *d, kf_tokenizer *t, kf_err *err)
 {
 	const json_t *model = json_object_get(f->tokenizer, "model"), *v;
@@ -511,6 +456,8 @@ static kf_status open_json(folder *f, draft *d, kf_tokenizer *t, kf_err *err)
 		if ((s = json_string_value(json_object_get(model, name))) && *s)
 			return kf_fail(err, KF_EUNSUPPORTED, "its model has %s, which kfuse does not do", name);
 	}
+	if (fallback && json_is_true(json_object_get(model, "ignore_merges")))
+		return kf_fail(err, KF_EUNSUPPORTED, "its model has ignore_merges beside byte_fallback, which kfuse does not do");
 	size_t count = json_object_size(vocab);
 	if (count > KF_VOCAB_MAX)
 		return kf_fail(err, KF_EDATA, "it has %zu tokens; at most %d are believed", count, KF_VOCAB_MAX);
@@ -534,11 +481,16 @@ static kf_status open_json(folder *f, draft *d, kf_tokenizer *t, kf_err *err)
 			return kf_fail(err, KF_EDATA, "its model has byte_fallback, but its unk_token is no token");
 		t->kind = KF_TOK_SENTENCEPIECE;
 		d->type[id] = KF_TT_UNKNOWN;
-		t->sp.bpe = true;
-		if ((rc = read_sp_rules(norm, pre, &t->sp, err)) != KF_OK
-			|| (rc = from_merges(d, merges, n_merges, err)) != KF_OK || (rc = specials(f, d, t, err)) != KF_OK)
+		t->sp.bpe = t->sp.ranked = true;
+		for (int32_t i = 0; i < d->n; i++)
+			if (d->type[i] == KF_TT_NORMAL && kf_byte_piece(d->piece[i]) >= 0)
+				d->type[i] = KF_TT_BYTE;
+		if ((rc = read_sp_rules(norm, pre, &t->sp, err)) != KF_OK || (rc = specials(f, d, t, err)) != KF_OK
+			|| (rc = kf_sp_build(t, d->n, d->piece, d->type, d->score, err)) != KF_OK)
 			return rc;
-		return kf_sp_build(t, d->n, d->piece, d->type, d->score, err);
+		if (!t->sp.byte_fallback)
+			return kf_fail(err, KF_EDATA, "its model has byte_fallback, but no tokens for bytes");
+		return kf_merges_read(t, merges, n_merges, err);
 	}
 	if (!has_type(pre, "pretokenizers", "ByteLevel"))
 		return kf_fail(err, KF_EUNSUPPORTED, "its pre_tokenizer is not byte-level, and its model has no byte_fallback");

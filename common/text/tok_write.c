@@ -258,13 +258,13 @@ static kf_status write_json(const kf_tokenizer *t, const char *dir, kf_buf *b, k
 		comma = true;
 	}
 	put(b, "},\n\"merges\":[");
-	if (!bpe)
+	if (!bpe && !t->sp.ranked)
 		put_sp_merges(b, t);
-	for (int32_t i = 0; bpe && i < t->bpe.n_merges; i++) {
+	for (int32_t i = 0; i < t->merges.n; i++) {
 		put(b, i ? ",\n[" : "\n[");
-		put_piece(b, t, t->bpe.left[i]);
+		put_piece(b, t, t->merges.left[i]);
 		put(b, ",");
-		put_piece(b, t, t->bpe.right[i]);
+		put_piece(b, t, t->merges.right[i]);
 		put(b, "]");
 	}
 	put(b, "]}}\n");
@@ -337,8 +337,8 @@ kf_status kf_tokenizer_write_hf(const kf_tokenizer *t, const char *dir, kf_err *
 
 	if (rc != KF_OK)
 		return rc;
-	/* SentencePiece has no dummy prefix that depends on what comes after it. */
-	if (t->kind == KF_TOK_SENTENCEPIECE && !t->sp.prefix_unless_space && (rc = kf_spm_serialise(t, false, &b, err)) == KF_OK)
+	/* SentencePiece has no dummy prefix that depends on what comes after it, and no list of merges. */
+	if (t->kind == KF_TOK_SENTENCEPIECE && !t->sp.prefix_unless_space && !t->sp.ranked && (rc = kf_spm_serialise(t, false, &b, err)) == KF_OK)
 		rc = write_file(dir, "tokenizer.model", &b, err);
 	/* Of the other models transformers makes its own, from tokenizer.model. */
 	if (rc == KF_OK && (t->kind == KF_TOK_BPE || t->sp.own))

@@ -16,6 +16,7 @@ void kf_tokenizer_free(kf_tokenizer *t)
 {
 	if (!t)
 		return;
+	kf_merges_release(&t->merges);
 	kf_bpe_release(&t->bpe);
 	kf_sp_release(&t->sp);
 	kf_wcache_free(t->words);

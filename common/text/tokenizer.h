@@ -40,7 +40,8 @@ typedef struct {
 
 kf_status kf_tokenizer_from_spec(const kf_vocab_spec *spec, kf_tokenizer **out, kf_err *err) KF_MUST_CHECK;
 /* From a Hugging Face folder: tokenizer.model or tokenizer.json, with tokenizer_config.json,
- * special_tokens_map.json, added_tokens.json, generation/config.json (eos), chat_template.jinja as there are. */
+ * special_tokens_map.json, added_tokens.json, generation/config.json (eos), chat_template.jinja as there are; docs/extract.md
+ * says what counts. */
 kf_status kf_tokenizer_open_dir(const char *dir, kf_tokenizer **out, kf_err *err) KF_MUST_CHECK;
 /* From the bytes that kf_tokenizer_save wrote (hostile bytes are refused). */
 kf_status kf_tokenizer_load(const void *data, size_t n, kf_tokenizer **out, kf_err *err) KF_MUST_CHECK;

@@ -43,8 +43,7 @@ kf_status kf_vocab_pieces(kf_tokenizer *t, int32_t n, const char *const *pieces,
 	return KF_OK;
 }
 
-/* "<0x0A>": the byte, else -1. */
-static int byte_piece(const char *s)
+int kf_byte_piece(const char *s)
 {
 	if (strlen(s) != 6 || memcmp(s, "<0x", 3) != 0 || s[5] != '>')
 		return -1;
@@ -70,7 +69,7 @@ static size_t token_bytes(const kf_tokenizer *t, int32_t id, uint8_t *out)
 	if (t->type[id] == KF_TT_CONTROL || t->type[id] == KF_TT_UNKNOWN)
 		return 0;
 	if (t->kind == KF_TOK_SENTENCEPIECE) {
-		if (t->type[id] == KF_TT_BYTE && (b = byte_piece((const char *)p)) >= 0) {
+		if (t->type[id] == KF_TT_BYTE && (b = kf_byte_piece((const char *)p)) >= 0) {
 			out[0] = (uint8_t)b;
 			return 1;
 		}

@@ -129,8 +129,37 @@ def bpe(name, pre, size=500, special=(), normal=(), norm=None, post=None, config
     expect(os.path.join(d, "expected.json"), *of_hf(t))
 
 
+def sp_merges():
+    """byte_fallback and merges in an order that no scores have, with gaps: some pieces no merge makes."""
+    t = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    words = PROSE + "".join(random.Random(1).choice("aab bc") for _ in range(2000))
+    t.train_from_iterator([words] * 3, trainers.BpeTrainer(vocab_size=700, show_progress=False,
+                          special_tokens=["<unk>", "<s>", "</s>"] + ["<0x%02X>" % i for i in range(256)]))
+    j = json.loads(t.to_str())
+    j["added_tokens"] = j["added_tokens"][:3]
+    j["pre_tokenizer"] = None
+    j["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    j["decoder"] = {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+                                                     {"type": "ByteFallback"}, {"type": "Fuse"}]}
+    v, merges, r = j["model"]["vocab"], [tuple(m) for m in j["model"]["merges"]], random.Random(2)
+    merges += [(p[:k], p[k:]) for p in v for k in range(1, len(p)) if p[:k] in v and p[k:] in v and p[0] != "<" and r.random() < 0.3]
+    merges = [m for m in dict.fromkeys(merges) if r.random() < 0.9]
+    for i in range(len(merges)):    # near their place, so that long pieces are still made
+        k = min(len(merges) - 1, i + r.randint(0, 80))
+        merges[i], merges[k] = merges[k], merges[i]
+    j["model"]["merges"] = [list(m) for m in merges]
+    t = Tokenizer.from_str(json.dumps(j))
+    d = folder("sp-merges")
+    t.save(os.path.join(d, "tokenizer.json"), pretty=False)
+    with open(os.path.join(d, "tokenizer_config.json"), "w") as f:
+        json.dump({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}, f, indent=1)
+    expect(os.path.join(d, "expected.json"), *of_hf(t))
+
+
 def small():
     P = pre_tokenizers
+    sp_merges()
     bpe("llama3", P.Sequence([P.Split(Regex(LLAMA3), "isolated"), P.ByteLevel(add_prefix_space=False, use_regex=False)]),
         special=["<s>", "</s>"], ignore_merges=True,
         post=lambda t: processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", t.token_to_id("<s>"))]),

@@ -5,7 +5,7 @@
 
 #include "common/base/file.h"
 
-static const char *const fixtures[] = { "llama3", "gpt2-added", "falcon", "sp-llama", "sp-unigram", "sp-unk" };
+static const char *const fixtures[] = { "llama3", "gpt2-added", "falcon", "sp-llama", "sp-unigram", "sp-unk", "sp-merges" };
 
 /* Whatever was made of damaged bytes must encode without harm. */
 static void use(kf_tokenizer *t, kf_rng *r)
@@ -164,6 +164,8 @@ static void files(void **state)
 }
 
 #define MODEL(model) "{\"model\":{\"type\":\"BPE\"," model "},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}}"
+#define FALLBACK(merges, more) "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\xe2\x96\x81\"}," \
+	"\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,\"unk_token\":\"u\",\"vocab\":{\"a\":0,\"u\":1},\"merges\":" merges more "}}"
 static void reasons(void **state)
 {
 	(void)state;
@@ -188,6 +190,8 @@ static void reasons(void **state)
 		{ MODEL("\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":[{\"content\":\"x\"}],\"x\":{"), "no id", KF_EDATA },
 		{ MODEL("\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":[{\"id\":99999999,\"content\":\"x\"}],\"x\":{"), "99999999",
 			KF_EDATA },
+		{ FALLBACK("[]", ",\"ignore_merges\":true"), "ignore_merges", KF_EUNSUPPORTED },
+		{ FALLBACK("[]", ""), "no tokens for bytes", KF_EDATA },
 	};
 	for (size_t i = 0; i < LEN(cases); i++) {
 		kf_tokenizer *t;
