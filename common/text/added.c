@@ -1,6 +1,7 @@
 /* Finding any of a set of literal strings in text: added tokens, SentencePiece's user-defined
  * pieces. The longest at the leftmost place wins, as in Hugging Face's tokenizers and in SentencePiece. */
 #include <stdlib.h>
+#include <utf8proc.h>
 
 #include "common/text/internal.h"
 
@@ -97,4 +98,93 @@ const kf_literal *kf_literals_match(const kf_literals *l, const uint8_t *p, size
 		hi = a;
 	}
 	return best;
+}
+
+/* ---- added tokens and what stands around them ------------------------------------------------ */
+
+bool kf_is_white(uint32_t c)
+{
+	return (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a)
+		|| c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+}
+
+static bool newer(const char *category, uint32_t c)
+{
+	uint32_t lo, hi;
+
+	for (size_t i = 0; kf_regex_newer(category, i, &lo, &hi); i++)
+		if (c >= lo && c <= hi)
+			return true;
+	return false;
+}
+
+/* Alphabetic, marks, decimal digits, connectors and joiners (UTS 18, annex C). */
+bool kf_is_word(uint32_t c)
+{
+	switch (utf8proc_category((utf8proc_int32_t)c)) {
+	case UTF8PROC_CATEGORY_LU: case UTF8PROC_CATEGORY_LL: case UTF8PROC_CATEGORY_LT: case UTF8PROC_CATEGORY_LM:
+	case UTF8PROC_CATEGORY_LO: case UTF8PROC_CATEGORY_MN: case UTF8PROC_CATEGORY_MC: case UTF8PROC_CATEGORY_ME:
+	case UTF8PROC_CATEGORY_ND: case UTF8PROC_CATEGORY_NL: case UTF8PROC_CATEGORY_PC:
+		return true;
+	case UTF8PROC_CATEGORY_CN:
+		return newer("L", c) || newer("M", c) || newer("Nd", c);
+	default: /* joiners, and letters in circles and squares, which are symbols */
+		return c == 0x200c || c == 0x200d || (c >= 0x24b6 && c <= 0x24e9) || (c >= 0x1f130 && c <= 0x1f149)
+			|| (c >= 0x1f150 && c <= 0x1f169) || (c >= 0x1f170 && c <= 0x1f189);
+	}
+}
+
+/* Bytes of the character at p, or of the one that ends there (n bytes from p back to the text's beginning); 0 unless is() holds of it. */
+static size_t after(const uint8_t *p, size_t n, bool (*is)(uint32_t))
+{
+	unsigned l = n ? kf_utf8_len(p, n) : 0;
+	return l && is(kf_utf8_code(p, l)) ? l : 0;
+}
+
+static size_t before(const uint8_t *p, size_t n, bool (*is)(uint32_t))
+{
+	size_t l = 1;
+	while (l < n && l < 4 && (p[-(ptrdiff_t)l] & 0xc0) == 0x80)
+		l++;
+	return n && kf_utf8_len(p - l, l) == l && is(kf_utf8_code(p - l, (unsigned)l)) ? l : 0;
+}
+
+const kf_literal *kf_added_next(kf_added *a, size_t *begin, size_t *end)
+{
+	while (a->set->n && a->at < a->n) {
+		const kf_literal *t = kf_literals_match(a->set, a->text + a->at, a->n - a->at);
+		if (!t) {
+			a->at++;
+			continue;
+		}
+		size_t lo = a->at, hi = lo + t->n, l;
+		a->at = hi;
+		if (t->flags & KF_AT_SINGLE_WORD
+			&& (before(a->text + lo, lo, kf_is_word) || after(a->text + hi, a->n - hi, kf_is_word)))
+			continue;
+		if (t->flags & KF_AT_LSTRIP)
+			while (lo > a->from && (l = before(a->text + lo, lo - a->from, kf_is_white)))
+				lo -= l;
+		if (t->flags & KF_AT_RSTRIP)
+			while ((l = after(a->text + hi, a->n - hi, kf_is_white)))
+				hi += l;
+		*begin = a->from < lo ? a->from : lo;
+		*end = lo;
+		a->from = hi;
+		return t;
+	}
+	return NULL;
+}
+
+const kf_literal *kf_added_first(const kf_literals *set, const uint8_t *p, size_t *n)
+{
+	for (size_t i = 0; set->n && i < *n; i++) {
+		const kf_literal *t = kf_literals_match(set, p + i, *n - i);
+		if (!t || t->flags & KF_AT_SINGLE_WORD)
+			continue;
+		if (i == 0)
+			return t;
+		*n = i;
+	}
+	return NULL;
 }

@@ -310,51 +310,24 @@ static kf_status stretch(job *j, kf_pretok_run *run, const uint8_t *text, size_t
 	return KF_OK;
 }
 
-static bool word_char(uint8_t c)
-{
-	return c >= 0x80 || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-}
-
-static bool white(uint8_t c)
-{
-	return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
 kf_status kf_bpe_encode(const kf_tokenizer *t, const uint8_t *text, size_t n, bool specials, kf_sink *sink, kf_err *err)
 {
 	const kf_bpe *b = &t->bpe;
-	const kf_literals *set = specials ? &b->all : &b->user;
+	kf_added a = { .set = specials ? &b->all : &b->user, .text = text, .n = n };
+	const kf_literal *token;
 	kf_pretok_run run;
 	job j = { .t = t, .sink = sink };
-	size_t from = 0;
+	size_t from, to;
 	kf_status rc = kf_pretok_begin(&b->pretok, &run, err);
 
 	if (rc != KF_OK)
 		return rc;
-	for (size_t i = 0; set->n && i < n;) {
-		const kf_literal *a = kf_literals_match(set, text + i, n - i);
-		if (!a) {
-			i++;
-			continue;
-		}
-		size_t lo = i, hi = i + a->n;
-		if (a->flags & KF_AT_SINGLE_WORD
-			&& ((lo > 0 && word_char(text[lo - 1])) || (hi < n && word_char(text[hi])))) {
-			i++;
-			continue;
-		}
-		if (a->flags & KF_AT_LSTRIP)
-			while (lo > from && white(text[lo - 1]))
-				lo--;
-		if (a->flags & KF_AT_RSTRIP)
-			while (hi < n && white(text[hi]))
-				hi++;
-		if ((rc = stretch(&j, &run, text, from, lo, err)) != KF_OK)
+	while ((token = kf_added_next(&a, &from, &to))) {
+		if ((rc = stretch(&j, &run, text, from, to, err)) != KF_OK)
 			goto out;
-		kf_sink_put(sink, a->id, (uint32_t)lo);
-		i = from = hi;
+		kf_sink_put(sink, token->id, (uint32_t)to);
 	}
-	rc = stretch(&j, &run, text, from, n, err);
+	rc = stretch(&j, &run, text, a.from, n, err);
 out:
 	kf_pretok_end(&run);
 	return rc;
@@ -389,8 +362,8 @@ int32_t kf_bpe_first(const kf_tokenizer *t, const uint8_t *p, size_t n)
 	first_job f = { t, -1 };
 	kf_pretok_run run;
 
-	const kf_literal *u = kf_literals_match(&b->user, p, n);
-	if (u && !(u->flags & KF_AT_SINGLE_WORD))
+	const kf_literal *u = kf_added_first(&b->user, p, &n);
+	if (u)
 		return u->id;
 	/* Its first byte must be spelled, else the answer would not begin with these bytes. */
 	if (b->byte_id[p[0]] < 0)
@@ -398,12 +371,6 @@ int32_t kf_bpe_first(const kf_tokenizer *t, const uint8_t *p, size_t n)
 	if (kf_utf8_valid(p, n) < n) {
 		first_word(&f, p, n);
 		return f.id;
-	}
-	/* Up to where an added token begins. */
-	for (size_t i = 1; b->user.n && i < n; i++) {
-		u = kf_literals_match(&b->user, p + i, n - i);
-		if (u && !(u->flags & KF_AT_SINGLE_WORD))
-			n = i;
 	}
 	kf_err err;
 	if (kf_pretok_begin(&b->pretok, &run, &err) != KF_OK)

@@ -98,7 +98,8 @@ static inline void kf_sink_put(kf_sink *s, int32_t id, uint32_t start)
 
 /* ---- sets of literal strings to find in text: added tokens, user-defined pieces (added.c) --- */
 
-enum { KF_AT_LSTRIP = 1, KF_AT_RSTRIP = 2, KF_AT_SINGLE_WORD = 4, KF_AT_NORMALIZED = 8, KF_AT_SPECIAL = 16 };
+/* RAW, of SentencePiece's user-defined tokens: cut out of the text before the model sees it. The others are the model's own pieces. */
+enum { KF_AT_LSTRIP = 1, KF_AT_RSTRIP = 2, KF_AT_SINGLE_WORD = 4, KF_AT_RAW = 8 };
 
 typedef struct { const uint8_t *p; uint32_t n; int32_t id; uint8_t flags; } kf_literal;
 typedef struct {
@@ -114,6 +115,23 @@ kf_status kf_literals_make(kf_literals *l, const kf_literal *items, uint32_t n, 
 void kf_literals_release(kf_literals *l);
 /* The longest item that p (n bytes) begins with, or NULL. */
 const kf_literal *kf_literals_match(const kf_literals *l, const uint8_t *p, size_t n);
+
+/* Added tokens in a text, as Hugging Face's tokenizers cut them out: with the white space that their flags ask for,
+ * and those of single words only where no letter, digit or the like touches them. */
+typedef struct {
+	const kf_literals *set;
+	const uint8_t *text;
+	size_t n, at, from;     /* the search goes on at at; text before from is done with */
+} kf_added;
+/* The next, NULL past the last. [*begin, *end) is the text that comes before it, maybe empty, and the token begins at *end;
+ * then the text from a->from on is left. */
+const kf_literal *kf_added_next(kf_added *a, size_t *begin, size_t *end);
+/* The one that p (*n bytes) begins with; else NULL, and *n becomes where one begins. For the prefix map: single words are passed over. */
+const kf_literal *kf_added_first(const kf_literals *set, const uint8_t *p, size_t *n);
+
+/* Characters of words (\w) and white space (\s), as Unicode has them. */
+bool kf_is_word(uint32_t code);
+bool kf_is_white(uint32_t code);
 
 /* ---- normalisation (norm.c) --------------------------------------------------------- */
 
@@ -227,7 +245,8 @@ typedef struct {
 	uint64_t pair_mask;
 	uint8_t ascii_pair[128 * 16]; /* the same, exact, for two ASCII characters: bit (a << 7 | b) */
 	bool any_unused;
-	kf_literals user, control;
+	kf_literals user;        /* user-defined pieces of the model */
+	kf_literals added, all;  /* cut out before: user-defined only; with the control tokens */
 	uint8_t *charsmap;       /* the normaliser's character map, as the library has it */
 	size_t n_charsmap;
 	void *lib, *lib_plain;   /* the library's processors, where needed; plain: without normaliser and dummy prefix */
@@ -282,8 +301,9 @@ void kf_sp_release(kf_sp *s);
 kf_status kf_sp_encode(const kf_tokenizer *t, const uint8_t *text, size_t n, bool specials, kf_sink *sink, kf_err *err);
 int32_t kf_sp_first(const kf_tokenizer *t, const uint8_t *p, size_t n);
 kf_status kf_sp_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, kf_err *err);
-kf_status kf_sp_build(kf_tokenizer *t, int32_t n, const char *const *piece, const int32_t *type, const float *score,
-	kf_err *err);
+/* flags: of added tokens (KF_AT_*), or NULL */
+kf_status kf_sp_build(kf_tokenizer *t, int32_t n, const char *const *piece, const int32_t *type, const uint8_t *flags,
+	const float *score, kf_err *err);
 /* A model file's pieces into arena memory, its settings into t; kf_sp_build makes the rest. */
 typedef struct { int32_t n; const char **piece; int32_t *type; float *score; } kf_sp_pieces;
 kf_status kf_sp_read_proto(kf_tokenizer *t, const uint8_t *proto, size_t size, kf_arena *arena, kf_sp_pieces *out,

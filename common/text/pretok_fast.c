@@ -28,8 +28,6 @@ static void set(kf_classes *c, uint32_t code, unsigned class)
 
 kf_classes *kf_classes_new(void)
 {
-	static const uint32_t white[][2] = { { 9, 13 }, { 32, 32 }, { 0x85, 0x85 }, { 0xa0, 0xa0 }, { 0x1680, 0x1680 },
-		{ 0x2000, 0x200a }, { 0x2028, 0x2029 }, { 0x202f, 0x202f }, { 0x205f, 0x205f }, { 0x3000, 0x3000 } };
 	kf_classes *c = kf_zalloc(1, sizeof *c);
 	uint32_t lo, hi;
 
@@ -45,12 +43,11 @@ kf_classes *kf_classes_new(void)
 			set(c, code, NUMBER);
 			break;
 		default:
+			if (kf_is_white(code))
+				set(c, code, SPACE);
 			break;
 		}
 	}
-	for (size_t i = 0; i < sizeof white / sizeof white[0]; i++)
-		for (uint32_t code = white[i][0]; code <= white[i][1]; code++)
-			set(c, code, SPACE);
 	for (size_t i = 0; kf_regex_newer("L", i, &lo, &hi); i++)
 		for (uint32_t code = lo; code <= hi; code++)
 			set(c, code, LETTER);

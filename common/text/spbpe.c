@@ -58,7 +58,7 @@ static inline bool may_join(const kf_sp *s, uint32_t a, uint32_t b)
 
 static bool matchable(const kf_tokenizer *t, int32_t id)
 {
-	return t->byte_len[id] && (t->type[id] == KF_TT_NORMAL || t->type[id] == KF_TT_USER
+	return t->byte_len[id] && (t->type[id] == KF_TT_NORMAL || (t->type[id] == KF_TT_USER && !(t->flags[id] & KF_AT_RAW))
 		|| (t->type[id] == KF_TT_UNUSED && !t->sp.ranked));
 }
 
@@ -75,11 +75,20 @@ kf_status kf_sp_init(kf_tokenizer *t, kf_err *err)
 		s->pair_mask = s->pair_mask * 2 + 1;
 	s->slot = kf_zalloc(s->mask + 1, sizeof *s->slot);
 	s->pair = kf_zalloc((s->pair_mask + 1) / 64, sizeof *s->pair);
-	kf_literal *user = kf_alloc((size_t)t->n, sizeof *user), *control = kf_alloc((size_t)t->n, sizeof *control);
-	uint32_t n_user = 0, n_control = 0;
-	if (!s->slot || !s->pair || !user || !control) {
+	kf_literal *user = kf_alloc((size_t)t->n, sizeof *user), *added = kf_alloc((size_t)t->n, sizeof *added);
+	uint32_t n_user = 0, n_added[2] = { 0, 0 };
+	if (!s->slot || !s->pair || !user || !added) {
 		rc = kf_fail(err, KF_ENOMEM, "no memory for a vocabulary of %d tokens", (int)t->n);
 		goto out;
+	}
+	for (int pass = 0; pass < 2; pass++) {
+		for (int32_t i = 0; i < t->n; i++)
+			if ((t->type[i] == KF_TT_USER && t->flags[i] & KF_AT_RAW)
+				|| (pass && (t->type[i] == KF_TT_CONTROL || t->type[i] == KF_TT_UNKNOWN)))
+				added[n_added[pass]++] = (kf_literal){ (const uint8_t *)kf_tokenizer_piece(t, i),
+					t->piece_off[i + 1] - t->piece_off[i] - 1, i, t->flags[i] };
+		if ((rc = kf_literals_make(pass ? &s->all : &s->added, added, n_added[pass], err)) != KF_OK)
+			goto out;
 	}
 	memset(s->byte_id, 0xff, sizeof s->byte_id);
 	for (int32_t i = 0; i < t->n; i++) {
@@ -87,9 +96,6 @@ kf_status kf_sp_init(kf_tokenizer *t, kf_err *err)
 		uint32_t n = t->byte_len[i], a, b;
 		if (t->type[i] == KF_TT_BYTE && n == 1)
 			s->byte_id[p[0]] = i;
-		if (t->type[i] == KF_TT_CONTROL || t->type[i] == KF_TT_UNKNOWN)
-			control[n_control++] = (kf_literal){ (const uint8_t *)kf_tokenizer_piece(t, i),
-				t->piece_off[i + 1] - t->piece_off[i] - 1, i, 0 };
 		if (!matchable(t, i))
 			continue;
 		if (t->type[i] == KF_TT_USER)
@@ -110,15 +116,14 @@ kf_status kf_sp_init(kf_tokenizer *t, kf_err *err)
 			s->pair[h >> 6] |= (uint64_t)1 << (h & 63);
 		}
 	}
-	if ((rc = kf_literals_make(&s->user, user, n_user, err)) != KF_OK
-		|| (rc = kf_literals_make(&s->control, control, n_control, err)) != KF_OK)
+	if ((rc = kf_literals_make(&s->user, user, n_user, err)) != KF_OK)
 		goto out;
 	s->own = s->bpe && (s->ranked || (!s->any_unused && !s->n_charsmap && !s->remove_extra_spaces));
 	if (!s->own)
 		rc = kf_splib_load(t, err);
 out:
 	kf_free(user);
-	kf_free(control);
+	kf_free(added);
 	return rc;
 }
 
@@ -129,7 +134,8 @@ void kf_sp_release(kf_sp *s)
 	kf_free(s->slot);
 	kf_free(s->pair);
 	kf_literals_release(&s->user);
-	kf_literals_release(&s->control);
+	kf_literals_release(&s->added);
+	kf_literals_release(&s->all);
 	if (s->lib)
 		kf_spm_free(s->lib);
 	if (s->lib_plain)
@@ -439,7 +445,7 @@ static const uint8_t *inner_text(kf_arena *arena, const uint8_t *text, size_t n,
 	return out;
 }
 
-/* A stretch of text without control tokens. */
+/* A stretch of text without added tokens. */
 static kf_status stretch(job *j, const uint8_t *text, size_t from, size_t to, kf_err *err)
 {
 	const kf_sp *s = &j->t->sp;
@@ -463,22 +469,18 @@ static kf_status stretch(job *j, const uint8_t *text, size_t from, size_t to, kf
 
 kf_status kf_sp_encode(const kf_tokenizer *t, const uint8_t *text, size_t n, bool specials, kf_sink *sink, kf_err *err)
 {
+	kf_added a = { .set = specials ? &t->sp.all : &t->sp.added, .text = text, .n = n };
+	const kf_literal *token;
 	job j = { .t = t, .sink = sink };
-	size_t from = 0;
+	size_t from, to;
 	kf_status rc;
 
-	for (size_t i = 0; specials && i < n;) {
-		const kf_literal *c = kf_literals_match(&t->sp.control, text + i, n - i);
-		if (!c) {
-			i++;
-			continue;
-		}
-		if ((rc = stretch(&j, text, from, i, err)) != KF_OK)
+	while ((token = kf_added_next(&a, &from, &to))) {
+		if ((rc = stretch(&j, text, from, to, err)) != KF_OK)
 			return rc;
-		kf_sink_put(sink, c->id, (uint32_t)i);
-		i = from = i + c->n;
+		kf_sink_put(sink, token->id, (uint32_t)to);
 	}
-	return stretch(&j, text, from, n, err);
+	return stretch(&j, text, a.from, n, err);
 }
 
 /* ---- the prefix map ------------------------------------------------------------------------------ */
@@ -517,9 +519,12 @@ static int32_t first(const kf_tokenizer *t, const uint8_t *p, size_t n)
 
 int32_t kf_sp_first(const kf_tokenizer *t, const uint8_t *p, size_t n)
 {
+	const kf_literal *u = kf_added_first(&t->sp.added, p, &n);
 	kf_arena a;
 	uint32_t *map;
 
+	if (u)
+		return u->id;
 	if (!t->sp.bpe || t->sp.any_unused)
 		return kf_splib_first(t, p, n);
 	if (!memchr(p, 0xe2, n))

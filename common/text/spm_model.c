@@ -39,8 +39,10 @@ kf_status kf_spm_serialise(const kf_tokenizer *t, bool plain, kf_buf *out, kf_er
 		put_str(&part, 1, kf_tokenizer_piece(t, i));
 		put_tag(&part, 2, WIRE_FIXED32);
 		kf_buf_f32(&part, s->score[i]);
-		if (t->type[i] != KF_TT_NORMAL)
-			put_int(&part, 3, t->type[i]);
+		/* what is cut out before is nothing for the model to find */
+		int32_t type = t->type[i] == KF_TT_USER && t->flags[i] & KF_AT_RAW ? KF_TT_CONTROL : t->type[i];
+		if (type != KF_TT_NORMAL)
+			put_int(&part, 3, type);
 		put_bytes(out, 1, part.data, part.len);
 	}
 	/* TrainerSpec */
@@ -191,8 +193,8 @@ kf_status kf_sp_finish(kf_tokenizer *t, kf_err *err)
 	return rc ? rc : kf_sp_init(t, err);
 }
 
-kf_status kf_sp_build(kf_tokenizer *t, int32_t n, const char *const *piece, const int32_t *type, const float *score,
-	kf_err *err)
+kf_status kf_sp_build(kf_tokenizer *t, int32_t n, const char *const *piece, const int32_t *type, const uint8_t *flags,
+	const float *score, kf_err *err)
 {
 	kf_status rc = kf_vocab_pieces(t, n, piece, type, err);
 
@@ -201,6 +203,8 @@ kf_status kf_sp_build(kf_tokenizer *t, int32_t n, const char *const *piece, cons
 	if (!(t->sp.score = kf_alloc((size_t)n, sizeof *score)))
 		return kf_fail(err, KF_ENOMEM, "no memory for a SentencePiece model of %d pieces", (int)n);
 	memcpy(t->sp.score, score, (size_t)n * sizeof *score);
+	if (flags)
+		memcpy(t->flags, flags, (size_t)n);
 	return kf_sp_finish(t, err);
 }
 
@@ -256,7 +260,7 @@ kf_status kf_sp_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, kf_err *er
 	s->bpe = true;
 	s->dummy_prefix = spec->add_space_prefix;
 	s->remove_extra_spaces = spec->remove_extra_whitespaces;
-	rc = kf_sp_build(t, spec->n, piece, type, spec->scores, err);
+	rc = kf_sp_build(t, spec->n, piece, type, NULL, spec->scores, err);
 	goto out;
 nomem:
 	rc = kf_fail(err, KF_ENOMEM, "no memory for a SentencePiece model of %d pieces", (int)spec->n);

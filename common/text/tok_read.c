@@ -21,6 +21,8 @@ typedef struct {
 	uint8_t *flags;
 	float *score;
 	int64_t rows;            /* of the model's embedding, 0: not known */
+	bool sp, json;           /* for SentencePiece; pieces are tokenizer.json's */
+	bool normalizes;         /* it has a normalizer */
 } draft;
 
 /* ---- files ------------------------------------------------------------------------------ */
@@ -113,9 +115,9 @@ static int32_t find_piece(const draft *d, const char *s)
 static kf_status add_token(draft *d, int64_t id, const char *content, const json_t *j, bool special, kf_err *err)
 {
 	static const struct { const char *name; uint8_t flag; } names[] = {
-		{ "lstrip", KF_AT_LSTRIP }, { "rstrip", KF_AT_RSTRIP }, { "single_word", KF_AT_SINGLE_WORD },
-		{ "normalized", KF_AT_NORMALIZED }
+		{ "lstrip", KF_AT_LSTRIP }, { "rstrip", KF_AT_RSTRIP }, { "single_word", KF_AT_SINGLE_WORD }
 	};
+	bool inner;
 	kf_status rc;
 
 	if (!content || !*content || id < 0 || id > d->n + (int64_t)GAP_MAX)
@@ -127,13 +129,17 @@ static kf_status add_token(draft *d, int64_t id, const char *content, const json
 		return rc;
 	if (!(d->piece[id] = kf_arena_strdup(d->arena, content, strlen(content))))
 		return no_memory(err);
+	/* the model itself finds what its file calls user-defined, or tokenizer.json looks for in normalized text; the rest is cut out before */
+	inner = d->json ? d->normalizes && json_is_true(json_object_get(j, "normalized"))
+		: d->type[id] == KF_TT_USER && !(d->flags[id] & KF_AT_RAW);
 	if (d->type[id] != KF_TT_UNKNOWN && d->type[id] != KF_TT_BYTE)
 		d->type[id] = special ? KF_TT_CONTROL : KF_TT_USER;
 	d->flags[id] = 0;
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 3; i++)
 		if (json_is_true(json_object_get(j, names[i].name)))
 			d->flags[id] |= names[i].flag;
-	d->flags[id] &= (uint8_t)~KF_AT_NORMALIZED; /* matched in the text as it stands: see kf_bpe_encode */
+	if (d->sp && d->type[id] == KF_TT_USER && (!inner || d->flags[id]))
+		d->flags[id] |= KF_AT_RAW;
 	return KF_OK;
 }
 
@@ -187,6 +193,15 @@ static kf_status added_tokens(const folder *f, draft *d, kf_err *err)
 		if ((rc = add_token(d, id, key, NULL, special, err)) != KF_OK)
 			return kf_context(err, rc, "%s/added_tokens.json", f->dir);
 	}
+	/* what has one of these names is special, whatever is said of it elsewhere */
+	for (size_t k = 0; k < sizeof names / sizeof names[0]; k++)
+		for (int w = 0; w < 2; w++) {
+			int32_t id = find_piece(d, token_text(json_object_get(w ? f->special : f->config, names[k])));
+			if (id >= 0 && d->type[id] == KF_TT_USER) {
+				d->type[id] = KF_TT_CONTROL;
+				d->flags[id] &= (uint8_t)~KF_AT_RAW;
+			}
+		}
 	for (int32_t k = 0; k < d->n; k++) {
 		char gap[32];
 		if (d->piece[k])
@@ -309,8 +324,9 @@ static kf_status open_model(folder *f, const char *path, draft *d, kf_tokenizer 
 			d->type[i] = p.type[i];
 			d->score[i] = p.score[i];
 		}
+		d->sp = true;
 		if ((rc = added_tokens(f, d, err)) == KF_OK && (rc = specials(f, d, t, err)) == KF_OK)
-			rc = kf_context(err, kf_sp_build(t, d->n, d->piece, d->type, d->score, err), "%s", path);
+			rc = kf_context(err, kf_sp_build(t, d->n, d->piece, d->type, d->flags, d->score, err), "%s", path);
 		/* what transformers calls not legacy: control tokens do not begin a text anew */
 		t->sp.prefix_first = rc == KF_OK && t->sp.own && t->sp.dummy_prefix && json_is_false(json_object_get(f->config, "legacy"));
 	}
@@ -472,6 +488,9 @@ static kf_status open_json(folder *f, draft *d, kf_tokenizer *t, kf_err *err)
 		d->piece[id] = key;
 		d->type[id] = KF_TT_NORMAL;
 	}
+	d->sp = fallback;
+	d->json = true;
+	d->normalizes = norm && !json_is_null(norm);
 	if ((rc = read_merges(json_object_get(model, "merges"), d->arena, &merges, &n_merges, err)) != KF_OK
 		|| (rc = added_tokens(f, d, err)) != KF_OK)
 		return rc;
@@ -486,7 +505,7 @@ static kf_status open_json(folder *f, draft *d, kf_tokenizer *t, kf_err *err)
 			if (d->type[i] == KF_TT_NORMAL && kf_byte_piece(d->piece[i]) >= 0)
 				d->type[i] = KF_TT_BYTE;
 		if ((rc = read_sp_rules(norm, pre, &t->sp, err)) != KF_OK || (rc = specials(f, d, t, err)) != KF_OK
-			|| (rc = kf_sp_build(t, d->n, d->piece, d->type, d->score, err)) != KF_OK)
+			|| (rc = kf_sp_build(t, d->n, d->piece, d->type, d->flags, d->score, err)) != KF_OK)
 			return rc;
 		if (!t->sp.byte_fallback)
 			return kf_fail(err, KF_EDATA, "its model has byte_fallback, but no tokens for bytes");

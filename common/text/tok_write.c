@@ -57,19 +57,21 @@ static void put_json(kf_buf *b, json_t *j)
  * found there, and is left to the merges. */
 static bool is_added(const kf_tokenizer *t, int32_t id)
 {
-	if (t->type[id] == KF_TT_USER && t->kind == KF_TOK_SENTENCEPIECE && t->sp.dummy_prefix
+	if (t->type[id] == KF_TT_USER && t->kind == KF_TOK_SENTENCEPIECE && !(t->flags[id] & KF_AT_RAW) && t->sp.dummy_prefix
 		&& strstr(kf_tokenizer_piece(t, id), "\xe2\x96\x81"))
 		return false;
 	return t->type[id] == KF_TT_CONTROL || t->type[id] == KF_TT_USER || t->type[id] == KF_TT_UNKNOWN;
 }
 
-/* "content": ..., "special": ...: of an added token. A user-defined SentencePiece piece is looked for where spaces are ▁ already. */
+/* "content": ..., "special": ...: of an added token. A user-defined piece of a SentencePiece model is looked for where spaces are ▁
+ * already, as the model does; beside a dummy prefix that would find it after one only, which is right where a tokenizer.json said so. */
 static void put_added(kf_buf *b, const kf_tokenizer *t, int32_t id)
 {
 	static const struct { const char *name; uint8_t flag; } names[] = {
 		{ "single_word", KF_AT_SINGLE_WORD }, { "lstrip", KF_AT_LSTRIP }, { "rstrip", KF_AT_RSTRIP }
 	};
-	bool normalized = t->kind == KF_TOK_SENTENCEPIECE && t->type[id] == KF_TT_USER && !t->sp.dummy_prefix;
+	bool normalized = t->kind == KF_TOK_SENTENCEPIECE && t->type[id] == KF_TT_USER && !(t->flags[id] & KF_AT_RAW)
+		&& (!t->sp.dummy_prefix || t->sp.ranked);
 
 	put(b, "\"content\":");
 	put_piece(b, t, id);

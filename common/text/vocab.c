@@ -74,7 +74,7 @@ static size_t token_bytes(const kf_tokenizer *t, int32_t id, uint8_t *out)
 			return 1;
 		}
 		for (size_t i = 0; i < n;) {
-			if (n - i >= 3 && p[i] == 0xe2 && p[i + 1] == 0x96 && p[i + 2] == 0x81) {
+			if (!(t->flags[id] & KF_AT_RAW) && n - i >= 3 && p[i] == 0xe2 && p[i + 1] == 0x96 && p[i + 2] == 0x81) {
 				out[k++] = ' ';
 				i += 3;
 			} else {

@@ -6,7 +6,7 @@ writes beside itself one folder for each small tokenizer (trained here on a fixe
 expected.json, and, where MODELS holds the three GGUF files of the demo, expected ids of those: NAME.json.
 The references are built from the vocabulary alone, without any code of this project.
 
-Needs: tokenizers, sentencepiece (with protobuf), gguf. The C tests read only what this wrote.
+Needs: tokenizers, sentencepiece (with protobuf), transformers 4, gguf. The C tests read only what this wrote.
 """
 import json
 import os
@@ -49,6 +49,14 @@ TEXTS = [
     "mixed кириллица ελληνικά עברית العربية हिन्दी ไทย 한국어", "x" * 70 + " " * 70 + "yz" * 40, "\u0301\u0302leading marks",
     "if (a<b) {\n\tc = a->d[0];\n\n\n    }\n", "https://example.org/?q=a%20b&c=d#e", "snake_case camelCase SCREAMING_CASE kebab-case",
 ]
+# Added tokens of every kind, and what stands around them: gpt2-added, sp-merges, sp-added.
+ADDED = [
+    "a<tag>b", "<tag>", " <tag> ", "a  <tag>  b", "x\u3000\u0085\t<tag>y", "\u200b <tag>", "a</tool_call>b", "a </tool_call>  b",
+    "</tool_call>\u2028\u00a0 y", "</tool_call>", "</tool_call>   </tool_call>     x", "</tool_call>\u180e x", "   </tool_call>   <tag>   ",
+    "\u00e9[MASK] [MASK]\u00e9 [MASK]", "\u0663[MASK] [MASK]\u24b6 [MASK]\u0301 [MASK]\u200dx", "\u00bd[MASK]\u00bd \u3002[MASK]\u3002",
+    "\u65e5[MASK] \u2160[MASK] \u203f[MASK] \U0001f171[MASK] \U0001f44d[MASK]", "[MASK][MASK]_[MASK]-[MASK]", "x[MASK]<tag>[MASK]</tool_call> [MASK]",
+    "a[plain]b [plain] [plain][plain]", "<s>  </s>  a</s>b", "[MASK", "</tool_call", "<tag><tag>  </tool_call></tool_call>",
+]
 LONG = [(" ", 20000), ("a", 20000), ("\n", 20000), ("ab", 10000), ("1", 5000), ("x ", 5000), (" \n", 5000), ("é", 3000), ("!?", 4000)]
 
 
@@ -76,10 +84,10 @@ def fnv(ids):
     return "%016x" % h
 
 
-def expect(path, plain, special):
+def expect(path, plain, special, more=()):
     """plain, special: text -> ids, with control tokens' spellings as text, and as tokens (None: not compared)."""
     out = []
-    for s in TEXTS + noise():
+    for s in TEXTS + noise() + list(more):
         e = {"text": s, "ids": plain(s)}
         if special and special(s) != e["ids"]:
             e["special"] = special(s)
@@ -109,7 +117,7 @@ def folder(name):
     return d
 
 
-def bpe(name, pre, size=500, special=(), normal=(), norm=None, post=None, config=None, alphabet=True, **model):
+def bpe(name, pre, size=500, special=(), normal=(), norm=None, post=None, config=None, alphabet=True, more=(), **model):
     t = Tokenizer(models.BPE(**model))
     t.pre_tokenizer = pre
     t.decoder = decoders.ByteLevel()
@@ -126,7 +134,11 @@ def bpe(name, pre, size=500, special=(), normal=(), norm=None, post=None, config
     t.save(os.path.join(d, "tokenizer.json"), pretty=False)
     with open(os.path.join(d, "tokenizer_config.json"), "w") as f:
         json.dump(config or {"tokenizer_class": "PreTrainedTokenizerFast"}, f, indent=1)
-    expect(os.path.join(d, "expected.json"), *of_hf(t))
+    expect(os.path.join(d, "expected.json"), *of_hf(t), more)
+
+
+KINDS = [AddedToken("<tag>", lstrip=True, normalized=False), AddedToken("[MASK]", single_word=True, normalized=False),
+         AddedToken("</tool_call>", rstrip=True, normalized=False), AddedToken("[plain]", normalized=False)]
 
 
 def sp_merges():
@@ -150,16 +162,54 @@ def sp_merges():
         merges[i], merges[k] = merges[k], merges[i]
     j["model"]["merges"] = [list(m) for m in merges]
     t = Tokenizer.from_str(json.dumps(j))
+    t.add_tokens(KINDS)
     d = folder("sp-merges")
     t.save(os.path.join(d, "tokenizer.json"), pretty=False)
     with open(os.path.join(d, "tokenizer_config.json"), "w") as f:
         json.dump({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}, f, indent=1)
-    expect(os.path.join(d, "expected.json"), *of_hf(t))
+    expect(os.path.join(d, "expected.json"), *of_hf(t), ADDED)
+
+
+def sp_added():
+    """sp-llama's kind of tokenizer.model, and added tokens beside it."""
+    from transformers import LlamaTokenizerFast
+    d = folder("sp-added")
+    text = os.path.join(d, "text")
+    with open(text, "w") as f:
+        f.write(PROSE * 4)
+    model = os.path.join(d, "tokenizer.model")
+    sentencepiece.SentencePieceTrainer.train(input=text, model_prefix=model[:-6], model_type="bpe", byte_fallback=True, vocab_size=620,
+                                             normalization_rule_name="identity", remove_extra_whitespaces=False, character_coverage=1.0,
+                                             num_threads=1, minloglevel=2)
+    os.remove(text)
+    os.remove(model[:-6] + ".vocab")
+    nameless(model)
+    t = LlamaTokenizerFast(vocab_file=model, legacy=True, add_prefix_space=True)
+    t.add_tokens(KINDS)
+    def entry(a):
+        return {k: getattr(a, k) for k in ("content", "lstrip", "rstrip", "normalized", "single_word", "special")}
+    with open(os.path.join(d, "tokenizer_config.json"), "w") as f:
+        json.dump({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "legacy": True,
+                   "add_bos_token": True, "add_eos_token": False,
+                   "added_tokens_decoder": {str(i): entry(a) for i, a in sorted(t.added_tokens_decoder.items())}}, f, indent=1)
+    expect(os.path.join(d, "expected.json"), *of_hf(t.backend_tokenizer), ADDED)
+
+
+def nameless(path):
+    """The model would name the folder it was made in."""
+    made = pb.ModelProto()
+    with open(path, "rb") as f:
+        made.ParseFromString(f.read())
+    made.trainer_spec.ClearField("input")
+    made.trainer_spec.ClearField("model_prefix")
+    with open(path, "wb") as f:
+        f.write(made.SerializeToString())
 
 
 def small():
     P = pre_tokenizers
     sp_merges()
+    sp_added()
     bpe("llama3", P.Sequence([P.Split(Regex(LLAMA3), "isolated"), P.ByteLevel(add_prefix_space=False, use_regex=False)]),
         special=["<s>", "</s>"], ignore_merges=True,
         post=lambda t: processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", t.token_to_id("<s>"))]),
@@ -167,7 +217,7 @@ def small():
     # Bytes that are missing from the vocabulary, added tokens of every kind.
     bpe("gpt2-added", P.ByteLevel(add_prefix_space=False), special=["<|endoftext|>"], alphabet=False,
         normal=[AddedToken("<tag>", lstrip=True), AddedToken("[MASK]", single_word=True), AddedToken("</tool_call>", rstrip=True),
-                AddedToken("   ", normalized=False)],
+                AddedToken("   ", normalized=False)], more=ADDED,
         config={"tokenizer_class": "GPT2Tokenizer", "bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "add_bos_token": False})
     # GPT-NeoX's, Pythia's and MPT's: NFC, and runs of spaces as tokens of their own, longest first.
     bpe("neox", P.ByteLevel(add_prefix_space=False), norm=normalizers.NFC(), special=["<|endoftext|>", "<|padding|>"],
@@ -199,14 +249,7 @@ def small():
         sentencepiece.SentencePieceTrainer.train(input=plain if "unk" in name else text, model_prefix=os.path.join(d, "tokenizer"), character_coverage=1.0,
                                                  num_threads=1, minloglevel=2, **opts)
         os.remove(os.path.join(d, "tokenizer.vocab"))
-        # The model would name the folder it was made in.
-        made = pb.ModelProto()
-        with open(os.path.join(d, "tokenizer.model"), "rb") as f:
-            made.ParseFromString(f.read())
-        made.trainer_spec.ClearField("input")
-        made.trainer_spec.ClearField("model_prefix")
-        with open(os.path.join(d, "tokenizer.model"), "wb") as f:
-            f.write(made.SerializeToString())
+        nameless(os.path.join(d, "tokenizer.model"))
         p = sentencepiece.SentencePieceProcessor(model_file=os.path.join(d, "tokenizer.model"))
         expect(os.path.join(d, "expected.json"), lambda s: p.encode(s), None)
     os.remove(text)

@@ -1,11 +1,7 @@
 /* Damaged and hostile tokenizers: refused with a reason, or harmless; never a crash. */
-#include "util.h"
+#include "folder.h"
 
-#include <unistd.h>
-
-#include "common/base/file.h"
-
-static const char *const fixtures[] = { "llama3", "gpt2-added", "falcon", "sp-llama", "sp-unigram", "sp-unk", "sp-merges" };
+static const char *const fixtures[] = { "llama3", "gpt2-added", "falcon", "sp-llama", "sp-unigram", "sp-unk", "sp-merges", "sp-added" };
 
 /* Whatever was made of damaged bytes must encode without harm. */
 static void use(kf_tokenizer *t, kf_rng *r)
@@ -86,43 +82,6 @@ static void saved(void **state)
 
 /* ---- folders ------------------------------------------------------------------------ */
 
-static char dir[] = "/tmp/kf-hostile-XXXXXX";
-
-static int setup(void **state)
-{
-	(void)state;
-	return mkdtemp(dir) ? 0 : -1;
-}
-
-static void clear(void)
-{
-	static const char *const names[] = { "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-		"added_tokens.json" };
-	char path[KF_PATH_MAX];
-	kf_err err;
-	for (size_t i = 0; i < LEN(names); i++)
-		if (kf_path_join(path, dir, names[i], &err) == KF_OK)
-			remove(path);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	clear();
-	return rmdir(dir);
-}
-
-static void put_file(const char *name, const void *p, size_t n)
-{
-	char path[KF_PATH_MAX];
-	kf_err err;
-	assert_int_equal(kf_path_join(path, dir, name, &err), KF_OK);
-	FILE *f = fopen(path, "wb");
-	assert_non_null(f);
-	assert_int_equal(fwrite(p, 1, n, f), n);
-	fclose(f);
-}
-
 static void files(void **state)
 {
 	(void)state;
@@ -197,7 +156,7 @@ static void reasons(void **state)
 		kf_tokenizer *t;
 		kf_err err;
 		clear();
-		put_file("tokenizer.json", cases[i].json, strlen(cases[i].json));
+		put_text("tokenizer.json", cases[i].json);
 		kf_status rc = kf_tokenizer_open_dir(dir, &t, &err);
 		if (rc != cases[i].rc || !strstr(err.text, cases[i].why) || !strstr(err.text, dir))
 			fail_msg("case %zu: %s: %s", i, kf_status_name(rc), rc ? err.text : "");

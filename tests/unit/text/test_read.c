@@ -1,0 +1,105 @@
+/* What the small files of a folder say about a tokenizer, as transformers understands them. */
+#include "folder.h"
+
+static kf_tokenizer *open_it(void)
+{
+	kf_tokenizer *t;
+	kf_err err;
+
+	if (kf_tokenizer_open_dir(dir, &t, &err) != KF_OK)
+		fail_msg("%s", err.text);
+	return t;
+}
+
+static void put_model(void)
+{
+	kf_buf b = { 0 };
+	kf_err err;
+
+	assert_int_equal(kf_file_read(FIXTURES "sp-llama/tokenizer.model", 1 << 20, &b, &err), KF_OK);
+	put_file("tokenizer.model", b.data, b.len);
+	kf_buf_release(&b);
+}
+
+/* The pieces of a text, with a bar between. */
+static const char *pieces(const kf_tokenizer *t, const char *text, char *out, size_t size)
+{
+	kf_arena a;
+	kf_encoding e;
+	kf_err err;
+	size_t n = 0;
+
+	kf_arena_init(&a);
+	assert_int_equal(kf_tokenizer_encode(t, (const uint8_t *)text, strlen(text), true, &a, &e, &err), KF_OK);
+	*out = 0;
+	for (uint32_t i = 0; i < e.n; i++)
+		n += (size_t)snprintf(out + n, size - n, "%s%s", i ? "|" : "", kf_tokenizer_piece(t, e.ids[i]));
+	kf_arena_release(&a);
+	return out;
+}
+
+#define JSON(post) "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"<s>\":1,\"</s>\":2},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"ByteLevel\"," \
+	"\"add_prefix_space\":false},\"added_tokens\":[{\"id\":1,\"content\":\"<s>\",\"special\":true}," \
+	"{\"id\":2,\"content\":\"</s>\",\"special\":false}],\"post_processor\":" post "}"
+
+/* A token that is named EOS, or the like, is a control token, though its entry says that it is not special. */
+static void named(void **state)
+{
+	(void)state;
+	static const struct { const char *file, *text; bool control; } cases[] = {
+		{ "tokenizer_config.json", "{\"eos_token\":\"</s>\"}", true },
+		{ "tokenizer_config.json", "{\"pad_token\":{\"content\":\"</s>\"}}", true },
+		{ "special_tokens_map.json", "{\"sep_token\":\"</s>\"}", true },
+		{ "tokenizer_config.json", "{\"eos_token\":\"<s>\"}", false },
+	};
+
+	for (size_t i = 0; i < LEN(cases); i++) {
+		uint32_t n;
+
+		clear();
+		put_text("tokenizer.json", JSON("null"));
+		put_text(cases[i].file, cases[i].text);
+		kf_tokenizer *t = open_it();
+		(void)kf_tokenizer_bytes(t, 2, &n);
+		if (kf_tokenizer_is_control(t, 2) != cases[i].control || n != (cases[i].control ? 0 : 4))
+			fail_msg("case %zu: type %d, %u bytes", i, t->type[2], (unsigned)n);
+		kf_tokenizer_free(t);
+	}
+}
+
+#define MARK "\xe2\x96\x81"
+
+/* Tokens added beside a model file are cut out of the text with what their flags say, and text begins anew after them; what
+ * the model itself calls user-defined (<tag>) stays the model's. */
+static void added(void **state)
+{
+	(void)state;
+	static const char config[] = "{\"added_tokens_decoder\":{\"620\":{\"content\":\"<new>\",\"rstrip\":true},"
+		"\"621\":{\"content\":\"<" MARK ">\"}}}";
+	static const struct { const char *text, *want; } cases[] = {
+		{ "a<new>b", MARK "a|<new>|" MARK "b" }, { "a<new>  b", MARK "a|<new>|" MARK "b" }, { "a<tag>b", MARK "a|<tag>|b" },
+		{ "a<" MARK ">", MARK "a|<" MARK ">" }, { "<new>", "<new>" },
+	};
+	char have[256];
+	uint32_t n;
+
+	clear();
+	put_model();
+	put_text("tokenizer_config.json", config);
+	kf_tokenizer *t = open_it();
+	for (size_t i = 0; i < LEN(cases); i++)
+		assert_string_equal(pieces(t, cases[i].text, have, sizeof have), cases[i].want);
+	assert_memory_equal(kf_tokenizer_bytes(t, 621, &n), "<" MARK ">", 5);
+	assert_int_equal(n, 5);
+	assert_int_equal(kf_tokenizer_first(t, (const uint8_t *)"<new>x", 6), 620);
+	assert_int_equal(kf_tokenizer_first(t, (const uint8_t *)"a<new>", 6), kf_tokenizer_first(t, (const uint8_t *)"a", 1));
+	kf_tokenizer_free(t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(named), cmocka_unit_test(added),
+	};
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
