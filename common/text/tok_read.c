@@ -261,13 +261,21 @@ static int32_t special_id(const folder *f, const draft *d, const char *name)
 	return -1;
 }
 
+/* Whether a class of transformers goes by add_bos_token and add_eos_token where there is a tokenizer.json, and whether it adds a BOS
+ * where they are not said. The others leave both to the post-processor. */
+static bool hears(const char *class, bool *bos)
+{
+	*bos = class && (strstr(class, "Llama") || strstr(class, "Gemma") || strstr(class, "Cohere"));
+	return *bos || (class && strstr(class, "GPTNeoX"));
+}
+
 static kf_status specials(const folder *f, const draft *d, kf_tokenizer *t, kf_err *err)
 {
 	static const char *const names[] = { "bos", "eos", "unk", "pad" };
 	int32_t *ids[] = { &t->bos, &t->eos, &t->unk, &t->pad };
 	const char *class = json_string_value(json_object_get(f->config, "tokenizer_class"));
 	const json_t *post = json_object_get(f->tokenizer, "post_processor");
-	bool sp = t->kind == KF_TOK_SENTENCEPIECE;
+	bool usual, heard = hears(class, &usual) || !f->tokenizer;
 
 	for (int i = 0; i < 4; i++) {
 		int32_t id = special_id(f, d, names[i]);
@@ -278,13 +286,17 @@ static kf_status specials(const folder *f, const draft *d, kf_tokenizer *t, kf_e
 		const json_t *says = json_object_get(f->config, i ? "add_eos_token" : "add_bos_token");
 		const char *tmpl = template_token(post, i == 0);
 		bool add;
-		if (json_is_boolean(says)) {
+		if (!heard) {
+			add = tmpl != NULL;
+		} else if (i == 0 && !tmpl && json_is_null(json_object_get(f->config, "bos_token"))) {
+			add = false; /* whatever the model's files call so */
+		} else if (says) {
 			add = json_is_true(says);
 		} else if (f->tokenizer) {
-			add = tmpl != NULL;
+			add = i == 0 && usual;
 		} else { /* a tokenizer.model alone: Llama's default; T5 and its like end texts instead */
 			bool t5 = class && (strstr(class, "T5") || strstr(class, "Pegasus") || strstr(class, "Albert"));
-			add = i ? t5 : sp && !t5;
+			add = i ? t5 : !t5;
 		}
 		if (add && tmpl) {
 			int32_t id = find_piece(d, tmpl);

@@ -41,6 +41,45 @@ static const char *pieces(const kf_tokenizer *t, const char *text, char *out, si
 #define JSON(post) "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"<s>\":1,\"</s>\":2},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"ByteLevel\"," \
 	"\"add_prefix_space\":false},\"added_tokens\":[{\"id\":1,\"content\":\"<s>\",\"special\":true}," \
 	"{\"id\":2,\"content\":\"</s>\",\"special\":false}],\"post_processor\":" post "}"
+#define TEMPLATE "{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\"}},{\"Sequence\":{\"id\":\"A\"}}]}"
+
+/* Llama's classes and their like go by add_bos_token, the others by the post-processor; config.json's number adds nothing. */
+static void bos(void **state)
+{
+	(void)state;
+	static const struct { const char *json, *config; bool adds; } cases[] = {
+		{ JSON("null"), "{}", false },
+		{ JSON("null"), "{\"tokenizer_class\":\"GPT2Tokenizer\",\"bos_token\":null}", false },
+		{ JSON("null"), "{\"tokenizer_class\":\"GPT2Tokenizer\",\"bos_token\":null,\"add_bos_token\":true}", false },
+		{ JSON("null"), "{\"tokenizer_class\":\"GPT2Tokenizer\",\"bos_token\":\"<s>\",\"add_bos_token\":true}", false },
+		{ JSON(TEMPLATE), "{\"tokenizer_class\":\"PreTrainedTokenizerFast\",\"bos_token\":\"<s>\",\"add_bos_token\":false}", true },
+		{ JSON(TEMPLATE), "{\"tokenizer_class\":\"PreTrainedTokenizerFast\",\"bos_token\":null}", true },
+		{ JSON(TEMPLATE), "{\"tokenizer_class\":\"LlamaTokenizerFast\",\"bos_token\":\"<s>\",\"add_bos_token\":false}", false },
+		{ JSON("null"), "{\"tokenizer_class\":\"LlamaTokenizerFast\",\"bos_token\":\"<s>\",\"add_bos_token\":true}", true },
+		{ JSON("null"), "{\"tokenizer_class\":\"LlamaTokenizerFast\",\"bos_token\":\"<s>\"}", true },
+		{ JSON("null"), "{\"tokenizer_class\":\"LlamaTokenizerFast\",\"bos_token\":\"<s>\",\"add_bos_token\":null}", false },
+		{ JSON(TEMPLATE), "{\"tokenizer_class\":\"GPTNeoXTokenizer\",\"bos_token\":\"<s>\"}", false },
+		{ JSON("null"), "{\"tokenizer_class\":\"GPTNeoXTokenizer\",\"bos_token\":\"<s>\",\"add_bos_token\":true}", true },
+		{ NULL, "{\"tokenizer_class\":\"LlamaTokenizer\"}", true },
+		{ NULL, "{\"tokenizer_class\":\"LlamaTokenizer\",\"add_bos_token\":false}", false },
+		{ NULL, "{\"tokenizer_class\":\"LlamaTokenizer\",\"bos_token\":null}", false },
+		{ NULL, "{\"tokenizer_class\":\"T5Tokenizer\"}", false },
+	};
+
+	for (size_t i = 0; i < LEN(cases); i++) {
+		clear();
+		if (cases[i].json)
+			put_text("tokenizer.json", cases[i].json);
+		else
+			put_model();
+		put_text("tokenizer_config.json", cases[i].config);
+		put_text("config.json", "{\"bos_token_id\":1}");
+		kf_tokenizer *t = open_it();
+		if (kf_tokenizer_bos(t) != (cases[i].adds ? 1 : -1))
+			fail_msg("case %zu: the BOS that is added is %d", i, (int)kf_tokenizer_bos(t));
+		kf_tokenizer_free(t);
+	}
+}
 
 /* A token that is named EOS, or the like, is a control token, though its entry says that it is not special. */
 static void named(void **state)
@@ -99,7 +138,7 @@ static void added(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(named), cmocka_unit_test(added),
+		cmocka_unit_test(bos), cmocka_unit_test(named), cmocka_unit_test(added),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
