@@ -318,7 +318,40 @@ static kf_status specials(const folder *f, const draft *d, kf_tokenizer *t, kf_e
 	return class && !t->hf_class ? no_memory(err) : KF_OK;
 }
 
+/* Whether a JSON object is of a type, or holds one that is in a list. */
+static bool has_type(const json_t *j, const char *list, const char *want)
+{
+	const char *type = json_string_value(json_object_get(j, "type"));
+	const json_t *v;
+	size_t i;
+
+	if (type && strcmp(type, want) == 0)
+		return true;
+	json_array_foreach(json_object_get(j, list), i, v) {
+		type = json_string_value(json_object_get(v, "type"));
+		if (type && strcmp(type, want) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* ---- tokenizer.model ---------------------------------------------------------------------- */
+
+/* Whether only the beginning of a text gets a dummy prefix, and not what follows a control token: what transformers calls not
+ * legacy. A tokenizer.json beside it that prepends knows no such difference, and transformers 4 goes by that. */
+static kf_status prefix_first(const folder *f, bool *out, kf_err *err)
+{
+	json_t *beside = NULL;
+	kf_status rc;
+
+	*out = json_is_false(json_object_get(f->config, "legacy"));
+	if (!*out)
+		return KF_OK;
+	if ((rc = read_json(f->dir, "tokenizer.json", &beside, err)) == KF_OK)
+		*out = !has_type(json_object_get(beside, "normalizer"), "normalizers", "Prepend");
+	json_decref(beside);
+	return rc;
+}
 
 static kf_status open_model(folder *f, const char *path, draft *d, kf_tokenizer *t, kf_err *err)
 {
@@ -339,30 +372,14 @@ static kf_status open_model(folder *f, const char *path, draft *d, kf_tokenizer 
 		d->sp = true;
 		if ((rc = added_tokens(f, d, err)) == KF_OK && (rc = specials(f, d, t, err)) == KF_OK)
 			rc = kf_context(err, kf_sp_build(t, d->n, d->piece, d->type, d->flags, d->score, err), "%s", path);
-		/* what transformers calls not legacy: control tokens do not begin a text anew */
-		t->sp.prefix_first = rc == KF_OK && t->sp.own && t->sp.dummy_prefix && json_is_false(json_object_get(f->config, "legacy"));
+		if (rc == KF_OK && t->sp.own && t->sp.dummy_prefix)
+			rc = prefix_first(f, &t->sp.prefix_first, err);
 	}
 	kf_buf_release(&b);
 	return rc;
 }
 
 /* ---- tokenizer.json ---------------------------------------------------------------------------- */
-
-static bool has_type(const json_t *j, const char *list, const char *want)
-{
-	const char *type = json_string_value(json_object_get(j, "type"));
-	const json_t *v;
-	size_t i;
-
-	if (type && strcmp(type, want) == 0)
-		return true;
-	json_array_foreach(json_object_get(j, list), i, v) {
-		type = json_string_value(json_object_get(v, "type"));
-		if (type && strcmp(type, want) == 0)
-			return true;
-	}
-	return false;
-}
 
 /* Merges as "left right"; Hugging Face writes strings or pairs. */
 static kf_status read_merges(const json_t *list, kf_arena *a, const char ***out, int32_t *n, kf_err *err)

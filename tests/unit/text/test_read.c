@@ -107,6 +107,33 @@ static void named(void **state)
 }
 
 #define MARK "\xe2\x96\x81"
+#define BESIDE(normalizer) "{\"normalizer\":" normalizer "}"
+#define PREPEND BESIDE("{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"" MARK "\"},{\"type\":\"Replace\"}]}")
+
+/* Whether text after a control token has a space in front. */
+static void prefix(void **state)
+{
+	(void)state;
+	static const struct { const char *config, *json, *want; } cases[] = {
+		{ "{\"legacy\":true}", NULL, MARK "a|</s>|" MARK "b" },
+		{ "{}", NULL, MARK "a|</s>|" MARK "b" },
+		{ "{\"legacy\":false}", NULL, MARK "a|</s>|b" },
+		{ "{\"legacy\":false}", BESIDE("null"), MARK "a|</s>|b" },
+		{ "{\"legacy\":false}", PREPEND, MARK "a|</s>|" MARK "b" },
+	};
+	char have[256];
+
+	for (size_t i = 0; i < LEN(cases); i++) {
+		clear();
+		put_model();
+		put_text("tokenizer_config.json", cases[i].config);
+		if (cases[i].json)
+			put_text("tokenizer.json", cases[i].json);
+		kf_tokenizer *t = open_it();
+		assert_string_equal(pieces(t, "a</s>b", have, sizeof have), cases[i].want);
+		kf_tokenizer_free(t);
+	}
+}
 
 /* Tokens added beside a model file are cut out of the text with what their flags say, and text begins anew after them; what
  * the model itself calls user-defined (<tag>) stays the model's. */
@@ -138,7 +165,7 @@ static void added(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bos), cmocka_unit_test(named), cmocka_unit_test(added),
+		cmocka_unit_test(bos), cmocka_unit_test(named), cmocka_unit_test(prefix), cmocka_unit_test(added),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
