@@ -193,8 +193,10 @@ endef
 
 # ---- targets: what to train on, and a trace of some documents. NAME, split, sources, options, a file of weights ----
 
+# FORCE where the trace is missing. (Of targets made together, a: b &: …, make -n of GNU make 4.3 forgets what depends on them.)
 define fuse_rule
-$(of)/targets/$1/manifest.json $(of)/trace/$1.jsonl &: $(foreach m,$3,$(call aligned,$2,$m)/manifest.json) $(call logits,$2)/manifest.json $5 | $(bin)/kf-fuse
+$(of)/targets/$1/manifest.json: $(foreach m,$3,$(call aligned,$2,$m)/manifest.json) $(call logits,$2)/manifest.json $5 \
+    $(if $(wildcard $(of)/trace/$1.jsonl),,FORCE) | $(bin)/kf-fuse
 	@mkdir -p $(of)/trace
 	$(call replace,$(of)/targets/$1)
 	$(bin)/kf-fuse --target $(call logits,$2) $(foreach m,$3,--aligned $(call aligned,$2,$m)) --out $(of)/targets/$1 \
@@ -223,7 +225,7 @@ endef
 # The same as a page, with what the models were made from. Report, result (none: as compared), NAME=DIR of trained and merged models,
 # names in targets/, sources
 define page_rule
-$(of)/report/$1.html: $(of)/report/$1.json $(4:%=$(of)/trace/%.jsonl) | $(bin)/kf-report
+$(of)/report/$1.html: $(of)/report/$1.json $(4:%=$(of)/targets/%/manifest.json) | $(bin)/kf-report
 	$(bin)/kf-report --out $$@ --eval $$< $(addprefix --result ,$2) $(addprefix --model ,$3) $(splits:%=--set $(run)/corpus/%) \
 	  $(foreach m,$(TARGET) $5,--set $(run)/logits/train/$m$(said_tag)) $(foreach m,$5,--set $(call aligned,train,$m)) \
 	  $(4:%=--set $(of)/targets/%) $(4:%=--trace $(of)/trace/%.jsonl) --quiet

@@ -89,6 +89,10 @@ check "kf-slurm of a finished demo" print demo; cp "$TMP/.out" "$TMP/plan"
 check "what is there is not submitted: a finished demo is the printing of its table" test "$(grep -c '^sbatch' "$TMP/plan")" -le 1
 check "kf-slurm of pairs" print pairs; cp "$TMP/.out" "$TMP/plan"
 check "pairs reuse what the demo made" test "$(grep '^# job' "$TMP/plan" | grep -cE 'logits|aligned')" = 0 -a "$(grep -c '^# job.*train' "$TMP/plan")" -gt 0
+touch "$W/docs6/logits/train/llama-tiny/manifest.json"
+check "kf-slurm of a demo of which something is older than what it is made of" print demo; cp "$TMP/.out" "$TMP/plan"
+sed -nE 's,^# job .*docs6\.for-qwen2-tiny\.(aligned|targets|train|merged|report).*,\1,p; s/^# job [0-9]*: (demo)$/\1/p' "$TMP/plan" | uniq > "$TMP/got"
+check_same "everything that is made of that is submitted, one after the other" <(printf '%s\n' aligned targets train merged report demo) "$TMP/got"
 
 # A job's program that is killed, or that ends when time runs out, queues its job again; one that fails does not.
 mkdir "$TMP/bin"; printf '#!/bin/bash\necho "$@" >> %s\nkill -KILL $PPID\n' "$TMP/scontrol" > "$TMP/bin/scontrol"; chmod +x "$TMP/bin/scontrol"

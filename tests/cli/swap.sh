@@ -130,3 +130,22 @@ WORK=$TMP/all-of-mine make -n -s clean-demo > "$TMP/got" 2>&1; status=$?
 check "a WORK of the environment is left alone" test $status -eq 0 -a -s "$TMP/got" -a "$(grep -c all-of-mine "$TMP/got")" = 0
 mine clean-demo > "$TMP/got"
 check "clean-demo removes what was made, not the folder" test "$(grep -c "rm -rf $W/docs8 " "$TMP/got")" = 1 -a "$(grep -cE "rm -rf.* $W( |\$)" "$TMP/got")" = 0
+
+# ---- what is older than what it is made of ----
+
+later() { touch -d "@$((1000000000 + n))" "$@"; }
+cat > "$TMP/want" <<END
+kf-align docs8/for-smollm2-135m/aligned/train/gemma3-270m
+kf-fuse docs8/for-smollm2-135m/targets/$mix-avg-ce-sequence-none
+kf-train docs8/for-smollm2-135m/train/fused-$mix-avg-ce-sequence-none-$tag
+kf-merge docs8/for-smollm2-135m/merged/halfway-$mix-avg-ce-sequence-none-$tag
+kf-eval
+kf-report docs8/for-smollm2-135m/report/$mix-avg-ce-sequence-none-$tag.html
+END
+later "$R/logits/train/gemma3-270m/manifest.json"
+programs > "$TMP/got"
+check_same "a source's predictions are newer: everything that is made of them" "$TMP/want" "$TMP/got"
+touch -r "$R/logits/train/qwen2.5-coder-0.5b/manifest.json" "$R/logits/train/gemma3-270m/manifest.json"
+rm "$R/for-smollm2-135m/trace/$mix-avg-ce-sequence-none.jsonl"
+programs > "$TMP/got"
+check_same "a trace that is missing: kf-fuse again, and what is made of it" <(tail -n +2 "$TMP/want") "$TMP/got"
