@@ -148,6 +148,7 @@ logits = $(run)/logits/$1/$(TARGET)$(said_tag)
 
 # ---- adapted: a source's models for the folds of the training text, and what each says of its own. Fold, model ----
 
+$(if $(filter-out 0,$(ADAPT)),$(if $(filter 2 3 4 5 6 7 8 9 10,$(FOLDS)),,$(error FOLDS=$(FOLDS): must be a number from 2 to 10)))
 folds := $(if $(filter-out 0,$(ADAPT)),$(wordlist 1,$(FOLDS),0 1 2 3 4 5 6 7 8 9))
 adaptation := lr$(ADAPT_LR)x$(ADAPT)b$(ADAPT_BATCH)of$(FOLDS)$(addprefix -seed,$(filter-out 1,$(SEED)))$(addprefix -,$(filter-out auto,$(COMPUTE)))
 adapt_tag := $(if $(folds),-adapted-$(adaptation))

@@ -103,6 +103,10 @@ echo kf-eval; } | sort > "$TMP/want.sorted"
 programs SOURCES=gemma3-270m ADAPT=2 | sort > "$TMP/got.sorted"
 check_same "a source trained on the text first: a model a fold, and what each says of its own" "$TMP/want.sorted" "$TMP/got.sorted"
 
+for f in 1 11 two; do
+	check_fails 2 "FOLDS=$f: must be a number from 2 to 10" "FOLDS=$f is refused before anything is made" make -n -s demo ADAPT=2 FOLDS=$f WORK="$W" DATA="$D" B="${BIN%/bin}"
+done
+
 programs BATCH=512 PATIENCE=2 | grep -E "prepare|extract|align|fuse|train|merge" | sort > "$TMP/got.sorted"
 { echo "kf-train docs8/for-smollm2-135m/train/clm-lr3e-5x3p2-b512"; echo "kf-train docs8/for-smollm2-135m/train/fused-$mix-avg-ce-sequence-none-${tag}p2-b512"
 echo "kf-merge docs8/for-smollm2-135m/merged/halfway-$mix-avg-ce-sequence-none-${tag}p2-b512"; } | sort > "$TMP/want.sorted"
