@@ -153,22 +153,30 @@ endef
 help:
 	@$(info $(HELP)):
 
-# Programs, their manual pages and bash's completion, which the programs print of themselves. DESTDIR stages it.
+# Programs, their manual pages and bash's completion, which the programs print of themselves, kfuse.mk, and the documents, which refer to one another
+# as here; what refers to docs/NAME.md elsewhere gets the whole path. DESTDIR stages it.
 PREFIX ?= /usr/local
 MANDIR ?= $(PREFIX)/share/man/man1
 COMPLETIONS ?= $(PREFIX)/share/bash-completion/completions
 SHARE ?= $(PREFIX)/share/kfuse
+DOCDIR ?= $(PREFIX)/share/doc/kfuse
+DOCUMENTS := README.md CHANGELOG.md $(wildcard docs/*.md)
+whole_paths = sed 's,docs/\([a-z]*\.md\),$1/docs/\1,g'
 install: programs
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANDIR) $(DESTDIR)$(COMPLETIONS) $(DESTDIR)$(SHARE)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANDIR) $(DESTDIR)$(COMPLETIONS) $(DESTDIR)$(SHARE) $(DESTDIR)$(DOCDIR)/docs
 	install $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
-	@for p in $(PROGRAMS); do n=$${p##*/}; \
-	  $$p --man-page > $(DESTDIR)$(MANDIR)/$$n.1 && $$p --completion > $(DESTDIR)$(COMPLETIONS)/$$n || exit 1; done
-	sed 's,@BIN@,$(PREFIX)/bin,' data/kfuse.mk > $(DESTDIR)$(SHARE)/kfuse.mk
+	@set -o pipefail; for p in $(PROGRAMS); do n=$${p##*/}; \
+	  $$p --man-page | $(call whole_paths,$(subst -,\\-,$(DOCDIR))) > $(DESTDIR)$(MANDIR)/$$n.1 && \
+	  $$p --completion > $(DESTDIR)$(COMPLETIONS)/$$n || exit 1; done
+	sed 's,@BIN@,$(PREFIX)/bin,' data/kfuse.mk | $(call whole_paths,$(DOCDIR)) > $(DESTDIR)$(SHARE)/kfuse.mk
 	install -m 644 data/pipeline.mk data/demo.mk $(DESTDIR)$(SHARE)
-	@echo "installed $(words $(PROGRAMS)) programs into $(DESTDIR)$(PREFIX)/bin, with manual pages and completion"
+	install -m 644 $(filter-out docs/%,$(DOCUMENTS)) $(DESTDIR)$(DOCDIR)
+	install -m 644 $(filter docs/%,$(DOCUMENTS)) $(DESTDIR)$(DOCDIR)/docs
+	@echo "installed $(words $(PROGRAMS)) programs into $(DESTDIR)$(PREFIX)/bin, with manual pages, completion and documents ($(DESTDIR)$(DOCDIR))"
 uninstall:
 	rm -f $(foreach p,$(notdir $(PROGRAMS)),$(DESTDIR)$(PREFIX)/bin/$p $(DESTDIR)$(MANDIR)/$p.1 $(DESTDIR)$(COMPLETIONS)/$p) \
-	  $(DESTDIR)$(SHARE)/kfuse.mk $(DESTDIR)$(SHARE)/pipeline.mk $(DESTDIR)$(SHARE)/demo.mk
+	  $(DESTDIR)$(SHARE)/kfuse.mk $(DESTDIR)$(SHARE)/pipeline.mk $(DESTDIR)$(SHARE)/demo.mk $(DOCUMENTS:%=$(DESTDIR)$(DOCDIR)/%)
+	@rmdir $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(DOCDIR) $(DESTDIR)$(SHARE) 2>/dev/null || true
 
 # A target of the pipeline as jobs of Slurm; SLURM_OPTIONS go to kf-slurm.
 slurm-%: programs

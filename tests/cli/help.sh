@@ -31,6 +31,32 @@ if command -v groff >/dev/null; then
 	check "groff has no warning of them" test ! -s "$TMP/groff"
 else skip "groff has no warning of the manual pages" "no groff"; fi
 
+cat > "$TMP/refers.py" <<'END'
+# What is installed and refers to a document by its path, or one of them to another, has it there.
+import os, re, sys
+root, prefix = sys.argv[1:]
+share = root + prefix + "/share/"
+def there(path, who):
+    assert os.path.isfile(os.path.normpath(path)), (who, path)
+n = links = 0
+for name in os.listdir(share + "man/man1"):
+    text = open(share + "man/man1/" + name).read().replace("\\-", "-")
+    for found in re.findall(r"[^\s:;,()']*docs/[a-z]+\.md", text):
+        there(root + found, name)
+        n += 1
+for found in re.findall(r"[^\s:;,()']*docs/[a-z]+\.md", open(share + "kfuse/kfuse.mk").read()):
+    there(root + found, "kfuse.mk")
+    n += 1
+doc = share + "doc/kfuse/"
+for folder, _, files in os.walk(doc):
+    for f in files:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", open(os.path.join(folder, f)).read()):
+            there(os.path.join(folder, link), f)
+            links += 1
+assert n >= 6 and links > 50, (n, links)
+END
+check "the documents, and every reference to one of them" python3 "$TMP/refers.py" "$D" /opt/k
+
 complete_words() { # PROGRAM WORD...: what bash would offer for the last word
 	(
 		. "$D/opt/k/share/bash-completion/completions/$1"
@@ -44,6 +70,17 @@ check "completion of an option" test "$(complete_words kf-align --vocab)" = --vo
 check "completion of a choice" test "$(complete_words kf-align --method dtw | tr '\n' ' ')" = "dtw dtw-chat "
 touch "$TMP/some-corpus"
 check "completion of a path" test "$(complete_words kf-extract --corpus "$TMP/some")" = "$TMP/some-corpus"
+# ---- README's commands for one's own models and text, on tiny models, somewhere else ----
+R=$TMP/elsewhere; mkdir -p "$R/path/to" "$R/my-text"
+cp -r tests/models/qwen2-tiny "$R/path/to/student"; cp -r tests/models/llama-tiny "$R/path/to/teacher"
+for i in $(seq 60); do printf 'Text number %d: the quick brown fox jumps over %d lazy dogs.\n' $i $((i * 7)) > "$R/my-text/$i.txt"; done
+some_text "$R/more.jsonl" 1 30 20 ab
+sed -n '/^## Your own models and text/,/^(the programs/s/^    //p' "$D/opt/k/share/doc/kfuse/README.md" > "$R/commands"
+check "README's commands, with the programs that were installed" test "$(wc -l < "$R/commands")" -ge 7
+elsewhere() ( cd "$R" && PATH=$D/opt/k/bin:$PATH bash -e commands > out )
+check "fuse models elsewhere" elsewhere
+check "and end with a table of both models" grep -c "^\(student\|fused\) " "$R/out"
+
 # ---- kfuse.mk: a Makefile of one's own, as docs/make.md has it, on tiny models ----
 U=$TMP/mine; mkdir -p "$U/models" "$U/notes"
 cp -r tests/models/qwen2-tiny "$U/models/student"; cp -r tests/models/llama-tiny "$U/models/teacher"
@@ -70,4 +107,4 @@ check_fails 2 "cannot do with spaces" "a folder with a space" mine WORK="a b"
 check_fails 2 "SOURCES is not set" "without sources it says so" mine SOURCES=
 
 check "make uninstall" make -s uninstall DESTDIR="$D" PREFIX=/opt/k B="${BIN%/bin}"
-check "takes everything away" test -z "$(find "$D" -type f)"
+check "takes everything away" test -z "$(find "$D" -type f -o -name '*kfuse*')"
