@@ -5,6 +5,7 @@
 #include "align/align.h"
 #include "common/base/opt.h"
 #include "common/base/progress.h"
+#include "common/base/table.h"
 
 static struct {
 	const char *target, *out, *map_file;
@@ -47,12 +48,12 @@ static const kf_program program = {
 	.stops = true,
 };
 
-static void print_row(const char *name, const json_t *s)
+static void print_row(const char *name, int width, const json_t *s)
 {
 	char cell[6][32];
 
-	fprintf(stderr, "  %-14s %9.0f tokens %10.0f bytes  coverage %s %%  ce %s nats/token %s /byte  mass kept %s %%"
-		"  -ln q(label) %s at %s %% of them\n", name, json_number_value(json_object_get(s, "tokens")),
+	fprintf(stderr, "  %-*s %9.0f tokens %10.0f bytes  coverage %s %%  ce %s nats/token %s /byte  mass kept %s %%"
+		"  -ln q(label) %s at %s %% of them\n", kf_text_field(name, width), name, json_number_value(json_object_get(s, "tokens")),
 		json_number_value(json_object_get(s, "bytes")), kf_tally_cell(cell[0], s, "coverage", 100, 5, 1),
 		kf_tally_cell(cell[1], s, "ce", 1, 7, 4), kf_tally_cell(cell[2], s, "ce_byte", 1, 7, 4),
 		kf_tally_cell(cell[3], s, "mass", 100, 5, 1), kf_tally_cell(cell[4], s, "label_nll", 1, 6, 3),
@@ -70,6 +71,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	json_t *stats = NULL;
 	const char *name;
 	json_t *item;
+	int width = 14;
 	kf_status rc;
 
 	(void)operands;
@@ -82,8 +84,9 @@ static kf_status run(const kf_list *operands, kf_err *err)
 		fprintf(stderr, "kf-align: warning: %s has no masses inside tokens: their lower bounds, from the candidates stored, are "
 			"used instead\n", o.source.item[0]);
 	if (stats) {
-		json_object_foreach(json_object_get(stats, "domains"), name, item) print_row(*name ? name : "(no domain)", item);
-		print_row("all", json_object_get(stats, "all"));
+		json_object_foreach(json_object_get(stats, "domains"), name, item) kf_text_widen(&width, kf_domain_label(name));
+		json_object_foreach(json_object_get(stats, "domains"), name, item) print_row(kf_domain_label(name), width, item);
+		print_row("all", width, json_object_get(stats, "all"));
 	}
 out:
 	json_decref(stats);

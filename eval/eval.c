@@ -58,7 +58,7 @@ static kf_status add_doc(void *arg, const kf_dochead *head, kf_err *err)
 		r->doc = d;
 		r->cap_docs = cap;
 	}
-	if ((rc = find_domain(r, *head->domain ? head->domain : "text", &domain, err)) != KF_OK) return rc;
+	if ((rc = find_domain(r, head->domain, &domain, err)) != KF_OK) return rc;
 	d = &r->doc[r->n_docs++];
 	if (r->n_docs == 1 || head->piece <= r->last_piece || d[-1].domain != domain || !kf_fp_equal(id, r->last_id)) r->n_texts++;
 	r->last_id = id;

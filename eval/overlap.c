@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/hash.h"
+#include "common/base/table.h"
 #include "common/store/record.h"
 #include "eval/print.h"
 
@@ -162,7 +163,7 @@ static kf_status row_of(finder *f, const char *domain, kf_overlap_row **out, kf_
 static kf_status held_out(finder *f, const kf_corpus_rec *rec, kf_err *err)
 {
 	kf_overlap_row *row = NULL;
-	kf_status rc = row_of(f, *rec->head.domain ? rec->head.domain : "text", &row, err);
+	kf_status rc = row_of(f, rec->head.domain, &row, err);
 
 	if (rc == KF_OK) rc = add_words(f, rec->text, rec->head.bytes, err);
 	return rc == KF_OK ? item(f, row, (long)rec->head.doc, err) : rc;
@@ -276,11 +277,15 @@ json_t *kf_overlap_json(const kf_overlap *o)
 
 void kf_overlap_table(const kf_overlap *o, kf_buf *out)
 {
+	int width = 24;
+
+	for (int i = 0; i < o->n_tasks + o->n_domains; i++) kf_text_widen(&width, kf_domain_label(o->row[i].name));
 	kf_buf_printf(out, "items that share %d words in a row with the training text (%llu words):\n", o->n, (unsigned long long)o->words);
 	for (int i = 0; i < o->n_tasks + o->n_domains; i++) {
 		const kf_overlap_row *r = &o->row[i];
+		const char *label = kf_domain_label(r->name);
 
-		kf_buf_printf(out, "  %-24s %d of %d", r->name, r->shared, r->items);
+		kf_buf_printf(out, "  %-*s %d of %d", kf_text_field(label, width), label, r->shared, r->items);
 		if (r->brief) kf_buf_printf(out, " (%d too short to tell)", r->brief);
 		kf_buf_printf(out, "\n");
 	}
@@ -294,7 +299,7 @@ void kf_overlap_markdown(const kf_overlap *o, kf_buf *out)
 		const kf_overlap_row *r = &o->row[i];
 
 		kf_buf_printf(out, "| ");
-		kf_print_cell(out, r->name);
+		kf_print_cell(out, kf_domain_label(r->name));
 		kf_buf_printf(out, " | %d | %d | %d |\n", r->items, r->shared, r->brief);
 	}
 }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/table.h"
 #include "eval/eval.h"
 #include "eval/print.h"
 
@@ -126,20 +127,34 @@ static void print_perplexity(char out[32], double v)
 	else snprintf(out, 32, "-");
 }
 
+static const char *label(const kf_eval_result *r, int i)
+{
+	return kf_domain_label(column_name(r, i));
+}
+
+/* Columns of a terminal that column i takes. */
+static int width_of(const kf_eval_result *r, int i)
+{
+	int width = 10;
+
+	kf_text_widen(&width, label(r, i));
+	return width;
+}
+
 /* Whether some documents are pieces of one text. */
 static bool in_pieces(const kf_eval_result *r) { return r->texts[r->n_domains] < r->docs[r->n_domains]; }
 
 static void table_counts(const kf_eval_result *r, kf_buf *out, int width, const char *what, const double *v)
 {
 	kf_buf_printf(out, "%-*s", width, what);
-	for (int i = 0; i <= r->n_domains; i++) kf_buf_printf(out, " %10.0f", v[i]);
+	for (int i = 0; i <= r->n_domains; i++) kf_buf_printf(out, " %*.0f", width_of(r, i), v[i]);
 	kf_buf_printf(out, "\n");
 }
 
 static void table_header(const kf_eval_result *r, kf_buf *out, int width, const char *corner, int columns)
 {
 	kf_buf_printf(out, "%-*s", width, corner);
-	for (int i = 0; i < columns; i++) kf_buf_printf(out, " %10s", column_name(r, i));
+	for (int i = 0; i < columns; i++) kf_buf_printf(out, " %*s", kf_text_field(label(r, i), width_of(r, i)), label(r, i));
 	kf_buf_printf(out, "\n");
 }
 
@@ -148,10 +163,10 @@ static void table_rows(const kf_eval_result *r, kf_buf *out, int width, double *
 	char cell[32];
 
 	for (int m = 0; m < r->o->n_models; m++) {
-		kf_buf_printf(out, "%-*s", width, r->o->model[m].name);
+		kf_buf_printf(out, "%-*s", kf_text_field(r->o->model[m].name, width), r->o->model[m].name);
 		for (int i = 0; i < columns; i++) {
 			print(cell, v[m][i]);
-			kf_buf_printf(out, " %10s", cell);
+			kf_buf_printf(out, " %*s", width_of(r, i), cell);
 		}
 		kf_buf_printf(out, "\n");
 	}
@@ -159,10 +174,10 @@ static void table_rows(const kf_eval_result *r, kf_buf *out, int width, double *
 
 void kf_eval_table(const kf_eval_result *r, kf_buf *out)
 {
-	int width = 14;
+	int width = 12;
 
-	for (int m = 0; m < r->o->n_models; m++)
-		if ((int)strlen(r->o->model[m].name) + 2 > width) width = (int)strlen(r->o->model[m].name) + 2;
+	for (int m = 0; m < r->o->n_models; m++) kf_text_widen(&width, r->o->model[m].name);
+	width += 2;
 	table_header(r, out, width, "bits per byte", r->n_domains + 1);
 	table_rows(r, out, width, r->bpb, r->n_domains + 1, kf_print_value);
 	if (in_pieces(r)) table_counts(r, out, width, "texts", r->texts);
@@ -186,7 +201,7 @@ static void header(const kf_eval_result *r, kf_buf *out, const char *corner, int
 	kf_buf_printf(out, "| %s |", corner);
 	for (int i = 0; i < columns; i++) {
 		kf_buf_printf(out, " ");
-		kf_print_cell(out, column_name(r, i));
+		kf_print_cell(out, label(r, i));
 		kf_buf_printf(out, " |");
 	}
 	kf_buf_printf(out, "\n|---|");

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "common/base/table.h"
 #include "eval/print.h"
 
 static const char *name_of(const kf_tasks_result *r, int m) { return r->o->e->model[m].name; }
@@ -74,21 +75,23 @@ json_t *kf_tasks_json(const kf_tasks_result *r)
 
 void kf_tasks_table(const kf_tasks_result *r, kf_buf *out)
 {
-	int width = 8, column = 9;
+	int width = 6, column = 8;
 
-	for (int i = 0; i < r->n; i++)
-		if ((int)strlen(r->task[i].task->name) + 2 > width) width = (int)strlen(r->task[i].task->name) + 2;
+	for (int i = 0; i < r->n; i++) kf_text_widen(&width, r->task[i].task->name);
 	for (int m = 0; m < r->o->e->n_models; m++)
-		if (takes_part(r, m) && (int)strlen(name_of(r, m)) + 1 > column) column = (int)strlen(name_of(r, m)) + 1;
+		if (takes_part(r, m)) kf_text_widen(&column, name_of(r, m));
+	width += 2;
+	column++;
 	kf_buf_printf(out, "%-*s%-14s%6s", width, "tasks", "", "items");
 	for (int m = 0; m < r->o->e->n_models; m++)
-		if (takes_part(r, m)) kf_buf_printf(out, " %*s", column, name_of(r, m));
+		if (takes_part(r, m)) kf_buf_printf(out, " %*s", kf_text_field(name_of(r, m), column), name_of(r, m));
 	kf_buf_printf(out, "\n");
 	for (int i = 0; i < r->n; i++)
 		for (int k = 0; k < r->task[i].n_metrics; k++) {
 			const kf_metric *x = &r->task[i].metric[k];
+			const char *name = k ? "" : r->task[i].task->name;
 
-			kf_buf_printf(out, "%-*s%-14s%6d", width, k ? "" : r->task[i].task->name, x->name, r->task[i].n);
+			kf_buf_printf(out, "%-*s%-14s%6d", kf_text_field(name, width), name, x->name, r->task[i].n);
 			for (int m = 0; m < r->o->e->n_models; m++) {
 				char v[32];
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "common/base/progress.h"
+#include "common/base/table.h"
 #include "merge/merge.h"
 
 static kf_merge_opts o = { .density = NAN, .select = NAN, .t = NAN };
@@ -54,11 +55,13 @@ static const kf_program PROGRAM = {
 static void report(const kf_merge_result *r)
 {
 	char count[32];
+	int width = 48;
 
+	for (int j = 0; j < r->n; j++) kf_text_widen(&width, o.models.item[j]);
 	kf_format_count(count, sizeof count, (double)r->values);
 	for (int j = 0; j < r->n; j++)
-		printf("  %-48s mean weight %.4f, takes part in %5.1f %% of values\n", o.models.item[j], r->weight[j],
-			100 * r->kept[j]);
+		printf("  %-*s mean weight %.4f, takes part in %5.1f %% of values\n", kf_text_field(o.models.item[j], width), o.models.item[j],
+			r->weight[j], 100 * r->kept[j]);
 	printf("%s: %s values as %s, %" PRIu64 " bytes, %.1f s\n", o.out, count, kf_dtype_name(r->dtype),
 		r->bytes, r->seconds);
 }

@@ -54,7 +54,7 @@ static void put_domains(const input *in, const json_t *by_domain, kf_buf *out)
 			const json_t *d = json_object_get(by_domain, in->domain[i]);
 
 			if (d && isfinite(input_real(d, "low")) && (int)verdict_of(d) == v)
-				name[n++] = domain_name(in->domain[i]);
+				name[n++] = kf_domain_label(in->domain[i]);
 		}
 		if (!n) continue;
 		if (!first) html_raw(out, "; ");
@@ -194,7 +194,7 @@ static void put_runs_domains(const input *in, const char *a, const char *b, kf_b
 			spread s = spread_difference(in, a, b, in->domain[i]);
 			verdict is = s.below == s.n ? BETTER : s.above == s.n ? WORSE : UNCLEAR;
 
-			if (s.n && (int)is == v) name[n++] = domain_name(in->domain[i]);
+			if (s.n && (int)is == v) name[n++] = kf_domain_label(in->domain[i]);
 		}
 		if (!n) continue;
 		if (!first) html_raw(out, "; ");

@@ -55,7 +55,7 @@ static void value_table(const input *in, const char *key, bool all, const char *
 	json_t *v;
 
 	table_begin(out, summary, "model");
-	for (int i = 0; i < n; i++) table_column(out, domain_name(column[i]));
+	for (int i = 0; i < n; i++) table_column(out, kf_domain_label(column[i]));
 	if (all) table_column(out, "all tokens");
 	table_body(out);
 	json_object_foreach(json_object_get(in->eval, key), name, v) {
@@ -89,7 +89,7 @@ static void put_difference(const input *in, const json_t *c, kf_buf *out)
 		const json_t *d = input_at(c, "bits_per_byte", column[i], NULL);
 		bool mean = i == n - 1;
 
-		row[i] = (chart_dot){ .label = mean ? "mean" : domain_name(column[i]), .value = input_real(d, "difference"),
+		row[i] = (chart_dot){ .label = mean ? "mean" : kf_domain_label(column[i]), .value = input_real(d, "difference"),
 			.low = input_real(d, "low"), .high = input_real(d, "high"),
 			.mark = mark_of(in, a), .strong = mean };
 	}
@@ -111,7 +111,7 @@ static void difference_table(const input *in, kf_buf *out)
 	size_t i;
 
 	table_begin(out, "The differences as a table", "difference");
-	for (int k = 0; k < n; k++) table_column(out, domain_name(column[k]));
+	for (int k = 0; k < n; k++) table_column(out, kf_domain_label(column[k]));
 	table_body(out);
 	json_array_foreach(json_object_get(in->eval, "comparisons"), i, c) {
 		char name[300];
@@ -157,7 +157,7 @@ static void put_bits(const input *in, kf_buf *out)
 	put_model_legend(in, out);
 	html_raw(out, "<div class=\"panels\">\n");
 	put_dots(in, "mean", "mean of the domains", out);
-	for (int k = 0; k + 1 < n; k++) put_dots(in, column[k], domain_name(column[k]), out);
+	for (int k = 0; k + 1 < n; k++) put_dots(in, column[k], kf_domain_label(column[k]), out);
 	html_raw(out, "</div>\n");
 	value_table(in, "bits_per_byte", false, "Bits per byte as a table", 4, out);
 	if (json_object_size(json_object_get(in->eval, "perplexity")))

@@ -241,7 +241,7 @@ static void put_document(const input *in, size_t d, kf_buf *out)
 	const json_t *doc = json_array_get(in->traces, d);
 	size_t all = json_array_size(json_object_get(doc, "weights")), shown = tokens_of(in, doc);
 
-	html_put(out, "<article class=\"passage\" id=\"passage-%zu\">\n<h3>%s <small>%s", d, domain_name(input_string(doc, "domain")),
+	html_put(out, "<article class=\"passage\" id=\"passage-%zu\">\n<h3>%s <small>%s", d, kf_domain_label(input_string(doc, "domain")),
 		input_string(doc, "id"));
 	if (shown < all) html_put(out, ", the first %zu of %zu tokens", shown, all);
 	for (size_t i = 0; several_mixtures(in) && i < json_array_size(json_object_get(doc, "models")); i++)

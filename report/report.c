@@ -81,11 +81,6 @@ kf_status kf_report(const kf_report_opts *o, kf_buf *html, kf_err *err)
 
 /* ---- what sections share ---- */
 
-const char *domain_name(const char *domain)
-{
-	return *domain ? domain : "(no domain)";
-}
-
 int columns_of(const input *in, const char *last, const char **column)
 {
 	int n = 0;

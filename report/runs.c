@@ -89,7 +89,7 @@ static void by_domain(const input *in, const char *summary, spread (*figure)(con
 	int n = runs_models(in, "bits_per_byte", name), columns = columns_of(in, "mean", column);
 
 	table_begin(out, summary, "model");
-	for (int k = 0; k < columns; k++) table_column(out, domain_name(column[k]));
+	for (int k = 0; k < columns; k++) table_column(out, kf_domain_label(column[k]));
 	table_body(out);
 	for (int i = 0; i < n; i++) {
 		table_row(out, name[i]);
@@ -191,7 +191,7 @@ static void difference_tables(const input *in, kf_buf *out)
 	int columns = columns_of(in, "mean", column);
 
 	table_begin(out, "The differences over runs, by domain", "difference");
-	for (int k = 0; k < columns; k++) table_column(out, domain_name(column[k]));
+	for (int k = 0; k < columns; k++) table_column(out, kf_domain_label(column[k]));
 	table_body(out);
 	for (size_t i = 0; i < n; i++) {
 		if (!runs_all_compare(in, i, &a, &b)) continue;

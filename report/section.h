@@ -2,6 +2,7 @@
 #ifndef KF_REPORT_SECTION_H
 #define KF_REPORT_SECTION_H
 
+#include "common/base/table.h"
 #include "report/chart.h"
 #include "report/html.h"
 #include "report/input.h"
@@ -21,8 +22,6 @@ void put_headline(const input *in, kf_buf *out);
 
 /* ---- what several of them use ---- */
 
-/* A domain's name; what has none is said to. */
-const char *domain_name(const char *domain);
 /* Domains that were compared, and the column after them, into column (NAMES + 1): how many. */
 int columns_of(const input *in, const char *last, const char **column);
 /* What the marks of charts of models are. */

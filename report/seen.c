@@ -50,7 +50,7 @@ static void put_domains(const input *in, kf_buf *out)
 		const json_t *d = json_object_get(domains, in->domain[i]);
 
 		if (!d) continue;
-		html_put(out, "%s<b>%s</b> (", first ? "" : ", ", domain_name(in->domain[i]));
+		html_put(out, "%s<b>%s</b> (", first ? "" : ", ", kf_domain_label(in->domain[i]));
 		html_count(out, input_real(d, "documents"));
 		html_raw(out, input_real(d, "documents") == 1 ? " document, " : " documents, ");
 		html_bytes(out, input_real(d, "bytes"));
@@ -95,7 +95,7 @@ static void put_table(const input *in, int n, kf_buf *out)
 		for (int r = 0; r < in->n_runs; r++) {
 			json_object_foreach(json_object_get(overlap_of(in, r), PART[part]), name, row) {
 				if (told(in, r, PART[part], name)) continue;
-				table_row(out, domain_name(name));
+				table_row(out, kf_domain_label(name));
 				table_number(out, sum_of(in, PART[part], name, "items"), 0, false);
 				table_number(out, sum_of(in, PART[part], name, "shared"), 0, false);
 				table_number(out, sum_of(in, PART[part], name, "short"), 0, false);

@@ -49,7 +49,7 @@ static int rows_of(const input *in, const set_input *s, const json_t **row, cons
 
 	for (int i = 0; i < in->n_domains && n < NAMES; i++) {
 		if (!(row[n] = input_at(s->manifest, "stats", "domains", in->domain[i], NULL))) continue;
-		label[n++] = domain_name(in->domain[i]);
+		label[n++] = kf_domain_label(in->domain[i]);
 	}
 	row[n] = input_at(s->manifest, "stats", "all", NULL);
 	label[n] = "all text";

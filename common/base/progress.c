@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/base/table.h"
+
 #define BAR 24            /* characters */
 #define REDRAW 0.1        /* seconds between redraws on a terminal */
 #define SETTLE 30.0       /* seconds: a rate is of no shorter time */
@@ -108,7 +110,7 @@ static void show_text(const kf_progress *p, double now, double r, bool last)
 	const int most = p->terminal && !last ? columns() : 0;
 	time_t t = time(NULL);
 	struct tm tm;
-	int bar = p->terminal && p->total > 0 && !last ? BAR : 0, n = 0;
+	int bar = p->terminal && p->total > 0 && !last ? BAR : 0, n = 0, width;
 
 	if (share > 1) share = 1;
 	kf_format_count(done, sizeof done, p->done);
@@ -127,16 +129,14 @@ static void show_text(const kf_progress *p, double now, double r, bool last)
 				"########################", bar - full, "........................", bar ? "] " : "", share * 100, done, total, p->unit, rate, left);
 		if (p->shards > 1 && n < (int)sizeof line) n += snprintf(line + n, sizeof line - (size_t)n, ", %d of %d shards", p->shards_done, p->shards);
 		if (p->note[0] && n < (int)sizeof line) n += snprintf(line + n, sizeof line - (size_t)n, ", %s", p->note);
-		if (!most || n < most || !bar) break;
-		bar -= n - most + 1;
+		if (!most || (width = kf_text_width(line)) < most || !bar) break;
+		bar -= width - most + 1;
 		if (bar < 4) bar = 0;
 	}
-	if (n >= (int)sizeof line) n = (int)sizeof line - 1;
-	if (most && n >= most) n = most - 1;
-	while (n > 0 && ((uint8_t)line[n] & 0xc0) == 0x80) n--;   /* no part of a character */
+	if (most) line[kf_text_fit(line, most - 1)] = 0;
 	if (p->terminal) fprintf(stderr, "\r\033[K");
 	else if (localtime_r(&t, &tm) && strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm)) fprintf(stderr, "%s ", when);
-	fprintf(stderr, "%.*s", n, line);
+	fputs(line, stderr);
 	if (!p->terminal || last) fputc('\n', stderr);
 }
 

@@ -105,6 +105,48 @@ assert abs(c["low"] - drawn[100]) < 0.15 * width and abs(c["high"] - drawn[3900]
 CODE
 check "eval: the table counts texts beside documents" grep -qE '^texts +6 +6$' "$TMP/six.txt"
 
+# Names in any writing, and of any length, keep their columns. What has no name is told from what is called "text".
+for d in '"domain": "Größe", ' '"domain": "中文文本领域", ' '"domain": "a very long domain", ' '"domain": "e\u0301🙂", ' '"domain": "text", ' ''; do
+	printf '{%s"text": "It was the best of times, it was the worst of times."}\n' "$d"
+done > "$TMP/names.jsonl"
+cp -r tests/models/llama-tiny "$TMP/模型"; cp -r tests/models/qwen2-tiny "$TMP/Schöner"
+check "eval: domains of many names" "$BIN/kf-prepare" --quiet --out "$TMP/c-names" "$TMP/names.jsonl"
+for m in 模型 Schöner; do check "eval: extract $m" "$BIN/kf-extract" --quiet --model "$TMP/$m" --corpus "$TMP/c-names" --out "$TMP/l-$m"; done
+check "eval: their tables" "$eval" --corpus "$TMP/c-names" --model "$TMP/模型" --model "$TMP/Schöner" --overlap "$TMP/c-names" --report "$TMP/names.json"
+cp "$TMP/.out" "$TMP/names.eval"
+check "eval: kf-align's" "$BIN/kf-align" --source "$TMP/l-模型" --target "$TMP/l-Schöner" --out "$TMP/a-names"
+cp "$TMP/.err" "$TMP/names.align"
+check "eval: kf-fuse's" "$BIN/kf-fuse" --target "$TMP/l-Schöner" --aligned "$TMP/a-names" --out "$TMP/f-names"
+cp "$TMP/.err" "$TMP/names.fuse"
+check "eval: kf-fuse --fit's" "$BIN/kf-fuse" --target "$TMP/l-Schöner" --aligned "$TMP/a-names" --fit "$TMP/fit-names.json"
+cp "$TMP/.err" "$TMP/names.fit"
+cat > "$TMP/columns.py" <<'CODE'
+import json, re, sys, unicodedata
+names = ["Größe", "中文文本领域", "a very long domain", "e\u0301🙂", "text", "(no domain)"]
+def width(s):
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in s)
+def same(lines, what):
+    assert lines and len({width(s) for s in lines}) == 1, (what, lines)
+lines = open(sys.argv[1] + ".eval").read().split("\n")
+for corner, rows in ("bits per byte", 5), ("perplexity", 3):
+    at = next(i for i, s in enumerate(lines) if s.startswith(corner))
+    same(lines[at:at + rows], corner)
+    assert all(n in lines[at] for n in names), lines[at]
+shared = [s for s in lines if s.endswith(" 0 of 1") or s.endswith(" 1 of 1") or "too short" in s]
+assert len(shared) == 6
+same([s[:re.search(r"\d of 1", s).start()] for s in shared], "overlap")
+report = json.load(open(sys.argv[1] + ".json"))
+assert list(report["documents"]) == [*names[:5], ""] and set(report["documents"].values()) == {1}, report["documents"]
+rows = [s for s in open(sys.argv[1] + ".align").read().split("\n") if " tokens " in s]
+assert len(rows) == 7 and all(any(s.startswith("  " + n + " ") for s in rows) for n in names)
+same([s[:s.index(" tokens")] for s in rows], "kf-align")
+for what in "fuse", "fit":
+    rows = [s for s in open(sys.argv[1] + "." + what).read().split("\n") if s.startswith("  ") and re.search(r"\d\.\d{4}", s)]
+    assert len(rows) == 7 * 4 and all(any(s.startswith("  " + n + " ") for s in rows) for n in names), rows
+    same([s[:re.search(r" \d\.\d{4}", s).start()] for s in rows], what)
+CODE
+check "eval: every column is as wide as its names" python3 "$TMP/columns.py" "$TMP/names"
+
 # What is in the way is found before the work.
 printf '{"task": "t", "kind": "choice"}\n{"prompt": "a", "choices": ["b", "c"], "answer": 0}\n' > "$TMP/early.jsonl"
 refuse() { ! "$@"; }
