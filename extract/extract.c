@@ -1,5 +1,6 @@
 #include "extract/extract.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/file.h"
@@ -14,7 +15,8 @@ static kf_status try_to_begin(kf_extractor *x, kf_set_state *state, kf_err *err)
 	kf_set_input inputs[3] = { { "corpus", o->corpus, kf_set_fp(x->corpus) }, { "model", o->model, { 0, 0 } },
 		{ "tokenizer", o->model, kf_tokenizer_fp(x->tokenizer) } };
 	kf_status rc;
-	kf_path_name(o->model, name);
+	if (o->name) snprintf(name, sizeof name, "%s", o->name);
+	else kf_path_name(o->model, name);
 	json_t *info = json_pack("{s:i, s:s, s:s, s:i, s:i, s:b, s:b}", "k", (int)o->top_k, "model", name,
 		"family", kf_family_name(arch->family), "vocabulary", arch->V, "context", x->context,
 		"bos", kf_tokenizer_bos(x->tokenizer) >= 0, "byte_path", o->byte_path);
@@ -24,7 +26,7 @@ static kf_status try_to_begin(kf_extractor *x, kf_set_state *state, kf_err *err)
 	    json_object_set_new(record, "fold", json_sprintf("%s by id", o->fold_text)) != 0)) ||
 	    (x->chat && (json_object_set_new(info, "chat_template", json_string(kf_chat_name(x->chat))) != 0 ||
 	    json_object_set_new(record, "chat-template", json_string(kf_chat_name(x->chat))) != 0))) {
-		rc = kf_fail(err, KF_ENOMEM, "no memory to describe the set");
+		rc = kf_fail(err, KF_ENOMEM, "no memory to describe the set (or the model's name is no UTF-8)");
 		goto out;
 	}
 	if ((rc = kf_extract_way(o, x->corpus, x->weights, x->tokenizer, x->chat, record, info, &x->way, err)) != KF_OK) goto out;

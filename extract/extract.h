@@ -24,6 +24,7 @@ enum { KF_STREAM_AUTO, KF_STREAM_YES, KF_STREAM_NO }; /* auto: when the weights 
 
 typedef struct {
 	const char *model, *corpus, *out;
+	const char *name;          /* of the model, for people; NULL: its folder or file */
 	const char *chat_template; /* by name; NULL: the model's own. Of a corpus with conversations only */
 	long top_k;
 	long batch_tokens;         /* tokens run at once: memory against the cost of unpacking weights */

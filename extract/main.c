@@ -20,6 +20,7 @@ static const kf_opt table[] = {
 	{ "model", KF_OPT_STRING, &o.x.model, "PATH", "the model: a Hugging Face folder or a GGUF file", 0, 0, KF_OPT_REQUIRED },
 	{ "corpus", KF_OPT_STRING, &o.x.corpus, "DIR", "the text, as kf-prepare wrote it", 0, 0, KF_OPT_REQUIRED },
 	{ "out", KF_OPT_STRING, &o.x.out, "DIR", "where the predictions go (required, but for --plan)", 0, 0, 0 },
+	{ "name", KF_OPT_STRING, &o.x.name, "NAME", "of the model, for what comes of the set: kf-fuse, reports; else its folder's or file's", 0, 0, 0 },
 	{ "chat-template", KF_OPT_STRING, &o.x.chat_template, "NAME", "of a corpus with conversations: the template to render them with, "
 		"if not the model's own", 0, 0, 0 },
 	{ "top-k", KF_OPT_INT, &o.x.top_k, "K", "candidates kept a position", 1, 65535, KF_OPT_SHAPES },

@@ -64,7 +64,7 @@ kf_status kf_fuse_inputs_by_name(const kf_fuse_inputs *in, kf_err *err)
 {
 	if (!in->alike) return KF_OK;
 	return kf_fail(err, KF_EINVAL, "two models of one name are fused, and fitted weights are told apart by the names. Give one another name: "
-		"extract from a folder called otherwise");
+		"kf-extract --name (of imported ones kf-import --name) into another --out, and kf-align it");
 }
 
 kf_status kf_fuse_inputs_open(kf_fuse_inputs *in, const char *target, const char *const *aligned,

@@ -276,6 +276,13 @@ for d in x y; do "$BIN/kf-extract" --quiet --model "$TMP/$d/teacher" --corpus "$
 alike() { "$BIN/kf-fuse" --target "$TMP/llama-tiny" --aligned "$TMP/x/aligned" --aligned "$TMP/y/aligned" "$@"; }
 check "two models of one name" alike --quiet --out "$TMP/alike"
 check_fails 1 "two models of one name" "no weights are fitted to them" alike --fit "$TMP/alike.json"
+"$BIN/kf-extract" --quiet --model "$TMP/y/teacher" --name teacher-y --corpus "$TMP/corpus" --out "$TMP/y/named"
+"$BIN/kf-align" --quiet --source "$TMP/y/named" --target "$TMP/llama-tiny" --out "$TMP/y/aligned-named"
+check "one of them named by kf-extract --name" "$BIN/kf-fuse" --quiet --target "$TMP/llama-tiny" --aligned "$TMP/x/aligned" --aligned "$TMP/y/aligned-named" \
+	--fit "$TMP/alike.json"
+check "goes by that name" grep -q '"teacher-y"' "$TMP/alike.json"
+check "and is the same otherwise" cmp <("$BIN/kf-inspect" "$TMP/y/logits" | grep -E "^(identity|content)") <("$BIN/kf-inspect" "$TMP/y/named" | grep -E "^(identity|content)")
+check_fails 1 "no UTF-8" "a name that is no text" "$BIN/kf-extract" --model "$TMP/y/teacher" --name $'a\xff' --corpus "$TMP/corpus" --out "$TMP/y/no-name"
 check_fails 1 "no document 99" "a document that is not there" fuse --quiet --out "$TMP/dynamic-f32" --function dynamic --precision f32 --trace "$TMP/no.jsonl" --trace-doc 99
 check "leaves no file" test ! -e "$TMP/no.jsonl"
 check_fails 2 "document's number" "no number" fuse --out "$TMP/dynamic-f32" --trace "$TMP/no.jsonl" --trace-doc x

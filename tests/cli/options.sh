@@ -124,6 +124,7 @@ case_of int8 refused --compute int8 --int8 head : --compute int8 --int8 qkv
 case_of chat-template refused --corpus "$TMP/c-chat" --chat-template chatml : --chat-template smollm2
 case_of model 'input model differs' : --model $M/llama-tiny
 case_of corpus 'input corpus differs' : --corpus "$TMP/c-other"
+case_of name free : --name another
 case_of batch-tokens free : --batch-tokens 64
 case_of stream free : --stream yes
 case_of stream-tokens free : --stream yes --stream-tokens 100
