@@ -360,57 +360,58 @@ static json_t *given(json_t *record, const char *key)
 	return json_is_null(v) ? NULL : v;
 }
 
-static kf_status one_record(const input_file *f, uint64_t line, const uint8_t *p, size_t n, kf_found_fn fn,
+/* A line's record, to be released with json_decref also after an error. doc borrows of it, of where and of id. */
+static kf_status read_record(const input_file *f, uint64_t line, const uint8_t *p, size_t n, const char *where,
+	char id[KF_PATH_MAX + 32], json_t **out, kf_found *doc, kf_err *err)
+{
+	json_error_t je;
+	json_t *record, *v;
+	kf_status rc;
+
+	/* jansson builds a tree by recursion, to a depth of its own that it checks. */
+	record = *out = json_loadb((const char *)p, n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &je);
+	if (!record)
+		return kf_fail(err, KF_EDATA, "%s: not valid JSON: %s (byte %d)", where, je.text, je.position);
+	if (!json_is_object(record))
+		return kf_fail(err, KF_EDATA, "%s: the record is not a JSON object: {\"text\": …}", where);
+	if (!(doc->messages = given(record, "messages"))) doc->messages = given(record, "conversations");
+	v = given(record, "text");
+	if (!v && !doc->messages) return kf_fail(err, KF_EDATA, "%s: the record has no \"text\"", where);
+	if (v && doc->messages)
+		return kf_fail(err, KF_EDATA, "%s: the record has both \"text\" and messages; leave one of them out", where);
+	if (v && !json_is_string(v)) return kf_fail(err, KF_EDATA, "%s: \"text\" is not a string", where);
+	if (v) {
+		doc->text = (const uint8_t *)json_string_value(v);
+		doc->n = json_string_length(v);
+	}
+	if ((rc = member(record, "domain", KF_DOMAIN_MAX, where, &doc->domain, err)) != KF_OK) return rc;
+	if ((rc = member(record, "split", KF_DOMAIN_MAX, where, &doc->split, err)) != KF_OK) return rc;
+	v = json_object_get(record, "id");
+	if (json_is_integer(v)) {
+		snprintf(id, KF_PATH_MAX + 32, "%lld", (long long)json_integer_value(v));
+		doc->id = id;
+	} else if ((rc = member(record, "id", KF_ID_MAX, where, &doc->id, err)) != KF_OK) {
+		return rc;
+	}
+	if (!doc->id || !*doc->id) {
+		snprintf(id, KF_PATH_MAX + 32, "%s:%llu", f->name, (unsigned long long)line);
+		doc->id = id;
+	}
+	return KF_OK;
+}
+
+static kf_status one_record(const input_file *f, uint64_t line, const uint8_t *p, size_t n, kf_found_fn fn, kf_bad_fn bad,
 	void *arg, kf_err *err)
 {
 	char where[KF_PATH_MAX + 64], id[KF_PATH_MAX + 32];
-	json_error_t je;
-	json_t *record, *v;
+	json_t *record = NULL;
 	kf_found doc = { .where = where };
-	kf_status rc = KF_OK;
+	kf_status rc;
 
 	snprintf(where, sizeof where, "%s, line %llu", f->name, (unsigned long long)line);
-	/* jansson builds a tree by recursion, to a depth of its own that it checks. */
-	record = json_loadb((const char *)p, n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &je);
-	if (!record)
-		return kf_fail(err, KF_EDATA, "%s: not valid JSON: %s (byte %d)", where, je.text, je.position);
-	if (!json_is_object(record)) {
-		rc = kf_fail(err, KF_EDATA, "%s: the record is not a JSON object: {\"text\": …}", where);
-		goto out;
-	}
-	if (!(doc.messages = given(record, "messages"))) doc.messages = given(record, "conversations");
-	v = given(record, "text");
-	if (!v && !doc.messages) {
-		rc = kf_fail(err, KF_EDATA, "%s: the record has no \"text\"", where);
-		goto out;
-	}
-	if (v && doc.messages) {
-		rc = kf_fail(err, KF_EDATA, "%s: the record has both \"text\" and messages; leave one of them out", where);
-		goto out;
-	}
-	if (v && !json_is_string(v)) {
-		rc = kf_fail(err, KF_EDATA, "%s: \"text\" is not a string", where);
-		goto out;
-	}
-	if (v) {
-		doc.text = (const uint8_t *)json_string_value(v);
-		doc.n = json_string_length(v);
-	}
-	if ((rc = member(record, "domain", KF_DOMAIN_MAX, where, &doc.domain, err)) != KF_OK) goto out;
-	if ((rc = member(record, "split", KF_DOMAIN_MAX, where, &doc.split, err)) != KF_OK) goto out;
-	v = json_object_get(record, "id");
-	if (json_is_integer(v)) {
-		snprintf(id, sizeof id, "%lld", (long long)json_integer_value(v));
-		doc.id = id;
-	} else if ((rc = member(record, "id", KF_ID_MAX, where, &doc.id, err)) != KF_OK) {
-		goto out;
-	}
-	if (!doc.id || !*doc.id) {
-		snprintf(id, sizeof id, "%s:%llu", f->name, (unsigned long long)line);
-		doc.id = id;
-	}
-	rc = fn(arg, &doc, err);
-out:
+	rc = read_record(f, line, p, n, where, id, &record, &doc, err);
+	if (rc == KF_OK) rc = fn(arg, &doc, err);
+	else if (bad) rc = bad(arg, err);
 	json_decref(record);
 	return rc;
 }
@@ -422,7 +423,7 @@ static bool blank_line(const uint8_t *p, size_t n)
 	return true;
 }
 
-static kf_status each_of_file(const input_file *f, kf_found_fn fn, void (*progress)(void *arg, size_t bytes),
+static kf_status each_of_file(const input_file *f, kf_found_fn fn, kf_bad_fn bad, void (*progress)(void *arg, size_t bytes),
 	void *arg, kf_err *err)
 {
 	kf_textfile *t;
@@ -438,7 +439,7 @@ static kf_status each_of_file(const input_file *f, kf_found_fn fn, void (*progre
 	}
 	for (uint64_t line = 1; f->jsonl && rc == KF_OK; line++) {
 		if ((rc = kf_textfile_line(t, KF_LINE_MAX, &p, &n, err)) != KF_OK || !p) break;
-		if (!blank_line(p, n)) rc = one_record(f, line, p, n, fn, arg, err);
+		if (!blank_line(p, n)) rc = one_record(f, line, p, n, fn, bad, arg, err);
 		if (progress) progress(arg, kf_textfile_read(t));
 	}
 	if (progress) progress(arg, kf_textfile_read(t));
@@ -446,11 +447,11 @@ static kf_status each_of_file(const input_file *f, kf_found_fn fn, void (*progre
 	return rc;
 }
 
-kf_status kf_inputs_each(const kf_inputs *in, kf_found_fn fn, void (*progress)(void *arg, size_t bytes),
+kf_status kf_inputs_each(const kf_inputs *in, kf_found_fn fn, kf_bad_fn bad, void (*progress)(void *arg, size_t bytes),
 	void *arg, kf_err *err)
 {
 	kf_status rc = KF_OK;
 
-	for (int i = 0; i < in->n && rc == KF_OK; i++) rc = each_of_file(&in->file[i], fn, progress, arg, err);
+	for (int i = 0; i < in->n && rc == KF_OK; i++) rc = each_of_file(&in->file[i], fn, bad, progress, arg, err);
 	return rc;
 }

@@ -29,6 +29,9 @@ typedef struct {
 
 typedef kf_status (*kf_found_fn)(void *arg, const kf_found *doc, kf_err *err);
 
+/* A record that is none, of which err says what is wrong. KF_OK: it is passed over. */
+typedef kf_status (*kf_bad_fn)(void *arg, kf_err *err);
+
 typedef struct kf_inputs kf_inputs;
 
 /* paths (n), at most 64: files, folders (searched through, in order of the names; files that are
@@ -45,8 +48,9 @@ uint64_t kf_inputs_bytes(const kf_inputs *in);
 kf_fp kf_inputs_fp(const kf_inputs *in, int i);
 
 /* Call fn for each document, in order; progress (may be NULL) is told of bytes as they are read. Blank
- * lines of a JSONL file are passed over. A record that is not what it should be: KF_EDATA with file and line. */
-kf_status kf_inputs_each(const kf_inputs *in, kf_found_fn fn, void (*progress)(void *arg, size_t bytes),
+ * lines of a JSONL file are passed over. A record that is not what it should be is KF_EDATA with file and line, for
+ * bad, and with bad NULL for the caller. */
+kf_status kf_inputs_each(const kf_inputs *in, kf_found_fn fn, kf_bad_fn bad, void (*progress)(void *arg, size_t bytes),
 	void *arg, kf_err *err) KF_MUST_CHECK;
 
 #endif

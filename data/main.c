@@ -22,6 +22,8 @@ static const kf_opt table[] = {
 		KF_OPT_SHAPES },
 	{ "format", KF_OPT_CHOICE, &o.p.format, "auto|text|jsonl", "what files hold; auto goes by their names",
 		0, 0, KF_OPT_SHAPES },
+	{ "skip-bad", KF_OPT_REAL, &o.p.skip_bad, "PERCENT", "leave out records that are not what they should be, and name the first of them, "
+		"if they are at most so many; 0: the first ends the run", 0, 100, 0 },
 	{ "split", KF_OPT_CHOICE, &o.p.split, "all|train|valid|test",
 		"take one part only: by a record's \"split\", else by a hash of its id (8:1:1)", 0, 0, KF_OPT_SHAPES },
 	{ "docs-per-domain", KF_OPT_INT, &o.p.docs_per_domain, "N",
@@ -42,9 +44,17 @@ static const kf_program program = {
 	table, true, true
 };
 
+static void show_bad(const kf_prepare_stats *s)
+{
+	fprintf(stderr, "kf-prepare: notice: %" PRIu64 " of %" PRIu64 " records are bad and were left out:\n", s->bad, s->records);
+	for (uint64_t i = 0; i < s->bad && i < KF_BAD_SHOWN; i++) fprintf(stderr, "  %s\n", s->bad_text[i]);
+	if (s->bad > KF_BAD_SHOWN) fprintf(stderr, "  and %" PRIu64 " more\n", s->bad - KF_BAD_SHOWN);
+}
+
 static kf_status run(const kf_list *operands, kf_err *err)
 {
 	kf_prepare_stats s;
+	char left_out[64] = "";
 	kf_status rc;
 
 	o.p.paths = operands->item;
@@ -62,14 +72,16 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if (s.not_utf8)
 		fprintf(stderr, "kf-prepare: notice: %" PRIu64 " documents are not UTF-8 and are kept byte for byte, "
 			"the first in %s\n", s.not_utf8, s.first_not_utf8);
+	if (s.bad) show_bad(&s);
 	if (s.left_out)
 		fprintf(stderr, "kf-prepare: notice: %d files of the folders are empty, blank or not text and were left out\n",
 			s.left_out);
+	if (s.bad) snprintf(left_out, sizeof left_out, "; %" PRIu64 " bad records left out", s.bad);
 	if (s.state == KF_SET_CURRENT) printf("%s: up to date\n", o.p.out);
 	else
 		printf("%s: %" PRIu64 " documents of at most %ld bytes, %" PRIu64 " bytes in all, from %" PRIu64
-			" in %d files; %d shards%s\n", o.p.out, s.pieces, o.p.doc_bytes, s.bytes, s.documents,
-			s.files, s.shards, s.complete ? "" : "; other parts are still to do");
+			" in %d files; %d shards%s%s\n", o.p.out, s.pieces, o.p.doc_bytes, s.bytes, s.documents,
+			s.files, s.shards, left_out, s.complete ? "" : "; other parts are still to do");
 out:
 	json_decref(o.p.record);
 	return rc;

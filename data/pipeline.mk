@@ -24,6 +24,8 @@ VALID_DOCS ?= 3
 TEST_DOCS  ?= 8
 DOC_BYTES  ?= 2048
 SEED       ?= 1
+# Bad records are left out if they are at most so many per cent.
+SKIP_BAD   ?= 0
 
 # Parts of every set. Of a cluster's jobs for a set each does some (kf-slurm, docs/cluster.md): as many jobs as parts, unless PARTS says fewer.
 SHARDS ?= 2
@@ -68,7 +70,7 @@ plus = $(subst $(space),+,$(sort $1))
 home = $(patsubst ~/%,$(HOME)/%,$1)
 
 # One word each, without the blanks that a Makefile has before a comment: they are in names.
-$(foreach v,TARGET DATA WORK DOCS VALID_DOCS TEST_DOCS DOC_BYTES SEED SHARDS PARTS EXTRACT_COMPUTE ALIGN VOCAB_MAP ONE_TO_MANY FUNCTION LEVEL WEIGHT \
+$(foreach v,TARGET DATA WORK DOCS VALID_DOCS TEST_DOCS DOC_BYTES SEED SKIP_BAD SHARDS PARTS EXTRACT_COMPUTE ALIGN VOCAB_MAP ONE_TO_MANY FUNCTION LEVEL WEIGHT \
   TAIL ADAPT ADAPT_LR ADAPT_BATCH FOLDS LAMBDA EPOCHS LR BATCH PATIENCE COMPUTE THREADS ADD KD ENSEMBLE DENSITY SELECT TASK_LIMIT \
   $(filter CHAT_TEMPLATE_%,$(.VARIABLES)),$(if $(filter undefined,$(origin $v)),,$(if $(word 2,$($v)),$(error $v=$($v): must be one word; make cannot do \
   with spaces in names))$(eval override $v := $$(call home,$$(strip $$($v))))))
@@ -127,7 +129,7 @@ define corpus_rule
 $(run)/corpus/$1/manifest.json: $(text) $(sort $(call recut,$1)) | $(bin)/kf-prepare
 	$(call replace,$$(@D))
 	$(bin)/kf-prepare --out $$(@D) --split $1 --docs-per-domain $(call split_docs,$1) \
-	  --doc-bytes $(DOC_BYTES) --seed $(SEED) --shards $(SHARDS) $(text)
+	  --doc-bytes $(DOC_BYTES) --seed $(SEED) $(addprefix --skip-bad ,$(filter-out 0,$(SKIP_BAD))) --shards $(SHARDS) $(text)
 endef
 $(foreach s,$(splits),$(eval $(call corpus_rule,$s)))
 

@@ -82,7 +82,7 @@ static kf_status find_domain(pass *p, const char *name, domain **out, kf_err *er
 		return kf_fail(err, KF_EDATA, "%s: a domain is called \"%s\", which tables of results call the %s domains; give it another name",
 			p->doc->where, name, name[0] == 'm' ? "mean over" : "sum of all");
 	if (p->n_dom == DOMAINS_MAX)
-		return kf_fail(err, KF_EDATA, "%s: more than %d domains: is \"domain\" what it should be?",
+		return kf_fail(err, KF_EINVAL, "%s: more than %d domains: is \"domain\" what it should be?",
 			p->doc->where, DOMAINS_MAX);
 	d = &p->dom[p->n_dom];
 	memset(d, 0, sizeof *d);
@@ -201,16 +201,15 @@ static kf_status on_piece(void *arg, uint32_t piece, const uint8_t *text, size_t
 	return take_piece(arg, piece, text, n, NULL, 0, err);
 }
 
-/* A conversation: what it is made of, and its pieces. */
-static kf_status converse(pass *p, const kf_found *doc, kf_err *err)
+/* The pieces of a conversation. */
+static kf_status converse(pass *p, kf_err *err)
 {
 	kf_talk *t = &p->talk;
-	const uint8_t *text;
+	const uint8_t *text = t->text.data;
 	uint32_t first = 0;
-	kf_status rc = kf_talk_read(t, doc->messages, doc->where, p->o->normalize == KF_NORMALIZE_NFC, err);
+	kf_status rc = KF_OK;
 
 	p->chat = true;
-	text = t->text.data;
 	for (uint32_t piece = 0; rc == KF_OK && first < t->n; piece++) {
 		uint32_t n = kf_talk_cut(t->turn, t->n, first, (size_t)p->o->doc_bytes);
 		size_t bytes = 0;
@@ -243,34 +242,59 @@ static kf_status in_split(const pass *p, const kf_found *doc, bool *yes, kf_err 
 	return KF_OK;
 }
 
-static kf_status on_document(void *arg, const kf_found *doc, kf_err *err)
+/* Whether a document is wanted, and that it is what it should be: KF_EDATA if not. Then p has its domain and, of a conversation, its talk. */
+static kf_status look_at(pass *p, const kf_found *doc, bool *yes, bool *valid, kf_err *err)
 {
-	pass *p = arg;
-	const char *name;
-	bool yes, valid;
 	kf_status rc;
 
-	if ((rc = kf_stop_check(err)) != KF_OK || (rc = in_split(p, doc, &yes, err)) != KF_OK) return rc;
+	if ((rc = in_split(p, doc, yes, err)) != KF_OK) return rc;
 	if (!doc->messages && kf_text_blank(doc->text, doc->n))
 		return kf_fail(err, KF_EDATA, "%s: the document has no text%s", doc->where,
 			doc->n ? ": only white space" : "");
-	if (!yes) return KF_OK;
-	p->doc = doc;
-	name = doc->domain ? doc->domain : p->o->domain ? p->o->domain : "";
-	if ((rc = find_domain(p, name, &p->doc_dom, err)) != KF_OK) return rc;
+	if (!*yes) return KF_OK;
 	if (doc->messages) {
-		p->stats->documents += !p->writing;
-		return converse(p, doc, err);
-	}
-	valid = kf_text_is_utf8(doc->text, doc->n);
-	if (!valid && p->o->invalid == KF_INVALID_REFUSE)
+		if ((rc = kf_talk_read(&p->talk, doc->messages, doc->where, p->o->normalize == KF_NORMALIZE_NFC, err)) != KF_OK) return rc;
+	} else if (!(*valid = kf_text_is_utf8(doc->text, doc->n)) && p->o->invalid == KF_INVALID_REFUSE) {
 		return kf_fail(err, KF_EDATA,
 			"%s: the text is not valid UTF-8 (--invalid keep takes it byte for byte)", doc->where);
-	if (!p->writing) {
-		p->stats->documents++;
-		if (!valid && p->stats->not_utf8++ == 0)
-			snprintf(p->stats->first_not_utf8, sizeof p->stats->first_not_utf8, "%s", doc->where);
 	}
+	p->doc = doc;
+	return find_domain(p, doc->domain ? doc->domain : p->o->domain ? p->o->domain : "", &p->doc_dom, err);
+}
+
+/* A bad record: left out, the second pass knows it already, or the end. */
+static kf_status leave_out(pass *p, kf_err *err)
+{
+	kf_prepare_stats *s = p->stats;
+
+	if (p->o->skip_bad <= 0) return err->code;
+	if (!p->writing && s->bad++ < KF_BAD_SHOWN) memcpy(s->bad_text[s->bad - 1], err->text, sizeof err->text);
+	return KF_OK;
+}
+
+static kf_status on_bad(void *arg, kf_err *err)
+{
+	pass *p = arg;
+	kf_status rc = leave_out(p, err);
+
+	p->stats->records += !p->writing;
+	return rc == KF_OK ? kf_stop_check(err) : rc;
+}
+
+static kf_status on_document(void *arg, const kf_found *doc, kf_err *err)
+{
+	pass *p = arg;
+	bool yes = false, valid = true;
+	kf_status rc;
+
+	if ((rc = kf_stop_check(err)) != KF_OK) return rc;
+	p->stats->records += !p->writing;
+	if ((rc = look_at(p, doc, &yes, &valid, err)) != KF_OK) return rc == KF_EDATA ? leave_out(p, err) : rc;
+	if (!yes) return KF_OK;
+	p->stats->documents += !p->writing;
+	if (doc->messages) return converse(p, err);
+	if (!p->writing && !valid && p->stats->not_utf8++ == 0)
+		snprintf(p->stats->first_not_utf8, sizeof p->stats->first_not_utf8, "%s", doc->where);
 	return kf_cut_document(doc->text, doc->n, valid && p->o->normalize == KF_NORMALIZE_NFC,
 		(size_t)p->o->doc_bytes, &p->scratch, on_piece, p, err);
 }
@@ -311,6 +335,7 @@ static kf_status finish_set(pass *p, kf_err *err)
 		if (p->dom[i].docs)
 			ok = json_object_set_new(domains, p->dom[i].name, json_pack("{s:I, s:I}",
 				"docs", (json_int_t)p->dom[i].docs, "bytes", (json_int_t)p->dom[i].bytes)) == 0;
+	if (ok && p->stats->bad) ok = json_object_set_new(stats, "skipped", json_integer((json_int_t)p->stats->bad)) == 0;
 	if (!ok || json_object_set(stats, "domains", domains) < 0) {
 		rc = kf_fail(err, KF_ENOMEM, "out of memory for the manifest of %s", p->o->out);
 	} else {
@@ -335,7 +360,7 @@ static kf_status write_pass(pass *p, const kf_inputs *in, kf_err *err)
 	p->writing = true;
 	p->shard = -1;
 	kf_progress_start(&p->progress, "writing", "bytes", (double)kf_inputs_bytes(in), p->o->progress);
-	if ((rc = kf_inputs_each(in, on_document, on_read, p, err)) != KF_OK) return rc;
+	if ((rc = kf_inputs_each(in, on_document, on_bad, on_read, p, err)) != KF_OK) return rc;
 	kf_progress_end(&p->progress);
 	if (p->next != p->total)
 		return kf_fail(err, KF_EDATA,
@@ -365,8 +390,13 @@ kf_status kf_prepare(const kf_prepare_opts *o, kf_prepare_stats *stats, kf_err *
 	stats->left_out = kf_inputs_left_out(in);
 
 	kf_progress_start(&p.progress, "reading", "bytes", (double)kf_inputs_bytes(in), o->progress);
-	if ((rc = kf_inputs_each(in, on_document, on_read, &p, err)) != KF_OK) goto out;
+	if ((rc = kf_inputs_each(in, on_document, on_bad, on_read, &p, err)) != KF_OK) goto out;
 	kf_progress_end(&p.progress);
+	if ((double)stats->bad * 100 > o->skip_bad * (double)stats->records) {
+		rc = kf_fail(err, KF_EDATA, "%" PRIu64 " of %" PRIu64 " records are bad, more than the %g %% of --skip-bad: is the input what it should be? "
+			"The first: %s", stats->bad, stats->records, o->skip_bad, stats->bad_text[0]);
+		goto out;
+	}
 	for (int i = 0; i < p.n_dom; i++) p.total += o->docs_per_domain ? p.dom[i].n : p.dom[i].seen;
 	if (p.total == 0) {
 		rc = kf_fail(err, KF_EDATA, "empty corpus: the input holds no document%s",

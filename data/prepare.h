@@ -25,15 +25,21 @@ typedef struct {
 	long docs_per_domain;      /* 0: all; else so many pieces of each domain, */
 	uint64_t seed;             /* the first ones with 0, else a random choice */
 	int format, normalize, invalid, split;
+	double skip_bad;           /* records that are not what they should be are left out if they are at most so many per cent; 0: none may be */
 	int part, parts;           /* --shard: the shards s with s % parts == part are written; parts 0: all */
 	int progress;              /* KF_PROGRESS_* */
 	json_t *record;            /* the options that shape the content (kf_opt_record); borrowed */
 } kf_prepare_opts;
 
+#define KF_BAD_SHOWN 20
+
 typedef struct {
 	kf_set_state state;
 	bool complete;             /* false after one part of an array job */
 	uint64_t documents;        /* read, of the split asked for */
+	uint64_t records;          /* read, of any split, and the bad ones: */
+	uint64_t bad;              /* left out; what was wrong with the first of them: */
+	char bad_text[KF_BAD_SHOWN][sizeof ((kf_err *)0)->text];
 	uint64_t pieces, bytes;    /* written */
 	uint64_t not_utf8;         /* documents kept byte for byte */
 	char first_not_utf8[256];

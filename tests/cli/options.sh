@@ -195,6 +195,7 @@ all_of_them
 
 of kf-prepare "$TMP/text.jsonl" --shards 4
 case_of domain refused : --domain d
+case_of skip-bad free : --skip-bad 5
 case_of doc-bytes refused : --doc-bytes 100
 case_of normalize refused : --normalize none
 case_of invalid refused : --invalid refuse

@@ -167,6 +167,46 @@ check_fails 1 'empty corpus' "prepare: empty folder" "$prepare" --out "$TMP/bad"
 check_fails 2 'must be from 16' "prepare: documents too small" "$prepare" --out "$TMP/bad" --doc-bytes 3 "$TMP/a.txt"
 check_fails 2 '--out' "prepare: no --out" "$prepare" "$TMP/a.txt"
 check_fails 2 'no input' "prepare: no input" "$prepare" --out "$TMP/bad"
+# Bad records among good ones.
+python3 - "$TMP/web.jsonl" "$TMP/clean.jsonl" <<'END'
+import json, sys
+bad = ['{"text": "a', '[1]', '{"id": "b"}', '{"text": 5}', '{"text": " \\n"}', '{"text": "a", "domain": 5}', '{"text": "a", "domain": "all"}',
+       '{"messages": [{"role": "user", "content": "a"}]}', '{"text": "a", "messages": []}', 'x', '{"text": "\\ud800"}', '{"text": "a", "id": []}']
+web, clean = open(sys.argv[1], "w"), open(sys.argv[2], "w")
+for i in range(976):
+    if i % 40 == 7: web.write(bad[i // 40 % len(bad)] + "\n")
+    for f in web, clean: f.write(json.dumps({"id": "t%d" % i, "domain": "ab"[i % 2], "text": "Text number %d.\n" % i * (i % 7 + 1)}) + "\n")
+web.write('{"text": "cut sho')
+END
+web() { local out=$1; shift; "$prepare" --out "$out" --doc-bytes 64 --shards 4 "$@"; }
+check "prepare: the good ones alone" web "$TMP/clean" "$TMP/clean.jsonl"
+check_fails 1 'web\.jsonl, line 8: not valid JSON' "prepare: a bad record ends the run" web "$TMP/web" "$TMP/web.jsonl"
+check_fails 1 '26 of 1002 records are bad, more than the 2.5 % of --skip-bad: .* The first: .*web\.jsonl, line 8: not valid JSON' \
+	"prepare: more bad ones than were allowed" web "$TMP/web" --skip-bad 2.5 "$TMP/web.jsonl"
+check "prepare: neither leaves anything" test ! -e "$TMP/web"
+check "prepare: bad records are left out" web "$TMP/web" --skip-bad 2.6 "$TMP/web.jsonl"
+cp "$TMP/.err" "$TMP/web.err"; cp "$TMP/.out" "$TMP/web.out"
+check "prepare: the first are named" test "$(grep -c '^  .*web.jsonl, line [0-9]*: ' "$TMP/web.err")" = 20 -a "$(grep -c '26 of 1002 records are bad' "$TMP/web.err")" = 1
+check "prepare: the others counted" grep -qx "  and 6 more" "$TMP/web.err"
+check "prepare: and at the end" grep -q "; 26 bad records left out$" "$TMP/web.out"
+content() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["content"])' "$1/manifest.json"; }
+same "prepare: what is kept is the good ones" "$(content "$TMP/web")" "$(content "$TMP/clean")"
+check "prepare: the manifest has the count" grep -q '"skipped": 26' "$TMP/web/manifest.json"
+check "prepare: and none where there was none" test "$(grep -c skipped "$TMP/clean/manifest.json")" = 0
+check "prepare: a bad conversation makes no corpus of conversations" grep -q '"format": 1' "$TMP/web/manifest.json"
+for i in 1 0; do check "prepare: part $i of it" web "$TMP/web-parts" --skip-bad 2.6 --shard $i/2 "$TMP/web.jsonl"; done
+web "$TMP/web-on" --skip-bad 2.6 --shard 1/2 "$TMP/web.jsonl" >"$TMP/.out" 2>&1
+check "prepare: the rest of a part" web "$TMP/web-on" --skip-bad 2.6 "$TMP/web.jsonl"
+for d in web-parts web-on; do check "prepare: $d are the same bytes" diff -r -x times.log "$TMP/web" "$TMP/$d"; done
+check "prepare: again, up to date" web "$TMP/web" --skip-bad 50 "$TMP/web.jsonl"
+check "prepare: bad records on standard input" web "$TMP/web-in" --skip-bad 3 --format jsonl - <"$TMP/web.jsonl"
+same "prepare: are left out, too" "$(content "$TMP/web-in")" "$(content "$TMP/clean")"
+printf ' \n' >"$TMP/blank.txt"
+check "prepare: so is a file of text" web "$TMP/web-text" --skip-bad 50 --invalid refuse "$TMP/a.txt" "$TMP/blank.txt" "$TMP/b.jsonl" "$TMP/latin.txt"
+same "prepare: without text or not UTF-8" "$(docs "$TMP/web-text" | grep -c .) $(grep -o '"skipped": [0-9]*' "$TMP/web-text/manifest.json")" '3 "skipped": 2'
+check_fails 1 'empty corpus' "prepare: nothing but bad records" web "$TMP/bad" --skip-bad 100 "$TMP/blank.txt"
+check_fails 2 'skip-bad' "prepare: no share" web "$TMP/bad" --skip-bad 101 "$TMP/a.txt"
+
 mkdir "$TMP/ro"; chmod 555 "$TMP/ro"; chmod 755 "$TMP"
 if unprivileged "$prepare" --help >"$TMP/.out" 2>&1; then
 	check_fails 1 '/ro/c: Permission denied' "prepare: read-only folder" unprivileged "$prepare" --out "$TMP/ro/c" "$TMP/a.txt"

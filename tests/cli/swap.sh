@@ -107,6 +107,9 @@ for f in 1 11 two; do
 	check_fails 2 "FOLDS=$f: must be a number from 2 to 10" "FOLDS=$f is refused before anything is made" make -n -s demo ADAPT=2 FOLDS=$f WORK="$W" DATA="$D" B="${BIN%/bin}"
 done
 
+programs SKIP_BAD=0.5 DOCS=9 > "$TMP/got"
+check "bad records are left out where that is asked for, and only there" test "$(grep -c 'kf-prepare .*--skip-bad 0.5 ' <(sed -e ':a' -e '/\\$/N; s/\\\n//; ta' "$TMP/.plan"))" = 3 -a \
+	"$(programs DOCS=9 | grep -c prepare)" = 3 -a "$(grep -c skip-bad "$TMP/.plan")" = 0
 programs BATCH=512 PATIENCE=2 | grep -E "prepare|extract|align|fuse|train|merge" | sort > "$TMP/got.sorted"
 { echo "kf-train docs8/for-smollm2-135m/train/clm-lr3e-5x3p2-b512"; echo "kf-train docs8/for-smollm2-135m/train/fused-$mix-avg-ce-sequence-none-${tag}p2-b512"
 echo "kf-merge docs8/for-smollm2-135m/merged/halfway-$mix-avg-ce-sequence-none-${tag}p2-b512"; } | sort > "$TMP/want.sorted"

@@ -29,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		err.text[0] = 0;
 		fuzz_answer(rc = kf_inputs_open(&path, 1, f, &in, &err), &err);
-		if (rc == KF_OK) fuzz_answer(kf_inputs_each(in, found, NULL, &talk, &err), &err);
+		if (rc == KF_OK) fuzz_answer(kf_inputs_each(in, found, NULL, NULL, &talk, &err), &err);
 		kf_inputs_close(in);
 	}
 	kf_talk_release(&talk);

@@ -50,7 +50,7 @@ static kf_status read_all(const char *name, kf_text_format format, seen *s, kf_e
 	memset(s, 0, sizeof *s);
 	assert_int_equal(kf_path_join(path, dir, name, err), KF_OK);
 	if ((rc = kf_inputs_open(paths, 1, format, &in, err)) != KF_OK) return rc;
-	rc = kf_inputs_each(in, note, note_bytes, s, err);
+	rc = kf_inputs_each(in, note, NULL, note_bytes, s, err);
 	kf_inputs_close(in);
 	return rc;
 }
