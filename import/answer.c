@@ -52,6 +52,28 @@ kf_status import_nomem(const import_answer *a, kf_err *err)
 	return kf_fail(err, KF_ENOMEM, "%s: no memory for its lists", a->where);
 }
 
+const char *import_shown(const uint8_t *p, size_t n, char out[49])
+{
+	size_t len = 0;
+
+	for (size_t i = 0; i < n && len < 45; i++) out[len++] = p[i] < 0x20 || p[i] == 0x7f || p[i] == '"' ? '.' : (char)p[i];
+	while (len && len < n && ((uint8_t)out[len - 1] & 0xc0) == 0x80) len--;  /* no half character at the end */
+	if (len && len < n && (uint8_t)out[len - 1] >= 0xc0) len--;
+	if (len < n) memcpy(out + len, "...", 3), len += 3;
+	out[len] = 0;
+	return out;
+}
+
+void import_candidate(import_answer *a, uint32_t row, uint32_t at, const char *key, const import_names *names)
+{
+	const import_name name = { key, strlen(key) };
+
+	a->cand[at] = import_names_find(names, name);
+	if (a->cand[at] >= 0 || a->nameless.s) return;
+	a->nameless = name;
+	a->nameless_row = row;
+}
+
 kf_status import_list(const import_answer *a, const json_t *o, const char *what, const json_t **out, kf_err *err)
 {
 	const json_t *v = json_object_get(o, what);

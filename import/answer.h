@@ -21,6 +21,8 @@ typedef struct {
 	uint32_t *off;             /* (rows + 1) into candidates */
 	int32_t *cand;             /* -1: named no token */
 	bool named;                /* they came by name */
+	import_name nameless;      /* the first that is no token's; s NULL: none */
+	uint32_t nameless_row;
 	float *cand_lp;
 	const uint32_t *offset;    /* (n) characters of the echoed text before each token, by the server; NULL: not told */
 	/* jsonl only; NULL: not told */
@@ -55,6 +57,10 @@ kf_status import_list(const import_answer *a, const json_t *o, const char *what,
 kf_status import_number(const import_answer *a, const json_t *v, const char *what, size_t at, float *out, kf_err *err) KF_MUST_CHECK;
 kf_status import_id(const import_answer *a, const json_t *v, const char *what, size_t at, int32_t *out, kf_err *err) KF_MUST_CHECK;
 kf_status import_nomem(const import_answer *a, kf_err *err);
+/* Candidate `at`, of row `row`, is the token that is called key; -1 where none is. key stays the JSON's. */
+void import_candidate(import_answer *a, uint32_t row, uint32_t at, const char *key, const import_names *names);
+/* A few bytes for a message, in quotes that are the caller's. */
+const char *import_shown(const uint8_t *p, size_t n, char out[49]);
 /* Make room for the tokens, and for so many candidates in rows. */
 kf_status import_answer_alloc(import_answer *a, size_t n, size_t rows, size_t cands, kf_arena *arena, kf_err *err) KF_MUST_CHECK;
 

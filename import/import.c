@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "common/base/failure.h"
 #include "common/model/gguf.h"
 #include "common/store/pass.h"
 #include "import/lines.h"
@@ -12,6 +13,7 @@ typedef struct {
 	import_lines lines;
 	import_names names;
 	bool path;                 /* records have masses inside tokens */
+	kf_failure *nameless;      /* the first record with a candidate whose name is no token's, which is no failure */
 } job;
 
 /* ---- documents ---- */
@@ -19,6 +21,16 @@ typedef struct {
 static kf_status read_line(const job *j, const import_doc *at, const char *where, json_t **out, kf_err *err)
 {
 	return import_parse(j->lines.file[at->file].map.data + at->at, at->size, where, out, err);
+}
+
+static void note_nameless(const job *j, const kf_dochead *head, const import_answer *a)
+{
+	char shown[49];
+	kf_err first;
+
+	(void)kf_fail(&first, KF_EDATA, "%s, token %u: \"%s\"", a->where, a->nameless_row,
+		import_shown((const uint8_t *)a->nameless.s, a->nameless.n, shown));
+	kf_failure_note(j->nameless, (int)head->doc, KF_EDATA, &first);
 }
 
 static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *out, kf_tally *tally, kf_arena *arena,
@@ -45,6 +57,7 @@ static kf_status one_document(void *arg, kf_shard *const *in, kf_shard_writer *o
 	if (rc == KF_OK && rec.has_path != j->path)
 		rc = kf_fail(err, KF_EDATA, "%s: the record has %s \"path_nlm\", but that of the first document has: all must, or none", where,
 			j->path ? "no" : "a");
+	if (rc == KF_OK && answer.nameless.s) note_nameless(j, &doc.head, &answer);
 	if (rc == KF_OK && out) rc = kf_context(err, kf_shard_put_logits(out, &rec, err), "%s", where);
 	if (rc == KF_OK) *tokens = rec.n;
 	json_decref(line);
@@ -142,6 +155,7 @@ static kf_status check(job *j, kf_set *corpus, kf_pool *pool, kf_import_stats *s
 		stats->candidates = (uint64_t)all.candidates;
 		stats->nameless = (uint64_t)all.nameless;
 		stats->beyond = (uint64_t)all.beyond;
+		snprintf(stats->first_nameless, sizeof stats->first_nameless, "%s", j->nameless->rc == KF_OK ? "" : j->nameless->err.text);
 	}
 	kf_tally_release(&tally);
 	return rc;
@@ -149,7 +163,8 @@ static kf_status check(job *j, kf_set *corpus, kf_pool *pool, kf_import_stats *s
 
 kf_status kf_import(const kf_import_opts *o, kf_pool *pool, kf_import_stats *stats, kf_err *err)
 {
-	job j = { .o = o };
+	kf_failure nameless = KF_FAILURE;
+	job j = { .o = o, .nameless = &nameless };
 	kf_set *corpus = NULL;
 	kf_tokenizer *tokenizer = NULL;
 	kf_set_writer *w = NULL;

@@ -42,6 +42,7 @@ typedef struct {
 	uint64_t positions, full;    /* with a distribution; of those with top_k candidates */
 	uint64_t candidates;         /* given */
 	uint64_t nameless;           /* of those: named no token of the vocabulary, and were left out */
+	char first_nameless[sizeof ((kf_err *)0)->text]; /* FILE, line N, token I: "NAME" */
 	uint64_t beyond;             /* of those: ids above the tokenizer's, as rows that only pad an embedding have */
 } kf_import_stats;
 

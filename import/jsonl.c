@@ -86,7 +86,8 @@ static kf_status objects(import_answer *a, const json_t *top, bool by_id, const 
 			if (by_id && (!*key || *end || id < 0 || id > INT32_MAX))
 				return kf_fail(err, KF_EDATA, "%s: item %u of \"top\" has a key \"%.40s\" that is no id, as those of \"tokens\" are",
 					a->where, p, key);
-			a->cand[at] = by_id ? (int32_t)id : import_names_find(names, (import_name){ key, strlen(key) });
+			if (by_id) a->cand[at] = (int32_t)id;
+			else import_candidate(a, p, at, key, names);
 			if ((rc = import_number(a, v, "top", p, &a->cand_lp[at], err)) != KF_OK) return rc;
 			if (isnan(a->cand_lp[at])) return kf_fail(err, KF_EDATA, "%s: item %u of \"top\" has a null", a->where, p);
 			at++;

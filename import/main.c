@@ -59,8 +59,9 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if (!s.path)
 		fprintf(stderr, "kf-import: notice: the records have no masses inside tokens: kf-align --method byte will use lower bounds\n");
 	if (s.nameless)
-		fprintf(stderr, "kf-import: notice: %" PRIu64 " of %" PRIu64 " candidates name no token of the vocabulary, and are left out\n",
-			s.nameless, s.candidates);
+		fprintf(stderr, "kf-import: notice: %" PRIu64 " of %" PRIu64 " candidates name no token of the vocabulary, and are left out. The first: %s. "
+			"If they are many, look whether --tokenizer is that of the model that was asked; where the other program has ids, give these instead\n",
+			s.nameless, s.candidates, s.first_nameless);
 	if (s.beyond)
 		fprintf(stderr, "kf-import: notice: %" PRIu64 " of %" PRIu64 " candidates have ids that the tokenizer has not\n", s.beyond, s.candidates);
 	if (s.full < s.positions)

@@ -11,19 +11,6 @@ typedef struct {
 	uint32_t token, byte;
 } matcher;
 
-/* A few bytes for a message, in quotes that are the caller's. */
-static const char *shown(const uint8_t *p, size_t n, char out[49])
-{
-	size_t len = 0;
-
-	for (size_t i = 0; i < n && len < 45; i++) out[len++] = p[i] < 0x20 || p[i] == 0x7f || p[i] == '"' ? '.' : (char)p[i];
-	while (len && len < n && ((uint8_t)out[len - 1] & 0xc0) == 0x80) len--;  /* no half character at the end */
-	if (len && len < n && (uint8_t)out[len - 1] >= 0xc0) len--;
-	if (len < n) memcpy(out + len, "...", 3), len += 3;
-	out[len] = 0;
-	return out;
-}
-
 /* Whether given token i may be this one: by its id, its name, or as one that its position has a number for. */
 static bool told(const matcher *m, uint32_t i, int32_t id)
 {
@@ -96,7 +83,7 @@ static kf_status disagree(const matcher *m, kf_err *err)
 	const uint8_t *b = NULL;
 	char text[49], token[49];
 
-	shown(m->doc->text + m->byte, m->doc->head.bytes - m->byte, text);
+	import_shown(m->doc->text + m->byte, m->doc->head.bytes - m->byte, text);
 	if (i >= a->n && m->byte < m->doc->head.bytes)
 		return kf_fail(err, KF_EDATA, "%s: its %u tokens end at byte %u of document %llu, which goes on \"%s\": %s", a->where, a->n,
 			m->byte, doc, text, ask);
@@ -106,10 +93,14 @@ static kf_status disagree(const matcher *m, kf_err *err)
 	if (a->id[i] < 0 && !a->name[i].s)
 		return kf_fail(err, KF_EDATA, "%s: token %u has no log-probability of the token that the tokenizer finds at byte %u of document "
 			"%llu, which reads \"%s\": %s", a->where, i, m->byte, doc, text, ask);
-	if (a->name[i].s) shown((const uint8_t *)a->name[i].s, a->name[i].n, token);
+	if (a->name[i].s) import_shown((const uint8_t *)a->name[i].s, a->name[i].n, token);
 	else if (a->id[i] >= kf_tokenizer_size(m->names->t)) snprintf(token, sizeof token, "not in the vocabulary");
-	else if ((b = kf_tokenizer_bytes(m->names->t, a->id[i], &n)) && n) shown(b, n, token);
+	else if ((b = kf_tokenizer_bytes(m->names->t, a->id[i], &n)) && n) import_shown(b, n, token);
 	else snprintf(token, sizeof token, "%.40s", kf_tokenizer_piece(m->names->t, a->id[i]));
+	if (a->id[i] < 0 && import_names_find(m->names, a->name[i]) < 0 && !memmem(a->name[i].s, a->name[i].n, "\xef\xbf\xbd", 3))
+		return kf_fail(err, KF_EDATA, "%s: token %u, \"%s\", is no token of the tokenizer, neither by its text nor by its spelling, and document %llu "
+			"has \"%s\" there: is --tokenizer that of the model that was asked? Where the other program has ids, give these instead", a->where,
+			i, token, doc, text);
 	if (a->id[i] >= 0)
 		return kf_fail(err, KF_EDATA, "%s: token %u, id %d (\"%s\"), is not what document %llu has at byte %u, \"%s\": %s", a->where, i,
 			(int)a->id[i], token, doc, m->byte, text, ask);
@@ -167,6 +158,7 @@ static kf_status conversation(const matcher *m, kf_arena *arena, import_match *o
 	const import_answer *a = m->a;
 	const kf_dochead *h = &m->doc->head;
 	uint32_t *start, n;
+	char token[49];
 
 	if (!a->context || !a->start)
 		return kf_fail(err, KF_EUNSUPPORTED, "%s: document %llu is a conversation, for which \"tokens\", \"start\" and \"context\" are wanted, "
@@ -181,8 +173,12 @@ static kf_status conversation(const matcher *m, kf_arena *arena, import_match *o
 	for (uint32_t i = 0; i < a->n; i++) {
 		const uint8_t *b = NULL, *span = m->doc->text + start[i];
 
-		if (a->id[i] < 0 || a->id[i] >= kf_tokenizer_size(m->names->t))
-			return kf_fail(err, KF_EDATA, "%s: token %u is not the id of a token of the tokenizer", a->where, i);
+		if (a->id[i] < 0)
+			return kf_fail(err, KF_EDATA, "%s: token %u, \"%s\", is no id: of a conversation \"tokens\" must be ids, as kf-export writes them",
+				a->where, i, import_shown((const uint8_t *)a->name[i].s, a->name[i].n, token));
+		if (a->id[i] >= kf_tokenizer_size(m->names->t))
+			return kf_fail(err, KF_EDATA, "%s: token %u has id %d, but the tokenizer has %d tokens: is --tokenizer that of the model that was "
+				"asked?", a->where, i, (int)a->id[i], (int)kf_tokenizer_size(m->names->t));
 		b = kf_tokenizer_bytes(m->names->t, a->id[i], &n);
 		/* on the border of template and message, only a part of the token stands in the message */
 		if (n && start[i + 1] > start[i] && !memmem(b, n, span, start[i + 1] - start[i]) &&

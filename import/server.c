@@ -46,7 +46,7 @@ static kf_status named_row(import_answer *a, const json_t *row, const char *what
 	if (!json_is_object(row)) return kf_fail(err, KF_EDATA, "%s: item %zu of \"%s\" is not an object", a->where, at, what);
 	a->named = true;
 	json_object_foreach((json_t *)(uintptr_t)row, key, v) {
-		a->cand[*n] = import_names_find(names, (import_name){ key, strlen(key) });
+		import_candidate(a, (uint32_t)at, *n, key, names);
 		if ((rc = import_number(a, v, what, at, &a->cand_lp[*n], err)) != KF_OK) return rc;
 		if (isnan(a->cand_lp[*n])) return kf_fail(err, KF_EDATA, "%s: item %zu of \"%s\" has a null", a->where, at, what);
 		++*n;

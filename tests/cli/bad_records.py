@@ -94,7 +94,7 @@ broken("nopiece", "line 2: the corpus has no piece 3", both(without("doc"), put(
 broken("token", "line 2: token 3, id 0 .* is not what document 1 has at byte", put("tokens", 3, 0))
 broken("beyond", "line 2: token 3, id 99999 ..not in the vocabulary", put("tokens", 3, 99999))
 broken("negative", "line 2: item 3 of \"tokens\" is not a token's id", put("tokens", 3, -4))
-broken("name", "line 2: token 0, \"zzz\", is not what document 1 has at byte 0, \"for i", put("tokens", 0, "zzz"))
+broken("name", "line 2: token 0, \"zzz\", is no token of the tokenizer, .*document 1 has \"for i", put("tokens", 0, "zzz"))
 broken("othertext", "line 2: its \"text\" is not that of document 1", put("text", "another"))
 broken("short", "line 2: \"top_ids\" has [0-9]+ items for [0-9]+ tokens", both(without("start"), shorter("tokens", "ce")))
 broken("ends", "line 2: its [0-9]+ tokens end at byte [0-9]+ of document 1, which goes on",
@@ -147,6 +147,8 @@ def openai(name, regex, *change):
 
 
 openai("echo", "line 2: the corpus has no document with this text", "text", "What?")
+openai("noname", "line 2: token 3, \"no such token\", is no token of the tokenizer, .*document [0-9]+ has \".*\" there: is --tokenizer that of the model",
+       "logprobs", "tokens", 3, "no such token")
 openai("counts", "line 2: [0-9]+ \"tokens\", 1 \"token_logprobs\"", "logprobs", "token_logprobs", [1])
 openai("chatlogprobs", "line 2: its \"logprobs\" have no \"tokens\"", "logprobs", {"content": []})
 

@@ -52,6 +52,19 @@ check "vLLM's batch output" test -e "$TMP/vllm-batch/manifest.json"
 check "the model's name" grep -q '"model": *"teacher"' "$TMP/vllm-batch/manifest.json"
 check "vLLM's own form" says "2 of|positions" import --input $P/vllm-bare.jsonl --tokenizer $M/qwen2-tiny --out "$TMP/vllm-bare" --precision f32 --top-k 6 --format vllm
 check "completions with echo" says "name no token" import --input $P/openai.jsonl --tokenizer $M/llama-untied --out "$TMP/openai" --precision f32 --top-k 6
+check "which record has the first of them, and what to do" grep -qE 'The first: .*openai\.jsonl, line [0-9]+, token [0-9]+: ".+"\. If they are many, look whether --tokenizer' "$TMP/.said"
+python3 - $P/openai.jsonl "$TMP/lost.jsonl" <<'END'
+import json, sys
+lines = [json.loads(l) for l in open(sys.argv[1])]
+for l in lines:
+    for row in l["choices"][0]["logprobs"]["top_logprobs"]:
+        for name in [n for n in row or {} if "\ufffd" in n]: del row[name]
+for i, at in (1, 7), (0, 5): lines[i]["choices"][0]["logprobs"]["top_logprobs"][at]['a "name" of none'] = -20.0
+lines.reverse()
+with open(sys.argv[2], "w") as f:
+    for l in lines: f.write(json.dumps(l) + "\n")
+END
+check "the first is that of the first document, on any thread" says 'lost.jsonl, line 3, token 5: "a \.name\. of none"' import --input "$TMP/lost.jsonl" --tokenizer $M/llama-untied --out "$TMP/lost" --top-k 6 --threads 4
 extract --model $M/llama-untied --out "$TMP/llama-untied-f32" --precision f32 --top-k 6
 check "the same numbers as kf-extract" python3 - "$BIN/kf-inspect" "$TMP" <<'END'
 import json, subprocess, sys
@@ -113,6 +126,8 @@ check "a conversation whose tokens spell other bytes" "$I" --quiet --corpus "$TM
 check_fails 1 "another tokenizer" "another model's tokenizer" import --input "$TMP/short.jsonl" --tokenizer $M/llama-tiny --out "$TMP/no"
 sed 's/"context":\[[0-9,]*\],//' "$TMP/chat.jsonl" >"$TMP/chat-bare.jsonl"
 check_fails 1 "conversation, for which" "a conversation without its context" "$I" --corpus "$TMP/corpus-chat" --input "$TMP/chat-bare.jsonl" --tokenizer $M/gemma3-tiny --out "$TMP/no"
+sed '1s/"tokens":\[[0-9]*,/"tokens":["<bos>",/; t; s/"tokens": *\[[0-9]*,/"tokens": ["<bos>",/' "$TMP/chat.jsonl" >"$TMP/chat-names.jsonl"
+check_fails 1 'chat-names.jsonl, line 1: token 0, "<bos>", is no id: of a conversation' "a conversation with strings for tokens" "$I" --corpus "$TMP/corpus-chat" --input "$TMP/chat-names.jsonl" --tokenizer $M/gemma3-tiny --out "$TMP/no"
 check_fails 1 "neither a Hugging Face folder" "a tokenizer that is none" import --input "$TMP/short.jsonl" --tokenizer README.md --out "$TMP/no"
 check_fails 1 "no such tokenizer" "a tokenizer that is not there" import --input "$TMP/short.jsonl" --tokenizer "$TMP/nowhere" --out "$TMP/no"
 check_fails 1 "nowhere" "input that is not there" import --input "$TMP/nowhere" --tokenizer $M/qwen2-tiny --out "$TMP/no"
