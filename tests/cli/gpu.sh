@@ -26,6 +26,9 @@ r = json.load(open(sys.argv[1]))
 ours = ["extract", "extract, text to set", "train", "train, 8-bit moments", "decode, one text", "decode, 32 texts"]
 assert all(r["tiny"][w]["tokens_per_second"] > 0 for w in ours), r["tiny"]
 assert r["tiny"]["extract, text to set"]["limit"] in ("device", "host") and r["tiny"]["extract, text to set"]["tokens"] > 300
+assert r["attention"] == r["tiny"]["extract"]["attention"] == r["tiny"]["train"]["attention_backward"] == "our own kernels", r
+assert {k["kernel"]: k["by"] for k in r["kernels"] if "by" in k} == dict.fromkeys(
+    ["attention", "attention_dx", "attention, soft cap", "attention_dx, soft cap"], "our own kernels"), r["kernels"]
 assert len(r["kernels"]) > 20 and all(k["microseconds"] > 0 for k in r["kernels"])
 END
 check "both are sections of the page" test "$(grep -c '^emulator, compute capability 8.0' "$TMP/gpu.md")" = 2 -a "$(grep -c 'Not run yet' "$TMP/gpu.md")" = 0

@@ -176,6 +176,24 @@ static void close_rig(rig *r)
 	kf_free(r->order);
 }
 
+/* What did the attention of these sequences: cuDNN where it is there and took the case, else our own kernels. To be asked after a run, in which
+ * it may have refused. */
+static const char *attention_by(kf_exec *x, const kf_attn *a, int S, const int32_t *offset, bool backward)
+{
+	kf_cuda_fused *f = kf_cuda_of(x)->fused;
+	const kf_cuda_packed p = { .a = *a, .S = S, .T = offset[S], .longest = offset[1], .offset = offset };   /* the first is the longest */
+
+	return kf_cuda_fused_fits(f, &p, backward) ? kf_cuda_fused_name(f) : "our own kernels";
+}
+
+static const char *attention_of(const rig *r, bool backward)
+{
+	const kf_arch *a = kf_weights_arch(r->w);
+	const kf_attn at = { .H = a->H, .G = a->G, .D = a->D, .scale = a->attn_scale };
+
+	return attention_by(r->x, &at, r->S, r->offset, backward);
+}
+
 /* Multiplications and additions a token of a forward: matrices, and attention over half the sequence on average. */
 static double flops(const rig *r, int length)
 {
@@ -221,7 +239,7 @@ static kf_status bench_extract(const char *dir, int length, int tokens, kf_err *
 	if (rc == KF_OK)
 		printf("{\"work\": \"extract\", \"length\": %d, \"batch_tokens\": %d, \"tokens_per_second\": %.0f, \"best\": %.0f, "
 			"\"tflops\": %.1f, \"memory_gb\": %.2f, \"attention\": \"%s\"}\n", length, tokens, tokens * RUNS / sum, tokens / best,
-			flops(&r, length) * tokens * RUNS / sum * 1e-12, used_gb(&r), kf_cuda_fused_name(kf_cuda_of(r.x)->fused));
+			flops(&r, length) * tokens * RUNS / sum * 1e-12, used_gb(&r), attention_of(&r, false));
 	kf_free(s.ce);
 	kf_free(s.top_ids);
 	kf_free(s.top_lp);
@@ -272,9 +290,10 @@ static kf_status bench_train(const char *dir, int length, int tokens, bool eight
 	}
 	if (rc == KF_OK)
 		printf("{\"work\": \"train\", \"length\": %d, \"micro_tokens\": %d, \"step_tokens\": %d, \"moments\": \"%s\", \"tokens_per_second\": %.0f, "
-			"\"tflops\": %.1f, \"optimizer_share\": %.3f, \"memory_gb\": %.2f, \"last_loss\": %.3f, \"attention\": \"%s\"}\n", length, tokens,
+			"\"tflops\": %.1f, \"optimizer_share\": %.3f, \"memory_gb\": %.2f, \"last_loss\": %.3f, \"attention\": \"%s\", "
+			"\"attention_backward\": \"%s\"}\n", length, tokens,
 			MICRO * tokens, eight ? "8bit" : "f32", tokens * MICRO * STEPS / sum, 3 * flops(&r, length) * tokens * MICRO * STEPS / sum * 1e-12,
-			optim / sum, used_gb(&r), last, kf_cuda_fused_name(kf_cuda_of(r.x)->fused));
+			optim / sum, used_gb(&r), last, attention_of(&r, false), attention_of(&r, true));
 	kf_optim_release(&opt);
 	kf_free(off);
 	kf_free(ids);
@@ -479,8 +498,8 @@ static kf_status bench_kernels(bool quick, kf_err *err)
 		{ "attention_after, 32 rows, 512 keys each", k_attention_after, 4. * 32 * keys * C, 0, 0 },
 		{ "attention", k_attention, 0, 4 * (double)T * C * (T / S) / 2, 0 },
 		{ "attention_dx", k_attention_dx, 0, 10 * (double)T * C * (T / S) / 2, 0 },
-		{ "attention, soft cap (our kernel)", k_attention, 0, 4 * (double)T * C * (T / S) / 2, 1 },
-		{ "attention_dx, soft cap (our kernel)", k_attention_dx, 0, 10 * (double)T * C * (T / S) / 2, 1 },
+		{ "attention, soft cap", k_attention, 0, 4 * (double)T * C * (T / S) / 2, 1 },
+		{ "attention_dx, soft cap", k_attention_dx, 0, 10 * (double)T * C * (T / S) / 2, 1 },
 	};
 	rig r = { 0 };
 	arrays k = { .T = T, .C = C, .F = F, .S = S, .keys = keys, .a = { .H = C / 128, .G = C / 128, .D = 128, .scale = 0.088f } };
@@ -539,6 +558,8 @@ static kf_status bench_kernels(bool quick, kf_err *err)
 		if (k.rc != KF_OK) rc = kf_fail(err, k.rc, "%s failed: %s", K[i].name, kf_status_name(k.rc));
 		if (rc != KF_OK) break;
 		printf("{\"kernel\": \"%s\", \"microseconds\": %.1f", K[i].name, from * 1e6);
+		if (K[i].run == k_attention || K[i].run == k_attention_dx)
+			printf(", \"by\": \"%s\"", attention_by(r.x, &k.a, S, offset, K[i].run == k_attention_dx));
 		if (K[i].bytes > 0) printf(", \"gb_per_second\": %.0f}\n", K[i].bytes / from * 1e-9);
 		else printf(", \"tflops\": %.1f}\n", K[i].flops / from * 1e-12);
 		fflush(stdout);
@@ -559,9 +580,11 @@ static kf_status device(kf_err *err)
 	size_t left = 0;
 	kf_status rc = open_rig(&r, NULL, 0, 0, false, err);
 
+	const kf_cuda_fused *fused = rc == KF_OK ? kf_cuda_of(r.x)->fused : NULL;
+
 	if (rc == KF_OK && (rc = r.x->ops->memory(r.x, &left, err)) == KF_OK)
 		printf("{\"device\": \"%s\", \"compute_capability\": \"%d.%d\", \"free_gb\": %.1f, \"attention\": \"%s\"}\n", kf_cuda_of(r.x)->dev.name,
-			kf_cuda_of(r.x)->dev.sm / 10, kf_cuda_of(r.x)->dev.sm % 10, (double)left * 1e-9, kf_cuda_fused_name(kf_cuda_of(r.x)->fused));
+			kf_cuda_of(r.x)->dev.sm / 10, kf_cuda_of(r.x)->dev.sm % 10, (double)left * 1e-9, fused ? kf_cuda_fused_name(fused) : "our own kernels");
 	close_rig(&r);
 	return rc;
 }

@@ -301,6 +301,9 @@ def table_bench(r):
             if "failed" in v:
                 yield "| %s | %s | failed: %s | | | | |" % (shape, work, v["failed"].replace("\n", " ").replace("|", "/")[-160:])
             else:
+                said = {"attention": v.get("attention"), "its backward": v.get("attention_backward")}
+                others = ["%s by %s" % (part, by) for part, by in said.items() if by not in (None, r["attention"])]
+                work += " (%s)" % ", ".join(others) if others else ""
                 waited = "%.1f %%, %.1f %%" % (100 * v["waited_for_text"], 100 * v["waited_for_writer"]) if "waited_for_text" in v else ""
                 yield "| %s | %s | %s | %s | %s | %s | %s |" % (shape, work, format(round(v["tokens_per_second"]), ","), v.get("share_of_peak") or "",
                                                                v.get("memory_gb", ""), v.get("times_transformers", ""), waited)
@@ -308,7 +311,8 @@ def table_bench(r):
     yield "| kernel | microseconds | GB/s | TFLOP/s |"
     yield "|---|---|---|---|"
     for k in r.get("kernels", []):
-        yield "| %s | %s | %s | %s |" % (k["kernel"], k["microseconds"], k.get("gb_per_second", ""), k.get("tflops", ""))
+        name = k["kernel"] + (" (%s)" % k["by"] if "by" in k else "")
+        yield "| %s | %s | %s | %s |" % (name, k["microseconds"], k.get("gb_per_second", ""), k.get("tflops", ""))
 
 
 def write_section(path, kind, r):
