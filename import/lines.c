@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "common/base/stop.h"
 #include "import/answer.h"
 
 #define LINE_MAX_BYTES ((size_t)1 << 30)
@@ -297,7 +298,7 @@ static kf_status index_file(import_lines *l, int file, kf_err *err)
 		while (blank < p.size && (s[blank] == ' ' || s[blank] == '\t' || s[blank] == '\r')) blank++;
 		if (blank == p.size) continue;
 		import_lines_where(l, file, p.line, where);
-		rc = one_line(&p, err);
+		if ((rc = kf_stop_check(err)) == KF_OK) rc = one_line(&p, err);
 	}
 	return rc;
 }

@@ -149,6 +149,7 @@ static kf_status survey(run *r, kf_err *err)
 		rc = kf_fail(err, KF_ENOMEM, "no memory for the weights of %d tensors", n);
 	for (int i = 0; i < n && rc == KF_OK; i++) {
 		input t;
+		if ((rc = kf_stop_check(err)) != KF_OK) break;
 		gather(r, i, &t);
 		kf_merge_group(t.in.name, r->o->grain, group[i]);
 		rc = kf_merge_squares(r->merger, &t.in, squares + (size_t)i * models, &facts, err);

@@ -5,6 +5,7 @@
 
 #include "common/base/failure.h"
 #include "common/base/progress.h"
+#include "common/base/stop.h"
 
 typedef enum { NOTHING, WRITE, COUNT } work; /* COUNT: read it for its statistics only */
 
@@ -111,6 +112,8 @@ static void one_shard(void *arg, size_t shard, int worker)
 	for (;;) {
 		uint64_t tokens = 0;
 
+		/* writing looks by itself */
+		if (!out && (rc = kf_stop_check(&err)) != KF_OK) break;
 		if ((rc = p->doc(p->arg, in, out, &j->tally[s], &arena, &tokens, &err)) != KF_OK) break;
 		docs++;
 		kf_arena_reset(&arena);

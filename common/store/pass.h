@@ -26,7 +26,8 @@ typedef struct {
 	void *arg;                 /* shared by the threads */
 } kf_pass;
 
-/* Run it. The error is that of the first shard that failed. Every shard that is written keeps its statistics with it (kf_shard_keep_sums).
+/* Run it. The error is that of the first shard that failed; KF_ESTOPPED when the run was asked to end (stop.h). Every shard that
+ * is written keeps its statistics with it (kf_shard_keep_sums).
  * *whole: every shard is there now, whichever run or part wrote it, and all of them are counted in tally (width set by the
  * caller); false after a part of an array job that is not the last, when tally is no use. */
 kf_status kf_pass_run(const kf_pass *p, kf_pool *pool, kf_tally *tally, bool *whole, kf_err *err) KF_MUST_CHECK;

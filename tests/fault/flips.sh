@@ -1,5 +1,5 @@
-# A bit that changes in any file of a set (times.log is none): found, the file named, the shard made again, and no other. And
-# what a run that is asked to end leaves behind. FLIPS: how many bits (make test-long: more).
+# A bit that changes in any file of a set (times.log is none): found, the file named, the shard made again, and no other.
+# FLIPS: how many bits (make test-long: more).
 . tests/lib.sh
 . tests/fault/promises.inc
 FLIPS=${FLIPS:-32}
@@ -56,30 +56,3 @@ rm -rf "$TMP/hurt"; cp -r "$TMP/logits" "$TMP/hurt"; mv "$TMP/hurt/manifest.json
 rm "$TMP/hurt/shard-00003.mdb"; flip "$TMP/hurt" shard-00001.mdb 7
 with_out "$TMP/hurt" "${make_logits[@]}"
 check "a damaged shard of a half-written set is made again" test "$(content "$TMP/hurt")" = "$(content "$TMP/logits")"
-
-# ---- asked to end ----
-stopped() { # NAME SIGNAL OUT CMD...: ends by the signal, says so, leaves nothing half-written under a final name; then goes on
-	local name=$1 sig=$2 out=$3 pid status; shift 3
-	rm -rf "$out"
-	place "$out" "$@"
-	"${words[@]}" >"$TMP/run.out" 2>"$TMP/run.err" & pid=$!
-	for _ in $(seq 200); do ls "$out" 2>/dev/null | grep -q "$STARTED" && break; sleep 0.02; done
-	# held, so that it is known whether it had finished when it was asked: one that had not and finishes all the same has not listened
-	kill -STOP $pid 2>/dev/null
-	if grep -q '^[0-9]* (.*) Z' "/proc/$pid/stat" || [ -e "$out/$WHOLE" ]; then kill -CONT $pid; wait $pid; skip "$name: stopped by SIG$sig" "it had finished"; return; fi
-	kill -"$sig" $pid; kill -CONT $pid
-	wait $pid; status=$?
-	check "$name: ends by SIG$sig" test $status -eq $((128 + $(kill -l "$sig")))
-	check "$name: says so" grep -q "stopped by SIG$sig" "$TMP/run.err"
-	check "$name: leaves nothing half-made" test -z "$(ls "$out" | grep -E '\.part$|\.tmp')"
-	check "$name: goes on" "${words[@]}"
-}
-# enough text that a run takes seconds
-for _ in $(seq 12); do cat "$TMP/text.jsonl"; done | sed 's/"id": "t/&x/' | awk '{ sub(/"id": "/, "&" NR "-"); print }' > "$TMP/more.jsonl"
-"$BIN/kf-prepare" --out "$TMP/large" --shards 12 --quiet "$TMP/more.jsonl"
-STARTED=manifest WHOLE=manifest.json stopped extract TERM "$TMP/stopped" "$BIN/kf-extract" --model $M/llama-tiny --corpus "$TMP/large" --out OUT --threads 1 --batch-tokens 256 --compute f32
-"$BIN/kf-extract" --model $M/llama-tiny --corpus "$TMP/large" --out "$TMP/undisturbed" --quiet --compute f32
-check "extract: the same content as undisturbed" test "$(content "$TMP/stopped")" = "$(content "$TMP/undisturbed")"
-STARTED=state WHOLE=config.json stopped train TERM "$TMP/trained" "$BIN/kf-train" --model $M/llama-tiny --targets "$TMP/undisturbed" --out OUT --lambda 1 --epochs 2 --batch-tokens 512 --threads 1
-"$BIN/kf-train" --model $M/llama-tiny --targets "$TMP/undisturbed" --out "$TMP/trained.ref" --lambda 1 --epochs 2 --batch-tokens 512 --threads 1 --quiet
-check_same "train: the same model as undisturbed" "$TMP/trained/model.safetensors" "$TMP/trained.ref/model.safetensors"
