@@ -32,6 +32,8 @@ for i in $(seq 100); do [ -s "$TMP/pid" ] && ls -l "/proc/$(cat "$TMP/pid")/fd" 
 kill "$(cat "$TMP/pid")"
 for i in $(seq 100); do [ -s "$TMP/status" ] && break; sleep 0.1; done
 check "prepare: asked to end while it waits for standard input, it ends" grep -q "stopped by SIGTERM" "$TMP/stopped.err"
+check "prepare: by the signal" test "$(cat "$TMP/status")" = 143
+check "prepare: and there is no corpus" test ! -e "$TMP/stopped"
 kill $sleeper
 
 # The same documents whatever the number of shards.

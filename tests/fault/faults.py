@@ -2,8 +2,10 @@
 
     faults.py BIN INJECT [--sample N] [--stages A,B] [--hows kill,EIO,…] [--threads N] [--sites]
 
-Twice at once (stop): a run is held at the N-th such call while the same command is given a second time, which must wait, refuse or find all
-done; then the first goes on, or (gone) is killed. After each fault: what the stage wrote is whole or unfinished, and says so; an error ends the program with status 1 and a message
+Asked to end (TERM, INT, HUP; again: SIGTERM twice): the signal comes at the N-th such call. What keeps what it finished says so, puts what is
+unfinished away and ends by the signal, unless it is done before it looks; the others, and any that is asked twice, end at once. Twice at
+once (stop): a run is held at the N-th such call while the same command is given a second time, which must wait, refuse or find all done;
+then the first goes on, or (gone) is killed. After each fault: what the stage wrote is whole or unfinished, and says so; an error ends the program with status 1 and a message
 that tells what and why; and the same command, given again, ends with the bytes of an undisturbed run. Prints a line a stage and
 class of faults: "ok NAME: 1,234 faults …: 0 lost, 0 crashed", or "not ok" with what happened.
 """
@@ -14,9 +16,14 @@ REASON = {"EIO": "Input/output error", "ENOSPC": "No space left", "full": "No sp
 ON = 500         # of memory that is short from some allocation on at most so many
 LIBRARY = 300    # of the allocations of libraries in C++ at most so many
 TWICE = 100      # of calls to hold a run at at most so many
+ASK = 100        # of calls to ask a run to end at at most so many
 WAITS = 1.5      # seconds after which a second run is taken to wait until it can tell, or be done
 BUSY = re.compile("being written by|another program is writing|is there already")
-KINDS = {"call": ("kill", "half", "short", "EIO", "ENOSPC", "full"), "memory": ("once", "on"), "library": ("lib",), "twice": ("stop", "gone")}
+KINDS = {"call": ("kill", "half", "short", "EIO", "ENOSPC", "full"), "memory": ("once", "on"), "library": ("lib",), "twice": ("stop", "gone"),
+         "asked": ("TERM", "INT", "HUP", "again")}
+ASKED = "stopped by SIG%s; the same command goes on from what is finished"
+ENDED = (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
+AT_ONCE = ("kf-eval", "kf-report", "kf-export", "kf-inspect")    # these keep nothing unfinished
 MEMORY = re.compile("memory|thread", re.I)
 M = "tests/models"
 TEXT = [("prose", "It is a truth universally acknowledged, that a man in possession of a fortune must be in want of a wife."),
@@ -38,6 +45,7 @@ class Stage:
 		self.sometimes = sometimes         # names left over in some cases only
 
 
+UNFINISHED = re.compile(r"\.(part|tmp)$|\.partial/|(^|/)lock")    # what is put away when a run is asked to end
 LAST = {"set": "manifest.json", "model": "config.json", "trained": "config.json"}
 UNTIMED = re.compile(rb'"(tokens_per_second|seconds)": ?[-+0-9.e]+,?')
 NO_CONTENT = {"times.log", "map.lock"}    # a lock's file says nothing once its process is gone
@@ -256,7 +264,11 @@ class Tester:
 		t = tree(self.w)
 		if rc is None:
 			return "hung", text
-		if how in ("kill", "half"):
+		if how in KINDS["asked"] and rc != 0:
+			wrong = self.ended(stage, how, rc, text, t, before)
+			if wrong:
+				return "failed", wrong
+		elif how in ("kill", "half"):
 			if rc != -signal.SIGKILL:
 				return "failed", f"status {rc}, not killed"
 		elif rc == 0:
@@ -277,7 +289,21 @@ class Tester:
 		if wrong:
 			return "lost", wrong
 		wrong = self.finish(stage, ref, memo)
-		return ("lost", wrong) if wrong else ("ok", "") if rc in (0, 1, -signal.SIGKILL) else ("died", "")
+		if rc in ENDED and how != "again" and not wrong:
+			return "ended", ""
+		return ("lost", wrong) if wrong else ("ok", "") if rc in (0, 1, -signal.SIGKILL, *ENDED) else ("died", "")
+
+	def ended(self, stage, how, rc, text, t, before):
+		"""What is wrong with how a run ended that was asked to. None: nothing."""
+		sig = "TERM" if how == "again" else how
+		if rc != -getattr(signal, "SIG" + sig):
+			return f"status {rc}, not ended by SIG{sig}: {text.strip()[-300:]}"
+		if how == "again" or stage.name.startswith(AT_ONCE):
+			return f"it was to end at once: {text.strip()[-300:]}" if "stopped by" in text else None
+		if ASKED % sig not in text:
+			return f"it does not say so: {text.strip()[-300:]}"
+		left = [k for k in t if k not in before and UNFINISHED.search(k)]
+		return f"{left} is left" if left else None
 
 	def twice(self, stage, fault, refs, memo):
 		"""A run is held at a call, and another begins."""
@@ -326,7 +352,7 @@ class Tester:
 		said = self.said()
 		if rc != 0:
 			return None
-		if kind in ("call", "twice"):
+		if kind not in ("memory", "library"):
 			return [line.split() for line in said.splitlines()]
 		lines = said.split()
 		self.sites = {}
@@ -353,6 +379,9 @@ class Tester:
 		if kind == "twice":
 			return len(counted), [f"twice:{how}:{n}" for how in ("stop", "gone") if how in self.args.hows
 				for n in self.choose(len(counted), TWICE)]
+		if kind == "asked":
+			return len(counted), [f"call:{how}:{n}" for how in KINDS[kind] if how in self.args.hows
+				for n in sorted({1, *self.choose(len(counted), ASK)})]
 		all = []
 		for how in ("kill", "half", "short", "EIO", "ENOSPC", "full"):
 			if how not in self.args.hows:
@@ -390,7 +419,7 @@ class Tester:
 		if n is None:
 			print(f"skip {stage.name}: faults - the calls of a process cannot be trapped here", flush=True)
 			return 0
-		memo, done, died, bad, lines = {}, 0, 0, {}, []
+		memo, done, died, ended, bad, lines = {}, 0, 0, 0, {}, []
 		for fault in faults:
 			verdict, text = (self.twice if kind == "twice" else self.case)(stage, fault, (before, direct, ref), memo)
 			if verdict is None:
@@ -398,6 +427,8 @@ class Tester:
 			done += 1
 			if verdict == "died":
 				died += 1
+			elif verdict == "ended":
+				ended += 1
 			elif verdict != "ok":
 				bad[verdict] = bad.get(verdict, 0) + 1
 				if len(lines) < self.args.show:
@@ -406,7 +437,13 @@ class Tester:
 		tally = ", ".join(f"{bad.get(k, 0)} {k}" for k in ("lost", "crashed")) + "".join(f", {v} {k}" for k, v in bad.items() if k not in ("lost", "crashed"))
 		if died:
 			tally += f" ({died} ended by the library)"
-		kinds = "second runs during a first held" if kind == "twice" else "faults"
+		if kind == "asked":
+			tally += f" ({ended} ended)"
+			# files are written at the end, when there is nothing more to ask
+			if not ended and not all("again" in f for f in faults) and set(stage.outputs.values()) != {"file"}:
+				bad["deaf"] = len(faults)
+				lines.append("every run went on to its end")
+		kinds = "signals" if kind == "asked" else "second runs during a first held" if kind == "twice" else "faults"
 		self.tell(not bad, f"{stage.name}: {done:,} {kinds} at {n:,} {what}: {tally}", lines, time.time() - begin)
 		return done
 
@@ -430,6 +467,8 @@ def main():
 	p.add_argument("--times", action="store_true")
 	args = p.parse_args()
 	args.hows = args.hows.split(",")
+	for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):      # as a shell gives them, whoever runs this
+		signal.signal(sig, signal.SIG_DFL)
 	# under a sanitizer: what is preloaded comes before it; its look for leaks would be trapped
 	os.environ["ASAN_OPTIONS"] = "verify_asan_link_order=0:detect_leaks=0"
 	args.inject = os.path.abspath(args.inject)

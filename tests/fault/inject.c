@@ -1,7 +1,8 @@
 /* Faults on demand, for LD_PRELOAD: the N-th system call of a program that writes, or its N-th allocation, goes wrong.
  *
  *     FAULT=call:HOW:N      HOW: kill (kill -9 before the call), half (writes half, then kill -9), short (writes half and says so),
- *                           EIO, ENOSPC (this call), full (ENOSPC from this call on), stop (SIGSTOP before the call)
+ *                           EIO, ENOSPC (this call), full (ENOSPC from this call on), stop (SIGSTOP before the call), TERM, INT, HUP
+ *                           (that signal before the call, which is made once it has been taken), again (SIGTERM twice)
  *     FAULT=memory:HOW:N    HOW: once (this allocation fails), on (this and all after it). Of the program, the C library and libraries in C
  *     FAULT=library:HOW:N   the same of libraries in C++ and of OpenMP's, which do not say to a caller that they have no memory
  *     FAULT_LOG=FILE        where to say what was done: with N = 0 a line a call, or of allocations their number and a line each, with
@@ -34,6 +35,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -41,11 +43,11 @@
 #error "the handler knows the registers of x86-64 only"
 #endif
 
-enum how { NONE, KILL, HALF, SHORT, FAIL, FULL, STOP, ONCE, ON };
+enum how { NONE, KILL, HALF, SHORT, FAIL, FULL, STOP, ASK, AGAIN, ONCE, ON };
 
 static enum { OFF, CALL, MEMORY, LIBRARY } what;
 static enum how how;
-static int fail_errno, log_fd = -1;
+static int number, log_fd = -1;              /* of the error, of the signal */
 static long at;
 static atomic_long count;
 static atomic_bool did;      /* one was done */
@@ -67,6 +69,17 @@ static void die(void)
 {
 	kf_fault_syscall(SYS_kill, kf_fault_syscall(SYS_getpid), (long)SIGKILL);
 	for (;;) kf_fault_syscall(SYS_pause);
+}
+
+/* The signal that is asked for, and until it is taken: by the thread that waits for it, if the program has one, or else it ends here. */
+static void ask(void)
+{
+	const struct timespec moment = { .tv_nsec = 20000000 };   /* what that thread does with it takes less */
+	sigset_t pending;
+
+	kf_fault_syscall(SYS_kill, kf_fault_syscall(SYS_getpid), (long)number);
+	do kf_fault_syscall(SYS_nanosleep, &moment, NULL);
+	while (sigpending(&pending) == 0 && sigismember(&pending, number));
 }
 
 /* ---- calls ---- */
@@ -136,9 +149,9 @@ static long write_half(const struct call *c, const long a[6])
 /* Whether HOW can happen to such a call. */
 static bool possible(const struct call *c, const long a[6])
 {
-	if (how == KILL || how == STOP) return true;
+	if (how == KILL || how == STOP || how == ASK || how == AGAIN) return true;
 	if (how == HALF || how == SHORT) return c->kind == 'w';
-	if (fail_errno != ENOSPC) return true;
+	if (number != ENOSPC) return true;
 	if (c->nr == SYS_open) return (a[1] & O_CREAT) != 0;
 	if (c->nr == SYS_openat) return (a[2] & O_CREAT) != 0;
 	return c->kind != 'x';
@@ -153,10 +166,12 @@ static long faulty(const struct call *c, const long a[6])
 	case HALF: write_half(c, a); die(); break;
 	case SHORT: return write_half(c, a);
 	case STOP: kf_fault_syscall(SYS_kill, kf_fault_syscall(SYS_getpid), (long)SIGSTOP); return pass(c, a);
+	case AGAIN: ask(); /* fall through */
+	case ASK: ask(); return pass(c, a);
 	default: break;
 	}
 	if (c->nr == SYS_close && (r = pass(c, a)) < 0) return r;    /* the descriptor is gone all the same */
-	return -fail_errno;
+	return -number;
 }
 
 static void report(const struct call *c, long n, bool done)
@@ -365,9 +380,10 @@ int pthread_create(pthread_t *t, const pthread_attr_t *attr, void *(*fn)(void *)
 
 __attribute__((constructor)) static void begin(void)
 {
-	static const struct { const char *name; enum how how; int e; } hows[] = {
+	static const struct { const char *name; enum how how; int number; } hows[] = {
 		{ "kill", KILL, 0 }, { "half", HALF, 0 }, { "short", SHORT, 0 }, { "EIO", FAIL, EIO }, { "ENOSPC", FAIL, ENOSPC },
-		{ "full", FULL, ENOSPC }, { "stop", STOP, 0 }, { "once", ONCE, 0 }, { "on", ON, 0 },
+		{ "full", FULL, ENOSPC }, { "stop", STOP, 0 }, { "TERM", ASK, SIGTERM }, { "INT", ASK, SIGINT }, { "HUP", ASK, SIGHUP },
+		{ "again", AGAIN, SIGTERM }, { "once", ONCE, 0 }, { "on", ON, 0 },
 	};
 	const char *text = getenv("FAULT"), *file = getenv("FAULT_LOG");
 	char kind[16] = "", word[16] = "";
@@ -377,7 +393,7 @@ __attribute__((constructor)) static void begin(void)
 	look();
 	if (!text || sscanf(text, "%15[^:]:%15[^:]:%ld", kind, word, &at) != 3) return;
 	for (size_t i = 0; i < sizeof hows / sizeof *hows; i++)
-		if (strcmp(word, hows[i].name) == 0) how = hows[i].how, fail_errno = hows[i].e;
+		if (strcmp(word, hows[i].name) == 0) how = hows[i].how, number = hows[i].number;
 	if (file && (fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)) >= 0) {
 		log_fd = fcntl(fd, F_DUPFD_CLOEXEC, 900);
 		close(fd);

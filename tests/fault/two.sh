@@ -86,6 +86,12 @@ held $at "${align[@]}" "$TMP/a1"
 "${align[@]}" "$TMP/a2" & second=$!
 sleep 0.3
 check "a map: the second waits" kill -0 $second
+"${align[@]}" "$TMP/a3" 2>"$TMP/third.err" & third=$!
+until ls -l /proc/$third/fd 2>/dev/null | grep -q map.lock || ! kill -0 $third 2>/dev/null; do sleep 0.01; done
+kill $third; wait $third 2>/dev/null
+check "a map: a third that waits is asked to end: ends by the signal" test $? -eq 143
+check "a map: a third that waits is asked to end: says so" grep -q "stopped by SIGTERM" "$TMP/third.err"
+check "a map: and leaves the first its lock" test -e "$TMP/map.lock"
 let_go "a map: the first ends well"
 check "a map: the second, too" wait $second
 check_same "a map: the same" "$TMP/map" "$TMP/map.ref"

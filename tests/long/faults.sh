@@ -3,6 +3,6 @@
 . tests/lib.sh
 faults() { python3 tests/fault/faults.py "$BIN" "${BIN%/bin}/tests/inject.so" --times "$@"; }
 faults --hows stop,gone >"$TMP/twice" 2>&1 &
-faults --hows kill,half,short,EIO,ENOSPC,full,once,on,lib
+faults --hows kill,half,short,EIO,ENOSPC,full,once,on,lib,TERM,INT,HUP,again
 wait; cat "$TMP/twice"
 faults --threads 2 --sample 200 | sed 's/^\(ok\|not ok\) /&two threads: /'
