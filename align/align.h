@@ -114,7 +114,7 @@ typedef struct kf_aligner kf_aligner;
 /* With mined and stats, kf_aligner_use_map comes before the first document. */
 kf_status kf_aligner_new(const kf_tokenizer *source, const kf_tokenizer *target, kf_align_method method,
 	kf_align_map map, kf_aligner **out, kf_err *err) KF_MUST_CHECK;
-/* From now on as the published code has it (--reference-quirks); before the first document. KF_EINVAL: byte has none. */
+/* From now on as the published code has it (--reference-quirks); before the first document. KF_EUSAGE: byte has none. */
 kf_status kf_aligner_quirks(kf_aligner *a, kf_err *err) KF_MUST_CHECK;
 void kf_aligner_free(kf_aligner *a);  /* accepts NULL */
 /* From now on mix by these counts (--one-to-many weighted, dtw-chat only); before the first document. pairs are sorted

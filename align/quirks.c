@@ -193,7 +193,7 @@ kf_status kf_aligner_quirks(kf_aligner *a, kf_err *err)
 	kf_status rc;
 
 	if (a->method == KF_ALIGN_BYTE)
-		return kf_fail(err, KF_EINVAL,
+		return kf_fail(err, KF_EUSAGE,
 			"--reference-quirks goes with --method dtw and dtw-chat: no published code has --method byte");
 	if (a->method == KF_ALIGN_DTW_CHAT) {
 		if ((rc = align_lexicon_new(a->src, a->tgt, ALIGN_SPELL_DECODED, false, &decoded, err)) != KF_OK) return rc;

@@ -93,7 +93,7 @@ kf_status kf_eval_check_sources(const kf_eval_opts *o, kf_err *err)
 
 		if (model->kind == KF_EVAL_RUN) {
 			if (!o->corpus)
-				return kf_fail(err, KF_EINVAL, "--model %s needs --corpus: the text to run it on", model->path);
+				return kf_fail(err, KF_EUSAGE, "--model %s needs --corpus: the text to run it on", model->path);
 			continue;
 		}
 		if ((rc = kf_set_open(model->path, kind_of(model), &set, err)) != KF_OK) return rc;

@@ -103,9 +103,9 @@ static kf_status prepare(kf_pool **pool, kf_exec **x, kf_err *err)
 	if ((rc = kf_parse_part("fold", fold, &o.fold, &o.folds, err)) != KF_OK)
 		return rc;
 	if (fold && o.folds < 2)
-		return kf_fail(err, KF_EINVAL, "--fold %s leaves out every document; N must be 2 or more", fold);
+		return kf_fail(err, KF_EUSAGE, "--fold %s leaves out every document; N must be 2 or more", fold);
 	if (o.patience && !o.valid)
-		return kf_fail(err, KF_EINVAL, "--patience waits for the validation text, and there is none: give --valid");
+		return kf_fail(err, KF_EUSAGE, "--patience waits for the validation text, and there is none: give --valid");
 	if (!o.micro_tokens)
 		o.micro_tokens = ops == &kf_ops_cpu ? 512 : 8192;
 	o.seed = common.seed;

@@ -242,7 +242,7 @@ kf_status kf_parse_part(const char *option, const char *text, int *i, int *n, kf
 	*n = 1;
 	if (!text) return KF_OK;
 	if (sscanf(text, "%d/%d%c", i, n, &extra) != 2 || *n < 1 || *i < 0 || *i >= *n)
-		return kf_fail(err, KF_EINVAL, "--%s %s: must be I/N with 0 <= I < N, for example 0/4", option, text);
+		return kf_fail(err, KF_EUSAGE, "--%s %s: must be I/N with 0 <= I < N, for example 0/4", option, text);
 	return KF_OK;
 }
 

@@ -94,7 +94,7 @@ kf_status kf_opt_parse(const kf_program *p, int argc, char **argv, kf_list *oper
 /* The options marked KF_OPT_SHAPES and their values, as a new JSON object (NULL on no memory). */
 json_t *kf_opt_record(const kf_program *p);
 
-/* Parse "I/N", the value of --option, into *i, *n; NULL gives 0/1. */
+/* Parse "I/N", the value of --option, into *i, *n; NULL gives 0/1. KF_EUSAGE for anything else. */
 kf_status kf_parse_part(const char *option, const char *text, int *i, int *n, kf_err *err) KF_MUST_CHECK;
 
 /* A program's whole life around its work: parse the options, run, print the error

@@ -60,7 +60,7 @@ check_fails 2 "reference-quirks is .*August" "the published code mixes logits" a
 check "as the published code of FuseLLM" align --out "$TMP/quirks" --method dtw --vocab-map exact --reference-quirks
 check_fails 1 "option" "which is another set" align --out "$TMP/quirks" --method dtw --vocab-map exact
 check "as the published code of FuseChat" align --out "$TMP/chat-quirks" --method dtw-chat --reference-quirks
-check_fails 1 "reference-quirks.*dtw" "byte has no published code" align --out "$TMP/x" --reference-quirks
+check_fails 2 "reference-quirks.*dtw" "byte has no published code" align --out "$TMP/x" --reference-quirks
 check "another number of threads" align --out "$TMP/threads" --threads 1 --quiet
 check "the same shards whatever the threads" same_shards "$TMP/threads" "$TMP/again"
 check "one part" align --out "$TMP/parts" --shard 1/2 --quiet
@@ -132,12 +132,12 @@ check_fails 2 "kf-extract --fold" "whole sets are no folds" "$BIN/kf-align" --so
 check_fails 2 "nothing to count in" "counting wants a whole text" "$BIN/kf-align" "${folds[@]}" --out "$TMP/x" --method dtw-chat --vocab-map stats
 check_fails 2 "fold 0/3 of its text only" "a fold is not fused" "$BIN/kf-fuse" --target "$TMP/fold0" --aligned "$TMP/again" --out "$TMP/x"
 check_fails 2 "fold 0/3 of its text only" "nor compared" "$BIN/kf-eval" --logits a="$TMP/fold0"
-check_fails 1 "fold 3/3: must be I/N" "a fold is one of N" "$BIN/kf-extract" --model tests/models/llama-tiny --corpus "$TMP/corpus" --out "$TMP/x" --fold 3/3
+check_fails 2 "fold 3/3: must be I/N" "a fold is one of N" "$BIN/kf-extract" --model tests/models/llama-tiny --corpus "$TMP/corpus" --out "$TMP/x" --fold 3/3
 
 check "another map where tokens begin together" align --out "$TMP/byte-exact" --vocab-map exact
 check_fails 2 "method" "an unknown method" align --out "$TMP/x" --method dtw-all
 check_fails 2 "out" "no output" align
-check_fails 1 "2/2" "a part that is none" align --out "$TMP/x" --shard 2/2
+check_fails 2 "2/2" "a part that is none" align --out "$TMP/x" --shard 2/2
 check_fails 1 "$TMP/nothing" "a source that is not there" "$BIN/kf-align" --source "$TMP/nothing" --target "$TMP/gemma3-tiny" --out "$TMP/x"
 check_fails 1 "corpus" "a corpus is no logits" "$BIN/kf-align" --source "$TMP/corpus" --target "$TMP/gemma3-tiny" --out "$TMP/x"
 check_fails 1 "source" "a set made from other inputs is kept" "$BIN/kf-align" --source "$TMP/qwen2-tiny" --target "$TMP/gemma3-tiny" --out "$TMP/again"

@@ -172,7 +172,7 @@ CODE
 check "eval: fused with hindsight" "$BIN/kf-fuse" --quiet --level token --target "$TMP/llama-tiny" --aligned "$TMP/aligned" --out "$TMP/hindsight"
 check_fails 1 'hindsight.*predicts nothing' "eval: hindsight is no ensemble" "$eval" --mixture "$TMP/hindsight"
 check_fails 2 'nothing to evaluate' "eval: nothing given" "$eval"
-check_fails 1 'needs --corpus' "eval: a model without text" "$eval" --model $models/llama-tiny
+check_fails 2 'needs --corpus' "eval: a model without text" "$eval" --model $models/llama-tiny
 check_fails 1 'another corpus' "eval: another corpus" "$eval" --logits "$TMP/llama-tiny" --corpus "$TMP/other"
 check_fails 2 'two models are called "llama-tiny"' "eval: the same name twice" "$eval" --logits "$TMP/llama-tiny" --logits "$TMP/llama-tiny"
 check_fails 2 'no model called "z"' "eval: comparison of nobody" "$eval" --logits "a=$TMP/llama-tiny" --compare a,z

@@ -43,7 +43,7 @@ patient() {
 	test "$(epochs_of "$TMP/worse")" = $((1 + best + 2)) -a "$best" -lt 10 && grep -q "\"epoch\": *$best," "$TMP/worse/kfuse.json"
 }
 check "ends two epochs after the best" patient
-check_fails 1 'there is none: give --valid' "patience without validation" train "$TMP/none" --patience 2
+check_fails 2 'there is none: give --valid' "patience without validation" train "$TMP/none" --patience 2
 
 # Every text is left out of one fold; all of this corpus are pieces of one.
 tokens() { EPOCHS=1 train "$@" | grep -oE '[0-9]+ tokens' | cut -d' ' -f1; }
@@ -57,7 +57,7 @@ of_one_text() {
 	test "$all" -gt 0 -a $left = 1
 }
 check "folds: a text is left out whole, and of one fold" of_one_text
-check_fails 1 'fold 0/1 leaves out every document' "one fold is all" train "$TMP/none" --fold 0/1
+check_fails 2 'fold 0/1 leaves out every document' "one fold is all" train "$TMP/none" --fold 0/1
 
 touch -d '2001-01-01' "$TMP/a/config.json" "$TMP/stamp"
 again() { train "$TMP/a" --lambda 0.5 --valid "$TMP/corpus" | grep -q "up to date" && test "$TMP/a/config.json" -nt "$TMP/stamp"; }

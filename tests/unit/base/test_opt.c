@@ -115,9 +115,9 @@ static void shards_parse(void **state)
 	assert_true(i == 0 && n == 1);
 	assert_int_equal(kf_parse_part("shard", "2/5", &i, &n, &err), KF_OK);
 	assert_true(i == 2 && n == 5);
-	assert_int_equal(kf_parse_part("shard", "5/5", &i, &n, &err), KF_EINVAL);
-	assert_int_equal(kf_parse_part("shard", "1/2x", &i, &n, &err), KF_EINVAL);
-	assert_int_equal(kf_parse_part("shard", "-1/2", &i, &n, &err), KF_EINVAL);
+	assert_int_equal(kf_parse_part("shard", "5/5", &i, &n, &err), KF_EUSAGE);
+	assert_int_equal(kf_parse_part("shard", "1/2x", &i, &n, &err), KF_EUSAGE);
+	assert_int_equal(kf_parse_part("shard", "-1/2", &i, &n, &err), KF_EUSAGE);
 }
 
 int main(void)
