@@ -34,6 +34,21 @@ check_same() {
 	if cmp -s "$2" "$3"; then ok "$1"; else not_ok "$1" "$(diff "$2" "$3" | head -n 10)"; fi
 }
 
+# together WORD...: all = the words, but of an option only the last value, unless it is one of $several.
+together() {
+	local i=$# w; all=()
+	declare -A seen=()
+	while [ $i -gt 0 ]; do
+		w=${!i}
+		if [ -n "${seen[$w]:-}" ]; then unset 'all[0]'; all=("${all[@]}")
+		else
+			all=("$w" "${all[@]}")
+			if [[ $w = --* && " $several " != *" $w "* ]]; then seen[$w]=1; fi
+		fi
+		i=$((i - 1))
+	done
+}
+
 # model NAME: the path of a real model, or nothing when it has not been fetched.
 model() {
 	local f

@@ -17,20 +17,7 @@ echo '{"all": {"llama-tiny": 0.75, "qwen2-tiny": 0.25}}' > "$TMP/other.json"
 "$BIN/kf-merge" --quiet --method linear --models $M/llama-tiny --dtype bf16 --out "$TMP/rounded" || exit
 "$BIN/kf-merge" --quiet --method linear --models "$TMP/rounded" --dtype f32 --out "$TMP/m1" || exit
 
-# all = the words, but of an option that may be given once only the last value.
-together() {
-	local i=$# w; all=()
-	declare -A seen=()
-	while [ $i -gt 0 ]; do
-		w=${!i}
-		case $w in
-		--models | --aligned | --trace-doc) all=("$w" "${all[@]}") ;;
-		--*) if [ -n "${seen[$w]:-}" ]; then unset 'all[0]'; all=("${all[@]}"); else seen[$w]=1; all=("$w" "${all[@]}"); fi ;;
-		*) all=("$w" "${all[@]}") ;;
-		esac
-		i=$((i - 1))
-	done
-}
+several="--models --aligned --trace-doc"
 # PROGRAM WORD... for all of its cases
 of() { program=$1; shift; words=("$@"); rm -rf "$TMP/out"; mkdir "$TMP/out"; : > "$TMP/cases"; }
 # case_of OPTION SAYS [WORD...] : [WORD...]: the first words make it, if they have not yet; then it is run again with the others, too. SAYS: "refused": it
@@ -207,5 +194,28 @@ case_of seed free : --seed 5
 case_of shards 'number of shards' : --shards 2
 case_of shard free --shards 2 : --shard 0/2
 common
+no_case out
+all_of_them
+
+"$BIN/kf-export" --quiet --set "$TMP/qwen2" --out "$TMP/records.jsonl" && tac "$TMP/records.jsonl" > "$TMP/records2.jsonl"
+of kf-import --corpus "$TMP/c-text" --input "$TMP/records.jsonl" --tokenizer $M/qwen2-tiny
+case_of top-k refused : --top-k 5
+case_of format refused : --format jsonl
+case_of precision refused : --precision f32
+case_of corpus 'another tokenizer, or another text' : --corpus "$TMP/c-other"
+case_of input 'input records differs' : --input "$TMP/records2.jsonl"
+case_of tokenizer 'another tokenizer, or another text' : --tokenizer $M/llama-tiny
+case_of name free : --name teacher
+case_of seed free : --seed 5
+common
+case_of shard free : --shard 0/2
+no_case out
+all_of_them
+
+for i in 0 1; do "$BIN/kf-prepare" --quiet --shards 2 --shard $i/2 --out "$TMP/part$i" "$TMP/text.jsonl"; done
+of kf-join "$TMP/part0" "$TMP/part1"
+case_of copy free : --copy
+case_of quiet free : --quiet
+case_of progress free : --progress none
 no_case out
 all_of_them
