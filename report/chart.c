@@ -2,8 +2,9 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
-#include "common/store/json.h"
+#include "common/base/table.h"
 #include "report/html.h"
 #include "report/input.h"
 
@@ -47,37 +48,17 @@ static void end(kf_buf *out)
 	html_raw(out, "</svg>\n");
 }
 
-static size_t characters(const char *s)
+/* What does not fit into so many columns ends in an ellipsis, and is told in full where the mouse points at it. */
+static void label(kf_buf *out, double x, double y, const char *text, int columns, const char *class)
 {
-	size_t n = 0;
+	const bool whole = kf_text_width(text) <= columns;
 
-	for (; *s; s++) n += ((uint8_t)*s & 0xc0) != 0x80;
-	return n;
-}
-
-/* At most `most` characters of s, then an ellipsis. */
-static void clipped(kf_buf *out, const char *s, size_t most)
-{
-	size_t n = strlen(s), at = 0;
-
-	if (characters(s) <= most) {
-		html_text(out, (const uint8_t *)s, n);
-		return;
-	}
-	for (size_t k = 0; k + 1 < most && at < n; k++) {
-		size_t len = kf_json_char((const uint8_t *)s + at, n - at);
-
-		at += len ? len : 1;
-	}
-	html_text(out, (const uint8_t *)s, at);
-	html_raw(out, "…");
-}
-
-static void label(kf_buf *out, double x, double y, const char *text, size_t most, const char *class)
-{
 	html_put(out, "<text class=\"%s\" x=\"%.1f\" y=\"%.1f\">", class, x, y);
-	clipped(out, text, most);
-	if (characters(text) > most) html_put(out, "<title>%s</title>", text);
+	html_text(out, (const uint8_t *)text, whole ? strlen(text) : kf_text_fit(text, columns - 1));
+	if (!whole) {
+		html_raw(out, "…");
+		html_put(out, "<title>%s</title>", text);
+	}
 	html_raw(out, "</text>");
 }
 

@@ -146,6 +146,13 @@ for what in "fuse", "fit":
     same([s[:re.search(r" \d\.\d{4}", s).start()] for s in rows], what)
 CODE
 check "eval: every column is as wide as its names" python3 "$TMP/columns.py" "$TMP/names"
+check "eval: a page of long names" "$eval" --quiet --logits "很长的模型名字很长的模型=$TMP/l-模型" --logits "a-long-name-of-a-model=$TMP/l-Schöner" --report "$TMP/long.json"
+check "eval: its page" "$BIN/kf-report" --quiet --eval "$TMP/long.json" --out "$TMP/long.html"
+check "eval: labels of charts are cut where they are too wide" python3 - "$TMP/long.html" <<'CODE'
+import re, sys
+labels = re.findall(r'<text class="name[^"]*"[^>]*>([^<]*)', open(sys.argv[1]).read())
+assert "很长的模型名字很长…" in labels and "a-long-name-of-a-m…" in labels, labels
+CODE
 
 # What is in the way is found before the work.
 printf '{"task": "t", "kind": "choice"}\n{"prompt": "a", "choices": ["b", "c"], "answer": 0}\n' > "$TMP/early.jsonl"
