@@ -86,6 +86,14 @@ kf_status kf_exchange_weights(kf_optim *opt, kf_err *err)
 	return rc;
 }
 
+kf_status kf_exchange_settle(kf_optim *opt, kf_err *err)
+{
+	char first;
+
+	if (!opt->ranks) return KF_OK;
+	return kf_ranks_agree(opt->ranks, kf_exchange_failed(opt, opt->x->ops->get(opt->x, &first, opt->params[0].value, 1, err)), err);
+}
+
 /* ---- masters ---- */
 
 bool kf_exchange_masters(const kf_optim *opt)

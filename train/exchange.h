@@ -10,8 +10,10 @@
 kf_status kf_exchange_begin(kf_optim *opt, kf_err *err) KF_MUST_CHECK;
 /* Of every gradient this process's part becomes the sum over the processes. */
 kf_status kf_exchange_grads(kf_optim *opt, kf_err *err) KF_MUST_CHECK;
-/* Of every value each process's part reaches all. */
+/* Of every value each process's part reaches all. Between devices it may only have been begun, and so may the optimizer's step before it. */
 kf_status kf_exchange_weights(kf_optim *opt, kf_err *err) KF_MUST_CHECK;
+/* All that was begun has ended well in every process: before anything is made of the weights but the next step. */
+kf_status kf_exchange_settle(kf_optim *opt, kf_err *err) KF_MUST_CHECK;
 
 /* What came of work between two exchanges in this process. What a device fails at shows in whatever waits for it next, and where devices
  * speak to each other (NCCL) the others may be waiting for this one inside theirs: they come to no agreement, so with KF_EIO, which is

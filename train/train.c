@@ -148,8 +148,10 @@ static kf_status log_record(trainer *t, json_t *r, kf_err *err)
 static kf_status save(trainer *t, kf_err *err)
 {
 	json_t *state;
-	kf_status rc = KF_OK;
+	kf_status rc;
 
+	if ((rc = kf_exchange_settle(&t->optim, err)) != KF_OK)
+		return rc;
 	/* (a pipe or device has nothing to be synced) */
 	if (t->first && fsync(fileno(t->log)) != 0 && errno != EINVAL && errno != EROFS && errno != ENOTSUP)
 		rc = kf_fail_errno(err, "cannot write the log %s", t->log_path);
@@ -383,6 +385,8 @@ static kf_status end_epoch(trainer *t, int64_t epoch, kf_err *err)
 	bool best = epoch > 0;
 	kf_status rc;
 
+	if ((rc = kf_exchange_settle(&t->optim, err)) != KF_OK)
+		return rc;
 	if (t->o->valid) {
 		if ((rc = kf_valid_run(&t->valid, t->model, t->ranks, &bits, err)) != KF_OK)
 			return rc;

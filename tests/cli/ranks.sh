@@ -206,3 +206,25 @@ for kind in emulated nccl; do
 	check "$kind, bf16: 3 processes, masters in parts" device $kind 3 "$TMP/$kind.bf16" --moments 8bit --save-every 2
 	check "$kind, bf16: near one" alike "$TMP/bf16" "$TMP/$kind.bf16" 5e-2 1e-3
 done
+# A device that fails in one process while it takes the optimizer's step is only heard of later: no model may be made of what the others
+# have got from it. The first moment at which a failure ends no run is one at which it does no harm.
+echo "The miller's cat said: in the year 1707 we'll see what the donkey has understood of it, and why." >"$TMP/short.txt"
+check "prepare little" "$BIN/kf-prepare" --quiet --out "$TMP/short" --doc-bytes 40 "$TMP/short.txt"
+check "extract little" "$BIN/kf-extract" --quiet --model tests/models/llama-tiny --corpus "$TMP/short" --out "$TMP/short.logits" --top-k 4
+fails_at() { # N OUT: process 1 at the N-th thing that it asks of its device, 0: never
+	local n=$1
+	rm -rf "$2"
+	set -- "$MPI/kf-train-nccl" --model tests/models/llama-tiny --targets "$TMP/short.logits" --out "$2" --lr 1e-2 --lambda 1 --threads 1 --quiet --backend cuda \
+		--compute f32 --max-steps 1
+	mpirun -n 1 "$@" : -n 1 -x KF_EMU_FAIL_AT="$n" "$@"
+}
+harmless() {
+	local low=1 high=1024 n
+	fails_at 0 "$TMP/whole" && fails_at $high "$TMP/late" && ! fails_at $low "$TMP/early" || return
+	while [ $((high - low)) -gt 1 ]; do
+		n=$(((low + high) / 2))
+		if fails_at $n "$TMP/late" >/dev/null 2>&1; then high=$n; else low=$n; fi
+	done
+	fails_at $high "$TMP/late" && cmp "$TMP/whole/model.safetensors" "$TMP/late/model.safetensors"
+}
+check "nccl: a model is made of whole steps, whatever fails in another process" harmless
