@@ -1,0 +1,197 @@
+# data/experiments.py by itself: how it searches, and which runs a soup is made of, with programs and trainings that are stood in for.
+. tests/lib.sh
+cat > "$TMP/experiments.py" <<'END'
+import importlib.util, json, os, sys, types
+sys.dont_write_bytecode = True
+spec = importlib.util.spec_from_file_location("experiments", "data/experiments.py")
+experiments = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(experiments)
+experiments.say = lambda text: None
+Method = experiments.Method
+tmp = sys.argv[1]
+
+class Stub(experiments.Experiments):
+    """Nothing is trained: valid(method, lambda, lr) says what would come of it, mixed(folders) what of a mean."""
+    def __init__(self, valid=None, mixed=None, lambdas=("0.9", "0.5", "0.3"), lrs=("1e-4", "5e-5"), seeds=(1, 2)):
+        self.size = {"lambdas": list(lambdas), "lrs": list(lrs), "d": {}}
+        self.args = types.SimpleNamespace(threads=1)
+        self.work, self.bin, self.sources, self.seeds, self.runs, self.done, self.start = tmp, tmp + "/bin/", ["s"], list(seeds), 0, 0, 0
+        self.valid, self.mixed, self.trained, self.means, self.evaluated, self.asked = valid, mixed, [], [], {}, []
+
+    def train(self, label, method, lam, lr, base):
+        folder = f"{base['WORK']}/{method.name}-{lam}-{lr}"
+        self.trained.append((method.name, lam, lr, base["SEED"]))
+        return {"folder": folder, "lambda": lam, "lr": lr, "valid": self.valid(method.name, lam, lr), "epoch": 1}
+
+class Soup(Stub):
+    def validated(self, base, models):
+        assert models == sorted(models)
+        self.asked.append(models)
+        return self.mixed([os.path.basename(m) for m in models])
+
+class Whole(Soup):
+    def table_a(self, part, base): return [Method("clm", "train-clm", lam="1"), Method("kd", "train-kd"), Method("kfuse", "train-fused")]
+    def logits(self, base, split): return []
+    def folder(self, goal, **variables): return "ensemble"
+    def mean(self, work, models, seed): return "mean of " + " + ".join(map(os.path.basename, models)) if models[0] != models[-1] else models[0]
+    def evaluate(self, name, base, rows, compare, folders): self.evaluated[name] = folders
+    def page(self, *a): pass
+    def keep(self, part, reports, tried, rows, reference): self.rows = rows
+
+def base(seed=1): return {"WORK": "w%d" % seed, "SEED": seed, "DOCS": 2}
+def runs(*names): return [(Method(n.split("-")[0], "train-x"), {"folder": "w1/" + n, "lambda": "1", "lr": "1e-4"}) for n in names]
+def chosen(s, *names): return [os.path.basename(t["folder"]) for _, t in s.soup("soup", base(), runs(*names))]
+
+def the_search_takes_lambda_first_and_then_the_learning_rate_at_the_best():
+    # the best pair of all, 0.9 at 5e-5, is not looked for
+    table = {("0.9", "1e-4"): 1.3, ("0.5", "1e-4"): 1.1, ("0.3", "1e-4"): 1.2, ("0.5", "5e-5"): 1.0, ("0.9", "5e-5"): 0.1}
+    s = Stub(lambda m, lam, lr: table[lam, lr])
+    tried = s.search("x", Method("kfuse", "train-fused"), base(), s.size)
+    assert s.trained == [("kfuse", l, r, 1) for l, r in (("0.9", "1e-4"), ("0.5", "1e-4"), ("0.3", "1e-4"), ("0.5", "5e-5"))], s.trained
+    assert [(t["lambda"], t["lr"]) for t in tried] == [("0.5", "5e-5"), ("0.5", "1e-4"), ("0.3", "1e-4"), ("0.9", "1e-4")]
+
+def of_equal_lambdas_the_first_is_gone_on_with():
+    s = Stub(lambda m, lam, lr: 1.0)
+    assert [t["lambda"] for t in s.search("x", Method("kfuse", "t"), base(), s.size)] == ["0.9", "0.5", "0.3", "0.9"]
+
+def a_method_with_its_lambda_has_learning_rates_to_search_only():
+    s = Stub(lambda m, lam, lr: float(lr))
+    tried = s.search("x", Method("clm", "t", lam="1"), base(), s.size)
+    assert [(t["lambda"], t["lr"]) for t in tried] == [("1", "5e-5"), ("1", "1e-4")]
+
+def other_seeds_are_run_as_found_on_the_first():
+    s = Stub(lambda m, lam, lr: float(lam) + 1000 * float(lr), seeds=(3, 1, 2))
+    found, tried = s.searched("A", [Method("clm", "t", lam="1"), Method("kfuse", "t")], base)
+    assert {k: (v["kfuse"]["lambda"], v["kfuse"]["lr"]) for k, v in found.items()} == {k: ("0.3", "5e-5") for k in (3, 1, 2)}
+    assert [t for t in s.trained if t[3] != 3] == [("clm", "1", "5e-5", 1), ("kfuse", "0.3", "5e-5", 1), ("clm", "1", "5e-5", 2), ("kfuse", "0.3", "5e-5", 2)]
+    assert s.runs == len(s.trained), (s.runs, s.trained)
+
+def a_soup_takes_the_best_one_by_one_until_none_makes_it_better():
+    # a is the best alone, c the best beside it, then nothing
+    bits = {"a": 1.0, "b": 1.1, "c": 1.5, "a+b": 0.98, "a+c": 0.9, "a+a": 1.0, "a+a+c": 0.91, "a+b+c": 0.92, "a+c+c": 0.95}
+    assert chosen(Soup(mixed=lambda m: bits["+".join(m)]), "a", "b", "c") == ["a", "c"]
+
+def a_soup_may_take_one_again_and_ends_at_four():
+    s = Soup(mixed=lambda m: 1 / len(m) + (0 if m[0] == "b" else 1))
+    assert chosen(s, "a", "b") == ["b", "b", "b", "b"] and max(map(len, s.asked)) == 4 == experiments.SOUP
+
+def what_is_as_good_does_not_enter_a_soup():
+    assert chosen(Soup(mixed=lambda m: 1.0), "a", "b", "c") == ["a"]
+
+def of_equals_a_soup_takes_the_first():
+    bits = {"b": 1.0, "a": 1.0, "b+b": 0.9, "a+b": 0.9, "a+b+b": 1.0, "b+b+b": 1.0, "a+a+b": 1.0, "a+a": 0.9}
+    assert chosen(Soup(mixed=lambda m: bits["+".join(m)]), "b", "a") == ["b", "b"]
+
+def a_soup_of_one_candidate_is_that():
+    s = Soup(mixed=lambda m: 1.0)
+    assert chosen(s, "a") == ["a"] and len(s.asked) == 2
+
+def runs_of_clm_are_among_those_of_kfuses_soup():
+    # fused runs and CLM's are good together: two and two
+    def mixed(m):
+        clm = sum(x.startswith("clm") for x in m)
+        return 1 + abs(clm - len(m) / 2) / 10 + 1 / len(m) - (0.01 if any("5e-5" in x for x in m) else 0) + (0.5 if len(m) == 1 and clm else 0)
+    s = Whole(lambda m, lam, lr: {"clm": 1.2, "kd": 1.3, "kfuse": 1.1}[m] + (float(lr) if m == "clm" else float(lam) / 100), mixed)
+    s.compared("A", "title", base, ["clm", "kd", "kfuse"], s.size)
+    candidates = {x for ms in s.asked for x in map(os.path.basename, ms)}
+    assert candidates == {"clm-1-1e-4", "clm-1-5e-5", *(f"kfuse-{l}-1e-4" for l in ("0.9", "0.5", "0.3")), "kfuse-0.3-5e-5"}, candidates
+    soup = s.evaluated["A-seed1"]["kfuse soup"]
+    assert soup.count("clm") == 2 == soup.count("kfuse"), soup
+    assert "kfuse" not in s.evaluated["A-seed1"]["clm soup"]
+    # seed 2 has the same runs, trained there
+    assert s.evaluated["A-seed2"]["kfuse soup"] == soup
+    again = {t[:3] for t in s.trained if t[3] == 2}
+    assert {tuple(x.split("-", 2)) for x in soup.removeprefix("mean of ").split(" + ")} <= again, (soup, again)
+    assert s.runs == len(s.trained), (s.runs, len(s.trained))
+    assert s.rows[-3:] == ["clm soup", "kfuse soup", "ensemble"]
+
+def more_runs_than_four_of_a_method_are_not_tried():
+    s = Whole(lambda m, lam, lr: float(lam), lambda m: 1.0, lambdas=[f"0.{i}" for i in range(1, 8)], seeds=(1,))
+    s.compared("A", "title", base, ["clm", "kd", "kfuse"], s.size)
+    assert {x for ms in s.asked for x in map(os.path.basename, ms) if x.startswith("kfuse")} == {f"kfuse-0.{i}-{r}" for i, r in ((1, "1e-4"), (1, "5e-5"), (2, "1e-4"), (3, "1e-4"))}
+
+# ---- what is made on the disk, by programs that are stood in for ----
+
+PROGRAM = """#!%s
+import json, os, sys
+a = sys.argv[1:]
+given = lambda name: [a[i + 1] for i, w in enumerate(a) if w == name]
+at = os.path.dirname(os.path.abspath(__file__))
+name = os.path.basename(__file__)
+with open(at + "/calls", "a") as f: f.write(json.dumps([name, *a]) + "\\n")
+if os.path.exists(at + "/broken-" + name): sys.exit("kf: out of luck")
+if name == "kf-merge":
+    os.makedirs(given("--out")[0])
+    json.dump(dict(zip(given("--models"), given("--weights")[0].split(","))), open(given("--out")[0] + "/config.json", "w"))
+else:
+    model = given("--model")[0].removeprefix("mean=")
+    assert os.path.exists(model + "/config.json")
+    json.dump({"bits_per_byte": {"mean": {"mean": float(len(json.load(open(model + "/config.json"))))}}}, open(given("--report")[0], "w"))
+""" % sys.executable
+
+def on_disk(name):
+    """Two trained models in a folder of its own, and the programs."""
+    s = Stub()
+    s.work = f"{tmp}/{name}"
+    s.bin = s.work + "/bin/"
+    os.makedirs(s.bin)
+    for p in ("kf-eval", "kf-merge"):
+        with open(s.bin + p, "w") as f: f.write(PROGRAM)
+        os.chmod(s.bin + p, 0o755)
+    models = [f"{s.work}/{m}" for m in "ab"]
+    for i, m in enumerate(models):
+        os.makedirs(m)
+        with open(m + "/config.json", "w") as f: json.dump({str(k): 1 for k in range(7 + i)}, f)
+    return s, {"WORK": s.work, "SEED": 1, "DOCS": 2}, models
+
+def calls(s): return [json.loads(x) for x in open(s.bin + "calls")] if os.path.exists(s.bin + "calls") else []
+
+def a_mean_counts_each_model_as_often_as_it_is_named():
+    s, b, (x, y) = on_disk("mean")
+    out = s.mean(s.work, [x, x, x, y], 1)
+    assert json.load(open(out + "/config.json")) == {x: "3", y: "1"}, json.load(open(out + "/config.json"))
+    assert s.mean(s.work, [x, x], 1) == x and s.mean(s.work, [x, x, x, y], 1) == out and len(calls(s)) == 1
+    assert s.mean(s.work, [x, y, y], 1) != out
+
+def a_mean_that_was_tried_is_not_kept_but_its_score_is():
+    s, b, (x, y) = on_disk("tried")
+    assert s.validated(b, [x, y]) == 2.0 == s.validated(b, [x, y])
+    assert [c[0] for c in calls(s)] == ["kf-merge", "kf-eval"] and os.listdir(s.work + "/mean") == []
+    os.utime(y + "/config.json", (2e9, 2e9))      # learnt anew
+    assert s.validated(b, [x, y]) == 2.0 and [c[0] for c in calls(s)][2:] == ["kf-merge", "kf-eval"]
+
+def one_model_alone_is_looked_at_and_stays():
+    s, b, (x, y) = on_disk("alone")
+    assert s.validated(b, [x, x, x]) == 7.0 == s.validated(b, [x]) and [c[0] for c in calls(s)] == ["kf-eval"]
+    assert os.path.exists(x + "/config.json")
+
+def an_evaluation_that_fails_ends_it_and_is_made_the_next_time():
+    s, b, (x, y) = on_disk("fails")
+    both = [(Method("m", "t"), {"folder": f, "lambda": "1", "lr": "1"}) for f in (x, y)]
+    for program in ("kf-eval", "kf-merge"):
+        open(s.bin + "broken-" + program, "w").close()
+        try:
+            s.soup("soup", b, both)
+            assert False, "it goes on"
+        except SystemExit as e:
+            assert f"experiments: failed: {s.bin}{program}" in str(e) and "out of luck" in str(e), e
+        os.remove(s.bin + "broken-" + program)
+    kept = s.soup("soup", b, both)
+    assert [os.path.basename(t["folder"]) for _, t in kept] == ["a", "b"], kept    # 7 alone, 2 together
+
+def validation_takes_the_best_epoch_but_never_the_untrained_model():
+    os.makedirs(tmp + "/v")
+    with open(tmp + "/v/log.jsonl", "w") as f:
+        for r in ({"valid_bits_per_byte": 0.5}, {"loss": 1}, {"valid_bits_per_byte": 1.2}, {"valid_bits_per_byte": 1.0}, {"valid_bits_per_byte": 1.1}): f.write(json.dumps(r) + "\n")
+    assert experiments.validation(tmp + "/v") == (1.0, 2)
+
+failed = False
+for name, f in list(globals().items()):
+    if not isinstance(f, types.FunctionType) or "_" not in name or name == "on_disk": continue
+    try:
+        f()
+        print("ok experiments:", name.replace("_", " "))
+    except (Exception, SystemExit) as e:
+        print("not ok experiments:", name.replace("_", " "), "\n#  ", type(e).__name__, str(e)[:400])
+END
+python3 "$TMP/experiments.py" "$TMP"
