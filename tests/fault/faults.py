@@ -1,6 +1,6 @@
 """Every stage with a fault at every system call that writes and at every allocation (tests/fault/inject.c).
 
-    faults.py BIN INJECT [--sample N] [--stages A,B] [--hows kill,EIO,…] [--threads N] [--sites]
+    faults.py BIN INJECT [--sample N] [--stages A,B] [--hows kill,EIO,…] [--threads N] [--sites] [--jobs N]
 
 Asked to end (TERM, INT, HUP; again: SIGTERM twice): the signal comes at the N-th such call. What keeps what it finished says so, puts what is
 unfinished away and ends by the signal, unless it is done before it looks; the others, and any that is asked twice, end at once. Twice at
@@ -9,7 +9,7 @@ then the first goes on, or (gone) is killed. After each fault: what the stage wr
 that tells what and why; and the same command, given again, ends with the bytes of an undisturbed run. Prints a line a stage and
 class of faults: "ok NAME: 1,234 faults …: 0 lost, 0 crashed", or "not ok" with what happened.
 """
-import argparse, hashlib, json, os, re, shutil, signal, subprocess, sys, tempfile, time
+import argparse, hashlib, json, multiprocessing, os, re, shutil, signal, subprocess, sys, tempfile, time
 
 HANG = 120       # seconds; a run takes a fraction of one
 REASON = {"EIO": "Input/output error", "ENOSPC": "No space left", "full": "No space left"}
@@ -54,15 +54,6 @@ NO_CONTENT = {"times.log", "map.lock"}    # a lock's file says nothing once its 
 def stages(bin, top, threads):
 	w, given = f"{top}/w", f"{top}/in"
 	kf = lambda name, *args: [f"{bin}/kf-{name}", *args, "--quiet"] + (["--threads", str(threads)] if name not in ("report", "join") else [])
-	os.makedirs(given)
-	with open(f"{given}/text.jsonl", "w") as f:
-		for i, (domain, text) in enumerate(TEXT):
-			f.write(json.dumps({"id": f"t{i}", "domain": domain, "text": text}) + "\n")
-	with open(f"{given}/quiz.jsonl", "w") as f:
-		f.write("\n".join(QUIZ) + "\n")
-	with open(f"{given}/talks.jsonl", "w") as f:
-		for i in range(3000):
-			f.write(json.dumps({"id": f"talk {i} " + "x" * 40, "messages": [{"role": r, "content": f"{r} {i}"} for r in ("user", "assistant")]}) + "\n")
 	corpus, target, source, aligned = (f"{given}/{x}" for x in ("corpus", "target", "source", "aligned"))
 
 	def do(*cmd):
@@ -77,15 +68,6 @@ def stages(bin, top, threads):
 	fuse = kf("fuse", "--target", target, "--aligned", aligned)
 	train = kf("train", "--model", f"{M}/llama-tiny", "--targets", target, "--valid", corpus, "--out", f"{w}/out", "--lambda", "0.5",
 		"--epochs", "2", "--batch-tokens", "160", "--lr", "1e-3", "--save-every", "1", "--keep-epochs")
-	do(*prepare(corpus))
-	do(*extract("llama-tiny", target))
-	do(*extract("qwen2-tiny", source))
-	do(*align(aligned))
-	do(*fuse, "--out", f"{given}/targets", "--trace", f"{given}/trace.jsonl")
-	for part in "01":
-		do(*extract("llama-tiny", f"{given}/part{part}", "--shard", f"{part}/2"))
-	do(*kf("export", "--set", source, "--out", f"{given}/source.jsonl"))
-	do(*kf("eval", "--corpus", corpus, "--logits", f"a={target}", "--logits", f"b={source}", "--report", f"{given}/eval.json"))
 
 	def half(of):      # a set that a run left unfinished
 		def make():
@@ -112,7 +94,28 @@ def stages(bin, top, threads):
 	out = f"{w}/out"
 	repair = [f"{bin}/kf-inspect", out, "--repair"]
 	talks = f"{given}/talks"
-	do(*chat(talks))
+
+	def begin():       # what the stages begin with
+		os.makedirs(given)
+		with open(f"{given}/text.jsonl", "w") as f:
+			for i, (domain, text) in enumerate(TEXT):
+				f.write(json.dumps({"id": f"t{i}", "domain": domain, "text": text}) + "\n")
+		with open(f"{given}/quiz.jsonl", "w") as f:
+			f.write("\n".join(QUIZ) + "\n")
+		with open(f"{given}/talks.jsonl", "w") as f:
+			for i in range(3000):
+				f.write(json.dumps({"id": f"talk {i} " + "x" * 40, "messages": [{"role": r, "content": f"{r} {i}"} for r in ("user", "assistant")]}) + "\n")
+		do(*prepare(corpus))
+		do(*extract("llama-tiny", target))
+		do(*extract("qwen2-tiny", source))
+		do(*align(aligned))
+		do(*fuse, "--out", f"{given}/targets", "--trace", f"{given}/trace.jsonl")
+		for part in "01":
+			do(*extract("llama-tiny", f"{given}/part{part}", "--shard", f"{part}/2"))
+		do(*kf("export", "--set", source, "--out", f"{given}/source.jsonl"))
+		do(*kf("eval", "--corpus", corpus, "--logits", f"a={target}", "--logits", f"b={source}", "--report", f"{given}/eval.json"))
+		do(*chat(talks))
+
 	return [
 		Stage("kf-prepare", prepare(out), {"out": "set"}),
 		Stage("kf-extract", extract("llama-tiny", out), {"out": "set"}),
@@ -139,7 +142,7 @@ def stages(bin, top, threads):
 		Stage("kf-inspect --repair", repair, {"out": "dropped"}, before=damaged(target), after=[repair, extract("llama-tiny", out)]),
 		# heads of documents that take more memory than a reader begins with
 		Stage("kf-inspect --repair of talks", repair, {"out": "dropped"}, before=damaged(talks), after=[repair, chat(out)]),
-	], given, w
+	], given, w, begin
 
 
 # ---- the state of the disk ----------------------------------------------------------------------------------------------
@@ -190,7 +193,7 @@ def broken(stage, t, ref, before):
 class Tester:
 	def __init__(self, args, top):
 		self.args, self.top = args, top
-		self.list, self.given, self.w = stages(args.bin, top, args.threads)
+		self.list, self.given, self.w, self.begin = stages(args.bin, top, args.threads)
 		self.log = f"{top}/fault.log"
 		# what a message may name: what is below top, and the folders that an output's folder is in
 		self.named = [f"{top}/", "standard output"] + [f"cannot create folder {top[:i]}: " for i in range(1, len(top) + 1)]
@@ -448,9 +451,8 @@ class Tester:
 		return done
 
 	def tell(self, good, text, lines, seconds=None):
-		print(("ok " if good else "not ok ") + text + (f" ({seconds:.0f} s)" if seconds and self.args.times else ""), flush=True)
-		for l in lines:
-			print("#   " + l, flush=True)
+		first = ("ok " if good else "not ok ") + text + (f" ({seconds:.0f} s)" if seconds and self.args.times else "")
+		print("\n#   ".join([first, *lines]), flush=True)      # at once: others write beside
 		self.failed = self.failed or not good
 
 
@@ -465,6 +467,7 @@ def main():
 	p.add_argument("--threads", type=int, default=1)
 	p.add_argument("--show", type=int, default=8, help="how many failures to show of a stage")
 	p.add_argument("--times", action="store_true")
+	p.add_argument("--jobs", type=int, default=1, help="stages at once")
 	args = p.parse_args()
 	args.hows = args.hows.split(",")
 	for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):      # as a shell gives them, whoever runs this
@@ -473,19 +476,35 @@ def main():
 	os.environ["ASAN_OPTIONS"] = "verify_asan_link_order=0:detect_leaks=0"
 	args.inject = os.path.abspath(args.inject)
 	top = tempfile.mkdtemp(prefix="kfuse-faults.")
+	words = args.stages and args.stages.split(",")
+	wanted = lambda name: not words or any(x == name.removeprefix("kf-") or (len(x) > 3 and x in name) for x in words)
+	units = [(i, kind) for i, s in enumerate(Tester(args, top).list) if wanted(s.name) for kind, hows in KINDS.items() if set(hows) & set(args.hows)]
 	try:
-		t = Tester(args, top)
-		total = 0
-		for s in t.list:
-			if args.stages and not any(x == s.name.removeprefix("kf-") or (len(x) > 3 and x in s.name) for x in args.stages.split(",")):
-				continue
-			for kind, hows in KINDS.items():
-				if set(hows) & set(args.hows):
-					total += t.stage(s, kind)
-		print(f"# {total:,} faults in all")
+		with multiprocessing.Pool(args.jobs, begin, (args, top)) as pool:
+			results = pool.map(one, units, chunksize=1)
 	finally:
 		shutil.rmtree(top, ignore_errors=True)
-	return 1 if t.failed else 0
+	print(f"# {sum(done for done, _ in results):,} faults in all")
+	return 1 if any(failed for _, failed in results) else 0
+
+
+# ---- several at once: each process has sets of its own and takes a stage and a class of faults after another ----
+
+def begin(args, top):
+	global tester, broken_sets
+	tester = Tester(args, tempfile.mkdtemp(dir=top))
+	try:
+		tester.begin()
+		broken_sets = False
+	except SystemExit as e:
+		print(e, flush=True)
+		broken_sets = True
+
+
+def one(unit):
+	i, kind = unit
+	tester.failed = broken_sets
+	return 0 if broken_sets else tester.stage(tester.list[i], kind), tester.failed
 
 
 sys.exit(main())
