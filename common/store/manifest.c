@@ -416,6 +416,7 @@ kf_status kf_manifest_load(const char *path, json_t **out, kf_err *err)
 	kf_buf buf = { 0 };
 	json_error_t je;
 	json_t *m = NULL, *in;
+	const char *s;
 	json_int_t v;
 	size_t i;
 	kf_fp fp;
@@ -443,16 +444,19 @@ kf_status kf_manifest_load(const char *path, json_t **out, kf_err *err)
 	}
 	rc = kf_fail(err, KF_EDATA, "%s: damaged: a field is missing or of the wrong type", path);
 	if (kf_manifest_kind(m) == KF_SET_KINDS) {
-		const char *s = json_string_value(json_object_get(m, "kind"));
-
+		s = json_string_value(json_object_get(m, "kind"));
 		rc = kf_fail(err, KF_EUNSUPPORTED, "%s: a set of kind \"%.50s\", which this program does not know", path, s ? s : "");
 		goto out;
 	}
 	v = json_integer_value(json_object_get(m, "n_shards"));
 	if (v < 1 || v > KF_MAX_SHARDS || !get_fp(m, "identity", &fp) || !json_is_object(json_object_get(m, "options")) ||
-	    !json_is_array(json_object_get(m, "inputs")) || !json_is_string(json_object_get(m, "precision")) ||
+	    !json_is_array(json_object_get(m, "inputs")) || !(s = json_string_value(json_object_get(m, "precision"))) ||
 	    !json_is_string(json_object_get(m, "program")))
 		goto out;
+	if (strcmp(s, "packed") && strcmp(s, "f32")) {
+		rc = kf_fail(err, KF_EUNSUPPORTED, "%s: numbers of precision \"%.50s\", which this program does not know", path, s);
+		goto out;
+	}
 	json_array_foreach(json_object_get(m, "inputs"), i, in)
 		if (!json_is_string(json_object_get(in, "role")) || !json_is_string(json_object_get(in, "name")) ||
 		    !get_fp(in, "fingerprint", &fp))

@@ -1,5 +1,6 @@
 /* Sets: begun, continued, up to date, refused, in parts, complete and damaged. */
 #include "store_test.h"
+#include "common/store/manifest.h"
 
 #include <fcntl.h>
 #include <sys/wait.h>
@@ -183,6 +184,7 @@ static void test_mismatch(void **st)
 	char dir[KF_PATH_MAX], path[KF_PATH_MAX + 32];
 	kf_set_spec spec, other;
 	const char *newer = "{\"kfuse\":\"shard set\",\"format\":999,\"kind\":\"logits\"}";
+	json_t *m;
 	kf_set_input in[2] = { { "corpus", "corpus", { 1, 2 } }, { "model", "other.gguf", { 9, 4 } } };
 	kf_set_writer *w;
 	kf_set_state state;
@@ -211,8 +213,15 @@ static void test_mismatch(void **st)
 	other.f32 = true;
 	FAILS(KF_EMISMATCH, "precision", kf_set_begin(&other, &w, &state, &err));
 	FAILS(KF_EMISMATCH, "kind logits; one of kind corpus", kf_set_open(dir, KF_SET_CORPUS, &set, &err));
-	/* a newer format */
+	/* numbers that nobody can read yet */
 	snprintf(path, sizeof path, "%s/manifest.json", dir);
+	OK(kf_manifest_load(path, &m, &err));
+	json_object_set_new(m, "precision", json_string("f16"));
+	OK(kf_manifest_write(path, m, &err));
+	json_decref(m);
+	FAILS(KF_EUNSUPPORTED, "precision \"f16\"", kf_set_open(dir, KF_SET_LOGITS, &set, &err));
+	FAILS(KF_EUNSUPPORTED, "precision \"f16\"", kf_set_begin(&spec, &w, &state, &err));
+	/* a newer format */
 	OK(kf_file_write_atomic(path, newer, strlen(newer), &err));
 	FAILS(KF_EUNSUPPORTED, "newer version", kf_set_open(dir, KF_SET_LOGITS, &set, &err));
 	FAILS(KF_EUNSUPPORTED, "newer version", kf_set_begin(&spec, &w, &state, &err));
