@@ -117,7 +117,7 @@ static kf_status add_token(draft *d, int64_t id, const char *content, const json
 	static const struct { const char *name; uint8_t flag; } names[] = {
 		{ "lstrip", KF_AT_LSTRIP }, { "rstrip", KF_AT_RSTRIP }, { "single_word", KF_AT_SINGLE_WORD }
 	};
-	bool inner;
+	bool normalized, inner;
 	kf_status rc;
 
 	if (!content || !*content || id < 0 || id > d->n + (int64_t)GAP_MAX)
@@ -125,13 +125,17 @@ static kf_status add_token(draft *d, int64_t id, const char *content, const json
 	/* Gemma 3 has a token for pictures beyond the embedding of its models that see none: they know it no more than any other text */
 	if (d->rows && id >= d->rows && id >= d->n)
 		return KF_OK;
+	normalized = d->json && d->normalizes && json_is_true(json_object_get(j, "normalized"));
+	/* Gemma's lists runs of spaces, as ▁: the model makes them of spaces, by merges, and no text has them */
+	if (d->json && d->sp && !special && !normalized && id < d->n && d->type[id] == KF_TT_NORMAL && strstr(content, "\xe2\x96\x81")
+		&& d->piece[id] && strcmp(d->piece[id], content) == 0)
+		return KF_OK;
 	if ((rc = draft_grow(d, id + 1, err)) != KF_OK)
 		return rc;
 	if (!(d->piece[id] = kf_arena_strdup(d->arena, content, strlen(content))))
 		return no_memory(err);
 	/* the model itself finds what its file calls user-defined, or tokenizer.json looks for in normalized text; the rest is cut out before */
-	inner = d->json ? d->normalizes && json_is_true(json_object_get(j, "normalized"))
-		: d->type[id] == KF_TT_USER && !(d->flags[id] & KF_AT_RAW);
+	inner = d->json ? normalized : d->type[id] == KF_TT_USER && !(d->flags[id] & KF_AT_RAW);
 	if (d->type[id] != KF_TT_UNKNOWN && d->type[id] != KF_TT_BYTE)
 		d->type[id] = special ? KF_TT_CONTROL : KF_TT_USER;
 	d->flags[id] = 0;

@@ -28,6 +28,8 @@ extract llama-tiny corpus logits-top-300 --top-k 300
 extract llama-tiny corpus logits-many-extra --top-k 2 --path-min 64 --path-extra 64
 extract qwen2-tiny corpus logits-streamed --stream yes --stream-tokens 64 --context 16
 extract gemma3-tiny corpus logits-fold --fold 1/2
+cp -r $M/gemma3-tiny "$TMP/merges"; rm "$TMP/merges/tokenizer.model"     # then its tokenizer has merges
+run kf-extract --threads 1 --model "$TMP/merges" --corpus "$TMP/corpus" --out "$TMP/logits-merges" --top-k 2
 for i in 0 1; do extract gemma3-tiny corpus part-$i --top-k 3 --shard $i/2; done
 run kf-join --out "$TMP/logits-joined" "$TMP/part-0" "$TMP/part-1"
 for m in gemma3 qwen2; do extract $m-tiny mixed logits-mixed-$m --chat-template plain --top-k 5; done

@@ -707,13 +707,15 @@ def tokenizer(data, what):
         t["tokens"].append({"type": r.u8(), "flags": r.u8(), "piece": r.text()})
         if t["kind"] == 1 or t["tokens"][-1]["type"] != 5: used, end = i + 1, r.at
     t["fingerprint"] = fingerprint(data[:32] + b"\0" + varint(used) + data[begin:end] + data[r.at:])
+    merges = lambda: [(r.varint(), r.varint()) for _ in range(r.varint())]
     if t["kind"] == 0:
         t["model_unknown"] = r.id()
-        t["merges"] = [(r.varint(), r.varint()) for _ in range(r.varint())]
+        t["merges"] = merges()
         t["steps"] = [{"becomes": r.u8(), "rest": r.u8(), "regex": r.text()} for _ in range(r.varint())]
     else:
         t["scores"] = [struct.unpack("<f", r.take(4))[0] for _ in range(V)]
         t["map"] = r.text()
+        if t["flags"] & 1024: t["merges"] = merges()
     need(r.at == len(data), f"{what}: goes on after its end")
     return t
 

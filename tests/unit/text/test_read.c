@@ -162,10 +162,33 @@ static void added(void **state)
 	kf_tokenizer_free(t);
 }
 
+/* A Gemma's tokenizer.json by itself: it lists runs of spaces, as MARKs, among added tokens, and its merges make them. The pieces are those of Hugging
+ * Face's tokenizers. */
+static void gemma(void **state)
+{
+	(void)state;
+	static const struct { const char *text, *want; } cases[] = {
+		{ "he    he", "he|" MARK MARK MARK MARK "|he" }, { "he   \n\n  he", "he|" MARK MARK "|" MARK "|\n\n|" MARK MARK "|he" },
+		{ "      ", MARK MARK MARK MARK "|" MARK MARK },
+	};
+	kf_buf b = { 0 };
+	char have[256];
+	kf_err err;
+
+	clear();
+	assert_int_equal(kf_file_read("tests/models/gemma3-tiny/tokenizer.json", 1 << 20, &b, &err), KF_OK);
+	put_file("tokenizer.json", b.data, b.len);
+	kf_buf_release(&b);
+	kf_tokenizer *t = open_it();
+	for (size_t i = 0; i < LEN(cases); i++)
+		assert_string_equal(pieces(t, cases[i].text, have, sizeof have), cases[i].want);
+	kf_tokenizer_free(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bos), cmocka_unit_test(named), cmocka_unit_test(prefix), cmocka_unit_test(added),
+		cmocka_unit_test(bos), cmocka_unit_test(named), cmocka_unit_test(prefix), cmocka_unit_test(added), cmocka_unit_test(gemma),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
