@@ -124,7 +124,7 @@ static kf_status chat_prompt(const kf_subject *s, const char *prompt, kf_arena *
 }
 
 kf_status kf_subject_prompt(const kf_subject *s, bool chat, const char *prompt, int most, kf_arena *arena, int32_t **out, int *n,
-	int32_t *end, kf_err *err)
+	int32_t *end, bool *cut, kf_err *err)
 {
 	kf_encoding enc;
 	int32_t first;
@@ -140,15 +140,16 @@ kf_status kf_subject_prompt(const kf_subject *s, bool chat, const char *prompt, 
 	}
 	if (rc != KF_OK || (rc = first_token(s, enc.no_bos, all == 0, &first, err)) != KF_OK) return rc;
 	if (all + (first >= 0) > most) from = all + (first >= 0) - most;
+	*cut = from > 0;
 	return join(first, enc.ids + from, all - from, arena, out, n, err);
 }
 
 kf_status kf_subject_pair(const kf_subject *s, bool chat, const char *prompt, const char *delimiter, const char *text,
-	kf_arena *arena, int32_t **out, int *n, int *from, kf_err *err)
+	kf_arena *arena, int32_t **out, int *n, int *from, bool *cut, kf_err *err)
 {
 	size_t a = strlen(prompt), d = strlen(delimiter), t = strlen(text);
 	kf_encoding enc, head;
-	uint32_t begin, end, cut = 0;
+	uint32_t begin, end, lost = 0;
 	int32_t first;
 	char *whole;
 	kf_status rc;
@@ -174,9 +175,10 @@ kf_status kf_subject_pair(const kf_subject *s, bool chat, const char *prompt, co
 	if (begin >= end) return kf_fail(err, KF_EDATA, "a continuation has no tokens");
 	if ((rc = first_token(s, enc.no_bos, begin == 0, &first, err)) != KF_OK) return rc;
 	/* Of what does not fit, the end is kept; but not less than one token before the continuation. */
-	if ((int64_t)end + (first >= 0) - 1 > s->context) cut = (uint32_t)((int64_t)end + (first >= 0) - 1 - s->context);
-	if (cut > begin || (cut == begin && first < 0))
+	if ((int64_t)end + (first >= 0) - 1 > s->context) lost = (uint32_t)((int64_t)end + (first >= 0) - 1 - s->context);
+	if (lost > begin || (lost == begin && first < 0))
 		return kf_fail(err, KF_EDATA, "a continuation of %u tokens does not fit the context of %d", end - begin, s->context);
-	*from = (int)(begin - cut) + (first >= 0);
-	return join(first, enc.ids + cut, (int)(end - cut), arena, out, n, err);
+	*cut = lost > 0;
+	*from = (int)(begin - lost) + (first >= 0);
+	return join(first, enc.ids + lost, (int)(end - lost), arena, out, n, err);
 }

@@ -30,14 +30,15 @@ void kf_subject_close(kf_subject *s);
 /* ---- what tasks ask, as tokens ---- */
 
 /* A prompt as the model gets it, all tokens of it (n in *n), to be gone on from: BOS, where the tokenizer adds it, first, the
- * end of what does not fit `most` tokens kept. A model without BOS gets its EOS for an empty prompt. chat: as a user's
+ * end of what does not fit `most` tokens kept, and *cut set. A model without BOS gets its EOS for an empty prompt. chat: as a user's
  * message, up to where the reply begins; *end is the token that ends replies, else -1. */
 kf_status kf_subject_prompt(const kf_subject *s, bool chat, const char *prompt, int most, kf_arena *arena, int32_t **out, int *n,
-	int32_t *end, kf_err *err) KF_MUST_CHECK;
+	int32_t *end, bool *cut, kf_err *err) KF_MUST_CHECK;
 
 /* A prompt and what follows it, together; *from is the first token that is the continuation's. As others do it, white
- * space at the prompt's end is the continuation's, and the border is where the tokens of the prompt alone end. */
+ * space at the prompt's end is the continuation's, and the border is where the tokens of the prompt alone end. *cut: of the
+ * prompt only the end fitted the context. */
 kf_status kf_subject_pair(const kf_subject *s, bool chat, const char *prompt, const char *delimiter, const char *text,
-	kf_arena *arena, int32_t **out, int *n, int *from, kf_err *err) KF_MUST_CHECK;
+	kf_arena *arena, int32_t **out, int *n, int *from, bool *cut, kf_err *err) KF_MUST_CHECK;
 
 #endif

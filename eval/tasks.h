@@ -35,6 +35,7 @@ typedef struct {
 typedef struct {
 	const kf_eval_task *task;
 	int first, n;              /* items [first, first + n) are counted: the shots come before */
+	int cut[KF_EVAL_MODELS];   /* of these, whose prompt was longer than the model's context: its beginning was left out */
 	kf_metric metric[KF_TASK_METRICS];
 	int n_metrics;
 } kf_task_result;

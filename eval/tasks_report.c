@@ -50,7 +50,7 @@ json_t *kf_tasks_json(const kf_tasks_result *r)
 
 	for (int i = 0; i < r->n; i++) {
 		const kf_task_result *t = &r->task[i];
-		json_t *one = json_object(), *metrics = json_object();
+		json_t *one = json_object(), *metrics = json_object(), *cut = json_object();
 
 		for (int k = 0; k < t->n_metrics; k++) json_object_set_new(metrics, t->metric[k].name, metric_json(r, &t->metric[k]));
 		json_object_set_new(one, "kind", json_string(kf_task_kind_name(t->task->kind)));
@@ -65,6 +65,10 @@ json_t *kf_tasks_json(const kf_tasks_result *r)
 			json_object_set_new(one, "temperature", json_real(r->o->temperature));
 			json_object_set_new(one, "top_p", json_real(r->o->top_p));
 		}
+		for (int m = 0; m < r->o->e->n_models; m++)
+			if (t->cut[m]) json_object_set_new(cut, name_of(r, m), json_integer(t->cut[m]));
+		if (json_object_size(cut)) json_object_set(one, "cut", cut);
+		json_decref(cut);
 		json_object_set_new(one, "metrics", metrics);
 		json_object_set_new(o, t->task->name, one);
 	}
@@ -72,6 +76,16 @@ json_t *kf_tasks_json(const kf_tasks_result *r)
 }
 
 /* ---- for people ---- */
+
+/* Whose prompts were cut, a line each. */
+static void tell_cut(const kf_tasks_result *r, const char *before, kf_buf *out)
+{
+	for (int i = 0; i < r->n; i++)
+		for (int m = 0; m < r->o->e->n_models; m++)
+			if (r->task[i].cut[m])
+				kf_buf_printf(out, "%s%s, %s: %d of %d prompts are longer than the context; their beginnings are left out\n", before,
+					name_of(r, m), r->task[i].task->name, r->task[i].cut[m], r->task[i].n);
+}
 
 void kf_tasks_table(const kf_tasks_result *r, kf_buf *out)
 {
@@ -115,6 +129,7 @@ void kf_tasks_table(const kf_tasks_result *r, kf_buf *out)
 			kf_print_between(out, d->low, d->high, true);
 			kf_buf_printf(out, "\n");
 		}
+	tell_cut(r, "", out);
 	if (*r->sandbox) kf_buf_printf(out, "programs ran in a sandbox: %s\n", r->sandbox);
 }
 
@@ -197,5 +212,6 @@ void kf_tasks_markdown(const kf_tasks_result *r, kf_buf *out)
 			"| difference | task | | |\n|---|---|---|---:|\n");
 		for (int c = 0; c < r->o->e->n_compare; c++) differences(out, r, c);
 	}
+	tell_cut(r, "\n", out);
 	if (*r->sandbox) kf_buf_printf(out, "\nPrograms ran in a sandbox: %s.\n", r->sandbox);
 }

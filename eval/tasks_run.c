@@ -116,16 +116,20 @@ static kf_status score_items(runner *x, kf_task_result *r, int from, int to, kf_
 	if (!(e = KF_ARENA_NEW(&x->arena, kf_ending, n))) return kf_fail(err, KF_ENOMEM, "out of memory for %zu continuations", n);
 	for (int i = from; i < to && rc == KF_OK; i++) {
 		const int item = r->first + i;
+		bool any = false;
 
 		rc = prompt_of(x, t, item, &prompt, err);
 		for (int k = 0; k < t->item[item].n_options && rc == KF_OK; k++, at++) {
 			int32_t *ids;
+			bool cut = false;
 
 			e[at] = (kf_ending){ .group = i };
 			rc = kf_subject_pair(&x->s, x->chat, (const char *)prompt.data, t->delimiter, t->item[item].option[k], &x->arena, &ids, &e[at].n,
-				&e[at].from, err);
+				&e[at].from, &cut, err);
 			e[at].token = ids;
+			any = any || cut;
 		}
+		r->cut[model] += any;
 		rc = blame(t, item, rc, err);
 	}
 	if (rc == KF_OK) rc = kf_endings_score(x->s.model, (int)x->o->e->batch_tokens, e, n, ran, x, err);
@@ -166,11 +170,13 @@ static kf_status prepare(runner *x, kf_task_result *r, int samples, kf_generatio
 	for (int i = 0; i < r->n && rc == KF_OK; i++) {
 		kf_generation one = { .most = most, .stop = t->stop, .n_stop = t->n_stop };
 		int32_t *ids;
+		bool cut = false;
 
 		if ((rc = prompt_of(x, t, r->first + i, &prompt, err)) == KF_OK)
-			rc = kf_subject_prompt(&x->s, x->chat, (const char *)prompt.data, x->s.context - most, &x->arena, &ids, &one.n, &one.end, err);
+			rc = kf_subject_prompt(&x->s, x->chat, (const char *)prompt.data, x->s.context - most, &x->arena, &ids, &one.n, &one.end, &cut, err);
 		if ((rc = blame(t, r->first + i, rc, err)) != KF_OK) break;
 		one.prompt = ids;
+		r->cut[x->m] += cut;
 		/* Of a reply the stop strings would end what comes before the answer: only its own end does. */
 		if (x->chat) one.n_stop = 0;
 		for (int k = 0; k < samples; k++) {

@@ -98,18 +98,21 @@ def long_choices():
                 seen, = extracted(m, [{"text": cut}])
                 final = dict(zip(seen["top_ids"][-1], seen["top_logprobs"][-1]))[last]
                 near(got, final - sum(seen["ce"][len(seen["ce"]) - (n - 1):]), (m, o))
-    assert figures["items"] == 2
+    assert figures["items"] == 2 and figures["cut"] == {m: 1 for m in MODELS[1:]}, figures
 
 def long_prompts():
     prompts = [letters(200) for _ in range(4)]
     ask = lambda texts: write("q.jsonl", {"task": "q", "kind": "match", "max_tokens": 24, "stop": []}, [{"prompt": p, "answer": "x"} for p in texts])
     for m in MODELS[1:]:
         keep = config(m)["max_position_embeddings"] - 24
-        whole, _ = evaluated(ask(prompts), [m], "--temperature", "1")
+        whole, figures = evaluated(ask(prompts), [m], "--temperature", "1", "--markdown", f"{tmp}/md")
+        assert figures["cut"] == {m: 4} and f"{m}, q: 4 of 4 prompts are longer than the context" in open(f"{tmp}/md").read(), figures
         bos = extracted(m, [{"text": "a"}])[0]["bos"]
         for lost, same in ((0, True), (1, False)):
-            cut, _ = evaluated(ask([tail(m, p, keep - bos - lost) for p in prompts]), [m], "--temperature", "1")
-            assert ([x["text"] for x in whole[m]] == [x["text"] for x in cut[m]]) == same, (m, lost)
+            cut, figures = evaluated(ask([tail(m, p, keep - bos - lost) for p in prompts]), [m], "--temperature", "1")
+            assert ([x["text"] for x in whole[m]] == [x["text"] for x in cut[m]]) == same and "cut" not in figures, (m, lost)
+        few, figures = evaluated(ask(["a b"]), [m], "--max-tokens", "100")
+        assert few[m][0]["tokens"] <= config(m)["max_position_embeddings"] // 2 and "cut" not in figures
 
 def chat(template):
     out, _ = evaluated(write("q.jsonl", {"task": "q", "kind": "choice"}, QUIZ), MODELS, "--chat-template", template)
