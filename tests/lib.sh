@@ -3,9 +3,11 @@
 # "ok NAME", "not ok NAME" or "skip NAME - WHY".
 set -u
 BIN=${BIN:-build/bin}
+umask 022   # what a test makes other users may read: unprivileged
+case ${TMPDIR:-} in *[[:space:]]*) TMPDIR=/tmp ;; esac   # make cannot do with spaces in names
 TMP=$(mktemp -d "${TMPDIR:-/tmp}/kfuse-test.XXXXXX")
 trap 'rm -rf "$TMP"' EXIT
-KFUSE_CACHE=${KFUSE_CACHE:-$HOME/.cache/kfuse}
+KFUSE_CACHE=${KFUSE_CACHE:-${HOME:-}/.cache/kfuse}
 # What the pipeline's variables are is a test's own choice, not that of the shell it runs in. (Each that data/*.mk has a default for; the first without.)
 unset TEXT ADD CHAT_WORK KF_SLURM KF_PART KF_WHOLE $(sed -nE 's/^([A-Z_]+) *\?=.*/\1/p' data/*.mk | sort -u) ${!CHAT_TEMPLATE_*}
 

@@ -333,7 +333,7 @@ browser=$(command -v chromium || command -v chromium-browser || command -v googl
 if [ -z "$browser" ]; then skip "the page in a browser" "no chromium (Debian: apt-get install chromium)"; exit; fi
 # show FILE WIDTH HASH OPTION...: the page as the browser has it, to standard output; what it complains about in $TMP/complaints
 show() {
-	timeout 120 "$browser" --headless=new --no-sandbox --disable-gpu --no-first-run --hide-scrollbars --user-data-dir="$TMP/profile" --enable-logging=stderr \
+	env -u XDG_CONFIG_HOME -u XDG_CACHE_HOME HOME="$TMP/profile" timeout 120 "$browser" --headless=new --no-sandbox --disable-gpu --no-first-run --hide-scrollbars --user-data-dir="$TMP/profile" --enable-logging=stderr \
 		--virtual-time-budget=4000 --window-size="$2",800 "${@:4}" --dump-dom "file://$1$3" 2>"$TMP/browser.err"
 	grep "CONSOLE" "$TMP/browser.err" >"$TMP/complaints"
 	! [ -s "$TMP/complaints" ]

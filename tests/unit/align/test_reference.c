@@ -15,6 +15,7 @@
 #include "align/vocab.h"
 #include "common/base/file.h"
 #include "common/model/gguf.h"
+#include "tests/unit/real_model.h"
 
 enum { TOKENIZERS = 16 };
 
@@ -23,8 +24,7 @@ static struct { const char *name; kf_tokenizer *t; } opened[TOKENIZERS];
 /* A folder of the repository, or a demo model's name; NULL: not on this machine. */
 static kf_tokenizer *tokenizer(const char *name)
 {
-	char path[KF_PATH_MAX], dir[KF_PATH_MAX], file[512];
-	const char *models = getenv("KF_MODELS"), *home = getenv("HOME");
+	char path[KF_PATH_MAX];
 	kf_gguf *g;
 	kf_vocab_spec spec;
 	kf_arena arena;
@@ -39,10 +39,7 @@ static kf_tokenizer *tokenizer(const char *name)
 		if (kf_tokenizer_open_dir(name, &opened[i].t, &err) != KF_OK) fail_msg("%s", err.text);
 		return opened[i].t;
 	}
-	snprintf(dir, sizeof dir, "%s%s", models ? models : home ? home : "", models ? "" : "/.cache/kfuse/models");
-	snprintf(file, sizeof file, "%s.gguf", name);
-	assert_int_equal(kf_path_join(path, dir, file, &err), KF_OK);
-	if (!kf_exists(path)) return NULL;
+	if (!real_model(name, path)) return NULL;
 	kf_arena_init(&arena);
 	if (kf_gguf_open(path, &g, &err) != KF_OK || kf_gguf_vocab(g, &arena, &spec, &err) != KF_OK ||
 	    kf_tokenizer_from_spec(&spec, &opened[i].t, &err) != KF_OK) fail_msg("%s", err.text);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "common/model/weights.h"
+#include "tests/unit/real_model.h"
 
 static char scratch[] = "/tmp/kf-test-XXXXXX";
 
@@ -399,7 +400,7 @@ static void test_real(void **state)
 		{ "qwen2.5-coder-0.5b", "model.layers.5.self_attn.k_proj.bias", -0x1.84p+0f },
 		{ "qwen2.5-coder-0.5b", "model.layers.5.self_attn.q_proj.weight", -0x1.b4ep-8f },
 	};
-	const char *dir = getenv("KF_MODELS"), *home = getenv("HOME"), *last = "";
+	const char *last = "";
 	char path[KF_PATH_MAX];
 	kf_weights *w = NULL;
 	int missing = 0;
@@ -410,16 +411,11 @@ static void test_real(void **state)
 			kf_weights_close(w);
 			w = NULL;
 			last = spots[i].model;
-			snprintf(path, sizeof path, "%s%s/%s.gguf",
-				dir        ? dir
-					: home ? home
-						   : "",
-				dir ? "" : "/.cache/kfuse/models", last);
-			if (kf_exists(path)) {
+			if (real_model(last, path)) {
 				w = open_good(path);
 				check_tables(w);
 			} else {
-				print_message("no %s\n", path);
+				print_message("no %s\n", last);
 				missing++;
 			}
 		}

@@ -403,8 +403,8 @@ static void test_sums(void **st)
 	check_set(dir, 3);
 	/* another identity's shard is no shard of the set */
 	spec.f32 = true;
-	snprintf(path, sizeof path, "rm %s/manifest.json", dir);
-	assert_int_equal(system(path), 0);
+	snprintf(path, sizeof path, "%s/manifest.json", dir);
+	assert_int_equal(unlink(path), 0);
 	OK(kf_set_begin(&spec, &w, &state, &err));
 	FAILS(KF_ENOTFOUND, "another set", kf_set_shard_sums(w, 0, &got, &err));
 	kf_set_abandon(w);

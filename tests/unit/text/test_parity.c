@@ -12,6 +12,7 @@
 #include "common/base/file.h"
 #include "common/model/gguf.h"
 #include "common/text/internal.h"
+#include "tests/unit/real_model.h"
 
 #define FIXTURES "tests/parity/tokenizers/"
 
@@ -169,18 +170,14 @@ SMALL(sp_added, "sp-added", false)
 
 static void real(const char *name, bool identity)
 {
-	char path[KF_PATH_MAX], dir[KF_PATH_MAX], file[512];
-	const char *models = getenv("KF_MODELS"), *home = getenv("HOME");
+	char path[KF_PATH_MAX], file[512];
 	kf_gguf *g;
 	kf_vocab_spec spec;
 	kf_tokenizer *t;
 	kf_arena arena;
 	kf_err err;
 
-	snprintf(dir, sizeof dir, "%s%s", models ? models : home ? home : "", models ? "" : "/.cache/kfuse/models");
-	snprintf(file, sizeof file, "%s.gguf", name);
-	assert_int_equal(kf_path_join(path, dir, file, &err), KF_OK);
-	if (!kf_exists(path))
+	if (!real_model(name, path))
 		skip();
 	kf_arena_init(&arena);
 	if (kf_gguf_open(path, &g, &err) != KF_OK || kf_gguf_vocab(g, &arena, &spec, &err) != KF_OK
