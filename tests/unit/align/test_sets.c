@@ -329,7 +329,7 @@ static void refusals(void **state)
 	assert_non_null(strstr(err.text, "different corpora"));
 	assert_int_equal(run(f, "nowhere", "tgt", "x4", KF_ALIGN_BYTE, NULL, NULL, 0, &st, &stats, &err), KF_ENOTFOUND);
 	assert_int_equal(run(f, "x2", "tgt", "x5", KF_ALIGN_BYTE, NULL, NULL, 0, &st, &stats, &err), KF_EMISMATCH);
-	assert_int_equal(run(f, "src", "tgt", "x6", KF_ALIGN_BYTE, "3/3", NULL, 0, &st, &stats, &err), KF_EINVAL);
+	assert_int_equal(run(f, "src", "tgt", "x6", KF_ALIGN_BYTE, "3/3", NULL, 0, &st, &stats, &err), KF_EUSAGE);
 
 	/* same corpus fingerprint, but a document has another length: found when it is read, and no set is left */
 	f->s[5].rec.head.piece = 1;
