@@ -351,6 +351,33 @@ static kf_status prepare_tasks(const kf_tasks_opts *o, kf_tasks_result *r, bool 
 	return KF_OK;
 }
 
+/* Logits under a model's name are that model's: of its weights; where somebody else computed them, which a set does not know, of its tokenizer. */
+static kf_status check_logits(const runner *x, kf_err *err)
+{
+	const kf_eval_model *m = &x->o->e->model[x->m];
+	kf_fp theirs, own = { 0, 0 };
+	kf_tokenizer *tokenizer = NULL;
+	kf_set *set = NULL;
+	const void *data;
+	size_t n;
+	kf_status rc;
+
+	if ((rc = kf_set_open(m->path, KF_SET_LOGITS, &set, err)) != KF_OK) return rc;
+	rc = kf_set_input_fp(set, "model", &theirs, err);
+	if (rc == KF_OK) {
+		rc = kf_weights_fp(x->s.weights, &own, err);
+	} else if (rc == KF_ENOTFOUND && (rc = kf_set_tokenizer(set, &data, &n, err)) == KF_OK) {
+		if ((rc = kf_tokenizer_load(data, n, &tokenizer, err)) != KF_OK) rc = kf_context(err, rc, "%s: its tokenizer", m->path);
+		else if ((rc = kf_tokenizer_text_fp(tokenizer, &theirs, err)) == KF_OK) rc = kf_tokenizer_text_fp(x->s.tokenizer, &own, err);
+	}
+	if (rc == KF_OK && !kf_fp_equal(theirs, own))
+		rc = kf_fail(err, KF_EMISMATCH, "%s has logits of another model than %s, and both are called \"%s\": give each a name of its own, NAME=PATH",
+			m->path, m->run, m->name);
+	kf_tokenizer_free(tokenizer);
+	kf_set_close(set);
+	return rc;
+}
+
 kf_status kf_tasks_ready(const kf_tasks_opts *o, kf_tasks_result *r, kf_tasks_job **job, kf_err *err)
 {
 	runner *x = *job = kf_zalloc(1, sizeof *x);
@@ -367,7 +394,7 @@ kf_status kf_tasks_ready(const kf_tasks_opts *o, kf_tasks_result *r, kf_tasks_jo
 	if (code) snprintf(r->sandbox, sizeof r->sandbox, "%s", kf_sandbox_describe(x->sandbox));
 	for (x->m = 0; x->m < o->e->n_models; x->m++) {
 		if (!o->e->model[x->m].run) continue;
-		rc = open_model(x, err);
+		if ((rc = open_model(x, err)) == KF_OK && o->e->model[x->m].kind == KF_EVAL_LOGITS) rc = check_logits(x, err);
 		kf_subject_close(&x->s);
 		if (rc != KF_OK) return rc;
 	}

@@ -128,6 +128,8 @@ for t in a["tasks"]:
 CODE
 printf '%s\n' '{"text": "Somebody wrote: it was the age OF wisdom it was the age of foolishness it was the epoch of belief; and so on."}' |
 	"$BIN/kf-prepare" --quiet --out "$TMP/train" -
+check_fails 1 "$TMP/logits has logits of another model than $models/qwen2-tiny, and both are called \"m\"" "tasks: logits of another model under its name" \
+	"$eval" --logits "m=$TMP/logits" --model m=$models/qwen2-tiny "${files[@]}"
 cat >"$TMP/seen.jsonl" <<'LINES'
 {"task": "seen", "kind": "last-word"}
 {"text": "It was the age of wisdom, it was the age of foolishness, it was the epoch of belief."}
