@@ -316,6 +316,8 @@ kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format,
 
 		if (strcmp(paths[i], "-") == 0) rc = spool_stdin(in, format, i, err);
 		else if (stat(paths[i], &st) < 0) rc = kf_fail_errno(err, "cannot examine %s", paths[i]);
+		else if (S_ISDIR(st.st_mode) && holds_set(paths[i]))
+			rc = kf_fail(err, KF_EINVAL, "%s is a shard set, not text; leave it out (kf-prepare reads what sets are made from, not sets)", paths[i]);
 		else if (S_ISDIR(st.st_mode)) rc = add_folder(in, paths[i], format, i, 0, err);
 		else if (S_ISREG(st.st_mode)) {
 			if ((rc = look(paths[i], paths[i], &first, err)) == KF_OK)

@@ -126,6 +126,7 @@ check_fails 1 'standard input is no text' "prepare: standard input that is no te
 mkdir "$TMP/notes"; echo "a note" > "$TMP/notes/a.txt"; head -c 9000 /dev/zero | tr '\0' '\n' > "$TMP/notes/b.txt"
 check "prepare: a folder with a large blank file" "$prepare" --out "$TMP/notes/corpus" --quiet "$TMP/notes"
 check "prepare: a set among the texts is no text" "$prepare" --out "$TMP/notes/corpus2" --quiet "$TMP/notes"
+check_fails 1 "$TMP/notes/corpus is a shard set, not text; leave it out" "prepare: a set that is named is refused" "$prepare" --out "$TMP/bad" "$TMP/notes/a.txt" "$TMP/notes/corpus"
 check "prepare: the note alone" test "$("$BIN/kf-inspect" "$TMP/notes/corpus2" --json | wc -l)" = 1
 check "prepare: again, up to date" "$prepare" --out "$TMP/notes/corpus" "$TMP/notes"
 
