@@ -354,6 +354,12 @@ static kf_status member(json_t *record, const char *key, size_t max, const char 
 	return KF_OK;
 }
 
+/* Whether a record has one of the members that hold a document, if only as null: an empty one then. */
+static bool may_be_empty(const json_t *record)
+{
+	return json_object_get(record, "text") || json_object_get(record, "messages") || json_object_get(record, "conversations");
+}
+
 /* A member; one that is null is not there, as in tables that were exported. */
 static json_t *given(json_t *record, const char *key)
 {
@@ -378,14 +384,12 @@ static kf_status read_record(const input_file *f, uint64_t line, const uint8_t *
 		return kf_fail(err, KF_EDATA, "%s: the record is not a JSON object: {\"text\": …}", where);
 	if (!(doc->messages = given(record, "messages"))) doc->messages = given(record, "conversations");
 	v = given(record, "text");
-	if (!v && !doc->messages) return kf_fail(err, KF_EDATA, "%s: the record has no \"text\"", where);
+	if (!v && !doc->messages && !may_be_empty(record)) return kf_fail(err, KF_EDATA, "%s: the record has no \"text\"", where);
 	if (v && doc->messages)
 		return kf_fail(err, KF_EDATA, "%s: the record has both \"text\" and messages; leave one of them out", where);
 	if (v && !json_is_string(v)) return kf_fail(err, KF_EDATA, "%s: \"text\" is not a string", where);
-	if (v) {
-		doc->text = (const uint8_t *)json_string_value(v);
-		doc->n = json_string_length(v);
-	}
+	if (!doc->messages) doc->text = v ? (const uint8_t *)json_string_value(v) : (const uint8_t *)"";
+	if (v) doc->n = json_string_length(v);
 	if ((rc = member(record, "domain", KF_DOMAIN_MAX, where, &doc->domain, err)) != KF_OK) return rc;
 	if ((rc = member(record, "split", KF_DOMAIN_MAX, where, &doc->split, err)) != KF_OK) return rc;
 	v = json_object_get(record, "id");
@@ -407,7 +411,7 @@ static kf_status one_record(const input_file *f, uint64_t line, const uint8_t *p
 {
 	char where[KF_PATH_MAX + 64], id[KF_PATH_MAX + 32];
 	json_t *record = NULL;
-	kf_found doc = { .where = where };
+	kf_found doc = { .where = where, .record = true };
 	kf_status rc;
 
 	snprintf(where, sizeof where, "%s, line %llu", f->name, (unsigned long long)line);

@@ -22,9 +22,10 @@ typedef struct {
 	const char *domain;    /* the record's "domain", or NULL */
 	const char *split;     /* the record's "split", or NULL */
 	const char *where;     /* for messages: "FILE" or "FILE, line N" */
-	const uint8_t *text;   /* NULL: a conversation */
+	const uint8_t *text;   /* NULL: a conversation; of a record whose "text" is null, or whose messages are and who has none, empty */
 	size_t n;
 	const json_t *messages;/* the record's "messages" or "conversations", or NULL */
+	bool record;           /* of JSON Lines; else a file that is a text */
 } kf_found;
 
 typedef kf_status (*kf_found_fn)(void *arg, const kf_found *doc, kf_err *err);

@@ -73,6 +73,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 		fprintf(stderr, "kf-prepare: notice: %" PRIu64 " documents are not UTF-8 and are kept byte for byte, "
 			"the first in %s\n", s.not_utf8, s.first_not_utf8);
 	if (s.bad) show_bad(&s);
+	if (s.empty) fprintf(stderr, "kf-prepare: notice: %" PRIu64 " of %" PRIu64 " records have no text and were left out\n", s.empty, s.records);
 	if (s.left_out)
 		fprintf(stderr, "kf-prepare: notice: %d files of the folders are empty, blank or not text and were left out\n",
 			s.left_out);

@@ -242,15 +242,19 @@ static kf_status in_split(const pass *p, const kf_found *doc, bool *yes, kf_err 
 	return KF_OK;
 }
 
-/* Whether a document is wanted, and that it is what it should be: KF_EDATA if not. Then p has its domain and, of a conversation, its talk. */
+/* Whether a document is wanted (of a split, and not an empty record), and that it is what it should be: KF_EDATA if not. Then p has its domain
+ * and, of a conversation, its talk. */
 static kf_status look_at(pass *p, const kf_found *doc, bool *yes, bool *valid, kf_err *err)
 {
 	kf_status rc;
 
 	if ((rc = in_split(p, doc, yes, err)) != KF_OK) return rc;
-	if (!doc->messages && kf_text_blank(doc->text, doc->n))
-		return kf_fail(err, KF_EDATA, "%s: the document has no text%s", doc->where,
-			doc->n ? ": only white space" : "");
+	if (!doc->messages && kf_text_blank(doc->text, doc->n)) {
+		if (!doc->record)
+			return kf_fail(err, KF_EDATA, "%s: the document has no text%s", doc->where, doc->n ? ": only white space" : "");
+		p->stats->empty += *yes && !p->writing;
+		*yes = false;
+	}
 	if (!*yes) return KF_OK;
 	if (doc->messages) {
 		if ((rc = kf_talk_read(&p->talk, doc->messages, doc->where, p->o->normalize == KF_NORMALIZE_NFC, err)) != KF_OK) return rc;
@@ -399,8 +403,8 @@ kf_status kf_prepare(const kf_prepare_opts *o, kf_prepare_stats *stats, kf_err *
 	}
 	for (int i = 0; i < p.n_dom; i++) p.total += o->docs_per_domain ? p.dom[i].n : p.dom[i].seen;
 	if (p.total == 0) {
-		rc = kf_fail(err, KF_EDATA, "empty corpus: the input holds no document%s",
-			o->split != KF_SPLIT_ALL ? " of this split" : "");
+		rc = kf_fail(err, KF_EDATA, "empty corpus: the input holds no document%s%s",
+			o->split != KF_SPLIT_ALL ? " of this split" : "", stats->empty ? ", only records without text" : "");
 		goto out;
 	}
 	p.shards = (uint64_t)o->shards < p.total ? (int)o->shards : (int)p.total;

@@ -40,6 +40,7 @@ typedef struct {
 	uint64_t records;          /* read, of any split, and the bad ones: */
 	uint64_t bad;              /* left out; what was wrong with the first of them: */
 	char bad_text[KF_BAD_SHOWN][sizeof ((kf_err *)0)->text];
+	uint64_t empty;            /* records of the split without text, left out, too */
 	uint64_t pieces, bytes;    /* written */
 	uint64_t not_utf8;         /* documents kept byte for byte */
 	char first_not_utf8[256];

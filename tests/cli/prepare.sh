@@ -154,8 +154,7 @@ bad '{"messages": [{"role": "user", "content": "a"}]}\n' 'line 1: the conversati
 bad '{"messages": [{"role": "user", "content": ["a"]}]}\n' 'line 1: the "content" of message 1 is not a string' "content that is no string"
 bad '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}]}\n' 'line 1: message 2 has no text' "a message without text"
 bad '{"messages": {"role": "user"}}\n' 'line 1: "messages" is not a list' "messages that are no list"
-bad '{"text": "a"}\n\n{"text": " \\n"}\n' 'bad\.jsonl, line 3: the document has no text' "white space only"
-bad '{"text": ""}\n' 'line 1: the document has no text' "empty text"
+bad '{"text": ""}\n' 'empty corpus: the input holds no document, only records without text' "empty text"
 bad '' 'empty corpus' "empty file"
 check "prepare: nothing is left after an error" test ! -e "$TMP/bad"
 : >"$TMP/empty.txt"
@@ -170,10 +169,21 @@ check_fails 1 'empty corpus' "prepare: empty folder" "$prepare" --out "$TMP/bad"
 check_fails 2 'must be from 16' "prepare: documents too small" "$prepare" --out "$TMP/bad" --doc-bytes 3 "$TMP/a.txt"
 check_fails 2 '--out' "prepare: no --out" "$prepare" "$TMP/a.txt"
 check_fails 2 'no input' "prepare: no input" "$prepare" --out "$TMP/bad"
+# Records without text, as tables have them.
+{
+	printf '{"text": ""}\n{"text": " \\n\\u3000"}\n{"text": "one", "domain": "d"}\n{"text": null}\n{"messages": null, "domain": "d"}\n'
+	printf '{"text": "two", "domain": "d"}\n{"text": "", "domain": "mean"}\n{"text": "three", "split": "test"}\n{"text": "", "split": "test"}\n'
+} >"$TMP/wiki.jsonl"
+"$prepare" --out "$TMP/wiki" "$TMP/wiki.jsonl" >"$TMP/.out" 2>"$TMP/said"
+same "prepare: records without text are left out, with a notice" "$? $(cat "$TMP/said")" "0 kf-prepare: notice: 6 of 9 records have no text and were left out"
+docs "$TMP/wiki" >"$TMP/wiki.json"
+same "prepare: ids count them" "$(field id "$TMP/wiki.json")" "$TMP/wiki.jsonl:3 $TMP/wiki.jsonl:6 $TMP/wiki.jsonl:8 "
+"$prepare" --out "$TMP/wiki-test" --split test "$TMP/wiki.jsonl" >"$TMP/.out" 2>"$TMP/said"
+check "prepare: those of the split" grep -q "notice: . of 9 records have no text" "$TMP/said"
 # Bad records among good ones.
 python3 - "$TMP/web.jsonl" "$TMP/clean.jsonl" <<'END'
 import json, sys
-bad = ['{"text": "a', '[1]', '{"id": "b"}', '{"text": 5}', '{"text": " \\n"}', '{"text": "a", "domain": 5}', '{"text": "a", "domain": "all"}',
+bad = ['{"text": "a', '[1]', '{"id": "b"}', '{"text": 5}', '{"text": "a", "id": {}}', '{"text": "a", "domain": 5}', '{"text": "a", "domain": "all"}',
        '{"messages": [{"role": "user", "content": "a"}]}', '{"text": "a", "messages": []}', 'x', '{"text": "\\ud800"}', '{"text": "a", "id": []}']
 web, clean = open(sys.argv[1], "w"), open(sys.argv[2], "w")
 for i in range(976):
