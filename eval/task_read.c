@@ -368,6 +368,12 @@ static bool is_humaneval(const json_t *o)
 	return json_object_get(o, "test") && json_object_get(o, "entry_point") && json_object_get(o, "prompt");
 }
 
+static kf_status no_tasks(kf_task_place p, kf_err *err)
+{
+	return kf_task_bad(p, err, "this is no file of tasks: it should begin with {\"task\": NAME, \"kind\": \"choice\", ...} in one line and have an item "
+		"a line, or be of HumanEval's form (prompt, entry_point, test) or BIG-bench's (one object with \"examples\")");
+}
+
 /* One line. *task: the one that items go to, by its number, as tasks move; -1: none yet. */
 static kf_status read_line(kf_tasks *t, const json_t *o, const char *name, kf_task_place p, int *task, kf_err *err)
 {
@@ -383,13 +389,10 @@ static kf_status read_line(kf_tasks *t, const json_t *o, const char *name, kf_ta
 		if ((rc = kf_tasks_add(t, name, p.file, KF_TASK_CODE, &made, err)) != KF_OK) return rc;
 		*task = t->n - 1;
 	}
-	if (*task < 0)
-		return kf_task_bad(p, err, "this is no file of tasks: it should begin with {\"task\": NAME, \"kind\": \"choice\", ...}, or be of "
-			"HumanEval's form (prompt, entry_point, test) or BIG-bench's (one object with \"examples\")");
-	return read_item(t, &t->task[*task], o, p, err);
+	return *task < 0 ? no_tasks(p, err) : read_item(t, &t->task[*task], o, p, err);
 }
 
-/* whole: why the file is not one JSON text, for one whose first line is not one either. */
+/* whole: why the file is not one JSON text, for one whose first line is not one either; NULL where it is one, of no form that is known. */
 static kf_status read_lines(kf_tasks *t, const char *path, const char *name, const kf_buf *text, const json_error_t *whole, kf_err *err)
 {
 	const char *p = (const char *)text->data, *end = p + text->len;
@@ -408,6 +411,7 @@ static kf_status read_lines(kf_tasks *t, const char *path, const char *name, con
 			continue;
 		}
 		if (!(o = json_loadb(p, n, JSON_REJECT_DUPLICATES, &why))) {
+			if (!task_lines && !whole) return no_tasks(at, err);
 			if (!task_lines) at.at = whole->line;
 			return kf_task_bad(at, err, "not JSON: %s", task_lines ? why.text : whole->text);
 		}
@@ -433,7 +437,7 @@ kf_status kf_tasks_read(const char *path, kf_tasks *t, kf_err *err)
 	if ((rc = read_file(path, &text, err)) != KF_OK) goto out;
 	root = json_loadb((const char *)text.data, text.len, 0, &whole);
 	if (root && json_object_get(root, "examples")) rc = kf_task_read_bigbench(t, root, path, name, err);
-	else rc = read_lines(t, path, name, &text, &whole, err);
+	else rc = read_lines(t, path, name, &text, root ? NULL : &whole, err);
 	if (rc != KF_OK) goto out;
 	if (t->n == first) rc = kf_fail(err, KF_EDATA, "%s holds no task", path);
 	for (int i = first; i < t->n && rc == KF_OK; i++)

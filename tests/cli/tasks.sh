@@ -148,6 +148,10 @@ printf '{"task": "t", "kind": "choice"}\n{"prompt": "q", "choices": ["a", "b"], 
 check_fails 1 'bad.jsonl, line 2: the answer "c" is not among the choices' "tasks: an answer that is no choice" "${run[@]}" --tasks "$TMP/bad.jsonl"
 printf '{"task": "t", "kind": "choice"}\n{"prompt": "q", \n' >"$TMP/bad.jsonl"
 check_fails 1 'bad.jsonl, line 2: not JSON' "tasks: a malformed line" "${run[@]}" --tasks "$TMP/bad.jsonl"
+printf '{\n  "a": 1\n}\n' >"$TMP/bad.jsonl"
+check_fails 1 'bad.jsonl, line 1: this is no file of tasks' "tasks: JSON that is something else" "${run[@]}" --tasks "$TMP/bad.jsonl"
+printf '[\n  {"prompt": "a", "answer": "b"}\n]\n' >"$TMP/bad.jsonl"
+check_fails 1 'bad.jsonl, line 1: this is no file of tasks.* an item a line' "tasks: a list of items" "${run[@]}" --tasks "$TMP/bad.jsonl"
 check_fails 1 'no-such-file' "tasks: a file that is not there" "${run[@]}" --tasks "$TMP/no-such-file"
 check_fails 1 'called "quiz" already' "tasks: the same task twice" "${run[@]}" "${files[@]}" --tasks "$TMP/quiz.jsonl"
 check_fails 1 'none is left' "tasks: more shown than there are" "${run[@]}" "${files[@]}" --shots 2
