@@ -231,6 +231,20 @@ static kf_status assign_text(const place *p, const char *text, size_t n, kf_err 
 	return rc;
 }
 
+/* By what a completion echoes: the document's text, or, where a token was generated, too (max_tokens 1), the text and that token's. */
+static kf_status assign_echo(const place *p, const json_t *choice, const json_t *echo, kf_err *err)
+{
+	const char *text = json_string_value(echo);
+	const json_t *tokens = json_object_get(json_object_get(choice, "logprobs"), "tokens");
+	const json_t *last = json_array_get(tokens, json_array_size(tokens) - 1);
+	size_t n = json_string_length(echo), m = json_string_length(last);
+
+	if (first_of(p->l, true, kf_hash64(text, n)) == p->l->n && m && m < n && memcmp(text + n - m, json_string_value(last), m) == 0 &&
+	    first_of(p->l, true, kf_hash64(text, n - m)) < p->l->n)
+		n -= m;
+	return assign_text(p, text, n, err);
+}
+
 static kf_status reference(const place *p, const json_t *o, kf_err *err)
 {
 	const json_t *doc = json_object_get(o, "doc"), *custom = json_object_get(o, "custom_id"), *id = json_object_get(o, "id");
@@ -266,7 +280,7 @@ static kf_status reference(const place *p, const json_t *o, kf_err *err)
 	if (json_is_string(text)) return assign_text(p, json_string_value(text), json_string_length(text), err);
 	if ((rc = import_body(o, p->where, &body, &choice, err)) != KF_OK) return rc;
 	text = json_object_get(choice, "text");
-	if (json_is_string(text) && json_string_length(text)) return assign_text(p, json_string_value(text), json_string_length(text), err);
+	if (json_is_string(text) && json_string_length(text)) return assign_echo(p, choice, text, err);
 	return kf_fail(err, KF_EDATA, "%s: the record does not say which document it is of: \"doc\", \"custom_id\", \"id\" or \"text\"", p->where);
 }
 

@@ -65,6 +65,23 @@ with open(sys.argv[2], "w") as f:
     for l in lines: f.write(json.dumps(l) + "\n")
 END
 check "the first is that of the first document, on any thread" says 'lost.jsonl, line 3, token 5: "a \.name\. of none"' import --input "$TMP/lost.jsonl" --tokenizer $M/llama-untied --out "$TMP/lost" --top-k 6 --threads 4
+# Of one that was generated: it stands in the echo.
+python3 - $P/openai.jsonl "$TMP/echo.jsonl" <<'END'
+import json, sys
+with open(sys.argv[2], "w") as f:
+    for i, l in enumerate(map(json.loads, open(sys.argv[1]))):
+        c = l["choices"][0]
+        c["text"] += [" next", "", "x"][i % 3]
+        for k, v in ("tokens", [" next", "", "x"][i % 3]), ("token_logprobs", -1.5), ("top_logprobs", {" next": -1.5}): c["logprobs"][k].append(v)
+        c["logprobs"].pop("text_offset", None)
+        f.write(json.dumps(l) + "\n")
+END
+check "completions with echo and a token generated" import --quiet --input "$TMP/echo.jsonl" --tokenizer $M/llama-untied --out "$TMP/echo" --precision f32 --top-k 6
+check "say the same of the text" python3 - "$BIN/kf-inspect" "$TMP/echo" "$TMP/openai" <<'END'
+import json, subprocess, sys
+a, b = ([json.loads(l) for l in subprocess.run([sys.argv[1], d, "--json"], capture_output=True).stdout.splitlines()] for d in sys.argv[2:])
+assert a and [(x["tokens"], x["ce"], x["top_ids"][:-1]) for x in a] == [(x["tokens"], x["ce"], x["top_ids"][:-1]) for x in b]
+END
 extract --model $M/llama-untied --out "$TMP/llama-untied-f32" --precision f32 --top-k 6
 check "the same numbers as kf-extract" python3 - "$BIN/kf-inspect" "$TMP" <<'END'
 import json, subprocess, sys
