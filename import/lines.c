@@ -12,9 +12,15 @@
 
 /* ---- files ---- */
 
+static bool is_packed(const kf_map *m)
+{
+	return (m->size >= 2 && memcmp(m->data, "\x1f\x8b", 2) == 0) || (m->size >= 4 && memcmp(m->data, "\x28\xb5\x2f\xfd", 4) == 0);
+}
+
 static kf_status add_file(import_lines *l, const char *path, kf_err *err)
 {
 	import_file *grown = realloc(l->file, ((size_t)l->n_files + 1) * sizeof *grown);
+	kf_status rc;
 
 	if (!grown) return kf_fail(err, KF_ENOMEM, "no memory for the names of %d files", l->n_files);
 	l->file = grown;
@@ -22,7 +28,11 @@ static kf_status add_file(import_lines *l, const char *path, kf_err *err)
 	*grown = (import_file){ .path = kf_strdup(path) };
 	if (!grown->path) return kf_fail(err, KF_ENOMEM, "no memory for a file's name");
 	l->n_files++;
-	return kf_map_open(&grown->map, path, err);
+	if (strcmp(path, "-") == 0)
+		return kf_fail(err, KF_EINVAL, "records are not read from standard input, as they are read twice; write them to a file, and name that");
+	if ((rc = kf_map_open(&grown->map, path, err)) != KF_OK) return rc;
+	if (is_packed(&grown->map)) return kf_fail(err, KF_EUNSUPPORTED, "%s is packed by gzip or zstd; unpack it first", path);
+	return KF_OK;
 }
 
 static int is_jsonl(const struct dirent *e)

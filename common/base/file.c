@@ -14,7 +14,7 @@
 
 #include "common/base/lock.h"
 
-static kf_status open_regular(const char *path, int *fd, struct stat *st, kf_err *err)
+static kf_status open_file(const char *path, int *fd, struct stat *st, kf_err *err)
 {
 	kf_status rc;
 
@@ -40,8 +40,10 @@ kf_status kf_map_open(kf_map *map, const char *path, kf_err *err)
 
 	map->data = (const uint8_t *)""; /* of an empty file, too, there is a place to point at */
 	map->size = 0;
-	if ((rc = open_regular(path, &fd, &st, err)) != KF_OK) return rc;
-	if (st.st_size > 0) {
+	if ((rc = open_file(path, &fd, &st, err)) != KF_OK) return rc;
+	if (!S_ISREG(st.st_mode)) {
+		rc = kf_fail(err, KF_EINVAL, "%s is a pipe or a device, which cannot be read in any order; write what it gives to a file, and name that", path);
+	} else if (st.st_size > 0) {
 		p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
 		if (p == MAP_FAILED) {
 			rc = kf_fail_errno(err, "cannot map %s (%lld bytes) into memory", path, (long long)st.st_size);
@@ -68,7 +70,7 @@ kf_status kf_file_read(const char *path, size_t max, kf_buf *buf, kf_err *err)
 	int fd;
 
 	kf_buf_clear(buf);
-	if ((rc = open_regular(path, &fd, &st, err)) != KF_OK) return rc;
+	if ((rc = open_file(path, &fd, &st, err)) != KF_OK) return rc;
 	for (;;) {
 		size_t room = st.st_size > 0 && (size_t)st.st_size > buf->len ? (size_t)st.st_size - buf->len + 1 : 65536;
 		if (room > max - buf->len) room = max - buf->len + 1; /* one more, to see that it is too large */

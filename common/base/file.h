@@ -12,7 +12,7 @@
 
 #define KF_PATH_MAX 4096
 
-/* A read-only memory map of a whole file. Zero-initialise before open. */
+/* A read-only memory map of a whole file; of a pipe or device there is none (KF_EINVAL). Zero-initialise before open. */
 typedef struct {
 	const uint8_t *data; /* not NULL once open, of an empty file neither */
 	size_t size;         /* bytes */

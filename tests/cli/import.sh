@@ -133,6 +133,11 @@ import subprocess, sys
 a, b = (subprocess.run([sys.argv[1], d, "--json"], capture_output=True).stdout for d in sys.argv[2:])
 assert a and a == b
 END
+piped() { import --input <(cat "$TMP/short.jsonl") --tokenizer $M/qwen2-tiny --out "$TMP/no"; }
+check_fails 1 "/dev/fd/[0-9]* is a pipe or a device, .* write what it gives to a file" "records from a pipe" piped
+check_fails 1 "not read from standard input" "records from standard input" import --input - --tokenizer $M/qwen2-tiny --out "$TMP/no"
+gzip -k "$TMP/short.jsonl"
+check_fails 1 "short.jsonl.gz is packed .*unpack it" "records that are packed" import --input "$TMP/short.jsonl.gz" --tokenizer $M/qwen2-tiny --out "$TMP/no"
 check_fails 1 "vllm|prompt_logprobs" "the wrong --format" import --input "$TMP/short.jsonl" --tokenizer $M/qwen2-tiny --out "$TMP/no" --format vllm
 # Where SentencePiece has other bytes for a character than the text.
 printf '{"messages": [{"role": "user", "content": "Show bars"}, {"role": "assistant", "content": "Load: \xe2\x96\x81\xe2\x96\x82 ok"}]}\n' > "$TMP/bar.jsonl"
