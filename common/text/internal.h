@@ -269,12 +269,16 @@ struct kf_tokenizer {
 	bool add_bos, add_eos;
 	char *hf_class;          /* transformers' tokenizer_class, or NULL */
 	char *chat_template;     /* or NULL */
+	json_t *settings;        /* (kf_tokenizer_settings) of the folder it was read from, or NULL */
 	kf_fp fp;
 	kf_wcache *words, *firsts;
 	kf_merges merges;        /* of byte-level BPE, and of SentencePiece where it is ranked */
 	kf_bpe bpe;
 	kf_sp sp;
 };
+
+/* tok_write.c: what of a folder's tokenizer_config.json (may be NULL) stands in a folder that is written, too. NULL: no memory. */
+json_t *kf_tokenizer_settings(const json_t *config);
 
 /* vocab.c */
 kf_status kf_vocab_pieces(kf_tokenizer *t, int32_t n, const char *const *pieces, const int32_t *types, kf_err *err);

@@ -627,6 +627,8 @@ kf_status kf_tokenizer_open_dir(const char *dir, kf_tokenizer **out, kf_err *err
 		rc = kf_context(err, open_json(&f, &d, t, err), "%s/tokenizer.json", dir);
 	if (rc == KF_OK)
 		rc = chat_template(&f, t, err);
+	if (rc == KF_OK && !(t->settings = kf_tokenizer_settings(f.config)))
+		rc = no_memory(err);
 	if (rc == KF_OK)
 		rc = kf_tokenizer_finish(t, err);
 out:

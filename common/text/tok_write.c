@@ -1,4 +1,5 @@
 /* Tokenizers as Hugging Face folders: what transformers' AutoTokenizer loads and encodes the same with. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -42,7 +43,7 @@ static void put_num(kf_buf *b, int64_t v)
 
 static void put_json(kf_buf *b, json_t *j)
 {
-	char *s = j ? json_dumps(j, JSON_COMPACT) : NULL;
+	char *s = j ? json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
 	if (s)
 		put(b, s);
 	else
@@ -292,6 +293,58 @@ static void put_named(kf_buf *b, const kf_tokenizer *t, bool comma)
 	}
 }
 
+/* What says how transformers is to use the tokenizer (padding_side, model_max_length) is carried over, but not what write_config says
+ * itself, what names files and code that are not in the folder written, nor what would add tokens. */
+static bool carried(const char *key, const json_t *v)
+{
+	static const char *const others[] = { "add_bos_token", "add_eos_token", "add_prefix_space", "legacy", "clean_up_tokenization_spaces",
+		"tokenizer_class", "chat_template", "name_or_path", "processor_class", "backend", "is_local", "from_slow", "fix_mistral_regex",
+		"transformers_version" };
+	size_t n = strlen(key);
+
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+		if (strcmp(key, others[i]) == 0)
+			return false;
+	if (n > 5 && strcmp(key + n - 5, "_file") == 0)
+		return false;
+	if (n > 6 && strcmp(key + n - 6, "_token") == 0)
+		return json_is_boolean(v);
+	return strcmp(key, "model_input_names") == 0 || (!json_is_object(v) && !json_is_array(v));
+}
+
+json_t *kf_tokenizer_settings(const json_t *config)
+{
+	json_t *out = json_object(), *v;
+	const char *key;
+
+	json_object_foreach((json_t *)(uintptr_t)config, key, v) {
+		if (out && carried(key, v) && json_object_set(out, key, v) < 0) {
+			json_decref(out);
+			return NULL;
+		}
+	}
+	return out;
+}
+
+static void put_settings(kf_buf *b, const json_t *settings)
+{
+	const char *key;
+	json_t *v;
+
+	json_object_foreach((json_t *)(uintptr_t)settings, key, v) {
+		double x = json_number_value(v);
+
+		put(b, ",\n");
+		put_string(b, key, strlen(key));
+		put(b, ":");
+		/* read as reals, since "no limit" is above any integer */
+		if (json_is_number(v) && x == floor(x))
+			kf_buf_printf(b, "%.0f", x);
+		else
+			put_json(b, json_incref(v));
+	}
+}
+
 static kf_status write_config(const kf_tokenizer *t, const char *dir, kf_buf *b, kf_err *err)
 {
 	bool bpe = t->kind == KF_TOK_BPE, comma = false;
@@ -317,6 +370,7 @@ static kf_status write_config(const kf_tokenizer *t, const char *dir, kf_buf *b,
 		put(b, ",\n\"chat_template\":");
 		put_string(b, t->chat_template, strlen(t->chat_template));
 	}
+	put_settings(b, t->settings);
 	put(b, ",\n\"added_tokens_decoder\":{");
 	for (int32_t i = 0; i < t->n; i++) {
 		if (!is_added(t, i))

@@ -33,6 +33,7 @@ void kf_tokenizer_free(kf_tokenizer *t)
 	kf_free(t->range2);
 	kf_free(t->hf_class);
 	kf_free(t->chat_template);
+	json_decref(t->settings);
 	kf_free(t);
 }
 

@@ -66,6 +66,27 @@ for p in "sce varm" "varm linear" "ties dare" "dare dare-ties" "linear slerp"; d
 check "what was written is a model" "$BIN/kf-prepare" --quiet --out "$TMP/corpus" $M/tokenizer_config.json
 check "and runs" "$BIN/kf-extract" --quiet --model "$TMP/sce" --corpus "$TMP/corpus" --out "$TMP/logits"
 
+# Settings of the tokenizer that say how it is to be used, but not what would make another of it or is not there.
+cp -r $M "$TMP/set"
+python3 - "$TMP/set/tokenizer_config.json" <<'END'
+import json, sys
+c = json.load(open(sys.argv[1]))
+c.update(padding_side="left", truncation_side="left", model_max_length=10 ** 30, stride=16, temperature=0.5, note='a "b"', model_input_names=["input_ids", "attention_mask"],
+    name_or_path="x/y", vocab_file="v", image_token="<image>", auto_map={"AutoTokenizer": ["a.B", None]}, extra_special_tokens={"a": "<b>"}, processor_class="P")
+json.dump(c, open(sys.argv[1], "w"))
+END
+check "settings of a tokenizer" merge "$TMP/set-out" --quiet --method linear --models "$TMP/set" --models "$TMP/m1"
+check "merged again" merge "$TMP/set-again" --quiet --method linear --models "$TMP/set-out" --models "$TMP/m1"
+check_same "they stay" "$TMP/set-out/tokenizer_config.json" "$TMP/set-again/tokenizer_config.json"
+check "as they were" python3 - "$TMP/set-out/tokenizer_config.json" <<'END'
+import json, sys
+c = json.load(open(sys.argv[1]))
+assert (c["padding_side"], c["truncation_side"], c["model_max_length"], c["stride"], c["temperature"], c["note"], c["model_input_names"]) == \
+    ("left", "left", 1000000000000000019884624838656, 16, 0.5, 'a "b"', ["input_ids", "attention_mask"]), c
+assert isinstance(c["stride"], int) and isinstance(c["model_max_length"], int)
+assert not {"name_or_path", "vocab_file", "image_token", "auto_map", "extra_special_tokens", "processor_class"} & set(c), c
+END
+
 # One model whose change counts in full is that model; the pivot alone stays the pivot.
 check "one model" merge "$TMP/same" --quiet --method task-arithmetic --pivot $M --models "$TMP/m1"
 check "task-arithmetic of one model is the model" same "$TMP/same" "$TMP/m1"
