@@ -181,14 +181,19 @@ static void write_parts(const results *r, kf_buf *out, void (*text)(const kf_eva
 	if (r->overlap) overlap(r->overlap, out);
 }
 
+/* On standard output, or, where this is one of the files asked for, on standard error. */
 static kf_status print_table(const results *r, kf_err *err)
 {
+	const char *const files[] = { o.report, o.markdown, o.outputs };
 	kf_buf text = { 0 };
+	FILE *to = stdout;
 	kf_status rc;
 
 	if (o.common.quiet) return KF_OK;
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+		if (files[i] && kf_file_is_stdout(files[i])) to = stderr;
 	write_parts(r, &text, kf_eval_table, kf_tasks_table, kf_overlap_table);
-	if ((rc = kf_buf_check(&text, err)) == KF_OK) fwrite(text.data, 1, text.len, stdout);
+	if ((rc = kf_buf_check(&text, err)) == KF_OK) fwrite(text.data, 1, text.len, to);
 	kf_buf_release(&text);
 	return rc;
 }

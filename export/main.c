@@ -1,7 +1,7 @@
 #include <inttypes.h>
 #include <signal.h>
-#include <string.h>
 
+#include "common/base/file.h"
 #include "common/base/opt.h"
 #include "common/base/progress.h"
 #include "export/export.h"
@@ -43,7 +43,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if ((rc = kf_pool_new((int)o.common.threads, &pool, err)) != KF_OK) return rc;
 	rc = kf_export(&o.x, pool, stdout, &s, err);
 	kf_pool_free(pool);
-	if (rc == KF_OK && !o.common.quiet && strcmp(o.x.out, "-"))
+	if (rc == KF_OK && !o.common.quiet && !kf_file_is_stdout(o.x.out))
 		printf("%s: %" PRIu64 " documents of %" PRIu64 " tokens in %d file%s\n", o.x.out, s.documents, s.tokens, s.files,
 			s.files == 1 ? "" : "s");
 	return rc;

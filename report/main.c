@@ -13,7 +13,7 @@ static struct {
 } o = { .passages = 4, .passage_tokens = 220 };
 
 static const kf_opt table[] = {
-	{ "out", KF_OPT_STRING, &o.out, "FILE", "the page to write", .flags = KF_OPT_REQUIRED },
+	{ "out", KF_OPT_STRING, &o.out, "FILE", "the page to write; - for standard output", .flags = KF_OPT_REQUIRED },
 	{ "eval", KF_OPT_LIST, &o.evals, "FILE", "what kf-eval --report wrote: how well every model predicts; several are runs of one "
 		"experiment, whose models have the same names: the first is the one that the rest of the page is about", .flags = 0 },
 	{ "result", KF_OPT_STRING, &o.result, "NAME", "the model of the (first) evaluation that the headline is about; none: what --compare "

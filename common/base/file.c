@@ -139,15 +139,33 @@ static kf_status write_all(int fd, const char *path, const char *p, size_t n, kf
 	return KF_OK;
 }
 
+/* Whether path is what descriptor fd writes to. */
+static bool is_open_as(int fd, const char *path)
+{
+	struct stat a, b;
+
+	return stat(path, &a) == 0 && fstat(fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino && a.st_rdev == b.st_rdev;
+}
+
+/* Whether what is written to path replaces no file: standard output, "-", or what is there is a device, pipe or link. */
+static bool in_place(const char *path)
+{
+	struct stat st;
+
+	return strcmp(path, "-") == 0 || (lstat(path, &st) == 0 && !S_ISREG(st.st_mode));
+}
+
+bool kf_file_is_stdout(const char *path)
+{
+	return strcmp(path, "-") == 0 || (in_place(path) && is_open_as(1, path));
+}
+
 /* To write in place. What is standard output or error already goes to these: after what they hold, where they append. */
 static int open_in_place(const char *path)
 {
-	struct stat a, b;
-	const bool there = stat(path, &a) == 0;
-
-	for (int fd = 1; fd <= 2 && there; fd++)
-		if (fstat(fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino && a.st_rdev == b.st_rdev)
-			return fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (strcmp(path, "-") == 0) return fcntl(1, F_DUPFD_CLOEXEC, 3);
+	for (int fd = 1; fd <= 2; fd++)
+		if (is_open_as(fd, path)) return fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	return open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
 }
 
@@ -220,11 +238,10 @@ static kf_status give_name(const char *part, const char *path, kf_err *err)
 kf_status kf_file_write_atomic(const char *path, const void *data, size_t n, kf_err *err)
 {
 	char part[KF_PATH_MAX];
-	struct stat st;
 	kf_status rc;
 	int fd;
 
-	if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode)) return write_in_place(path, data, n, err);
+	if (in_place(path)) return write_in_place(path, data, n, err);
 	if ((rc = take_part(part, path, true, &fd, err)) != KF_OK) return rc;
 	rc = write_all(fd, part, data, n, err);
 	if (rc == KF_OK && fsync(fd) < 0) rc = kf_fail_errno(err, "cannot sync %s", part);
@@ -240,6 +257,7 @@ kf_status kf_file_may_write(const char *path, kf_err *err)
 	struct stat st;
 	const bool there = lstat(path, &st) == 0;
 
+	if (strcmp(path, "-") == 0) return KF_OK;
 	if (there && S_ISDIR(st.st_mode)) return kf_fail(err, KF_EINVAL, "%s is a folder, not a file", path);
 	if (strlen(path) + sizeof ".part" > KF_PATH_MAX) return kf_fail(err, KF_EINVAL, "path too long: %s", path);
 	if (there && !S_ISREG(st.st_mode)) {
@@ -264,14 +282,13 @@ static ssize_t put_stream(void *arg, const char *p, size_t n)
 
 kf_status kf_outfile_open(kf_outfile *o, const char *path, kf_err *err)
 {
-	struct stat st;
 	kf_status rc;
 
 	o->f = NULL;
 	o->error = 0;
 	if (snprintf(o->path, sizeof o->path, "%s", path) >= KF_PATH_MAX) return kf_fail(err, KF_EINVAL, "path too long: %s", path);
-	o->in_place = lstat(path, &st) == 0 && !S_ISREG(st.st_mode);
-	if (o->in_place && S_ISDIR(st.st_mode)) return kf_fail(err, KF_EINVAL, "%s is a folder, not a file", path);
+	o->in_place = in_place(path);
+	if (o->in_place && strcmp(path, "-") && kf_is_dir(path)) return kf_fail(err, KF_EINVAL, "%s is a folder, not a file", path);
 	if (!o->in_place) {
 		if ((rc = take_part(o->part, path, false, &o->fd, err)) != KF_OK) return rc;
 	} else if ((o->fd = open_in_place(path)) < 0) {

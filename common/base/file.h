@@ -27,9 +27,12 @@ kf_status kf_file_read(const char *path, size_t max, kf_buf *buf, kf_err *err) K
 
 /* Write bytes to path so that a reader sees the old file or the new one, never
  * a part: temporary name beside it, fsync, rename, fsync of the folder. What is no regular
- * file (a link, /dev/stdout, a pipe) is written in place. The temporary name is path.part, locked: two programs take turns,
+ * file (a link, /dev/stdout, a pipe) is written in place, and "-" is standard output. The temporary name is path.part, locked: two programs take turns,
  * and what a killed one left is taken over. */
 kf_status kf_file_write_atomic(const char *path, const void *data, size_t n, kf_err *err) KF_MUST_CHECK;
+
+/* Whether that is standard output, where nothing else may stand then. */
+bool kf_file_is_stdout(const char *path);
 
 /* Whether kf_file_write_atomic could begin, as far as permissions and folders say: to be asked before long work. Makes nothing. */
 kf_status kf_file_may_write(const char *path, kf_err *err) KF_MUST_CHECK;

@@ -27,6 +27,11 @@ check "eval: one document at a time" "$eval" "${run[@]}" --batch-tokens 1 --mark
 check_same "eval: batches do not matter" "$TMP/run.md" "$TMP/small.md"
 check "eval: again" "$eval" "${run[@]}" --report "$TMP/again.json"
 check_same "eval: the same each time" "$TMP/run.json" "$TMP/again.json"
+for f in - /dev/stdout; do
+	"$eval" "${run[@]}" --report $f 2>"$TMP/stdout.err" | cat >"$TMP/stdout.json"
+	check_same "eval: a report to $f has nothing else in it" "$TMP/run.json" "$TMP/stdout.json"
+	check "eval: the table stands beside it" grep -q prose "$TMP/stdout.err"
+done
 
 if command -v python3 >/dev/null; then
 	cat >"$TMP/verify.py" <<'CODE'

@@ -15,6 +15,7 @@ done
 echo kept >"$TMP/appended"
 "$E" --quiet --set "$TMP/gemma3-tiny" --out /dev/stdout >>"$TMP/appended"
 "$E" --quiet --set "$TMP/gemma3-tiny" --out "$TMP/alone.jsonl"
+"$E" --set "$TMP/gemma3-tiny" --out /dev/stdout | cat >"$TMP/piped"; check_same "/dev/stdout has nothing else in it" "$TMP/alone.jsonl" "$TMP/piped"
 check "/dev/stdout goes where standard output does" cmp "$TMP/appended" <(echo kept; cat "$TMP/alone.jsonl")
 "$BIN/kf-align" --quiet --source "$TMP/gemma3-tiny" --target "$TMP/qwen2-tiny" --out "$TMP/aligned"
 "$BIN/kf-fuse" --quiet --target "$TMP/qwen2-tiny" --aligned "$TMP/aligned" --out "$TMP/targets" --weight advantage

@@ -235,6 +235,10 @@ check "a trace" fuse --quiet --out "$TMP/dynamic-f32" --function dynamic --preci
 check "of the first document of each domain" test "$(grep -o '"domain":"[a-z]*"' "$TMP/trace.jsonl" | tr '\n' ' ')" = '"domain":"prose" "domain":"code" '
 check "a trace of a set that was there" fuse --quiet --out "$TMP/dynamic-f32" --function dynamic --precision f32 --trace "$TMP/trace2.jsonl"
 check_same "is the same" "$TMP/trace.jsonl" "$TMP/trace2.jsonl"
+fuse --out "$TMP/dynamic-f32" --function dynamic --precision f32 --trace - >"$TMP/trace3.jsonl" 2>"$TMP/.err"
+check_same "and on standard output, with nothing else there" "$TMP/trace.jsonl" "$TMP/trace3.jsonl"
+fuse --out "$TMP/dynamic-f32" --function dynamic --precision f32 --report - >"$TMP/traced3.json" 2>"$TMP/.err"
+check_same "as the report is" "$TMP/traced.json" "$TMP/traced3.json"
 check "of every document" fuse --quiet --out "$TMP/dynamic-f32" --function dynamic --precision f32 --trace "$TMP/all.jsonl" --trace-doc 2 --trace-doc 0 --trace-doc 1
 "$BIN/kf-inspect" --json "$TMP/dynamic-f32" >"$TMP/dynamic-f32.jsonl"
 check "says what was fused, by whom, and of what text" python3 - "$TMP/all.jsonl" "$TMP/dynamic-f32.jsonl" "$TMP/traced.json" "$TMP/text.jsonl" <<'E2'

@@ -47,6 +47,8 @@ page() { "$R" --quiet --model "clm=$TMP/clm" --model "fused=$TMP/fused" "${sets[
 check "a page" page --eval "$TMP/eval-tasks.json" --out "$TMP/page.html"
 check "a page again" page --eval "$TMP/eval-tasks.json" --out "$TMP/again.html"
 check_same "is the same to the byte" "$TMP/page.html" "$TMP/again.html"
+page --eval "$TMP/eval-tasks.json" --out - | cat >"$TMP/stdout.html"
+check_same "and on standard output" "$TMP/page.html" "$TMP/stdout.html"
 check "with a title of one's own" page --eval "$TMP/eval-tasks.json" --title "$title" --out "$TMP/titled.html"
 
 cat >"$TMP/check.py" <<'END'

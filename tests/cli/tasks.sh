@@ -32,6 +32,8 @@ files=(--tasks "$TMP/quiz.jsonl" --tasks "$TMP/big.json")
 code=(--tasks "$TMP/code.jsonl.gz" --max-tokens 6 --code-seconds 20)
 
 check "tasks: three models, four tasks" "$eval" "${three[@]}" "${files[@]}" --report "$TMP/a.json" --markdown "$TMP/a.md" --outputs "$TMP/a.jsonl"
+"$eval" "${three[@]}" "${files[@]}" --outputs - >"$TMP/stdout.jsonl" 2>"$TMP/.err"
+check_same "tasks: answers to standard output, with nothing else in it" "$TMP/a.jsonl" "$TMP/stdout.jsonl"
 check "tasks: the report" python3 - "$TMP/a.json" "$TMP/a.jsonl" <<'CODE'
 import json, math, sys
 r = json.load(open(sys.argv[1]))
