@@ -1,5 +1,6 @@
 /* kf-fuse: the target's own and aligned distributions into training targets. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,6 +199,24 @@ static kf_status fit(const kf_fuse_opts *f, kf_pool *pool, kf_err *err)
 	return rc;
 }
 
+/* What would fail when all is fused: the files, and the documents to trace. */
+static kf_status check_ends(kf_err *err)
+{
+	kf_set *target = NULL;
+	uint64_t n;
+	kf_status rc;
+
+	if ((o.report && (rc = kf_file_may_write(o.report, err)) != KF_OK) || (o.trace && (rc = kf_file_may_write(o.trace, err)) != KF_OK) ||
+	    (rc = kf_set_open(o.target, KF_SET_LOGITS, &target, err)) != KF_OK)
+		return rc;
+	n = kf_set_docs(target);
+	kf_set_close(target);
+	for (int i = 0; i < o.trace_docs.n; i++)
+		if (o.docs[i] >= n)
+			return kf_fail(err, KF_ENOTFOUND, "%s has no document %" PRIu64 " for --trace-doc: it has %" PRIu64 ", from 0 on", o.target, o.docs[i], n);
+	return KF_OK;
+}
+
 static kf_status fuse(const kf_fuse_opts *f, kf_pool *pool, kf_err *err)
 {
 	kf_set *set = NULL;
@@ -205,7 +224,7 @@ static kf_status fuse(const kf_fuse_opts *f, kf_pool *pool, kf_err *err)
 	json_t *stats = NULL, *item;
 	kf_status rc;
 
-	if ((rc = kf_fuse_run(f, pool, &state, &stats, err)) != KF_OK) goto out;
+	if ((rc = check_ends(err)) != KF_OK || (rc = kf_fuse_run(f, pool, &state, &stats, err)) != KF_OK) goto out;
 	if (state == KF_SET_CURRENT) {
 		if (!o.common.quiet) fprintf(stderr, "%s: up to date\n", o.out);
 		if (o.report) {

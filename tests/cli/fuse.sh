@@ -289,6 +289,9 @@ check "and is the same otherwise" cmp <("$BIN/kf-inspect" "$TMP/y/logits" | grep
 check_fails 1 "no UTF-8" "a name that is no text" "$BIN/kf-extract" --model "$TMP/y/teacher" --name $'a\xff' --corpus "$TMP/corpus" --out "$TMP/y/no-name"
 check_fails 1 "no document 99" "a document that is not there" fuse --quiet --out "$TMP/dynamic-f32" --function dynamic --precision f32 --trace "$TMP/no.jsonl" --trace-doc 99
 check "leaves no file" test ! -e "$TMP/no.jsonl"
+check_fails 1 "no document 3 for --trace-doc: it has 3, from 0 on" "is known before anything is fused" fuse --quiet --out "$TMP/early" --trace "$TMP/no.jsonl" --trace-doc 3
+check_fails 1 "cannot create $TMP/nowhere/r.json" "so is a report that cannot be written" fuse --quiet --out "$TMP/early" --report "$TMP/nowhere/r.json"
+check "which leave no set" test ! -e "$TMP/early"
 check_fails 2 "document's number" "no number" fuse --out "$TMP/dynamic-f32" --trace "$TMP/no.jsonl" --trace-doc x
 check_fails 2 "missing" "documents, but no file" fuse --out "$TMP/dynamic-f32" --trace-doc 1
 check_fails 2 "whole set" "a trace of a part" fuse --out "$TMP/dynamic-f32" --trace "$TMP/no.jsonl" --shard 0/2
