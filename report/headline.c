@@ -77,10 +77,10 @@ static void put_card(const input *in, const json_t *c, kf_buf *out)
 	html_put(out, "<li class=\"card %s\"><span class=\"big\">", CLASS[v]);
 	html_number(out, d, 4, true);
 	html_put(out, "</span><span class=\"what\">bits per byte against <b>%s</b>", other);
-	if (base > 0) {
+	if (base > 0 && isfinite(d)) {
 		html_raw(out, " (");
-		html_number(out, 100 * d / base, 1, true);
-		html_raw(out, "\u00a0%)");
+		html_percent(out, d / base, true);
+		html_raw(out, ")");
 	}
 	html_raw(out, "</span><span class=\"fine\">");
 	if (isfinite(low)) {
@@ -217,8 +217,8 @@ static void put_runs_card(const input *in, const char *a, const char *b, kf_buf 
 	html_put(out, "</span><span class=\"what\">bits per byte against <b>%s</b>", b);
 	if (isfinite(share)) {
 		html_raw(out, " (");
-		html_number(out, 100 * share, 1, true);
-		html_raw(out, "\u00a0%)");
+		html_percent(out, share, true);
+		html_raw(out, ")");
 	}
 	html_put(out, ", mean over %d run%s</span><span class=\"fine\">", s.n, s.n == 1 ? "" : "s");
 	put_signs(&s, out);

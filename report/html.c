@@ -172,3 +172,9 @@ void html_number(kf_buf *out, double v, int decimals, bool sign)
 	else if (sign) html_raw(out, v > 0 && strspn(text, "0.") < strlen(text) ? "+" : "±");
 	html_raw(out, text);
 }
+
+void html_percent(kf_buf *out, double share, bool sign)
+{
+	html_number(out, 100 * share, 1, sign);
+	if (isfinite(share)) html_raw(out, "\u00a0%");
+}

@@ -27,5 +27,7 @@ void html_count(kf_buf *out, double n);      /* 1234567 -> 1,234,567 */
 void html_bytes(kf_buf *out, double n);      /* 1234567 -> 1.23 MB, which no line's end tears apart */
 /* With a true minus sign, and a plus where sign is asked for; a dash where v is not finite. */
 void html_number(kf_buf *out, double v, int decimals, bool sign);
+/* A share of 1 in per cent, with one decimal, likewise. */
+void html_percent(kf_buf *out, double share, bool sign);
 
 #endif

@@ -105,8 +105,8 @@ static void mixture_table(const input *in, const set_input *s, kf_buf *out)
 			const json_t *m = input_at(row[r], "models", name[k], NULL);
 
 			html_raw(out, "<td>");
-			html_number(out, 100 * input_real(m, "share"), 1, false);
-			html_raw(out, " %<small>");
+			html_percent(out, input_real(m, "share"), false);
+			html_raw(out, "<small>");
 			html_number(out, input_real(m, "ce_byte") / log(2), 4, false);
 			html_raw(out, " bits/byte</small></td>");
 		}
@@ -193,10 +193,10 @@ static void coverage_table(const input *in, const set_input *s, kf_buf *out)
 		html_raw(out, "<td>");
 		html_count(out, input_real(row[r], "tokens"));
 		html_raw(out, "</td><td>");
-		html_number(out, 100 * input_real(row[r], "coverage"), 1, false);
-		html_raw(out, " %</td><td>");
-		html_number(out, 100 * input_real(row[r], "mass"), 1, false);
-		html_raw(out, " %</td>");
+		html_percent(out, input_real(row[r], "coverage"), false);
+		html_raw(out, "</td><td>");
+		html_percent(out, input_real(row[r], "mass"), false);
+		html_raw(out, "</td>");
 		table_number(out, input_real(row[r], "candidates"), 1, false);
 		table_number(out, input_real(row[r], "label_nll"), 3, false);
 		table_number(out, input_real(row[r], "ce_byte") / log(2), 4, false);

@@ -173,7 +173,7 @@ for row in r["perplexity"].values():
 table = page[page.index(" as a table: weights"):]
 got = " ".join(cells(table[:table.index("</table>")]))
 for domain in list(stats["domains"].values()) + [stats["all"]]:
-    for m in domain["models"].values(): assert f"{100 * m['share']:.1f} %" in got, m
+    for m in domain["models"].values(): assert f"{100 * m['share']:.1f}\u00a0%" in got, m
 best = [e for e in map(json.loads, open(d + "/fused/log.jsonl")) if e.get("best")][-1]
 table = page[page.index("Training in numbers"):]
 assert f"{best['valid_bits_per_byte']:.4f}" in table[:table.index("</table>")]

@@ -68,6 +68,12 @@ static void test_numbers(void **st)
 		html_number(&out, N[i].v, N[i].decimals, N[i].sign);
 		is(N[i].want);
 	}
+	html_percent(&out, 0.125, false);
+	html_raw(&out, ", ");
+	html_percent(&out, -0.5, true);
+	html_raw(&out, ", ");
+	html_percent(&out, NAN, true);
+	is("12.5\u00a0%, −50.0\u00a0%, –");
 	for (size_t i = 0; i < sizeof C / sizeof *C; i++) {
 		html_count(&out, C[i].v);
 		is(C[i].want);
