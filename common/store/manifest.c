@@ -269,16 +269,20 @@ json_t *kf_manifest_new(const kf_set_spec *spec, kf_fp tokenizer)
 
 /* ---- comparing ---- */
 
-/* A bounded list of differences, for an error message. */
-struct diff { char *text; size_t len; };
+/* A bounded list of differences, for an error message; full: there were more. */
+struct diff { char *text; size_t len; bool full; };
 
 static void differ(struct diff *d, const char *what, const char *there, const char *here)
 {
-	int n = snprintf(d->text + d->len, KF_MANIFEST_DIFF - d->len, "%s%s: %.100s there, %.100s here", d->len ? "; " : "", what,
-		there, here);
+	static const char more[] = "; and more";
+	const size_t room = KF_MANIFEST_DIFF - d->len - (sizeof more - 1);
+	int n;
 
-	if (n > 0) d->len += (size_t)n;
-	if (d->len >= KF_MANIFEST_DIFF) d->len = KF_MANIFEST_DIFF - 1;
+	if (d->full) return;
+	n = snprintf(d->text + d->len, room, "%s%s: %.100s there, %.100s here", d->len ? "; " : "", what, there, here);
+	d->full = n < 0 || (size_t)n >= room;
+	if (d->full) memcpy(d->text + d->len, more, sizeof more);
+	else d->len += (size_t)n;
 }
 
 static char *show(const json_t *v)
@@ -342,6 +346,7 @@ void kf_manifest_diff(const json_t *there, const json_t *here, char out[KF_MANIF
 	out[0] = 0;
 	for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
 		compare(&d, plain[i], json_object_get(there, plain[i]), json_object_get(here, plain[i]));
+	if (!json_equal(json_object_get(there, "kind"), json_object_get(here, "kind"))) return;   /* of sets of two kinds everything else differs, too */
 	compare_options(&d, json_object_get(there, "options"), json_object_get(here, "options"));
 	compare_inputs(&d, json_object_get(there, "inputs"), json_object_get(here, "inputs"));
 	if (!d.len)

@@ -119,7 +119,7 @@ refused "input corpus differs" "another corpus" "${parts[0]}" "$W/other.part" "$
 "$BIN/kf-prepare" --shards 4 --out "$W/corpus4" --quiet "$TMP/text.jsonl"
 "$BIN/kf-extract" --model $L/qwen2-tiny --corpus "$W/corpus4" --out "$W/four" --shard 1/3 --quiet
 refused "number of shards: 7 there, 4 here" "other shards" "${parts[0]}" "$W/four" "${parts[2]}"
-refused "different sets: kind" "a set of another kind" "${parts[0]}" "$W/corpus.parts/1"
+refused 'different sets: kind: "logits" there, "corpus" here$' "a set of another kind" "${parts[0]}" "$W/corpus.parts/1"
 refused "no such folder" "no folder" "${parts[0]}" "$W/nowhere"
 refused "no part of a set" "a folder of something else" "${parts[0]}" tests/models
 check_fails 2 "no parts" "no parts at all" "$BIN/kf-join" --out "$W/refused"

@@ -198,6 +198,14 @@ static void test_mismatch(void **st)
 	other = spec;
 	other.options = json_pack("{s:i}", "top-k", 5);
 	FAILS(KF_EMISMATCH, "option --top-k: 4 there, 5 here", kf_set_begin(&other, &w, &state, &err));
+	/* more than a message has room for */
+	for (int i = 0; i < 20; i++) {
+		char name[64];
+
+		snprintf(name, sizeof name, "an-option-of-some-length-%d", i);
+		json_object_set_new(other.options, name, json_integer(i));
+	}
+	FAILS(KF_EMISMATCH, " here; and more); remove it", kf_set_begin(&other, &w, &state, &err));
 	json_decref(other.options);
 	other = spec;
 	other.inputs = in;
