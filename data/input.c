@@ -23,11 +23,15 @@ typedef struct {
 	char *name;        /* to show */
 	bool jsonl;
 	int operand;
+	dev_t dev;         /* which file it is, whatever its name */
+	ino_t ino;
 } input_file;
 
 struct kf_inputs {
 	input_file *file;
 	int n, cap, operands, left_out;
+	int again;         /* files that are there more than once, */
+	int first_again;   /* and one of them */
 	uint64_t bytes;
 	kf_fp *fp;         /* (operands) */
 	int spool;         /* descriptor of the copy of standard input, or -1 */
@@ -36,6 +40,12 @@ struct kf_inputs {
 int kf_inputs_files(const kf_inputs *in) { return in->n; }
 int kf_inputs_left_out(const kf_inputs *in) { return in->left_out; }
 uint64_t kf_inputs_bytes(const kf_inputs *in) { return in->bytes; }
+
+int kf_inputs_again(const kf_inputs *in, const char **name)
+{
+	*name = in->again ? in->file[in->first_again].name : NULL;
+	return in->again;
+}
 kf_fp kf_inputs_fp(const kf_inputs *in, int i) { return in->fp[i]; }
 
 void kf_inputs_close(kf_inputs *in)
@@ -62,7 +72,9 @@ static kf_status add_file(kf_inputs *in, const char *path, const char *name, boo
 	kf_err *err)
 {
 	input_file *f;
+	struct stat st;
 
+	if (stat(path, &st) < 0) return kf_fail_errno(err, "cannot examine %s", path);
 	if (in->n == in->cap) {
 		int cap = in->cap ? in->cap * 2 : 16;
 		input_file *grown = cap < in->cap ? NULL : realloc(in->file, (size_t)cap * sizeof *grown);
@@ -75,6 +87,8 @@ static kf_status add_file(kf_inputs *in, const char *path, const char *name, boo
 	f->path = kf_strdup(path);
 	f->name = kf_strdup(name);
 	f->jsonl = jsonl;
+	f->dev = st.st_dev;
+	f->ino = st.st_ino;
 	f->operand = operand;
 	if (!f->path || !f->name) {
 		kf_free(f->path);
@@ -269,6 +283,36 @@ static kf_status spool_stdin(kf_inputs *in, kf_text_format format, int operand, 
 
 /* ---- opening ---- */
 
+static int by_file(const void *x, const void *y, void *arg)
+{
+	const input_file *file = arg;
+	const int i = *(const int *)x, j = *(const int *)y;
+	const input_file *a = &file[i], *b = &file[j];
+
+	if (a->dev != b->dev) return a->dev < b->dev ? -1 : 1;
+	if (a->ino != b->ino) return a->ino < b->ino ? -1 : 1;
+	return i < j ? -1 : i > j;
+}
+
+static kf_status find_again(kf_inputs *in, kf_err *err)
+{
+	int *order = kf_alloc((size_t)in->n + 1, sizeof *order);
+	bool counted = false;
+
+	if (!order) return kf_fail(err, KF_ENOMEM, "out of memory for the order of %d files", in->n);
+	for (int i = 0; i < in->n; i++) order[i] = i;
+	qsort_r(order, (size_t)in->n, sizeof *order, by_file, in->file);
+	for (int i = 1; i < in->n; i++) {
+		const input_file *a = &in->file[order[i - 1]], *b = &in->file[order[i]];
+		const bool same = a->dev == b->dev && a->ino == b->ino;
+
+		if (same && !counted && (!in->again++ || order[i - 1] < in->first_again)) in->first_again = order[i - 1];
+		counted = same;
+	}
+	kf_free(order);
+	return KF_OK;
+}
+
 static kf_status take_fingerprints(kf_inputs *in, kf_err *err)
 {
 	kf_hasher *h = kf_hasher_new();
@@ -326,7 +370,7 @@ kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format,
 			rc = kf_fail(err, KF_EINVAL, "%s is neither a file nor a folder (for a pipe, use - and standard "
 				"input)", paths[i]);
 	}
-	if (rc == KF_OK) rc = take_fingerprints(in, err);
+	if (rc == KF_OK && (rc = find_again(in, err)) == KF_OK) rc = take_fingerprints(in, err);
 out:
 	if (rc != KF_OK) {
 		kf_inputs_close(in);

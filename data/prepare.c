@@ -378,6 +378,7 @@ kf_status kf_prepare(const kf_prepare_opts *o, kf_prepare_stats *stats, kf_err *
 {
 	pass p = { .o = o, .stats = stats };
 	kf_inputs *in = NULL;
+	const char *again;
 	kf_status rc;
 
 	memset(stats, 0, sizeof *stats);
@@ -392,6 +393,7 @@ kf_status kf_prepare(const kf_prepare_opts *o, kf_prepare_stats *stats, kf_err *
 	if ((rc = kf_inputs_open(o->paths, o->n_paths, (kf_text_format)o->format, &in, err)) != KF_OK) goto out;
 	stats->files = kf_inputs_files(in);
 	stats->left_out = kf_inputs_left_out(in);
+	if ((stats->again = kf_inputs_again(in, &again)) > 0) snprintf(stats->first_again, sizeof stats->first_again, "%s", again);
 
 	kf_progress_start(&p.progress, "reading", "bytes", (double)kf_inputs_bytes(in), o->progress);
 	if ((rc = kf_inputs_each(in, on_document, on_bad, on_read, &p, err)) != KF_OK) goto out;

@@ -45,6 +45,8 @@ typedef struct {
 	uint64_t not_utf8;         /* documents kept byte for byte */
 	char first_not_utf8[256];
 	int files, left_out, shards;
+	int again;                 /* files that are there more than once, and the first of them: */
+	char first_again[256];
 } kf_prepare_stats;
 
 /* The split of a document that names none: by a hash of its id, 8 : 1 : 1. */

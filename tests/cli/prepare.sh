@@ -169,6 +169,11 @@ check_fails 1 'empty corpus' "prepare: empty folder" "$prepare" --out "$TMP/bad"
 check_fails 2 'must be from 16' "prepare: documents too small" "$prepare" --out "$TMP/bad" --doc-bytes 3 "$TMP/a.txt"
 check_fails 2 '--out' "prepare: no --out" "$prepare" "$TMP/a.txt"
 check_fails 2 'no input' "prepare: no input" "$prepare" --out "$TMP/bad"
+# A file by several names.
+mkdir "$TMP/notes2"; for f in x y z; do echo "text $f" >"$TMP/notes2/$f.txt"; done
+"$prepare" --out "$TMP/again" "$TMP/notes2" "$TMP/a.txt" "$TMP/notes2/./z.txt" "$TMP/notes2/y.txt" "$TMP/notes2/z.txt" >"$TMP/.out" 2>"$TMP/said"
+same "prepare: a file that is there twice, with a notice" "$? $(docs "$TMP/again" | wc -l) $(cat "$TMP/said")" \
+	"0 7 kf-prepare: notice: 2 files are given more than once, and what they hold is in the corpus as often, the first of them $TMP/notes2/y.txt"
 # Records without text, as tables have them.
 {
 	printf '{"text": ""}\n{"text": " \\n\\u3000"}\n{"text": "one", "domain": "d"}\n{"text": null}\n{"messages": null, "domain": "d"}\n'
