@@ -27,6 +27,7 @@ typedef struct {
 void kf_progress_start(kf_progress *p, const char *label, const char *unit, double total, int mode);
 void kf_progress_skip(kf_progress *p, double n); /* done by an earlier run */
 void kf_progress_add(kf_progress *p, double n);
+/* What is too long is cut between characters; control characters become question marks. */
 void kf_progress_note(kf_progress *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void kf_progress_shards(kf_progress *p, int done, int shards); /* shards 0: as said before */
 void kf_progress_end(kf_progress *p);            /* prints the last line: total, rate, time taken */

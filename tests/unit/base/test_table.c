@@ -85,7 +85,7 @@ static void progress_line(int columns, const char *note, char *out, size_t size)
 	const struct winsize w = { .ws_row = 24, .ws_col = (unsigned short)columns };
 	const int terminal = posix_openpt(O_RDWR | O_NOCTTY), standard = dup(2);
 	int end;
-	ssize_t n;
+	ssize_t n, got;
 	kf_progress p;
 
 	assert_true(terminal >= 0 && standard >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
@@ -98,9 +98,9 @@ static void progress_line(int columns, const char *note, char *out, size_t size)
 	p.last = p.mark = p.start;
 	kf_progress_add(&p, 500);
 	dup2(standard, 2);
-	n = read(terminal, out, size - 1);
 	close(standard);
-	close(end);
+	close(end);   /* with which what is under way comes to its end */
+	for (n = 0; (got = read(terminal, out + n, size - 1 - (size_t)n)) > 0;) n += got;
 	close(terminal);
 	assert_true(n > 4 && memcmp(out, "\r\033[K", 4) == 0);
 	memmove(out, out + 4, (size_t)n - 4);
@@ -124,12 +124,29 @@ static void test_progress_fits_the_terminal(void **state)
 	}
 }
 
+static void test_notes_of_names(void **state)
+{
+	kf_progress p;
+
+	(void)state;
+	kf_progress_start(&p, "evaluate", "tokens", 1000, KF_PROGRESS_NONE);
+	kf_progress_note(&p, "%s", "a\x1b[2Jb\n\x7f");
+	assert_string_equal(p.note, "a?[2Jb??");
+	/* 62 bytes and the first of two; whole characters up to the last byte */
+	kf_progress_note(&p, "%s%s", "a", "中文模型中文模型中文模型中文模型中文模型模");
+	assert_int_equal(strlen(p.note), 61);
+	assert_string_equal(p.note + 58, "型");
+	kf_progress_note(&p, "%s", "中文模型中文模型中文模型中文模型中文模型模型");
+	assert_int_equal(strlen(p.note), 63);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_widths), cmocka_unit_test(test_fields_are_filled), cmocka_unit_test(test_what_fits),
 		cmocka_unit_test(test_columns_grow), cmocka_unit_test(test_no_name),
 		cmocka_unit_test(test_progress_fits_the_terminal),
+		cmocka_unit_test(test_notes_of_names),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
