@@ -4,6 +4,7 @@
 #include "common/base/opt.h"
 #include "common/base/progress.h"
 #include "common/ops/backend.h"
+#include "common/store/set.h"
 #include "train/train.h"
 
 static kf_train_opts o = {
@@ -121,6 +122,30 @@ static kf_status prepare(kf_pool **pool, kf_exec **x, kf_err *err)
 	return kf_exec_new_on(ops, *pool, (kf_compute)compute, ranks ? ranks->local : 0, x, err);
 }
 
+/* The fingerprint of the corpus that a set is, or is of; false where there is none to be had, of which kf_train says why. */
+static bool corpus_of(const char *dir, kf_fp *out)
+{
+	kf_set *set = NULL;
+	kf_err ignored;
+	bool known = kf_set_open(dir, KF_SET_KINDS, &set, &ignored) == KF_OK;
+
+	if (known && kf_set_get_kind(set) == KF_SET_CORPUS)
+		*out = kf_set_fp(set);
+	else
+		known = known && kf_set_input_fp(set, "corpus", out, &ignored) == KF_OK;
+	kf_set_close(set);
+	return known;
+}
+
+static void look_at_valid(void)
+{
+	kf_fp trained, valid;
+
+	if (o.valid && !common.quiet && corpus_of(o.targets, &trained) && corpus_of(o.valid, &valid) && kf_fp_equal(trained, valid))
+		fprintf(stderr, "kf-train: notice: %s is the text that is trained on: the best epoch by it is the one that knows it by heart. "
+			"Validate with text that is not among the training text (kf-prepare --split).\n", o.valid);
+}
+
 static kf_status work(kf_err *err)
 {
 	kf_train_result r;
@@ -128,6 +153,8 @@ static kf_status work(kf_err *err)
 	kf_exec *x = NULL;
 	kf_status rc = kf_ranks_agree(ranks, prepare(&pool, &x, err), err);
 
+	if (rc == KF_OK)
+		look_at_valid();
 	if (rc == KF_OK && (rc = kf_train(&o, x, &r, err)) == KF_OK && !common.quiet)
 		report(&r);
 	kf_exec_free(x);

@@ -23,6 +23,8 @@ numbers() { sed 's/,"tokens_per_second":[^}]*//' "$1"; }
 losses() { grep -o '"loss":[0-9.e+-]*' "$1/log.jsonl" | cut -d: -f2; }
 
 check "train" train "$TMP/a" --lambda 0.5 --valid "$TMP/corpus" --save-every 1
+cp "$TMP/.err" "$TMP/a.err"
+check "says that it validates with what it trains on" grep -q "notice: $TMP/corpus is the text that is trained on" "$TMP/a.err"
 for f in config.json model.safetensors tokenizer.json tokenizer_config.json kfuse.json log.jsonl; do
 	check "train writes $f" test -s "$TMP/a/$f"
 done
