@@ -193,7 +193,7 @@ static void completion(const kf_program *p, FILE *out)
 			fputs("\" -- \"$cur\")); return ;;\n", out);
 		} else if (o->kind != KF_OPT_FLAG) {
 			fprintf(out, "\t--%s) %sreturn ;;\n", o->name,
-				is_path(o->arg) ? "compopt -o filenames; COMPREPLY=($(compgen -f -- \"$cur\")); " : "");
+				is_path(o->arg) ? "compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"); " : "");
 		}
 	}
 	fputs("\tesac\n\t[[ $cur == -* ]] && COMPREPLY=($(compgen -W \"", out);

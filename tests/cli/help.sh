@@ -70,6 +70,12 @@ check "completion of an option" test "$(complete_words kf-align --vocab)" = --vo
 check "completion of a choice" test "$(complete_words kf-align --method dtw | tr '\n' ' ')" = "dtw dtw-chat "
 touch "$TMP/some-corpus"
 check "completion of a path" test "$(complete_words kf-extract --corpus "$TMP/some")" = "$TMP/some-corpus"
+# With bash's own compopt: a name with blanks is one, and is offered as a file's.
+touch "$TMP/my corpus"
+for n in kf-extract:--corpus kf-slurm:--logs; do
+	check "${n%:*}: completion of a path with blanks" test "$(complete_words ${n%:*} ${n#*:} "$TMP/my")" = "$TMP/my corpus"
+	check "is one word" test "$(complete_words ${n%:*} ${n#*:} "$TMP/my" | wc -l)" = 1 -a "$(grep -c 'COMPREPLY=(.*compgen -f' "$D/opt/k/share/bash-completion/completions/${n%:*}")" = 0
+done
 # ---- README's commands for one's own models and text, on tiny models, somewhere else ----
 R=$TMP/elsewhere; mkdir -p "$R/path/to" "$R/my-text"
 cp -r tests/models/qwen2-tiny "$R/path/to/student"; cp -r tests/models/llama-tiny "$R/path/to/teacher"
