@@ -161,6 +161,11 @@ COMPLETIONS ?= $(PREFIX)/share/bash-completion/completions
 SHARE ?= $(PREFIX)/share/kfuse
 DOCDIR ?= $(PREFIX)/share/doc/kfuse
 DOCUMENTS := README.md CHANGELOG.md $(wildcard docs/*.md)
+# As whole paths, since kfuse.mk is read from any folder.
+ifneq ($(filter install uninstall,$(MAKECMDGOALS)),)
+$(foreach v,PREFIX MANDIR COMPLETIONS SHARE DOCDIR DESTDIR,$(if $(word 2,$($v)),$(error $v=$($v): must be one word; make cannot do with spaces in names)))
+$(foreach v,PREFIX MANDIR COMPLETIONS SHARE DOCDIR,$(eval override $v := $$(abspath $$(patsubst ~/%,$$(HOME)/%,$$($v)))))
+endif
 whole_paths = sed 's,docs/\([a-z]*\.md\),$1/docs/\1,g'
 install: programs
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANDIR) $(DESTDIR)$(COMPLETIONS) $(DESTDIR)$(SHARE) $(DESTDIR)$(DOCDIR)/docs

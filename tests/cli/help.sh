@@ -76,6 +76,14 @@ for n in kf-extract:--corpus kf-slurm:--logs; do
 	check "${n%:*}: completion of a path with blanks" test "$(complete_words ${n%:*} ${n#*:} "$TMP/my")" = "$TMP/my corpus"
 	check "is one word" test "$(complete_words ${n%:*} ${n#*:} "$TMP/my" | wc -l)" = 1 -a "$(grep -c 'COMPREPLY=(.*compgen -f' "$D/opt/k/share/bash-completion/completions/${n%:*}")" = 0
 done
+# PREFIX from here, or from home: whole paths in what is installed.
+here=$(realpath --relative-to=. "$TMP")
+check "make install PREFIX=../here" make -s install PREFIX="$here/there/" B="${BIN%/bin}"
+HOME=$TMP check "make install PREFIX=~/home" make -s install PREFIX='~/home' B="${BIN%/bin}"
+check "kfuse.mk has the whole path of the programs" test "$(sed -n 's/^KFUSE_BIN ?= //p' "$TMP/there/share/kfuse/kfuse.mk" "$TMP/home/share/kfuse/kfuse.mk" | tr '\n' ' ')" = \
+	"$TMP/there/bin $TMP/home/bin "
+check_fails 2 "PREFIX=$TMP/one two: must be one word" "make install PREFIX=… with a blank" make -s install PREFIX="$TMP/one two" B="${BIN%/bin}"
+check "makes nothing" test ! -e "$TMP/one"
 # ---- README's commands for one's own models and text, on tiny models, somewhere else ----
 R=$TMP/elsewhere; mkdir -p "$R/path/to" "$R/my-text"
 cp -r tests/models/qwen2-tiny "$R/path/to/student"; cp -r tests/models/llama-tiny "$R/path/to/teacher"
