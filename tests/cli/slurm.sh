@@ -12,7 +12,7 @@ what=(DATA="$D" B="${BIN%/bin}" TARGET=qwen2-tiny SOURCES="llama-tiny gemma3-tin
 print() { "$BIN/kf-slurm" --logs "$TMP/logs" --print "$@" "${what[@]}" WORK="$W"; }
 check "kf-slurm --print" sh -c 'cd . && "$@" > "$0"' "$TMP/plan" "$BIN/kf-slurm" --logs "$TMP/logs" --print demo "${what[@]}" WORK="$W" \
 	--for all="--account=us --qos=low" --for extract=--gres=gpu:1 --for finish=--time=5
-check "it leaves nothing but a folder for logs" test -z "$(ls -A "$TMP/logs")" -a ! -e "$W"
+check "it leaves nothing" test ! -e "$TMP/logs" -a ! -e "$W"
 cat > "$TMP/run.py" <<'END'
 import os, re, shlex, subprocess, sys
 plan, folder, run = sys.argv[1], sys.argv[2], sys.argv[3:]
