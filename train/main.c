@@ -54,7 +54,7 @@ static const kf_opt TABLE[] = {
 	{ "save-every", KF_OPT_INT, &o.save_every, "N", "steps from one checkpoint to the next, 0 for none", 0, 1e12, 0 },
 	{ "dtype", KF_OPT_CHOICE, &o.dtype, "f32|bf16|f16", "numbers of the model that is written", 0, 0, KF_OPT_SHAPES },
 	{ "keep-epochs", KF_OPT_FLAG, &o.keep_epochs, NULL, "write the model of every epoch too, as OUT/epoch-N", 0, 0, 0 },
-	{ "keep-state", KF_OPT_FLAG, &o.keep_state, NULL, "leave the checkpoints in OUT/state", 0, 0, 0 },
+	{ "keep-state", KF_OPT_FLAG, &o.keep_state, NULL, "leave the last checkpoints (--save-every) in OUT/state", 0, 0, 0 },
 	{ "resume", KF_OPT_FLAG, &o.resume, NULL, "continue, as a run does by itself; having nothing to continue is an error", 0, 0, 0 },
 	{ "restart", KF_OPT_FLAG, &o.restart, NULL, "begin anew, replacing a run that is in OUT", 0, 0, 0 },
 	{ "log", KF_OPT_STRING, &o.log, "FILE", "log, a JSON object a line (OUT/log.jsonl)", 0, 0, 0 },
