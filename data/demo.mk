@@ -61,7 +61,7 @@ demo: $(of)/report/$(demo_report).html
 
 # ---- make pairs: FuseChat's way. The target with each source, and the results merged ----
 
-MERGES ?= linear $(if $(filter 2,$(words $(sources))),slerp) task-arithmetic ties dare varm sce
+MERGES ?= linear $(if $(filter 2,$(words $(sources))),slerp) task-arithmetic ties dare varm $(if $(word 2,$(sources)),sce)
 merge_tag = $(if $(filter ties dare,$1),$(DENSITY))$(if $(filter sce,$1),$(SELECT))
 merged = $1$(call merge_tag,$1)-$(demo_name)
 pairs := $(foreach s,$(sources),$(call fused,$s))

@@ -21,6 +21,9 @@ check "make demo with two sources" run demo "${both[@]}"
 check "its report" rows report gemma3-tiny llama-tiny target clm fused fused+clm
 check "make pairs" run pairs "${both[@]}"
 check "its report" rows pairs gemma3-tiny llama-tiny target clm target+gemma3-tiny target+llama-tiny linear slerp task-arithmetic ties dare varm sce
+check "make pairs with one source" run pairs SOURCES=llama-tiny
+check "its report has the mergers that one will do for" rows pairs llama-tiny target clm target+llama-tiny linear task-arithmetic ties dare varm
+check "make pairs with two, again" run pairs "${both[@]}"
 check "make baselines" run baselines "${both[@]}"
 check "its report" rows baselines gemma3-tiny llama-tiny target clm kd merged fused ensemble
 check "make continual" run continual SOURCES=llama-tiny ADD=gemma3-tiny
