@@ -136,8 +136,8 @@ $(foreach s,$(splits),$(eval $(call corpus_rule,$s)))
 # ---- logits: every model over the training text, over the test text to be compared, over the validation text
 # where weights are fitted to it ----
 
-# Where conversations were rendered with another template than is named now, kf-extract says so.
-template_is = $(if $(and $1,$2),$(if $(findstring "chat-template":"$2",$1),,FORCE))
+# Where conversations (format 2) were rendered with another template than is named now, kf-extract says so.
+template_is = $(if $(and $1,$2,$(findstring "format":2,$1)),$(if $(findstring "chat-template":"$2",$1),,FORCE))
 define logits_rule
 $(run)/logits/$1/$2$(said_tag)/manifest.json: $(call model_files,$2) $(run)/corpus/$1/manifest.json \
     $(call template_is,$(call manifest,$(run)/logits/$1/$2$(said_tag)/manifest.json),$(CHAT_TEMPLATE_$2)) | $(bin)/kf-extract

@@ -100,8 +100,6 @@ kf_status kf_extractor_open(kf_extractor *x, const kf_extract_opts *o, kf_err *e
 	if ((rc = kf_weights_open(o->model, &x->weights, err)) != KF_OK) return rc;
 	if ((rc = kf_weights_tokenizer(x->weights, &x->tokenizer, err)) != KF_OK) return rc;
 	if ((rc = kf_run_chat(x->corpus, o->chat_template, x->tokenizer, o->model, &x->chat, err)) != KF_OK) return rc;
-	if (o->chat_template && !x->chat)
-		return kf_fail(err, KF_EINVAL, "--chat-template %s: %s has no conversations", o->chat_template, o->corpus);
 	const kf_arch *arch = kf_weights_arch(x->weights);
 	if (o->top_k > arch->V)
 		return kf_fail(err, KF_EINVAL, "--top-k %ld is more than the %d tokens of the vocabulary of %s", o->top_k, arch->V, o->model);
@@ -158,6 +156,7 @@ kf_status kf_extract(const kf_extract_opts *o, kf_extract_stats *stats, kf_err *
 	if ((rc = kf_extractor_open(&x, o, err)) != KF_OK) goto out;
 	x.stats = stats;
 	if ((rc = begin(&x, &stats->state, err)) != KF_OK) goto out;
+	stats->no_conversations = !x.chat;
 	if (stats->state == KF_SET_CURRENT) {
 		stats->complete = true;
 		goto out;

@@ -25,7 +25,7 @@ enum { KF_STREAM_AUTO, KF_STREAM_YES, KF_STREAM_NO }; /* auto: when the weights 
 typedef struct {
 	const char *model, *corpus, *out;
 	const char *name;          /* of the model, for people; NULL: its folder or file */
-	const char *chat_template; /* by name; NULL: the model's own. Of a corpus with conversations only */
+	const char *chat_template; /* by name; NULL: the model's own. Of conversations; text is as without */
 	long top_k;
 	long batch_tokens;         /* tokens run at once: memory against the cost of unpacking weights */
 	long context;              /* longest sequence; 0: the model's */
@@ -49,6 +49,7 @@ typedef struct {
 typedef struct {
 	kf_set_state state;
 	bool complete;             /* false after one part of an array job */
+	bool no_conversations;     /* in the corpus: a chat template is for nothing */
 	uint64_t documents, tokens;/* of this run */
 	double seconds;            /* of this run's shards */
 	double waited_text, waited_writer; /* of these, what computing waited for text to be read and encoded, and for records to be compressed

@@ -21,7 +21,7 @@ static const kf_opt table[] = {
 	{ "corpus", KF_OPT_STRING, &o.x.corpus, "DIR", "the text, as kf-prepare wrote it", 0, 0, KF_OPT_REQUIRED },
 	{ "out", KF_OPT_STRING, &o.x.out, "DIR", "where the predictions go (required, but for --plan)", 0, 0, 0 },
 	{ "name", KF_OPT_STRING, &o.x.name, "NAME", "of the model, for what comes of the set: kf-fuse, reports; else its folder's or file's", 0, 0, 0 },
-	{ "chat-template", KF_OPT_STRING, &o.x.chat_template, "NAME", "of a corpus with conversations: the template to render them with, "
+	{ "chat-template", KF_OPT_STRING, &o.x.chat_template, "NAME", "of conversations: the template to render them with, "
 		"if not the model's own", 0, 0, 0 },
 	{ "top-k", KF_OPT_INT, &o.x.top_k, "K", "candidates kept a position", 1, 65535, KF_OPT_SHAPES },
 	{ "byte-path", KF_OPT_CHOICE, &o.byte_path, "yes|no", "keep what alignment by bytes needs: masses inside tokens, and "
@@ -108,6 +108,8 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if (s.state == KF_SET_CURRENT) {
 		printf("%s: up to date\n", o.x.out);
 		return KF_OK;
+	if (s.no_conversations && o.x.chat_template)
+		fprintf(stderr, "kf-extract: notice: %s has no conversations: --chat-template %s changes nothing\n", o.x.corpus, o.x.chat_template);
 	}
 	printf("%s: %" PRIu64 " tokens of %" PRIu64 " documents, %.0f tokens a second", o.x.out, s.tokens, s.documents,
 		s.seconds > 0 ? (double)s.tokens / s.seconds : 0);

@@ -334,7 +334,8 @@ kf_status kf_run_chat(const kf_set *corpus, const char *name, const kf_tokenizer
 	kf_status rc;
 
 	*out = NULL;
-	if (!kf_set_chat(corpus) || (rc = kf_chat_choose(name, t, model, out, err)) == KF_OK) return KF_OK;
+	if (!kf_set_chat(corpus)) return name ? kf_chat_check(name, err) : KF_OK;
+	if ((rc = kf_chat_choose(name, t, model, out, err)) == KF_OK) return KF_OK;
 	kf_arena_init(&arena);
 	if (first_conversation(corpus, &arena, &rec, &none) == KF_OK)
 		rc = kf_context(err, rc, "%s: document %llu (\"%.200s\", piece %u) is a conversation", kf_set_dir(corpus),

@@ -38,7 +38,7 @@ typedef struct {
 	void *arg;
 } kf_runner;
 
-/* The chat template for a corpus: kf_chat_choose where it holds conversations, else *out is NULL. What fails names the first
+/* The chat template for a corpus: kf_chat_choose where it holds conversations, else *out is NULL, and a name must be one of a template all the same. What fails names the first
  * conversation, which is what wants a template. */
 kf_status kf_run_chat(const kf_set *corpus, const char *name, const kf_tokenizer *t, const char *model, kf_chat **out,
 	kf_err *err) KF_MUST_CHECK;

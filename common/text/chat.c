@@ -64,19 +64,31 @@ static kf_status add_tokens(kf_chat *c, const char *s, kf_err *err)
 	return KF_OK;
 }
 
+static kf_status find(const char *name, const kf_chat_template **out, kf_err *err)
+{
+	char names[512];
+
+	for (*out = kf_chat_templates; (*out)->name; (*out)++)
+		if (strcmp((*out)->name, name) == 0) return KF_OK;
+	kf_chat_names(names, sizeof names);
+	return kf_fail(err, KF_EINVAL, "there is no chat template \"%s\"; there are %s", name, names);
+}
+
+kf_status kf_chat_check(const char *name, kf_err *err)
+{
+	const kf_chat_template *tpl;
+
+	return find(name, &tpl, err);
+}
+
 kf_status kf_chat_open(const char *name, const kf_tokenizer *t, kf_chat **out, kf_err *err)
 {
-	const kf_chat_template *tpl = kf_chat_templates;
-	char names[512];
+	const kf_chat_template *tpl;
 	kf_chat *c;
 	kf_status rc;
 
 	*out = NULL;
-	while (tpl->name && strcmp(tpl->name, name) != 0) tpl++;
-	if (!tpl->name) {
-		kf_chat_names(names, sizeof names);
-		return kf_fail(err, KF_EINVAL, "there is no chat template \"%s\"; there are %s", name, names);
-	}
+	if ((rc = find(name, &tpl, err)) != KF_OK) return rc;
 	if (!(c = kf_zalloc(1, sizeof *c))) return kf_fail(err, KF_ENOMEM, "no memory for a chat template");
 	c->tpl = tpl;
 	c->t = t;

@@ -21,6 +21,8 @@
 kf_status kf_chat_recognise(const char *text, size_t n, const char **name, kf_err *err) KF_MUST_CHECK;
 /* "chatml, gemma, ...": for messages. */
 void kf_chat_names(char *out, size_t size);
+/* KF_EINVAL, with the names there are, when none is called that. */
+kf_status kf_chat_check(const char *name, kf_err *err) KF_MUST_CHECK;
 
 /* A template and a tokenizer together; immutable, the tokenizer is borrowed. KF_EINVAL for an unknown name,
  * KF_EMISMATCH when the tokenizer lacks a token that the template needs. */

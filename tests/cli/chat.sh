@@ -170,7 +170,11 @@ check_fails 1 'option --chat-template: "chatml" there, "qwen2" here' "chat: the 
 check_fails 1 'document 0 \("0", piece 0\): message 1: a system message; the chat template gemma has no place' "chat: an order that the template does not allow" run "$TMP/gemma3-tiny" none3 --chat-template gemma
 printf '{"text": "plain text"}\n' >"$TMP/text.jsonl"
 "$BIN/kf-prepare" --quiet --out "$TMP/text" "$TMP/text.jsonl"
-check_fails 1 "text has no conversations" "chat: a template for a corpus without conversations" "$BIN/kf-extract" --model "$TMP/qwen2-tiny" --corpus "$TMP/text" --out "$TMP/none4" --chat-template chatml
+check_fails 0 "notice: .*text has no conversations: --chat-template chatml changes nothing" "chat: a template for a corpus without conversations" "$BIN/kf-extract" --model "$TMP/qwen2-tiny" --corpus "$TMP/text" --out "$TMP/none4" --chat-template chatml
+check "chat: it is the set that one without is" grep -q "up to date" <("$BIN/kf-extract" --model "$TMP/qwen2-tiny" --corpus "$TMP/text" --out "$TMP/none4")
+for p in kf-extract kf-eval; do
+	check_fails 1 'no chat template "chatlm"; there are smollm2' "chat: $p, a name that is none, and no conversations" "$BIN/$p" --model "$TMP/qwen2-tiny" --corpus "$TMP/text" --chat-template chatlm $([ $p = kf-eval ] || echo --out "$TMP/none5")
+done
 
 # A template that was chosen, for a model with none and one with another, is in the folder of what is trained with it, of its epochs, and of what they
 # are merged into.

@@ -124,6 +124,13 @@ check "make fusechat-demo" run fusechat-demo "${both[@]}" CHAT_DOMAINS=talks CHA
 	CHAT_TEMPLATE_llama-tiny=smollm2 CHAT_TEMPLATE_gemma3-tiny=gemma3
 check "its report" rows chat/pairs gemma3-tiny llama-tiny target clm target+gemma3-tiny target+llama-tiny linear slerp task-arithmetic ties dare varm sce
 check "of conversations" grep -q '"format": *2' "$W/chat/docs4/corpus/test/manifest.json"
+# Conversations in one split only: the others are text.
+for i in $(seq 20); do printf '{"id": "m%d", "domain": "c", "split": "train", "messages": [{"role": "user", "content": "Question %d?"}, {"role": "assistant", "content": "Of course."}]}\n' $i $i
+done > "$D/text/c.jsonl"
+mixed() { make -s demo SOURCES=llama-tiny DATA="$D" WORK="$W/mixed" B="${BIN%/bin}" TARGET=qwen2-tiny DOMAINS="a c" DOCS=4 VALID_DOCS=2 TEST_DOCS=3 EPOCHS=1 THREADS=1 CHAT_TEMPLATE_qwen2-tiny=chatml CHAT_TEMPLATE_llama-tiny=plain "$@"; }
+check "conversations that are in the training text only" mixed
+check "which are there" grep -q '"format": *2' "$W/mixed/docs4/corpus/train/manifest.json"
+check "a second time nothing runs" test -z "$(mixed --trace 2>/dev/null | grep -oE 'bin/kf-[a-z]+ --.*')"
 check_fails 2 "which model to add" "continual wants a model" run continual SOURCES=llama-tiny
 
 # The comparisons of the papers, in miniature.
