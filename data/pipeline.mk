@@ -215,13 +215,17 @@ $(of)/train/$1/config.json: $2/manifest.json $5 $(run)/corpus/valid/manifest.jso
 	$(call replace,$$(@D))
 	$(strip $(TRAIN_RUN) $(bin)/kf-train) --model $4 --targets $2 --valid $(run)/corpus/valid --out $$(@D) --lambda $3 $$(training)
 endef
+# Which template a model that is run renders conversations and questions with: a source its own, what comes of the target the target's. "--model NAME=PATH …"
+templates = $(foreach m,$(patsubst --model:%,%,$(filter --model:%,$(subst --model ,--model:,$1))),$(call template_of,$(firstword $(subst =, ,$m))))
+template_of = $(addprefix --chat-template $1=,$(CHAT_TEMPLATE_$(if $(filter $1,$(filter-out $(TARGET),$(models))),$1,$(TARGET))))
+
 
 # ---- evaluation on held-out text. Report, models, arguments, what these depend on. Models that are run here are the target, trained ----
 
 define report_rule
 $(of)/report/$1.json: $(2:%=$(run)/logits/test/%$(said_tag)/manifest.json) $4 $(task_files) $(run)/corpus/train/manifest.json | $(bin)/kf-eval
 	@mkdir -p $$(@D)
-	$(bin)/kf-eval --corpus $(run)/corpus/test $3 $(task_options) $(addprefix --chat-template ,$(CHAT_TEMPLATE_$(TARGET))) --markdown $$(@:.json=.md) --report $$@.tmp --threads $$(THREADS) > $$(@:.json=.txt)
+	$(bin)/kf-eval --corpus $(run)/corpus/test $3 $(task_options) $(call templates,$3) --markdown $$(@:.json=.md) --report $$@.tmp --threads $$(THREADS) > $$(@:.json=.txt)
 	@mv $$@.tmp $$@
 endef
 

@@ -124,6 +124,12 @@ check "make fusechat-demo" run fusechat-demo "${both[@]}" CHAT_DOMAINS=talks CHA
 	CHAT_TEMPLATE_llama-tiny=smollm2 CHAT_TEMPLATE_gemma3-tiny=gemma3
 check "its report" rows chat/pairs gemma3-tiny llama-tiny target clm target+gemma3-tiny target+llama-tiny linear slerp task-arithmetic ties dare varm sce
 check "of conversations" grep -q '"format": *2' "$W/chat/docs4/corpus/test/manifest.json"
+# Every model that is run is asked with its own template: the target and what comes of it, each source, of which one has none.
+asked() { run "$@" --trace "${both[@]}" CHAT_TEMPLATE_qwen2-tiny=chatml CHAT_TEMPLATE_llama-tiny=plain TASKS=quiz 2>&1 | sed -e ':a' -e '/\\$/N; s/\\\n//; ta' | grep -oE 'bin/kf-eval .*' |
+	grep -oE -- '--chat-template [^ ]*' | sort | tr '\n' ' '; }
+t="--chat-template"
+check "the reports ask each model with its own template" test "$(asked demo)" = "$t clm=chatml $t fused+clm=chatml $t fused=chatml $t llama-tiny=plain $t target=chatml "
+check "so does make tasks" test "$(asked tasks)" = "$t llama-tiny=plain $t qwen2-tiny=chatml "
 # Conversations in one split only: the others are text.
 for i in $(seq 20); do printf '{"id": "m%d", "domain": "c", "split": "train", "messages": [{"role": "user", "content": "Question %d?"}, {"role": "assistant", "content": "Of course."}]}\n' $i $i
 done > "$D/text/c.jsonl"
