@@ -157,6 +157,7 @@ typedef struct {
 	bool quirks;                         /* kf_aligner_quirks */
 	bool weighted;                       /* kf_aligner_weigh, by counts of the whole of both sets */
 	int precision;                       /* 0 as the source set, 1 packed, 2 f32 */
+	bool replace;                        /* what is in out and in map_file, made of something else, is replaced */
 	const char *shard;                   /* "I/N" or NULL */
 	int progress;                        /* KF_PROGRESS_* */
 	json_t *record;                      /* options that shape the content (kf_opt_record), borrowed */

@@ -11,7 +11,7 @@ static struct {
 	const char *target, *out, *map_file;
 	kf_list source;
 	int method, map, map_ties, map_corpus, many, precision;
-	bool quirks;
+	bool quirks, replace;
 	kf_common common;
 } o;
 
@@ -23,7 +23,7 @@ static const kf_opt table[] = {
 		"token strings, or FuseChat's", .flags = KF_OPT_SHAPES },
 	{ "vocab-map", KF_OPT_CHOICE, &o.map, "prefix|exact|mined|stats", "what a candidate becomes: the first token of its bytes, the token of "
 		"the same string, of the least edit distance, the one it is aligned with in the text", .flags = KF_OPT_SHAPES },
-	{ "map", KF_OPT_STRING, &o.map_file, "FILE", "the map of mined or stats: read from FILE when it is there, else written to it", .flags = 0 },
+	{ "map", KF_OPT_STRING, &o.map_file, "FILE", "the map of mined or stats: read from FILE when it is there, else (with --replace also where it is of other sets) written to it", .flags = 0 },
 	{ "map-ties", KF_OPT_CHOICE, &o.map_ties, "first|co-occurrence", "mined: of equally near tokens the first, or the one that occurs "
 		"with the same tokens", .flags = 0 },
 	{ "map-corpus", KF_OPT_CHOICE, &o.map_corpus, "same|any", "which text a FILE that counts some may be of", .flags = 0 },
@@ -33,6 +33,7 @@ static const kf_opt table[] = {
 		.flags = KF_OPT_SHAPES },
 	{ "precision", KF_OPT_CHOICE, &o.precision, "source|packed|f32", "of the numbers stored; source: as the source's set has them",
 		.flags = KF_OPT_SHAPES },
+	KF_OPT_REPLACE(&o.replace),
 	KF_OPT_COMMON(&o.common),
 	KF_OPT_SHARD(&o.common),
 	{ 0 }
@@ -64,7 +65,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 {
 	kf_align_opts a = { .source = o.source.item, .folds = o.source.n, .target = o.target, .out = o.out, .method = (kf_align_method)o.method,
 		.map = (kf_align_map)o.map, .quirks = o.quirks, .weighted = o.many == 1, .map_file = o.map_file, .cooccurrence = o.map_ties == 1, .any_corpus = o.map_corpus == 1,
-		.precision = o.precision, .shard = o.common.shard, .program = program.name,
+		.precision = o.precision, .replace = o.replace, .shard = o.common.shard, .program = program.name,
 		.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress };
 	kf_pool *pool = NULL;
 	kf_set_state state;

@@ -88,6 +88,14 @@ static kf_status open_sources(const kf_align_opts *o, const kf_set *target, kf_s
 	return KF_OK;
 }
 
+/* The map of o->map_file; one of something else is as none where it is to be replaced. */
+static kf_status map_there(const kf_align_opts *o, const kf_vocabmap_key *key, kf_vocabmap **map, kf_err *err)
+{
+	kf_status rc = align_map_find(o->map_file, key, o->any_corpus, map, err);
+
+	return rc == KF_EMISMATCH && o->replace ? KF_OK : rc;
+}
+
 /* The map's part of the inputs, and the map itself where it is in a file: what made it is known before it is made. */
 static kf_status find_map(const kf_align_opts *o, const align_map_from *from, kf_vocabmap **map, kf_set_input *in, int *n_in,
 	kf_err *err)
@@ -105,7 +113,7 @@ static kf_status find_map(const kf_align_opts *o, const align_map_from *from, kf
 	if (o->cooccurrence && o->map != KF_ALIGN_MINED)
 		return kf_fail(err, KF_EUSAGE, "--map-ties is for --vocab-map mined: stats counts by itself");
 	if ((rc = align_map_key(from, &key, err)) != KF_OK) return rc;
-	if ((rc = align_map_find(o->map_file, &key, o->any_corpus, map, err)) != KF_OK) return rc;
+	if ((rc = map_there(o, &key, map, err)) != KF_OK) return rc;
 	in[(*n_in)++] = (kf_set_input){ .role = "map", .name = o->map_file ? o->map_file : align_map_method(from),
 		.fp = kf_vocabmap_fp(*map ? &(*map)->key : &key) };
 	return KF_OK;
@@ -128,7 +136,7 @@ static kf_status map_in_file(const kf_align_opts *o, const align_map_from *from,
 	}
 	if ((rc = align_map_key(from, &key, err)) != KF_OK || (rc = kf_lock_take(&lock, path, false, true, o->map_file, err)) != KF_OK)
 		return rc;
-	if ((rc = align_map_find(o->map_file, &key, o->any_corpus, map, err)) == KF_OK && !*map &&
+	if ((rc = map_there(o, &key, map, err)) == KF_OK && !*map &&
 	    (rc = align_map_make(from, pool, map, err)) == KF_OK)
 		rc = kf_vocabmap_write(*map, o->map_file, o->program, err);
 	kf_lock_drop(&lock);
@@ -163,7 +171,7 @@ kf_status kf_align_run(const kf_align_opts *o, kf_pool *pool, kf_set_state *stat
 	kf_set_writer *w = NULL;
 	kf_tokenizer *st = NULL, *tt = NULL;
 	kf_set_input in[3 + MAX_FOLDS];
-	kf_set_spec spec = { .dir = o->out, .kind = KF_SET_ALIGNED, .program = o->program, .options = o->record, .inputs = in,
+	kf_set_spec spec = { .dir = o->out, .kind = KF_SET_ALIGNED, .program = o->program, .options = o->record, .replace = o->replace, .inputs = in,
 		.n_inputs = 2 + o->folds };
 	kf_pass pass = { .in = set, .n_in = 1 + o->folds, .label = "align", .progress = o->progress, .doc = one_document };
 	kf_tally tally = KF_TALLY(kf_align_stat);

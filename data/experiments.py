@@ -363,9 +363,13 @@ class Experiments:
         return out
 
     def link(self, path, name):
+        """A link that is right stays: make takes a new one for another model."""
+        path = os.path.abspath(path)
         if os.path.lexists(name):
+            if os.path.islink(name) and os.readlink(name) == path:
+                return
             os.remove(name)
-        os.symlink(os.path.abspath(path), name)
+        os.symlink(path, name)
 
     def merge(self, method, models, out, seed, *options):
         """Unless it is there and newer than what it is made of: kf-merge, which would say so, makes it newer still, and with it all that follows."""

@@ -31,6 +31,7 @@ static const kf_opt table[] = {
 		0, 1e9, KF_OPT_SHAPES },
 	{ "shards", KF_OPT_INT, &o.p.shards, "N", "parts of the corpus, for later stages to share out", 1,
 		KF_MAX_SHARDS, 0 },
+	KF_OPT_REPLACE(&o.p.replace),
 	KF_OPT_SHARD(&o.common),
 	KF_OPT_COMMON(&o.common),
 	{ 0 }

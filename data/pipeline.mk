@@ -109,26 +109,29 @@ models := $(sort $(TARGET) $(SOURCES) $(ADD))
 splits := train valid test
 
 # What is there keeps what it was made from. Where that is not what is asked for any more (a model or a text replaced under its name, another
-# SEED), programs refuse and say what differs; REPLACE=1 takes away whatever has to be made again, and all that it is made into. What is
-# begun and not finished goes on, unless something that it is made of is newer than its beginning.
+# SEED), programs refuse and say what differs; with REPLACE=1 every one is asked, and makes that anew (--replace); what is the same stays, and
+# what is begun goes on.
 REPLACE ?=
-replace = $(if $(filter 1,$(REPLACE)),$(if $(KF_SLURM),,@begun=$$$$(ls $(addsuffix /manifest.part.json,$1) $(addsuffix /state/identity.json,$1) 2>/dev/null); \
-	  if [ -e $$@ ] || [ -z "$$$$begun" ] || [ -n "$$$$(find $$(filter-out FORCE,$$^) -newer "$$$$begun" -print -quit)" ]; then rm -rf $1; fi))
+anew := $(if $(filter 1,$(REPLACE)),$(if $(KF_SLURM),,1))
+replace := $(if $(anew),--replace)
+asked := $(if $(anew),FORCE)
 FORCE:
+# FORCE where something came to be at or in these paths, or a link to it, since a file was made: by the time of its change, which no copy and no
+# move brings along, as they may that of its content.
+changed = $(if $(and $(strip $1),$(wildcard $2)),$(if $(shell { find -P $1 -maxdepth 0 -newercm $2 -print -quit; find -H $1 -newercm $2 -print -quit; \
+  find -L $1 -newercm $2 -print -quit; } 2>/dev/null),FORCE))
 
 # ---- corpus: no file is in two splits ----
 
 split_docs = $(if $(filter train,$1),$(DOCS),$(if $(filter valid,$1),$(VALID_DOCS),$(TEST_DOCS)))
-# FORCE where the corpus that is there was cut otherwise, of other text, or a file in a folder of text is newer.
+# FORCE where the corpus that is there was cut otherwise, or of other text.
 manifest = $(subst $(space),,$(strip $(file <$1)))
 cut_so = "doc-bytes":$(DOC_BYTES)$(comma) "docs-per-domain":$(call split_docs,$1)$(if $(filter-out 0,$(call split_docs,$1)),$(comma)"seed":$(SEED))} $(text:%="name":"%"$(comma))
-recut = $(call other_cut,$(call manifest,$(run)/corpus/$1/manifest.json),$(call cut_so,$1)) $(space)\
-  $(foreach t,$(text),$(if $(and $(wildcard $t/.),$(wildcard $(run)/corpus/$1/manifest.json)),$(if $(shell find -L $t -newer $(run)/corpus/$1/manifest.json -print -quit),FORCE)))
+recut = $(call other_cut,$(call manifest,$(run)/corpus/$1/manifest.json),$(call cut_so,$1)) $(call changed,$(text),$(run)/corpus/$1/manifest.json)
 other_cut = $(if $1,$(if $(filter-out $(words $(text)),$(words $(filter {"role":"text"%,$(subst {, {,$1)))),FORCE)$(foreach f,$2,$(if $(findstring $f,$1),,FORCE)))
 define corpus_rule
-$(run)/corpus/$1/manifest.json: $(text) $(sort $(call recut,$1)) | $(bin)/kf-prepare
-	$(call replace,$$(@D))
-	$(bin)/kf-prepare --out $$(@D) --split $1 --docs-per-domain $(call split_docs,$1) \
+$(run)/corpus/$1/manifest.json: $(text) $(sort $(call recut,$1) $(asked)) | $(bin)/kf-prepare
+	$(bin)/kf-prepare --out $$(@D) $(replace) --split $1 --docs-per-domain $(call split_docs,$1) \
 	  --doc-bytes $(DOC_BYTES) --seed $(SEED) $(addprefix --skip-bad ,$(filter-out 0,$(SKIP_BAD))) --shards $(SHARDS) $(text)
 endef
 $(foreach s,$(splits),$(eval $(call corpus_rule,$s)))
@@ -140,9 +143,9 @@ $(foreach s,$(splits),$(eval $(call corpus_rule,$s)))
 template_is = $(if $(and $1,$2,$(findstring "format":2,$1)),$(if $(findstring "chat-template":"$2",$1),,FORCE))
 define logits_rule
 $(run)/logits/$1/$2$(said_tag)/manifest.json: $(call model_files,$2) $(run)/corpus/$1/manifest.json \
-    $(call template_is,$(call manifest,$(run)/logits/$1/$2$(said_tag)/manifest.json),$(CHAT_TEMPLATE_$2)) | $(bin)/kf-extract
-	$(call replace,$$(@D))
-	$(bin)/kf-extract --model $(call model,$2) --corpus $(run)/corpus/$1 --out $$(@D) --compute $(EXTRACT_COMPUTE) --threads $$(THREADS) $$(shard) \
+    $(sort $(call template_is,$(call manifest,$(run)/logits/$1/$2$(said_tag)/manifest.json),$(CHAT_TEMPLATE_$2)) \
+    $(call changed,$(call model,$2),$(run)/logits/$1/$2$(said_tag)/manifest.json) $(asked)) | $(bin)/kf-extract
+	$(bin)/kf-extract --model $(call model,$2) --corpus $(run)/corpus/$1 --out $$(@D) $(replace) --compute $(EXTRACT_COMPUTE) --threads $$(THREADS) $$(shard) \
 		$(if $(CHAT_TEMPLATE_$2),--chat-template $(CHAT_TEMPLATE_$2))
 endef
 $(foreach s,$(splits),$(foreach m,$(models),$(eval $(call logits_rule,$s,$m))))
@@ -156,13 +159,12 @@ adaptation := lr$(ADAPT_LR)x$(ADAPT)b$(ADAPT_BATCH)of$(FOLDS)$(addprefix -seed,$
 adapt_tag := $(if $(folds),-adapted-$(adaptation))
 adapted = $(run)/adapted/$(adaptation)-fold$1/$2$(said_tag)
 define adapted_rules
-$(call adapted,$1,$2)/config.json: $(call model_files,$2) $(run)/logits/train/$2$(said_tag)/manifest.json $(run)/corpus/valid/manifest.json | $(bin)/kf-train
-	$(call replace,$$(@D))
-	$(bin)/kf-train --model $(call model,$2) --targets $(run)/logits/train/$2$(said_tag) --valid $(run)/corpus/valid --out $$(@D) --fold $1/$(FOLDS) --lambda 1 \
+$(call adapted,$1,$2)/config.json: $(call model_files,$2) $(run)/logits/train/$2$(said_tag)/manifest.json $(run)/corpus/valid/manifest.json \
+    $(sort $(call changed,$(call model,$2),$(call adapted,$1,$2)/config.json) $(asked)) | $(bin)/kf-train
+	$(bin)/kf-train --model $(call model,$2) --targets $(run)/logits/train/$2$(said_tag) --valid $(run)/corpus/valid --out $$(@D) $(replace) --fold $1/$(FOLDS) --lambda 1 \
 	  --epochs $(ADAPT) --lr $(ADAPT_LR) --batch-tokens $(ADAPT_BATCH) --seed $(SEED) --compute $(COMPUTE) --dtype bf16 --threads $$(THREADS)
-$(run)/logits/train/$2$(said_tag)$(adapt_tag)-fold$1/manifest.json: $(call adapted,$1,$2)/config.json $(run)/corpus/train/manifest.json | $(bin)/kf-extract
-	$(call replace,$$(@D))
-	$(bin)/kf-extract --model $(call adapted,$1,$2) --corpus $(run)/corpus/train --out $$(@D) --fold $1/$(FOLDS) --compute $(EXTRACT_COMPUTE) \
+$(run)/logits/train/$2$(said_tag)$(adapt_tag)-fold$1/manifest.json: $(call adapted,$1,$2)/config.json $(run)/corpus/train/manifest.json $(asked) | $(bin)/kf-extract
+	$(bin)/kf-extract --model $(call adapted,$1,$2) --corpus $(run)/corpus/train --out $$(@D) $(replace) --fold $1/$(FOLDS) --compute $(EXTRACT_COMPUTE) \
 	  --threads $$(THREADS) $$(shard) $(if $(CHAT_TEMPLATE_$2),--chat-template $(CHAT_TEMPLATE_$2))
 endef
 $(foreach m,$(filter-out $(TARGET),$(models)),$(foreach f,$(folds),$(eval $(call adapted_rules,$f,$m))))
@@ -177,10 +179,9 @@ aligned = $(of)/aligned/$1/$2$(align_tag)$(if $(filter train,$1),$(adapt_tag))
 map_file = $(strip $(if $(filter mined,$(VOCAB_MAP)),$(WORK)/maps/$2-$(TARGET)-mined.map) \
   $(if $(filter stats,$(VOCAB_MAP)),$(run)/maps/$1-$2-$(TARGET)-stats.map))
 define aligned_rule
-$(call aligned,$1,$2)/manifest.json: $(addsuffix /manifest.json,$(call said,$1,$2)) $(call logits,$1)/manifest.json | $(bin)/kf-align
+$(call aligned,$1,$2)/manifest.json: $(addsuffix /manifest.json,$(call said,$1,$2)) $(call logits,$1)/manifest.json $(asked) | $(bin)/kf-align
 	$(if $(call map_file,$1,$2),@mkdir -p $(dir $(call map_file,$1,$2)))
-	$(call replace,$$(@D) $(call map_file,$1,$2))
-	$(bin)/kf-align $(addprefix --source ,$(call said,$1,$2)) --target $(call logits,$1) --out $$(@D) \
+	$(bin)/kf-align $(addprefix --source ,$(call said,$1,$2)) --target $(call logits,$1) --out $$(@D) $(replace) \
 	  --method $(ALIGN) --vocab-map $(VOCAB_MAP) --one-to-many $(ONE_TO_MANY) $(addprefix --map ,$(call map_file,$1,$2)) --threads $$(THREADS) $$(shard)
 endef
 $(foreach s,$(splits),$(foreach m,$(filter-out $(TARGET),$(models)),$(eval $(call aligned_rule,$s,$m))))
@@ -199,10 +200,9 @@ endef
 # FORCE where the trace is missing. (Of targets made together, a: b &: …, make -n of GNU make 4.3 forgets what depends on them.)
 define fuse_rule
 $(of)/targets/$1/manifest.json: $(foreach m,$3,$(call aligned,$2,$m)/manifest.json) $(call logits,$2)/manifest.json $5 \
-    $(if $(wildcard $(of)/trace/$1.jsonl),,FORCE) | $(bin)/kf-fuse
+    $(if $(wildcard $(of)/trace/$1.jsonl),$(asked),FORCE) | $(bin)/kf-fuse
 	@mkdir -p $(of)/trace
-	$(call replace,$(of)/targets/$1)
-	$(bin)/kf-fuse --target $(call logits,$2) $(foreach m,$3,--aligned $(call aligned,$2,$m)) --out $(of)/targets/$1 \
+	$(bin)/kf-fuse --target $(call logits,$2) $(foreach m,$3,--aligned $(call aligned,$2,$m)) --out $(of)/targets/$1 $(replace) \
 	  $4 $(addprefix --weights ,$5) $$(call whole,--trace $(of)/trace/$1.jsonl) --threads $$(THREADS) $$(shard)
 endef
 
@@ -211,14 +211,13 @@ endef
 schedule := lr$(LR)x$(EPOCHS)$(addprefix p,$(filter-out 0,$(PATIENCE)))$(addprefix -b,$(filter-out 2048,$(BATCH)))$(addprefix -seed,$(filter-out 1,$(SEED)))$(addprefix -,$(filter-out auto,$(COMPUTE)))
 training = $(if $(filter renormalize,$(TAIL)),--tail renormalize )--epochs $(EPOCHS) $(addprefix --patience ,$(filter-out 0,$(PATIENCE))) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) --threads $(THREADS)
 define train_rule
-$(of)/train/$1/config.json: $2/manifest.json $5 $(run)/corpus/valid/manifest.json | $(bin)/kf-train
-	$(call replace,$$(@D))
-	$(strip $(TRAIN_RUN) $(bin)/kf-train) --model $4 --targets $2 --valid $(run)/corpus/valid --out $$(@D) --lambda $3 $$(training)
+$(of)/train/$1/config.json: $2/manifest.json $5 $(run)/corpus/valid/manifest.json $(sort $(call changed,$4,$(of)/train/$1/config.json) $(asked)) | $(bin)/kf-train
+	$(strip $(TRAIN_RUN) $(bin)/kf-train) --model $4 --targets $2 --valid $(run)/corpus/valid --out $$(@D) $(replace) --lambda $3 $$(training)
 endef
+
 # Which template a model that is run renders conversations and questions with: a source its own, what comes of the target the target's. "--model NAME=PATH …"
 templates = $(foreach m,$(patsubst --model:%,%,$(filter --model:%,$(subst --model ,--model:,$1))),$(call template_of,$(firstword $(subst =, ,$m))))
 template_of = $(addprefix --chat-template $1=,$(CHAT_TEMPLATE_$(if $(filter $1,$(filter-out $(TARGET),$(models))),$1,$(TARGET))))
-
 
 # ---- evaluation on held-out text. Report, models, arguments, what these depend on. Models that are run here are the target, trained ----
 
@@ -249,8 +248,8 @@ SELECT  ?= 0.1
 merge_options = $(if $(filter ties dare,$1),--density $(DENSITY))$(if $(filter sce,$1),--select $(SELECT)) \
   $(if $(filter linear slerp,$1),,--pivot $(call model,$(TARGET)))
 define merge_rule
-$(of)/merged/$2/config.json: $(3:%=$(of)/train/%/config.json) $(call model_files,$(TARGET)) | $(bin)/kf-merge
-	$(call replace,$$(@D))
-	$(bin)/kf-merge --method $1 $(strip $(call merge_options,$1)) $(3:%=--models $(of)/train/%) --out $$(@D) \
+$(of)/merged/$2/config.json: $(3:%=$(of)/train/%/config.json) $(call model_files,$(TARGET)) \
+    $(sort $(call changed,$(call model,$(TARGET)),$(of)/merged/$2/config.json) $(asked)) | $(bin)/kf-merge
+	$(bin)/kf-merge --method $1 $(strip $(call merge_options,$1)) $(3:%=--models $(of)/train/%) --out $$(@D) $(replace) \
 	  --seed $(SEED) --threads $$(THREADS)
 endef

@@ -318,7 +318,7 @@ static kf_status begin_set(pass *p, const kf_inputs *in, kf_err *err)
 	kf_set_input input[KF_MAX_INPUTS];
 	kf_set_spec spec = { .dir = o->out, .kind = KF_SET_CORPUS, .program = "kf-prepare", .options = o->record,
 		.inputs = input, .n_inputs = o->n_paths, .n_shards = p->shards, .chat = p->chat,
-		.part = o->part, .parts = o->parts };
+		.replace = o->replace, .part = o->part, .parts = o->parts };
 
 	for (int i = 0; i < o->n_paths; i++) {
 		input[i].role = "text";

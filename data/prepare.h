@@ -26,6 +26,7 @@ typedef struct {
 	uint64_t seed;             /* the first ones with 0, else a random choice */
 	int format, normalize, invalid, split;
 	double skip_bad;           /* records that are not what they should be are left out if they are at most so many per cent; 0: none may be */
+	bool replace;              /* a corpus in out that was made of something else is replaced */
 	int part, parts;           /* --shard: the shards s with s % parts == part are written; parts 0: all */
 	int progress;              /* KF_PROGRESS_* */
 	json_t *record;            /* the options that shape the content (kf_opt_record); borrowed */

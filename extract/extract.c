@@ -6,7 +6,7 @@
 #include "common/base/file.h"
 #include "extract/impl.h"
 
-static kf_status try_to_begin(kf_extractor *x, kf_set_state *state, kf_err *err)
+static kf_status try_to_begin(kf_extractor *x, bool replace, kf_set_state *state, kf_err *err)
 {
 	const kf_extract_opts *o = x->o;
 	const kf_arch *arch = kf_weights_arch(x->weights);
@@ -29,14 +29,14 @@ static kf_status try_to_begin(kf_extractor *x, kf_set_state *state, kf_err *err)
 		rc = kf_fail(err, KF_ENOMEM, "no memory to describe the set (or the model's name is no UTF-8)");
 		goto out;
 	}
-	if ((rc = kf_extract_way(o, x->corpus, x->weights, x->tokenizer, x->chat, record, info, &x->way, err)) != KF_OK) goto out;
+	if ((rc = kf_extract_way(o, !replace, x->corpus, x->weights, x->tokenizer, x->chat, record, info, &x->way, err)) != KF_OK) goto out;
 	if ((rc = kf_weights_fp(x->weights, &inputs[1].fp, err)) != KF_OK) goto out;
 	if ((rc = kf_tokenizer_save(x->tokenizer, &tokenizer, err)) != KF_OK) goto out;
 	kf_set_spec spec = {
 		.dir = o->out, .kind = KF_SET_LOGITS, .program = "kf-extract", .options = record, .info = info,
 		.inputs = inputs, .n_inputs = 3, .n_shards = kf_set_shards(x->corpus),
 		.tokenizer = tokenizer.data, .tokenizer_size = tokenizer.len, .f32 = o->f32, .part = o->part, .parts = o->parts,
-		.chat = x->chat != NULL
+		.chat = x->chat != NULL, .replace = replace
 	};
 	rc = kf_set_begin(&spec, &x->writer, state, err);
 out:
@@ -47,11 +47,12 @@ out:
 }
 
 /* Of parts that begin at once on one output, each may measure another way of computing to be the fastest: the one that comes second
- * does as the set that is there by then says. */
+ * does as the set that is there by then says. What replaces a set is measured for itself. */
 static kf_status begin(kf_extractor *x, kf_set_state *state, kf_err *err)
 {
-	kf_status rc = try_to_begin(x, state, err);
-	return rc == KF_EMISMATCH && x->o->compute == KF_COMPUTE_AUTO ? try_to_begin(x, state, err) : rc;
+	kf_status rc = try_to_begin(x, false, state, err);
+	if (rc == KF_EMISMATCH && x->o->replace) return try_to_begin(x, true, state, err);
+	return rc == KF_EMISMATCH && x->o->compute == KF_COMPUTE_AUTO ? try_to_begin(x, false, state, err) : rc;
 }
 
 static kf_status run(kf_extractor *x, kf_err *err)
@@ -155,8 +156,8 @@ kf_status kf_extract(const kf_extract_opts *o, kf_extract_stats *stats, kf_err *
 	*stats = (kf_extract_stats){ 0 };
 	if ((rc = kf_extractor_open(&x, o, err)) != KF_OK) goto out;
 	x.stats = stats;
-	if ((rc = begin(&x, &stats->state, err)) != KF_OK) goto out;
 	stats->no_conversations = !x.chat;
+	if ((rc = begin(&x, &stats->state, err)) != KF_OK) goto out;
 	if (stats->state == KF_SET_CURRENT) {
 		stats->complete = true;
 		goto out;

@@ -31,6 +31,7 @@ typedef struct {
 	long context;              /* longest sequence; 0: the model's */
 	long path_min, path_extra; /* m and E of the byte path's extra candidates (ops.h, kf_score_query) */
 	bool byte_path, f32;
+	bool replace;              /* a set in out that was made of something else is replaced; with parts > 1 compute is not AUTO */
 	int stream;                /* KF_STREAM_* */
 	long stream_tokens;        /* tokens a block has at most, BOS included; 0: as memory allows */
 	const char *scratch;       /* folder for the activations of a block; NULL: in memory */
@@ -48,8 +49,8 @@ typedef struct {
 
 typedef struct {
 	kf_set_state state;
-	bool complete;             /* false after one part of an array job */
 	bool no_conversations;     /* in the corpus: a chat template is for nothing */
+	bool complete;             /* false after one part of an array job */
 	uint64_t documents, tokens;/* of this run */
 	double seconds;            /* of this run's shards */
 	double waited_text, waited_writer; /* of these, what computing waited for text to be read and encoded, and for records to be compressed

@@ -47,6 +47,7 @@ static const kf_opt table[] = {
 		"those that stay within 1e-3 nats a token of f32, measured on some of the text; f32 for a small corpus", 0, 0, KF_OPT_SHAPES },
 	{ "int8", KF_OPT_STRING, &o.int8, "KINDS", "with --compute int8: the matrices it is for, all or some of head,qkv,out,up,down; the others "
 		"are computed in bf16", 0, 0, 0 },
+	KF_OPT_REPLACE(&o.x.replace),
 	KF_OPT_BACKEND(&o.common),
 	KF_OPT_SHARD(&o.common),
 	KF_OPT_COMMON(&o.common),
@@ -94,6 +95,8 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if ((rc = kf_parse_part("fold", o.x.fold_text, &o.x.fold, &o.x.folds, err)) != KF_OK) return rc;
 	if (o.x.fold_text && o.x.folds < 2)
 		return kf_fail(err, KF_EUSAGE, "--fold %s is the whole text; N must be 2 or more", o.x.fold_text);
+	if (o.x.replace && o.x.parts > 1 && o.compute == KF_COMPUTE_AUTO)
+		return kf_fail(err, KF_EUSAGE, "--replace with --shard: parts that begin at once could choose different ways to compute; give --compute");
 	o.x.threads = (int)o.common.threads;
 	o.x.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress;
 	o.x.byte_path = o.byte_path == 0;
@@ -105,11 +108,11 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	rc = kf_extract(&o.x, &s, err);
 	json_decref(o.x.record);
 	if (rc != KF_OK || o.common.quiet) return rc;
+	if (s.no_conversations && o.x.chat_template)
+		fprintf(stderr, "kf-extract: notice: %s has no conversations: --chat-template %s changes nothing\n", o.x.corpus, o.x.chat_template);
 	if (s.state == KF_SET_CURRENT) {
 		printf("%s: up to date\n", o.x.out);
 		return KF_OK;
-	if (s.no_conversations && o.x.chat_template)
-		fprintf(stderr, "kf-extract: notice: %s has no conversations: --chat-template %s changes nothing\n", o.x.corpus, o.x.chat_template);
 	}
 	printf("%s: %" PRIu64 " tokens of %" PRIu64 " documents, %.0f tokens a second", o.x.out, s.tokens, s.documents,
 		s.seconds > 0 ? (double)s.tokens / s.seconds : 0);

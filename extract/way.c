@@ -88,7 +88,7 @@ static kf_status choose(const kf_extract_opts *o, kf_set *corpus, const kf_weigh
 	return rc;
 }
 
-kf_status kf_extract_way(const kf_extract_opts *o, kf_set *corpus, const kf_weights *weights, const kf_tokenizer *tokenizer,
+kf_status kf_extract_way(const kf_extract_opts *o, bool as_there, kf_set *corpus, const kf_weights *weights, const kf_tokenizer *tokenizer,
 	const kf_chat *chat, json_t *record, json_t *info, kf_way *out, kf_err *err)
 {
 	char text[KF_INT8_TEXT];
@@ -96,7 +96,7 @@ kf_status kf_extract_way(const kf_extract_opts *o, kf_set *corpus, const kf_weig
 	kf_status rc;
 
 	*out = (kf_way){ o->compute, o->compute == KF_COMPUTE_INT8 ? o->int8 : 0 };
-	if (o->compute == KF_COMPUTE_AUTO && (rc = adopt(o, info, &found, out, err)) != KF_OK) return rc;
+	if (o->compute == KF_COMPUTE_AUTO && as_there && (rc = adopt(o, info, &found, out, err)) != KF_OK) return rc;
 	if (o->compute == KF_COMPUTE_AUTO && !found &&
 		(rc = choose(o, corpus, weights, tokenizer, chat, info, out, err)) != KF_OK)
 		return rc;

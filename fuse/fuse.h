@@ -122,6 +122,7 @@ typedef struct {
 	const char *weights;                 /* a file of weights by domain, or NULL */
 	bool same_text;                      /* accept weights fitted to this corpus */
 	int precision;                       /* 0 as the aligned sets, 1 packed, 2 f32 */
+	bool replace;                        /* targets in out that were made of something else are replaced */
 	const char *shard;                   /* "I/N" or NULL */
 	int progress;
 	json_t *record;                      /* options that shape the content (kf_opt_record), borrowed */

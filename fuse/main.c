@@ -20,7 +20,7 @@ static struct {
 	kf_list aligned, trace_docs;
 	int function, level, metric, without_target, weight, tail, precision;
 	double full, temperature, rate, forget, share;
-	bool same_text;
+	bool same_text, replace;
 	uint64_t docs[KF_LIST_MAX];          /* trace_docs as numbers */
 	kf_common common;
 } o = { .tail = KF_FUSE_TAIL_CALIBRATED, .full = FULL, .temperature = 1, .rate = RATE, .forget = FORGET, .share = SHARE };
@@ -74,6 +74,7 @@ static const kf_opt table[] = {
 	{ "trace", KF_OPT_STRING, &o.trace, "FILE",
 		"write who taught what, token by token, of some documents, as JSON Lines", .flags = 0 },
 	{ "trace-doc", KF_OPT_LIST, &o.trace_docs, "N", "which documents to trace; none: the first of every domain", .flags = 0 },
+	KF_OPT_REPLACE(&o.replace),
 	KF_OPT_COMMON(&o.common),
 	KF_OPT_SHARD(&o.common),
 	{ 0 }
@@ -92,7 +93,7 @@ static const kf_program program = {
 static kf_status check_fit(kf_err *err)
 {
 	if (o.function || o.level || o.metric || o.weight || o.tail != KF_FUSE_TAIL_CALIBRATED || o.precision || o.weights || o.report ||
-		o.trace || o.common.shard)
+		o.trace || o.replace || o.common.shard)
 		return kf_fail(err, KF_EUSAGE,
 			"--fit takes --target, --aligned and --with-target; how to fuse is said when its weights are used");
 	return KF_OK;
@@ -251,7 +252,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 		.weight = (kf_fuse_weight)o.weight, .full = o.full };
 	kf_fuse_opts f = { .target = o.target, .out = o.out, .aligned = o.aligned.item, .n_aligned = o.aligned.n,
 		.how = how, .weights = o.weights, .same_text = o.same_text, .precision = o.precision,
-		.shard = o.common.shard, .program = program.name,
+		.replace = o.replace, .shard = o.common.shard, .program = program.name,
 		.progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress };
 	kf_pool *pool = NULL;
 	kf_status rc;

@@ -77,7 +77,7 @@ kf_status kf_fuse_run(const kf_fuse_opts *opts, kf_pool *pool, kf_set_state *sta
 	kf_set_writer *w = NULL;
 	kf_set_input inputs[KF_FUSE_MODELS + 3];
 	kf_set_spec spec = { .dir = o.out, .kind = KF_SET_TARGETS, .program = o.program, .options = o.record,
-		.inputs = inputs };
+		.replace = o.replace, .inputs = inputs };
 	kf_pass pass = { .in = in.set, .label = "fuse", .progress = o.progress, .doc = one_document, .arg = &o };
 	kf_tally tally = KF_TALLY(kf_fuse_stat);
 	json_t *template;

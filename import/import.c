@@ -201,7 +201,7 @@ kf_status kf_import(const kf_import_opts *o, kf_pool *pool, kf_import_stats *sta
 	kf_set_spec spec = {
 		.dir = o->out, .kind = KF_SET_LOGITS, .program = "kf-import", .options = o->record, .info = info, .inputs = in, .n_inputs = 3,
 		.n_shards = kf_set_shards(corpus), .tokenizer = saved.data, .tokenizer_size = saved.len, .f32 = o->f32, .chat = kf_set_chat(corpus),
-		.part = o->part, .parts = o->parts
+		.replace = o->replace, .part = o->part, .parts = o->parts
 	};
 	if ((rc = kf_set_begin(&spec, &w, &stats->state, err)) != KF_OK) goto out;
 	stats->complete = stats->state == KF_SET_CURRENT;

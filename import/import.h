@@ -28,6 +28,7 @@ typedef struct {
 	kf_import_format format;
 	long top_k;
 	bool f32;
+	bool replace;                /* a set in out that was made of something else is replaced */
 	int part, parts;             /* shards s with s % parts == part are written; everything is checked */
 	int progress;                /* KF_PROGRESS_* */
 	json_t *record;              /* the options that shape the content (kf_opt_record); borrowed */

@@ -23,6 +23,7 @@ static const kf_opt table[] = {
 	{ "name", KF_OPT_STRING, &o.x.name, "NAME", "of the model, for reports", 0, 0, 0 },
 	{ "precision", KF_OPT_CHOICE, &o.precision, "packed|f32", "how numbers are stored: packed within 1/32 and 1/512 nat, or as they are",
 		0, 0, KF_OPT_SHAPES },
+	KF_OPT_REPLACE(&o.x.replace),
 	KF_OPT_SHARD(&o.common),
 	KF_OPT_COMMON(&o.common),
 	{ 0 }

@@ -137,6 +137,14 @@ static void list_missing(const job *j, char *out, size_t size)
 	}
 }
 
+/* A shard in OUT that goes when another set is replaced, and is no help. */
+static bool is_taken_away(const job *j, const char *path)
+{
+	kf_shard_facts f;
+
+	return j->o->replace && (kf_shard_facts_of(path, false, &f, NULL) != KF_OK || !kf_fp_equal(f.identity, j->identity));
+}
+
 static kf_status find_shards(job *j, kf_err *err)
 {
 	char path[KF_PATH_MAX], missing[256];
@@ -155,7 +163,7 @@ static kf_status find_shards(job *j, kf_err *err)
 					j->part[j->from[s]].dir, j->part[i].dir);
 			j->from[s] = i;
 		}
-		if (j->from[s] >= 0 || kf_shard_path(path, j->o->out, s, NULL) != KF_OK || !kf_exists(path)) {
+		if (j->from[s] >= 0 || kf_shard_path(path, j->o->out, s, NULL) != KF_OK || !kf_exists(path) || is_taken_away(j, path)) {
 			any = any || j->from[s] < 0;
 			continue;
 		}
@@ -183,7 +191,7 @@ static kf_status describe(job *j, kf_err *err)
 		.options = json_object_get(m, "options"), .info = json_object_get(m, "info"), .inputs = j->input,
 		.n_inputs = (int)json_array_size(inputs), .n_shards = j->n_shards,
 		.f32 = strcmp(json_string_value(json_object_get(m, "precision")), "f32") == 0,
-		.chat = json_integer_value(json_object_get(m, "format")) > 1
+		.chat = json_integer_value(json_object_get(m, "format")) > 1, .replace = j->o->replace
 	};
 	/* extraction has no statistics; what the others have to say of the whole, they say when they are run on it */
 	j->spec.joined = j->spec.kind != KF_SET_LOGITS;
@@ -296,7 +304,7 @@ kf_status kf_join(const kf_join_opts *o, kf_join_stats *stats, kf_err *err)
 	kf_status rc;
 
 	*stats = (kf_join_stats){ .state = KF_SET_NEW };
-	if ((rc = load_parts(&j, err)) != KF_OK || (rc = find_shards(&j, err)) != KF_OK || (rc = describe(&j, err)) != KF_OK) goto out;
+	if ((rc = load_parts(&j, err)) != KF_OK || (rc = describe(&j, err)) != KF_OK || (rc = find_shards(&j, err)) != KF_OK) goto out;
 	stats->shards = j.n_shards;
 	if ((rc = kf_set_begin(&j.spec, &w, &stats->state, err)) != KF_OK || stats->state == KF_SET_CURRENT) goto out;
 	if ((rc = take(&j, w, err)) != KF_OK) goto out;

@@ -17,6 +17,7 @@ typedef struct {
 	const char *const *part;   /* (n_parts) parts, or folders of nothing but parts; OUT itself among them counts for nothing */
 	int n_parts;
 	bool copy;                 /* never hard links */
+	bool replace;              /* a set of other parts in out is replaced */
 	int progress;              /* KF_PROGRESS_* */
 } kf_join_opts;
 

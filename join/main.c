@@ -13,6 +13,7 @@ static const kf_opt table[] = {
 	{ "out", KF_OPT_STRING, &o.j.out, "DIR", "where the whole set goes; shards that are there of an earlier run are kept", 0, 0,
 		KF_OPT_REQUIRED },
 	{ "copy", KF_OPT_FLAG, &o.j.copy, NULL, "copy shards, also where the file system would let them be hard links to the parts'", 0, 0, 0 },
+	KF_OPT_REPLACE(&o.j.replace),
 	{ "quiet", KF_OPT_FLAG, &o.quiet, NULL, "print errors only", 0, 0, 0 },
 	{ "progress", KF_OPT_CHOICE, &o.j.progress, "auto|plain|json|none", "how to show progress", 0, 0, 0 },
 	{ 0 }

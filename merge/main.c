@@ -38,6 +38,7 @@ static const kf_opt TABLE[] = {
 		"numbers that are written; auto: f16 or bf16 where all models are that, else f32", 0, 0, KF_OPT_SHAPES },
 	{ "max-shard-bytes", KF_OPT_INT, &o.shard_bytes, "N",
 		"size of a file above which there are several, 0 for 5 GB", 0, 1e15, KF_OPT_SHAPES },
+	KF_OPT_REPLACE(&o.replace),
 	KF_OPT_COMMON(&common),
 	{ 0 }
 };

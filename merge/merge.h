@@ -98,6 +98,7 @@ typedef struct {
 	bool mergekit;
 	int dtype;                      /* 0: auto, 1: f32, 2: f16, 3: bf16 */
 	long shard_bytes;               /* 0: 5 GB */
+	bool replace;                   /* another merge in out is replaced, once this one is whole */
 	long seed;
 	int progress;                   /* KF_PROGRESS_* */
 } kf_merge_opts;
@@ -112,12 +113,12 @@ typedef struct {
 	double seconds;
 } kf_merge_result;
 
-/* Merge into the new folder o->out, which transformers loads as it is: configuration and tokenizer of the
+/* Merge into the new folder o->out (or, with o->replace, one that has another merge and nothing else), which transformers loads as it is: configuration and tokenizer of the
  * pivot, else of the first model, but the chat template of the models where all of them have the same; merge.json with the weights by
  * tensor; kfuse.json with what made it.
  * Memory: one tensor in float32 and an eighth of it, and of each model the pages of one tensor's file. KF_EUSAGE: options that do
  * not belong together; KF_EMISMATCH: models that do not, named with the tensor, or an output made from
- * something else; KF_EDATA: NaN or infinity, named with model and tensor. Nothing that looks complete is left
+ * something else; KF_EINVAL: a model that lies in o->out, or other things there; KF_EDATA: NaN or infinity, named with model and tensor. Nothing that looks complete is left
  * behind on failure. */
 kf_status kf_merge(const kf_merge_opts *o, kf_pool *pool, kf_merge_result *out, kf_err *err) KF_MUST_CHECK;
 

@@ -223,12 +223,25 @@ static kf_status write_model(run *r, kf_err *err)
 	}
 	rc = kf_hf_write(r->o->out, &(kf_hf_spec){ .arch = kf_weights_arch(r->in.first), .tensors = t, .n = n,
 		.dtype = r->dtype, .stored = true, .shard_bytes = (uint64_t)r->o->shard_bytes,
-		.tokenizer = r->in.tokenizer, .like = r->in.first, .more = write_records, .arg = r }, err);
+		.tokenizer = r->in.tokenizer, .replace = r->o->replace, .like = r->in.first, .more = write_records, .arg = r }, err);
 	kf_free(t);
 	return rc;
 }
 
 /* ---- what is there already ---- */
+
+/* No model that goes in is in the folder that what comes out replaces. */
+static kf_status check_apart(const kf_merge_opts *o, kf_err *err)
+{
+	for (int j = 0; j <= o->models.n; j++) {
+		const char *path = j < o->models.n ? o->models.item[j] : o->pivot;
+
+		if (path && kf_path_in(path, o->out))
+			return kf_fail(err, KF_EINVAL, "%s is in the folder --out %s, where what is merged would replace it. Choose another --out.", path,
+				o->out);
+	}
+	return KF_OK;
+}
 
 static bool has_weights(const char *dir)
 {
@@ -242,7 +255,6 @@ static bool has_weights(const char *dir)
 
 static kf_status look(const run *r, bool *current, kf_err *err)
 {
-	static const char advice[] = "Choose another --out, or remove it.";
 	char done[KF_PATH_MAX], config[KF_PATH_MAX];
 	const char *program;
 	json_t *was;
@@ -255,19 +267,24 @@ static kf_status look(const run *r, bool *current, kf_err *err)
 		return rc;
 	if (!kf_exists(done)) {
 		if ((rc = kf_dir_empty(r->o->out, &empty, err)) != KF_OK || empty) return rc;
-		return kf_fail(err, KF_EINVAL, "%s is not empty and holds no merged model. %s", r->o->out, advice);
+		return kf_fail(err, KF_EINVAL, "%s is not empty and holds no merged model. Choose another --out, or remove it.", r->o->out);
 	}
 	if ((rc = kf_record_read(done, &was, err)) != KF_OK) return rc;
 	program = json_string_value(json_object_get(was, "program"));
-	if (!program || strcmp(program, "kf-merge") != 0)
-		rc = kf_fail(err, KF_EMISMATCH, "%s holds what %s made. %s", r->o->out,
-			program ? program : "another program", advice);
-	else rc = kf_record_same(r->o->out, was, r->identity, "another merge", advice, err);
+	if (!program || strcmp(program, "kf-merge") != 0) {
+		rc = kf_fail(err, KF_EMISMATCH, "%s holds what %.40s made. Choose another --out, or remove it.", r->o->out,
+			program ? program : "another program");
+	} else {
+		rc = kf_record_same(r->o->out, was, r->identity, "another merge", "Choose another --out, or give --replace to have this one in its place.",
+			err);
+		/* somebody began to take it away */
+		if (rc == KF_OK && !has_weights(r->o->out))
+			rc = kf_fail(err, KF_EDATA, "%s has lost config.json or weights. Give --replace, and it is made again.", r->o->out);
+		*current = rc == KF_OK;
+		if (r->o->replace) rc = KF_OK;
+	}
 	json_decref(was);
-	if (rc != KF_OK) return rc;
-	/* somebody began to take it away */
-	if (!has_weights(r->o->out)) return kf_fail(err, KF_EDATA, "%s has lost config.json or weights. Remove it, and it is made again.", r->o->out);
-	*current = true;
+	if (!*current) return rc;
 	utimensat(AT_FDCWD, done, NULL, 0);
 	utimensat(AT_FDCWD, config, NULL, 0);
 	return KF_OK;
@@ -305,7 +322,7 @@ kf_status kf_merge(const kf_merge_opts *o, kf_pool *pool, kf_merge_result *out, 
 
 	memset(out, 0, sizeof *out);
 	out->n = o->models.n;
-	if ((rc = kf_merge_plan(o, &r.how, err)) != KF_OK ||
+	if ((rc = kf_merge_plan(o, &r.how, err)) != KF_OK || (o->replace && (rc = check_apart(o, err)) != KF_OK) ||
 		(rc = kf_merge_open(&r.in, o->pivot, &o->models, err)) != KF_OK)
 		goto out;
 	r.dtype = out->dtype = o->dtype ? DTYPES[o->dtype] : kf_merge_common_dtype(&r.in);

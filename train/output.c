@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,17 +57,19 @@ static bool only(const char *dir, const char *const *names, int n)
 /* Remove what a run of ours leaves behind, and nothing else; that it is one, identity.json, goes on saying until the new one does. */
 static kf_status begin_anew(const char *out, const char *state, kf_err *err)
 {
-	static const char *const ours[] = { "epoch-*", "kfuse.json", "config.json", "generation_config.json",
+	static const char *const ours[] = { "epoch-*", "config.json", "generation_config.json",
 		"model*.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
-		"special_tokens_map.json", "log.jsonl" }, *const all[] = { "[!i]*", "i[!d]*" };
+		"special_tokens_map.json", "log.jsonl" }, *const all[] = { "[!i]*", "i[!d]*" },
+		*const record[] = { "kfuse.json" };
 	char config[KF_PATH_MAX];
 	kf_status rc = kf_path_join(config, out, "config.json", err);
 
 	if (rc != KF_OK)
 		return rc;
 	unlink(config);                   /* first: what is left is no model to anybody */
-	rc = clear(out, ours, sizeof ours / sizeof ours[0], err);
-	return rc == KF_OK ? clear(state, all, 2, err) : rc;
+	if ((rc = clear(out, ours, sizeof ours / sizeof ours[0], err)) != KF_OK || (rc = clear(state, all, 2, err)) != KF_OK)
+		return rc;
+	return clear(out, record, 1, err);   /* last: of a run that had ended it alone says whose all this is */
 }
 
 typedef struct {
@@ -95,31 +96,35 @@ static bool came_to_nothing(const paths *p, const char *out)
 	return only(out, mine, 2) && only(p->dir, begun, 3);
 }
 
-/* What is in OUT; *there: something of a run that can be told by its record. */
-static kf_status look(const paths *p, const char *out, const json_t *identity, bool restart, kf_out_state *state, bool *there,
-	kf_err *err)
+/* What is in OUT; *anew: a run, to be told by its record, that this one takes the place of. */
+static kf_status look(const paths *p, const kf_train_opts *o, const json_t *identity, kf_out_state *state, bool *anew, kf_err *err)
 {
 	const char *found = kf_exists(p->trained) ? p->trained : kf_exists(p->done) && kf_exists(p->config) ? p->done :
 		kf_exists(p->started) ? p->started : kf_exists(p->done) ? p->done : NULL;
-	const char *program;
+	const char *out = o->out, *program;
 	json_t *was = NULL;
 	kf_status rc;
 	bool empty;
 
 	*state = KF_OUT_NEW;
-	*there = found != NULL;
+	*anew = false;
 	if (found) {
 		rc = kf_record_read(found, &was, err);
 		program = json_string_value(json_object_get(was, "program"));
 		if (program && strcmp(program, "kf-train") != 0)
 			rc = kf_fail(err, KF_EMISMATCH, "%s holds what %.40s made, and no training run. Choose another --out.", out, program);
-		else if (restart || came_to_nothing(p, out)) {
+		else if (o->restart || came_to_nothing(p, out)) {
+			*anew = o->restart;
 			json_decref(was);
 			return KF_OK;
-		} else if (rc == KF_OK)
+		} else if (rc == KF_OK) {
 			rc = kf_record_same(out, was, identity, "another training run",
-				"Choose another --out, or give --restart to replace it.", err);
+				"Choose another --out, or give --replace to have this one in its place.", err);
+			*anew = rc == KF_EMISMATCH && o->replace;
+		}
 		json_decref(was);
+		if (*anew)
+			return KF_OK;
 		if (rc == KF_OK)
 			*state = found == p->trained ? KF_OUT_TRAINED : found == p->started ? KF_OUT_STARTED :
 				kf_exists(p->config) ? KF_OUT_CURRENT : KF_OUT_NEW;
@@ -130,18 +135,6 @@ static kf_status look(const paths *p, const char *out, const json_t *identity, b
 	if ((rc = kf_dir_empty(out, &empty, err)) == KF_OK && !empty)
 		rc = kf_fail(err, KF_EINVAL, "%s is not empty and holds no training run. Choose another --out.", out);
 	return rc;
-}
-
-/* Whether path is the folder or lies in it. */
-static bool lies_in(const char *path, const char *folder)
-{
-	char a[PATH_MAX], b[PATH_MAX];
-	size_t n;
-
-	if (!realpath(path, a) || !realpath(folder, b))
-		return false;
-	n = strlen(b);
-	return strncmp(a, b, n) == 0 && (!a[n] || a[n] == '/');
 }
 
 static void refresh(const paths *p)
@@ -172,15 +165,15 @@ kf_status kf_output_begin(const kf_train_opts *o, const json_t *identity, kf_out
 	const char *out = o->out;
 	paths p;
 	kf_status rc;
-	bool there, restart = o->restart;
+	bool anew;
 
 	lock->fd = -1;
-	if (lies_in(o->model, out))
+	if (kf_path_in(o->model, out))
 		return kf_fail(err, KF_EINVAL, "--model %s is in the folder --out %s, where what is trained would replace it. Choose another --out.",
 			o->model, out);
 	if ((rc = make_paths(&p, out, err)) != KF_OK || (kf_is_dir(p.dir) && (rc = take(&p, out, lock, err)) != KF_OK))
 		return rc;
-	if ((rc = look(&p, out, identity, restart, state, &there, err)) != KF_OK)
+	if ((rc = look(&p, o, identity, state, &anew, err)) != KF_OK)
 		goto fail;
 	if (*state == KF_OUT_NEW && o->resume) {
 		rc = kf_fail(err, KF_ENOTFOUND, "%s holds nothing to resume. Without --resume the run begins.", out);
@@ -190,14 +183,14 @@ kf_status kf_output_begin(const kf_train_opts *o, const json_t *identity, kf_out
 	if (*state != KF_OUT_CURRENT && lock->fd < 0) {
 		if ((rc = take(&p, out, lock, err)) != KF_OK)
 			return rc;
-		if ((rc = look(&p, out, identity, restart, state, &there, err)) != KF_OK)
+		if ((rc = look(&p, o, identity, state, &anew, err)) != KF_OK)
 			goto fail;
 	}
 	if (*state == KF_OUT_CURRENT) {
 		refresh(&p);
 		return KF_OK;
 	}
-	if (restart && there && (rc = begin_anew(out, p.dir, err)) != KF_OK)
+	if (anew && (rc = begin_anew(out, p.dir, err)) != KF_OK)
 		goto fail;
 	if (*state == KF_OUT_NEW && (rc = kf_record_write(p.started, identity, err)) != KF_OK)
 		goto fail;

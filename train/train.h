@@ -35,7 +35,8 @@ typedef struct {
 	long patience;             /* end after so many epochs without a better one on valid; 0: never */
 	long save_every;           /* steps a checkpoint; 0: none */
 	int dtype;                 /* of the written model: 0 f32, 1 bf16, 2 f16 */
-	bool keep_epochs, keep_state, resume, restart;
+	bool keep_epochs, keep_state, resume;
+	bool restart, replace;     /* begin anew where a run is in out; where it is another run */
 	long seed;
 	int progress;              /* KF_PROGRESS_* */
 	kf_ranks *ranks;           /* borrowed; NULL: one process */

@@ -369,6 +369,16 @@ bool kf_exists(const char *path)
 	return access(path, F_OK) == 0;
 }
 
+bool kf_path_in(const char *path, const char *folder)
+{
+	char a[PATH_MAX], b[PATH_MAX];
+	size_t n;
+
+	if (!realpath(path, a) || !realpath(folder, b)) return false;
+	n = strlen(b);
+	return strncmp(a, b, n) == 0 && (!a[n] || a[n] == '/');
+}
+
 kf_status kf_path_join(char *out, const char *dir, const char *name, kf_err *err)
 {
 	size_t d = strlen(dir);

@@ -55,6 +55,8 @@ kf_status kf_sync_dir(const char *path, kf_err *err) KF_MUST_CHECK; /* makes ren
 kf_status kf_dir_empty(const char *path, bool *empty, kf_err *err) KF_MUST_CHECK;
 bool kf_is_dir(const char *path);
 bool kf_exists(const char *path);
+/* Whether path is the folder or lies in it, links followed; false where either is not there. */
+bool kf_path_in(const char *path, const char *folder);
 
 /* out (KF_PATH_MAX) = dir "/" name; KF_EINVAL when it does not fit. */
 kf_status kf_path_join(char *out, const char *dir, const char *name, kf_err *err) KF_MUST_CHECK;

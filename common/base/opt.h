@@ -72,6 +72,9 @@ typedef struct {
 /* For programs that run a model. */
 #define KF_OPT_BACKEND(c) \
 	{ "backend", KF_OPT_CHOICE, &(c)->backend, "auto|cpu|cuda", "where to compute", 0, 0, 0 }
+/* For programs that make a folder and know again what made it. value: a bool */
+#define KF_OPT_REPLACE(value) \
+	{ "replace", KF_OPT_FLAG, value, NULL, "take away an OUT that this program made of something else, or otherwise, and make it anew", 0, 0, 0 }
 /* For programs that map a set to a set. */
 #define KF_OPT_SHARD(c) \
 	{ "shard", KF_OPT_STRING, &(c)->shard, "I/N", "work on part I of N (0-based) of the shards only", 0, 0, 0 }

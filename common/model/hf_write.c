@@ -21,6 +21,7 @@
 
 #define DEFAULT_SHARD 5000000000u   /* bytes, as transformers cuts by default */
 #define PIECE 65536                 /* elements converted at a time */
+#define PARTIAL ".partial"
 #define MAX_SHARDS 99999            /* five digits in the name */
 
 struct writer {
@@ -385,8 +386,8 @@ static bool is_ours(const char *name)
 		!strncmp(name, "kfuse.json", 10);
 }
 
-/* Empty a half-written folder. One with anything else in it is left alone and reported. */
-static kf_status clear_partial(const char *dir, kf_err *err)
+/* Refuse a folder that has anything else in it. */
+static kf_status check_ours(const char *dir, kf_err *err)
 {
 	char path[KF_PATH_MAX];
 	DIR *d = opendir(dir);
@@ -397,14 +398,36 @@ static kf_status clear_partial(const char *dir, kf_err *err)
 	while (rc == KF_OK && (e = readdir(d))) {
 		const char *name =
 			e->d_name[0] == '.' ? e->d_name + 1 : e->d_name; /* temporary names may begin with a dot */
-		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
-		if (!is_ours(name))
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || (rc = kf_path_join(path, dir, e->d_name, err)) != KF_OK) continue;
+		if (!is_ours(name) || kf_is_dir(path))
 			rc = kf_fail(err, KF_EINVAL,
 				"%s: is in the way and has %s in it, which kfuse did not write; remove it", dir, e->d_name);
-		else if ((rc = kf_path_join(path, dir, e->d_name, err)) == KF_OK && unlink(path) < 0)
+	}
+	closedir(d);
+	return rc;
+}
+
+/* Empty a folder that is half-written, or is to be replaced. First goes what makes it a model, last what says whose it is. One with anything else in
+ * it is left alone and reported. */
+static kf_status clear(const char *dir, kf_err *err)
+{
+	static const char first[] = "config.json", last[] = "kfuse.json";
+	char path[KF_PATH_MAX];
+	const struct dirent *e;
+	kf_status rc = check_ours(dir, err);
+	DIR *d;
+
+	if (rc != KF_OK || (rc = kf_path_join(path, dir, first, err)) != KF_OK) return rc;
+	unlink(path);
+	if (!(d = opendir(dir))) return kf_fail_errno(err, "cannot read folder %s", dir);
+	while (rc == KF_OK && (e = readdir(d))) {
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || !strcmp(e->d_name, last)) continue;
+		if ((rc = kf_path_join(path, dir, e->d_name, err)) == KF_OK && unlink(path) < 0 && errno != ENOENT)
 			rc = kf_fail_errno(err, "cannot remove %s", path);
 	}
 	closedir(d);
+	if (rc == KF_OK && (rc = kf_path_join(path, dir, last, err)) == KF_OK && unlink(path) < 0 && errno != ENOENT)
+		rc = kf_fail_errno(err, "cannot remove %s", path);
 	return rc;
 }
 
@@ -433,17 +456,21 @@ static kf_status take_partial(struct writer *w, kf_err *err)
 	}
 }
 
-static kf_status check_free(const char *dir, kf_err *err)
+static kf_status check_free(const struct writer *w, kf_err *err)
 {
+	char name[KF_PATH_MAX], to[2];
 	bool empty = false;
 
-	if (kf_is_dir(dir)) {
-		kf_status rc = kf_dir_empty(dir, &empty, err);
+	if (kf_is_dir(w->dir)) {
+		kf_status rc = kf_dir_empty(w->dir, &empty, err);
 		if (rc != KF_OK) return rc;
 	}
-	return empty || !kf_exists(dir)
-		? KF_OK
-		: kf_fail(err, KF_EINVAL, "%s: is there already; a model is written to a new folder only", dir);
+	if (empty || !kf_exists(w->dir)) return KF_OK;
+	if (!w->spec->replace) return kf_fail(err, KF_EINVAL, "%s: is there already; a model is written to a new folder only", w->dir);
+	snprintf(name, sizeof name, "%.*s", (int)(strlen(w->tmp) - strlen(PARTIAL)), w->tmp);
+	if (readlink(name, to, sizeof to) >= 0)
+		return kf_fail(err, KF_EINVAL, "%s: is a link; a model takes the place of a folder only", w->dir);
+	return check_ours(w->dir, err);
 }
 
 static kf_status publish(const struct writer *w, kf_err *err)
@@ -452,7 +479,7 @@ static kf_status publish(const struct writer *w, kf_err *err)
 	char *slash;
 	kf_status rc;
 
-	if ((rc = kf_sync_dir(w->tmp, err)) != KF_OK) return rc;
+	if ((rc = kf_sync_dir(w->tmp, err)) != KF_OK || (w->spec->replace && kf_is_dir(w->dir) && (rc = clear(w->dir, err)) != KF_OK)) return rc;
 	if (rename(w->tmp, w->dir) < 0) return kf_fail_errno(err, "cannot rename %s to %s", w->tmp, w->dir);
 	snprintf(parent, sizeof parent, "%s", w->dir);
 	for (size_t n = strlen(parent); n > 1 && parent[n - 1] == '/'; n--) parent[n - 1] = 0;
@@ -486,17 +513,17 @@ kf_status kf_hf_write(const char *dir, const kf_hf_spec *spec, kf_err *err)
 			err, KF_EINVAL, "%s: models are written as F32, F16 or BF16, not %s", dir, kf_dtype_name(w.dtype));
 	w.width = kf_dtype_row_bytes(w.dtype, 1);
 	while (len > 1 && dir[len - 1] == '/') len--;
-	if (len == 0 || (size_t)snprintf(w.tmp, sizeof w.tmp, "%.*s.partial", (int)len, dir) >= sizeof w.tmp)
+	if (len == 0 || (size_t)snprintf(w.tmp, sizeof w.tmp, "%.*s" PARTIAL, (int)len, dir) >= sizeof w.tmp)
 		return kf_fail(err, KF_EINVAL, "\"%s\" is no name for a folder", dir);
 	if ((rc = check_tensors(&w, err)) != KF_OK) goto out;
 	if ((rc = plan_shards(&w, spec->shard_bytes ? spec->shard_bytes : DEFAULT_SHARD, err)) != KF_OK) goto out;
-	if ((rc = check_free(dir, err)) != KF_OK) goto out;
+	if ((rc = check_free(&w, err)) != KF_OK) goto out;
 	if ((rc = take_partial(&w, err)) != KF_OK) goto out;
-	if ((rc = clear_partial(w.tmp, err)) != KF_OK) goto out;
+	if ((rc = clear(w.tmp, err)) != KF_OK) goto out;
 	/* again, now that nobody else writes it */
-	if ((rc = check_free(dir, err)) == KF_OK) rc = write_folder(&w, err);
+	if ((rc = check_free(&w, err)) == KF_OK) rc = write_folder(&w, err);
 	/* the first error is the one to tell */
-	if (rc != KF_OK && clear_partial(w.tmp, &ignored) == KF_OK) rmdir(w.tmp);
+	if (rc != KF_OK && clear(w.tmp, &ignored) == KF_OK) rmdir(w.tmp);
 out:
 	if (w.lock >= 0) close(w.lock);
 	kf_free(w.shard);

@@ -63,6 +63,7 @@ typedef struct {
 	                                 * (Gemma's norms with the 1 added: the writer takes it off) */
 	uint64_t shard_bytes;           /* a larger model becomes several files and an index; 0: 5 GB */
 	const kf_tokenizer *tokenizer;  /* NULL: none written */
+	bool replace;                   /* a model in dir that this or kf-merge wrote, and nothing else there, gives way to the new one when that is whole */
 	const kf_weights *like;         /* the model it was made from: what its configurations say beyond arch is kept; NULL: none */
 	kf_status (*more)(void *arg, const char *dir, kf_err *err); /* further files of the program's own, kfuse.json or
 	                                 * merge.json, into dir when the tensors are written; NULL: none */
@@ -70,7 +71,7 @@ typedef struct {
 } kf_hf_spec;
 
 /* Write config.json, model.safetensors (or several with an index), generation_config.json and the tokenizer's files
- * into dir, which must not exist or be empty: built under a temporary name
+ * into dir, which must not exist or be empty (but for what replace allows): built under a temporary name
  * and renamed, so that a folder is there whole or not at all. Another program at work on the same folder: KF_EINVAL.
  * transformers loads the folder as it is. */
 kf_status kf_hf_write(const char *dir, const kf_hf_spec *spec, kf_err *err) KF_MUST_CHECK;

@@ -356,14 +356,23 @@ void kf_manifest_diff(const json_t *there, const json_t *here, char out[KF_MANIF
 	if (!d.len) compare(&d, "identity", json_object_get(there, "identity"), json_object_get(here, "identity"));
 }
 
+bool kf_manifest_same_maker(const json_t *there, const json_t *here)
+{
+	return json_equal(json_object_get(there, "program"), json_object_get(here, "program")) &&
+		kf_manifest_kind(there) == kf_manifest_kind(here);
+}
+
 kf_status kf_manifest_same(const json_t *there, const json_t *here, const char *dir, kf_err *err)
 {
 	char text[KF_MANIFEST_DIFF];
 
 	kf_manifest_diff(there, here, text);
 	if (!text[0]) return KF_OK;
-	return kf_fail(err, KF_EMISMATCH, "%s holds a set made from something else (%s); remove it or choose another --out", dir,
-		text);
+	if (!kf_manifest_same_maker(there, here))
+		return kf_fail(err, KF_EMISMATCH, "%s holds a set that %.40s made (%s); remove it or choose another --out", dir,
+			json_string_value(json_object_get(there, "program")), text);
+	return kf_fail(err, KF_EMISMATCH, "%s holds a set made from something else (%s); choose another --out, or give --replace to have it "
+		"made anew", dir, text);
 }
 
 /* ---- the tokenizer ---- */

@@ -10,6 +10,8 @@ kf_fp kf_manifest_identity(const kf_set_spec *spec, kf_fp tokenizer);
 /* In what two manifests are of different sets: "option --top-k: 4 there, 5 here; ...", "" when they are of one. */
 #define KF_MANIFEST_DIFF 640
 void kf_manifest_diff(const json_t *there, const json_t *here, char out[KF_MANIFEST_DIFF]);
+/* Whether both are of one program and one kind of set. */
+bool kf_manifest_same_maker(const json_t *there, const json_t *here);
 /* KF_OK when the manifest there was made from the same as here; else KF_EMISMATCH with what differs. */
 kf_status kf_manifest_same(const json_t *there, const json_t *here, const char *dir, kf_err *err) KF_MUST_CHECK;
 /* Read one and check its form: format, kind, precision, shards, inputs. */

@@ -53,6 +53,7 @@ typedef struct {
 	size_t tokenizer_size;
 	bool f32;                  /* --precision f32: numbers unquantised */
 	bool chat;                 /* documents may be conversations: the set says format 2 */
+	bool replace;              /* a set in dir that program made, and is something else, is taken away first (--replace) */
 	bool joined;               /* put together from parts, without what the stage would say under "stats": to the stage the set is
 	                            * KF_SET_RESUMED, with nothing to make but that */
 } kf_set_spec;
@@ -65,7 +66,7 @@ typedef enum { KF_SET_NEW, KF_SET_RESUMED, KF_SET_CURRENT } kf_set_state;
 
 /* Begin or continue a set. A folder that holds a set (or a half-written one)
  * of another identity is refused with KF_EMISMATCH and what differs (option,
- * input, version); a newer format with KF_EUNSUPPORTED; a folder with other things in it
+ * input, version), or, with spec->replace, emptied of it: killed on the way, it is a half-written set of what it was; a newer format with KF_EUNSUPPORTED; a folder with other things in it
  * with KF_EINVAL; one that another process is writing, all or this part, with KF_EIO. KF_SET_CURRENT also refreshes the
  * manifest's time stamp, for make. Of a half-written set every block of this part's shards is looked at before a shard counts
  * as done; those of other parts are not looked at. */

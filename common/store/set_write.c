@@ -172,24 +172,96 @@ static kf_status shard_there(const kf_set_writer *w, int i, bool sound, bool *th
 	return rc == KF_ENOMEM || rc == KF_EIO ? rc : KF_OK;
 }
 
+/* The manifest that is there, of a whole set or (*is_part) of half a one; *there NULL: none. */
+static kf_status load_there(const char *dir, json_t **there, bool *is_part, kf_err *err)
+{
+	static const char *const names[] = { MANIFEST, MANIFEST_PART };
+	char path[KF_PATH_MAX];
+	kf_status rc;
+
+	*there = NULL;
+	*is_part = false;
+	for (int i = 0; !*there && i < 2; i++) {
+		if ((rc = kf_path_join(path, dir, names[i], err)) != KF_OK) return rc;
+		if (!kf_exists(path)) continue;
+		if ((rc = kf_manifest_load(path, there, err)) != KF_OK) return rc;
+		*is_part = i == 1;
+	}
+	return KF_OK;
+}
+
+/* ---- in place of another set ---- */
+
+/* Whether the same program made what is there, of something else. */
+static kf_status is_another(const kf_set_writer *w, bool *another, kf_err *err)
+{
+	char diff[KF_MANIFEST_DIFF];
+	json_t *there;
+	bool is_part;
+	kf_status rc = load_there(w->dir, &there, &is_part, err);
+
+	*another = false;
+	if (rc != KF_OK || !there) return rc;
+	kf_manifest_diff(there, w->manifest, diff);
+	*another = diff[0] && kf_manifest_same_maker(there, w->manifest);
+	json_decref(there);
+	return KF_OK;
+}
+
+/* Remove all that is a set's, but locks and the manifest that says that it is half of one. */
+static kf_status remove_content(const char *dir, kf_err *err)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+	char path[KF_PATH_MAX];
+	kf_status rc = KF_OK;
+
+	if (!d) return kf_fail_errno(err, "cannot list folder %s", dir);
+	while (rc == KF_OK && (e = readdir(d))) {
+		if (!ours(e->d_name) || is_lock(e->d_name) || strcmp(e->d_name, MANIFEST_PART) == 0) continue;
+		if ((rc = kf_path_join(path, dir, e->d_name, err)) == KF_OK && unlink(path) < 0 && errno != ENOENT)
+			rc = kf_fail_errno(err, "cannot remove %s", path);
+	}
+	closedir(d);
+	return rc;
+}
+
+/* Where another set of this program is, let this one be what is begun. It is locked as a whole, so that nobody writes any part of it, and looked at
+ * again then: a part of the new set may have come first. */
+static kf_status take_away(const kf_set_writer *w, const char *manifest, const char *part, kf_err *err)
+{
+	kf_part_lock lock = KF_PART_LOCK_NONE;
+	bool another;
+	kf_status rc = is_another(w, &another, err);
+
+	if (rc != KF_OK || !another || (rc = kf_part_lock_take(&lock, w->dir, 0, 1, err)) != KF_OK) return rc;
+	if ((rc = is_another(w, &another, err)) != KF_OK || !another) goto out;
+	if (rename(manifest, part) < 0 && errno != ENOENT) {
+		rc = kf_fail_errno(err, "cannot rename %s to %s", manifest, part);
+		goto out;
+	}
+	if ((rc = kf_sync_dir(w->dir, err)) == KF_OK && (rc = remove_content(w->dir, err)) == KF_OK)
+		rc = kf_manifest_write(part, w->manifest, err);
+out:
+	kf_part_lock_drop(&lock);
+	return rc;
+}
+
 static kf_status begin_locked(const kf_set_spec *spec, kf_set_writer *w, kf_set_state *state, kf_err *err)
 {
 	char manifest[KF_PATH_MAX], part[KF_PATH_MAX], foreign[256];
 	json_t *there = NULL;
-	bool is_part = false;
+	bool is_part;
 	kf_status rc;
 
 	if ((rc = kf_path_join(manifest, w->dir, MANIFEST, err)) != KF_OK) return rc;
 	if ((rc = kf_path_join(part, w->dir, MANIFEST_PART, err)) != KF_OK) return rc;
+	if (spec->replace && (rc = take_away(w, manifest, part, err)) != KF_OK) return rc;
 	if ((rc = look_around(w->dir, false, foreign, err)) != KF_OK) return rc;
-	if (kf_exists(manifest)) {
-		if ((rc = kf_manifest_load(manifest, &there, err)) != KF_OK) return rc;
-	} else if ((is_part = kf_exists(part))) {
-		if ((rc = kf_manifest_load(part, &there, err)) != KF_OK) return rc;
-	} else if (foreign[0]) {
+	if ((rc = load_there(w->dir, &there, &is_part, err)) != KF_OK) return rc;
+	if (!there && foreign[0])
 		return kf_fail(err, KF_EINVAL, "%s is not a shard set and has other things in it (%s); choose a new folder", w->dir,
 			foreign);
-	}
 	if (there && (rc = kf_manifest_same(there, w->manifest, w->dir, err)) != KF_OK) goto out;
 	if (there && !is_part && kf_manifest_files(there, w->dir) && (spec->joined || !json_object_get(there, "joined"))) {
 		*state = KF_SET_CURRENT;
@@ -226,16 +298,12 @@ static kf_status look_for_shards(kf_set_writer *w, kf_err *err)
 
 kf_status kf_set_recorded(const char *dir, json_t **options, json_t **info, kf_err *err)
 {
-	static const char *const names[] = { MANIFEST, MANIFEST_PART };
-	char path[KF_PATH_MAX];
-	json_t *manifest = NULL;
-	kf_status rc = KF_OK;
+	json_t *manifest;
+	bool is_part;
+	kf_status rc = load_there(dir, &manifest, &is_part, err);
 
 	*options = *info = NULL;
-	for (size_t i = 0; !manifest && i < sizeof names / sizeof *names; i++) {
-		if ((rc = kf_path_join(path, dir, names[i], err)) != KF_OK) return rc;
-		if (kf_exists(path) && (rc = kf_manifest_load(path, &manifest, err)) != KF_OK) return rc;
-	}
+	if (rc != KF_OK) return rc;
 	if (manifest) *options = json_incref(json_object_get(manifest, "options"));
 	if (manifest) *info = json_incref(json_object_get(manifest, "info"));
 	json_decref(manifest);

@@ -116,6 +116,18 @@ cp tests/models/llama-untied/* "$U/models/teacher/"
 check_fails 2 "input model differs" "a model replaced under its name" mine
 check "is learnt from with REPLACE=1" mine REPLACE=1
 check "and then there is nothing to do" ran
+# What is finished and of the same content is not made again, however new its inputs look.
+W=$U/work/docs0; finished() { find "$W"/logits "$W"/for-student/{aligned,targets,train} -type f -name '*.[ms]*' ! -name manifest.json -printf '%i %p\n' | sort; }
+finished > "$TMP/was"
+touch "$U/models/teacher/config.json" "$U/notes/7.txt"
+check "touched inputs, with REPLACE=1" mine REPLACE=1
+finished > "$TMP/is"
+check_same "every set and model stays" "$TMP/was" "$TMP/is"
+check "of which there are some" test "$(wc -l < "$TMP/was")" -ge 10
+mv "$U/models/teacher" "$U/models/was"; cp -a tests/models/gemma3-tiny "$U/models/teacher"; touch -d yesterday "$U"/models/teacher/* "$U/models/teacher"
+check_fails 2 "input model differs.*give --replace" "an older model in its place" mine
+check "is learnt from with REPLACE=1, too" mine REPLACE=1
+check "and then there is nothing to do, again" ran
 check_fails 2 "no tasks/quiz.jsonl: put the questions there" "a task that is not there" mine tasks TASKS=quiz DATA=.
 check_fails 2 "cannot do with spaces" "a folder with a space" mine WORK="a b"
 check_fails 2 "SOURCES is not set" "without sources it says so" mine SOURCES=

@@ -51,6 +51,7 @@ common() {
 	case_of threads free : --threads 2
 	case_of quiet free : --quiet
 	case_of progress free : --progress none
+	case_of replace free : --replace
 }
 
 of kf-fuse --target "$TMP/llama" --aligned "$TMP/a-qwen2"
@@ -217,5 +218,6 @@ of kf-join "$TMP/part0" "$TMP/part1"
 case_of copy free : --copy
 case_of quiet free : --quiet
 case_of progress free : --progress none
+case_of replace free : --replace
 no_case out
 all_of_them

@@ -13,9 +13,9 @@ programs() {
 		sed -E "s,/bin/(kf-eval) .*,\1,; s,/bin/(kf-[a-z]+) .*--out $W/([^ ]*).*,\1 \2,"
 }
 
-# Stand-ins in the order of the pipeline, each newer than what it is made from.
+# Stand-ins in the order of the pipeline, each newer than what it is made from, and all than the change that made them.
 n=0
-stand_in() { for f; do mkdir -p "$(dirname "$f")"; touch -d "@$((1000000000 + n))" "$f"; done; n=$((n + 1)); }
+stand_in() { for f; do mkdir -p "$(dirname "$f")"; touch -d "@$((4000000000 + n))" "$f"; done; n=$((n + 1)); }
 stand_in "$D"/models/{smollm2-135m,gemma3-270m,qwen2.5-coder-0.5b,other}.gguf "$D"/text/{prose,docs,python,c}.jsonl
 for s in train valid test; do stand_in "$R/corpus/$s/manifest.json"; done
 for s in train test; do for m in smollm2-135m gemma3-270m qwen2.5-coder-0.5b; do stand_in "$R/logits/$s/$m/manifest.json"; done; done
@@ -131,8 +131,6 @@ printf 'EPOCHS = 3   # enough\nTARGET = smollm2-135m \nWORK = %s  # here\ninclud
 mine() { make -n -s -f "$TMP/mine.mk" "$@" FUNCTION=avg-ce LEVEL=sequence WEIGHT=none LAMBDA=0.5 LR=3e-5 DOCS=8 DATA="$D" B="${BIN%/bin}" 2>&1; }
 mine demo > "$TMP/got"; status=$?
 check "blanks after a value are none of it" test $status -eq 0 -a "$(grep -c 'kf-[a-z]* ' "$TMP/got")" = 0 -a "$(grep -c "$W/report.html" "$TMP/got")" -gt 0
-mine demo REPLACE=1 > "$TMP/got"; status=$?
-check "nor is anything removed for them" test $status -eq 0 -a "$(grep -c 'rm -rf' "$TMP/got")" = 0
 WORK=$TMP/all-of-mine make -n -s clean-demo > "$TMP/got" 2>&1; status=$?
 check "a WORK of the environment is left alone" test $status -eq 0 -a -s "$TMP/got" -a "$(grep -c all-of-mine "$TMP/got")" = 0
 mine clean-demo > "$TMP/got"
@@ -140,7 +138,7 @@ check "clean-demo removes what was made, not the folder" test "$(grep -c "rm -rf
 
 # ---- what is older than what it is made of ----
 
-later() { touch -d "@$((1000000000 + n))" "$@"; }
+later() { touch -d "@$((4000000000 + n))" "$@"; }
 cat > "$TMP/want" <<END
 kf-align docs8/for-smollm2-135m/aligned/train/gemma3-270m
 kf-fuse docs8/for-smollm2-135m/targets/$mix-avg-ce-sequence-none
@@ -156,3 +154,39 @@ touch -r "$R/logits/train/qwen2.5-coder-0.5b/manifest.json" "$R/logits/train/gem
 rm "$R/for-smollm2-135m/trace/$mix-avg-ce-sequence-none.jsonl"
 programs > "$TMP/got"
 check_same "a trace that is missing: kf-fuse again, and what is made of it" <(tail -n +2 "$TMP/want") "$TMP/got"
+
+# ---- what is new in its place, however old its content is ----
+
+touch "$R/for-smollm2-135m/trace/$mix-avg-ce-sequence-none.jsonl"
+find "$D" "$W" -type f -printf '%T@ %p\n' | sort -n | while read -r _ f; do touch "$f"; done
+later() { sleep 0.02; find "$W" -type f -exec touch -d "@$(date +%s.%N)" {} +; }   # as when everything has been made again
+later
+programs > "$TMP/got"
+check "nothing runs when nothing was replaced" test ! -s "$TMP/got"
+# is_asked NAME REGEX: of what would run the extractions and preparations are these
+is_asked() { check "$1" test "$(programs | grep -E 'kf-(prepare|extract)' | sort | tr '\n' ' ')" = "$2"; later; }
+gemma="kf-extract docs8/logits/test/gemma3-270m kf-extract docs8/logits/train/gemma3-270m "
+touch -d yesterday "$D/older"; mv "$D/older" "$D/models/gemma3-270m.gguf"
+is_asked "a model moved to another's place is seen though it is older" "$gemma"
+mkdir "$D/models/gemma3-270m" "$D/models/another"
+for m in gemma3-270m another; do touch -d yesterday "$D/models/$m/"{config.json,model.safetensors}; touch -d yesterday "$D/models/$m"; done
+later
+check "and nothing runs when it has been" test -z "$(programs)"
+mv "$D/models/gemma3-270m" "$D/models/was"; mv "$D/models/another" "$D/models/gemma3-270m"
+is_asked "so is a folder" "$gemma"
+rm -r "$D/models/gemma3-270m"; ln -s was "$D/models/gemma3-270m"
+is_asked "a link to one" "$gemma"
+cp -p "$D/models/was/config.json" "$D/models/was/new"; mv "$D/models/was/new" "$D/models/was/config.json"
+is_asked "and a file in the folder that it leads to" "$gemma"
+touch -d yesterday "$D/older"; mv "$D/older" "$D/text/c.jsonl"
+check "a text that is older: every corpus is asked for" test "$(programs | grep -c kf-prepare)" = 3
+later
+
+# ---- REPLACE=1: every program is asked, and nothing is removed before it is ----
+
+programs REPLACE=1 > "$TMP/got"
+sed -e ':a' -e '/\\$/N; s/\\\n//; ta' "$TMP/.plan" > "$TMP/plan"
+check "with REPLACE=1 every program is asked" test "$(grep -cE 'kf-(prepare|extract|align|fuse|train|merge)' "$TMP/got")" = 15
+check "and may replace what it made" test "$(grep -cE '/bin/kf-(prepare|extract|align|fuse|train|merge) ' "$TMP/plan")" = "$(grep -cE '/bin/kf-.* --replace ' "$TMP/plan")"
+check "make removes nothing" test "$(grep -c 'rm -' "$TMP/plan")" = 0
+check "under kf-slurm REPLACE=1 does nothing" test -z "$(programs REPLACE=1 KF_SLURM=1)"
