@@ -160,7 +160,7 @@ MANDIR ?= $(PREFIX)/share/man/man1
 COMPLETIONS ?= $(PREFIX)/share/bash-completion/completions
 SHARE ?= $(PREFIX)/share/kfuse
 DOCDIR ?= $(PREFIX)/share/doc/kfuse
-DOCUMENTS := README.md CHANGELOG.md $(wildcard docs/*.md)
+DOCUMENTS := README.md CHANGELOG.md $(wildcard docs/*.md) tests/format/kfset.py
 # As whole paths, since kfuse.mk is read from any folder.
 ifneq ($(filter install uninstall,$(MAKECMDGOALS)),)
 $(foreach v,PREFIX MANDIR COMPLETIONS SHARE DOCDIR DESTDIR,$(if $(word 2,$($v)),$(error $v=$($v): must be one word; make cannot do with spaces in names)))
@@ -168,20 +168,19 @@ $(foreach v,PREFIX MANDIR COMPLETIONS SHARE DOCDIR,$(eval override $v := $$(absp
 endif
 whole_paths = sed 's,docs/\([a-z]*\.md\),$1/docs/\1,g'
 install: programs
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANDIR) $(DESTDIR)$(COMPLETIONS) $(DESTDIR)$(SHARE) $(DESTDIR)$(DOCDIR)/docs
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANDIR) $(DESTDIR)$(COMPLETIONS) $(DESTDIR)$(SHARE)
 	install $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
 	@set -o pipefail; for p in $(PROGRAMS); do n=$${p##*/}; \
 	  $$p --man-page | $(call whole_paths,$(subst -,\\-,$(DOCDIR))) > $(DESTDIR)$(MANDIR)/$$n.1 && \
 	  $$p --completion > $(DESTDIR)$(COMPLETIONS)/$$n || exit 1; done
 	sed 's,@BIN@,$(PREFIX)/bin,' data/kfuse.mk | $(call whole_paths,$(DOCDIR)) > $(DESTDIR)$(SHARE)/kfuse.mk
 	install -m 644 data/pipeline.mk data/demo.mk $(DESTDIR)$(SHARE)
-	install -m 644 $(filter-out docs/%,$(DOCUMENTS)) $(DESTDIR)$(DOCDIR)
-	install -m 644 $(filter docs/%,$(DOCUMENTS)) $(DESTDIR)$(DOCDIR)/docs
+	for f in $(DOCUMENTS); do install -D -m 644 $$f $(DESTDIR)$(DOCDIR)/$$f || exit 1; done
 	@echo "installed $(words $(PROGRAMS)) programs into $(DESTDIR)$(PREFIX)/bin, with manual pages, completion and documents ($(DESTDIR)$(DOCDIR))"
 uninstall:
 	rm -f $(foreach p,$(notdir $(PROGRAMS)),$(DESTDIR)$(PREFIX)/bin/$p $(DESTDIR)$(MANDIR)/$p.1 $(DESTDIR)$(COMPLETIONS)/$p) \
 	  $(DESTDIR)$(SHARE)/kfuse.mk $(DESTDIR)$(SHARE)/pipeline.mk $(DESTDIR)$(SHARE)/demo.mk $(DOCUMENTS:%=$(DESTDIR)$(DOCDIR)/%)
-	@rmdir $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(DOCDIR) $(DESTDIR)$(SHARE) 2>/dev/null || true
+	@rmdir $(addprefix $(DESTDIR)$(DOCDIR),/docs /tests/format /tests) $(DESTDIR)$(DOCDIR) $(DESTDIR)$(SHARE) 2>/dev/null || true
 
 # A target of the pipeline as jobs of Slurm; SLURM_OPTIONS go to kf-slurm.
 slurm-%: programs
