@@ -46,6 +46,8 @@ typedef struct {
 	int64_t total;             /* steps of the whole run */
 	/* What a checkpoint holds besides the optimizer's. */
 	int64_t step, tokens;      /* done */
+	int64_t at;                /* the step at work, or, between two, the one before */
+	bool told;                 /* the error says which step it was */
 	int64_t ended;             /* the last epoch whose end is done: validation, and what is kept of it */
 	int best_epoch;            /* 0: none yet */
 	double best_valid, before, loss;   /* before: of the validation text, by the model as it came */
@@ -214,11 +216,14 @@ static void name_docs(const kf_load *l, char *out, size_t size)
 }
 
 /* A failure of a step: which documents were at work (NULL: not said), and what is left of the run. */
-static kf_status lost_at(const trainer *t, int64_t step, const kf_load *l, kf_status rc, kf_err *err)
+static kf_status lost_at(trainer *t, int64_t step, const kf_load *l, kf_status rc, kf_err *err)
 {
 	const kf_err why = *err;
 	char docs[300] = "";
 
+	if (t->told)
+		return rc;
+	t->told = true;
 	if (l)
 		name_docs(l, docs, sizeof docs);
 	if (t->saved)
@@ -228,13 +233,13 @@ static kf_status lost_at(const trainer *t, int64_t step, const kf_load *l, kf_st
 }
 
 /* Of the step at work. */
-static kf_status lost(const trainer *t, const kf_load *l, kf_status rc, kf_err *err)
+static kf_status lost(trainer *t, const kf_load *l, kf_status rc, kf_err *err)
 {
-	return lost_at(t, t->step + 1, l, rc, err);
+	return lost_at(t, t->at, l, rc, err);
 }
 
 /* Of what comes after a step. (Where a process was lost, train says it.) */
-static kf_status lost_after(const trainer *t, kf_status rc, kf_err *err)
+static kf_status lost_after(trainer *t, kf_status rc, kf_err *err)
 {
 	return rc == KF_OK || rc == KF_ESTOPPED || (t->ranks && t->ranks->lost) ? rc : lost_at(t, t->step, NULL, rc, err);
 }
@@ -327,6 +332,7 @@ static kf_status run_step(trainer *t, int64_t epoch, kf_err *err)
 	kf_loss sum = { 0 };
 	kf_status rc;
 
+	t->at = t->step + 1;
 	rc = kf_exchange_failed(&t->optim, run_share(t, &sum, &tokens, err));
 	own = tokens;
 	if ((rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK || (rc = sum_losses(t, &sum, &tokens, err)) != KF_OK ||
@@ -556,6 +562,7 @@ static kf_status train(trainer *t, kf_train_result *out, kf_err *err)
 	tokens = (double)t->docs->total * (double)t->total / (double)kf_plan_steps(t->docs, t->o->batch_tokens);
 	kf_progress_start(&t->bar, "train", "tokens", tokens, t->o->progress);
 	kf_progress_skip(&t->bar, (double)t->tokens);
+	t->at = t->step;
 	rc = run_epochs(t, err);
 	kf_progress_end(&t->bar);
 	if (rc != KF_OK)

@@ -221,10 +221,13 @@ fails_at() { # N OUT: process 1 at the N-th thing that it asks of its device, 0:
 harmless() {
 	local low=1 high=1024 n
 	fails_at 0 "$TMP/whole" && fails_at $high "$TMP/late" && ! fails_at $low "$TMP/early" || return
+	: >"$TMP/failures"
 	while [ $((high - low)) -gt 1 ]; do
 		n=$(((low + high) / 2))
-		if fails_at $n "$TMP/late" >/dev/null 2>&1; then high=$n; else low=$n; fi
+		if fails_at $n "$TMP/late" >/dev/null 2>>"$TMP/failures"; then high=$n; else low=$n; fi
 	done
 	fails_at $high "$TMP/late" && cmp "$TMP/whole/model.safetensors" "$TMP/late/model.safetensors"
 }
 check "nccl: a model is made of whole steps, whatever fails in another process" harmless
+once() { grep -q "step 1: " "$TMP/failures" && ! grep -E "step [02-9]|step 1: .*step 1" "$TMP/failures"; }
+check "nccl: the step that failed is named, and once" once
