@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/file.h"
 #include "common/store/json.h"
 
 static void print_number(char out[32], double v, const char *fixed, const char *large)
@@ -54,17 +55,12 @@ bool kf_print_utf8(const char *text)
 
 json_t *kf_print_string(const char *text)
 {
-	size_t left = strlen(text), n;
-	kf_buf b = { 0 };
-	json_t *s = NULL;
-	kf_err ignored;
+	char out[3 * KF_PATH_MAX + 1];
+	size_t left = strnlen(text, KF_PATH_MAX), n, k = 0;
 
 	for (; left; text += n, left -= n) {
-		if ((n = kf_json_char((const uint8_t *)text, left))) kf_buf_put(&b, text, n);
-		else kf_buf_put(&b, "\xEF\xBF\xBD", 3), n = 1;
+		if ((n = kf_json_char((const uint8_t *)text, left))) memcpy(out + k, text, n), k += n;
+		else memcpy(out + k, "\xEF\xBF\xBD", 3), k += 3, n = 1;
 	}
-	kf_buf_u8(&b, 0);
-	if (kf_buf_check(&b, &ignored) == KF_OK) s = json_string((const char *)b.data);
-	kf_buf_release(&b);
-	return s;
+	return json_stringn(out, k);
 }

@@ -159,6 +159,7 @@ static void put_rates(const input *in, kf_buf *out)
 		kf_buf_clear(&number);
 		html_count(&number, bar[i].value);
 		snprintf(text[i], sizeof text[i], "%.*s", (int)number.len, number.data ? (char *)number.data : "");
+		out->failed = out->failed || number.failed;
 	}
 	kf_buf_release(&number);
 	if (!n) return;

@@ -40,7 +40,7 @@ static bool only(const char *dir, const char *const *names, int n)
 {
 	DIR *d = opendir(dir);
 	struct dirent *e;
-	bool all = true;
+	bool all = d || errno == ENOENT;
 
 	while (d && all && (e = readdir(d))) {
 		bool known = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
@@ -223,8 +223,11 @@ kf_status kf_output_publish(const char *out, bool keep, kf_err *err)
 	if ((rc = kf_path_join(dir, out, "state", err)) != KF_OK || (rc = kf_path_join(best, dir, "best", err)) != KF_OK)
 		return rc;
 	/* config.json last: a folder without it is no model to anybody. Killed on the way, the next run goes on. */
-	if ((d = opendir(best))) {
-		while (rc == KF_OK && (e = readdir(d))) {
+	d = opendir(best);
+	if (!d && errno != ENOENT)
+		return kf_fail_errno(err, "cannot read the folder %s", best);
+	if (d) {
+		while (rc == KF_OK && (errno = 0, e = readdir(d))) {
 			if (e->d_name[0] == '.')
 				continue;
 			if (strcmp(e->d_name, "config.json") == 0)
@@ -232,6 +235,8 @@ kf_status kf_output_publish(const char *out, bool keep, kf_err *err)
 			else
 				rc = move(best, e->d_name, out, err);
 		}
+		if (rc == KF_OK && errno)
+			rc = kf_fail_errno(err, "cannot read the folder %s", best);
 		closedir(d);
 		if (rc == KF_OK && config)
 			rc = move(best, "config.json", out, err);
