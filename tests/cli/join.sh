@@ -68,7 +68,7 @@ python3 -c '
 import json
 for i in range(4000): print(json.dumps({"domain": "d%d" % i if i else "größer als " * 9, "text": "number %d" % i}))' > "$TMP/domains.jsonl"
 "$BIN/kf-prepare" --shards 2 --out "$W/many" --quiet "$TMP/domains.jsonl"
-for m in qwen2 llama; do "$BIN/kf-extract" --model $L/$m-tiny --corpus "$W/many" --out "$W/many.$m" --quiet; done
+for m in qwen2 llama; do check "4,000 domains: logits of $m" "$BIN/kf-extract" --model $L/$m-tiny --corpus "$W/many" --out "$W/many.$m" --quiet; done
 check "4,000 domains" "$BIN/kf-align" --source "$W/many.qwen2" --target "$W/many.llama" --out "$W/many.aligned"
 in_parts many.targets 2 "$BIN/kf-fuse" --target "$W/many.llama" --aligned "$W/many.aligned" --out OUT
 check "sums of shards are kept where they are not too many" test "$(cat "$W"/targets/shard-*.mdb | grep -ao '"sums"' | wc -l) $(cat "$W"/many.targets/shard-*.mdb | grep -ac '"sums"')" = "7 0"
