@@ -76,7 +76,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if (s.bad) show_bad(&s);
 	if (s.empty) fprintf(stderr, "kf-prepare: notice: %" PRIu64 " of %" PRIu64 " records have no text and were left out\n", s.empty, s.records);
 	if (s.again)
-		fprintf(stderr, "kf-prepare: notice: %d files are given more than once, and what they hold is in the corpus as often, the first of them %s\n",
+		fprintf(stderr, "kf-prepare: notice: files given more than once: %d; what they hold is in the corpus as often. The first is %s\n",
 			s.again, s.first_again);
 	if (s.left_out)
 		fprintf(stderr, "kf-prepare: notice: %d files of the folders are empty, blank or not text and were left out\n",

@@ -173,7 +173,7 @@ check_fails 2 'no input' "prepare: no input" "$prepare" --out "$TMP/bad"
 mkdir "$TMP/notes2"; for f in x y z; do echo "text $f" >"$TMP/notes2/$f.txt"; done
 "$prepare" --out "$TMP/again" "$TMP/notes2" "$TMP/a.txt" "$TMP/notes2/./z.txt" "$TMP/notes2/y.txt" "$TMP/notes2/z.txt" >"$TMP/.out" 2>"$TMP/said"
 same "prepare: a file that is there twice, with a notice" "$? $(docs "$TMP/again" | wc -l) $(cat "$TMP/said")" \
-	"0 7 kf-prepare: notice: 2 files are given more than once, and what they hold is in the corpus as often, the first of them $TMP/notes2/y.txt"
+	"0 7 kf-prepare: notice: files given more than once: 2; what they hold is in the corpus as often. The first is $TMP/notes2/y.txt"
 # Records without text, as tables have them.
 {
 	printf '{"text": ""}\n{"text": " \\n\\u3000"}\n{"text": "one", "domain": "d"}\n{"text": null}\n{"messages": null, "domain": "d"}\n'
