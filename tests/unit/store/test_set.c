@@ -205,7 +205,7 @@ static void test_mismatch(void **st)
 		snprintf(name, sizeof name, "an-option-of-some-length-%d", i);
 		json_object_set_new(other.options, name, json_integer(i));
 	}
-	FAILS(KF_EMISMATCH, " here; and more); remove it", kf_set_begin(&other, &w, &state, &err));
+	FAILS(KF_EMISMATCH, " here; and more); choose another --out, or give --replace", kf_set_begin(&other, &w, &state, &err));
 	json_decref(other.options);
 	other = spec;
 	other.inputs = in;
