@@ -39,11 +39,6 @@ void kf_print_cell(kf_buf *out, const char *text)
 	}
 }
 
-json_t *kf_print_number(double v)
-{
-	return isfinite(v) ? json_real(v) : json_null();
-}
-
 bool kf_print_utf8(const char *text)
 {
 	size_t left = strlen(text), n;

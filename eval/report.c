@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/base/table.h"
+#include "common/base/record.h"
 #include "eval/eval.h"
 #include "eval/print.h"
 
@@ -21,7 +22,7 @@ static json_t *by_domain(const kf_eval_result *r, const double *v, int columns)
 {
 	json_t *o = json_object();
 
-	for (int i = 0; i < columns; i++) json_object_set_new(o, column_name(r, i), kf_print_number(v[i]));
+	for (int i = 0; i < columns; i++) json_object_set_new(o, column_name(r, i), kf_record_number(v[i]));
 	return o;
 }
 
@@ -51,9 +52,9 @@ static json_t *intervals(const kf_eval_result *r, const kf_eval_interval *v, boo
 	for (int i = 0; i <= r->n_domains; i++) {
 		json_t *one = json_object();
 
-		if (difference) json_object_set_new(one, "difference", kf_print_number(v[i].estimate));
-		json_object_set_new(one, "low", kf_print_number(v[i].low));
-		json_object_set_new(one, "high", kf_print_number(v[i].high));
+		if (difference) json_object_set_new(one, "difference", kf_record_number(v[i].estimate));
+		json_object_set_new(one, "low", kf_record_number(v[i].low));
+		json_object_set_new(one, "high", kf_record_number(v[i].high));
 		json_object_set_new(domains, i < r->n_domains ? r->domain[i] : "mean", one);
 	}
 	return domains;
@@ -78,7 +79,7 @@ static json_t *per_document(const kf_eval_result *r)
 		json_t *one = json_object(), *bits = json_object();
 
 		for (int m = 0; m < r->o->n_models; m++)
-			json_object_set_new(bits, r->o->model[m].name, kf_print_number(r->bits[m][i]));
+			json_object_set_new(bits, r->o->model[m].name, kf_record_number(r->bits[m][i]));
 		json_object_set_new(one, "doc", json_integer((json_int_t)d->doc));
 		json_object_set_new(one, "text", json_integer((json_int_t)d->text));
 		json_object_set_new(one, "domain", json_string(r->domain[d->domain]));

@@ -1,4 +1,5 @@
 /* Tasks in reports. */
+#include "common/base/record.h"
 #include "eval/tasks.h"
 
 #include <math.h>
@@ -16,9 +17,9 @@ static json_t *interval(const char *what, const kf_eval_interval *v)
 {
 	json_t *o = json_object();
 
-	json_object_set_new(o, what, kf_print_number(v->estimate));
-	json_object_set_new(o, "low", kf_print_number(v->low));
-	json_object_set_new(o, "high", kf_print_number(v->high));
+	json_object_set_new(o, what, kf_record_number(v->estimate));
+	json_object_set_new(o, "low", kf_record_number(v->low));
+	json_object_set_new(o, "high", kf_record_number(v->high));
 	return o;
 }
 

@@ -3,7 +3,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/table.h"
 #include "common/store/pass.h"
+
+#define KEPT 99   /* bytes of a name */
 
 static kf_status check_aligned(const kf_set *tgt, const kf_set *a, kf_err *err)
 {
@@ -27,15 +30,6 @@ static kf_status check_aligned(const kf_set *tgt, const kf_set *a, kf_err *err)
 	return KF_OK;
 }
 
-/* Bytes of a name that are kept: at most 99, and no part of a character. */
-static int kept(const char *name)
-{
-	int n = (int)strnlen(name, 100);
-
-	if (n == 100) for (n = 99; n > 0 && ((uint8_t)name[n] & 0xc0) == 0x80; n--) {}
-	return n;
-}
-
 static void name_models(kf_fuse_inputs *in, bool with_target)
 {
 	int n = 0;
@@ -43,15 +37,15 @@ static void name_models(kf_fuse_inputs *in, bool with_target)
 	if (with_target) {
 		const char *name = kf_set_info_name(in->set[0], "model");
 
-		snprintf(in->name[n++], sizeof *in->name, "%.*s", kept(name), name);
+		snprintf(in->name[n++], sizeof *in->name, "%.*s", (int)kf_text_cut(name, KEPT), name);
 	}
 	for (int i = 1; i < in->n; i++, n++) {
 		const char *name = kf_set_info_name(in->set[i], "source");
 		bool taken = true;
 
 		for (int number = 1; taken; number++) {
-			if (number == 1) snprintf(in->name[n], sizeof *in->name, "%.*s", kept(name), name);
-			else snprintf(in->name[n], sizeof *in->name, "%.*s#%d", kept(name), name, number);
+			if (number == 1) snprintf(in->name[n], sizeof *in->name, "%.*s", (int)kf_text_cut(name, KEPT), name);
+			else snprintf(in->name[n], sizeof *in->name, "%.*s#%d", (int)kf_text_cut(name, KEPT), name, number);
 			taken = false;
 			for (int k = 0; k < n; k++) taken |= strcmp(in->name[k], in->name[n]) == 0;
 			in->alike |= taken;

@@ -130,11 +130,6 @@ static kf_status open_log(trainer *t, kf_err *err)
 	return KF_OK;
 }
 
-static json_t *number(double v)
-{
-	return isfinite(v) ? json_real(v) : json_null();
-}
-
 /* Write a record, which is released. Not collective: what comes of it has to be agreed on. */
 static kf_status log_record(trainer *t, json_t *r, kf_err *err)
 {
@@ -160,8 +155,8 @@ static kf_status save(trainer *t, kf_err *err)
 	if (t->first)
 		t->log_bytes = ftell(t->log);
 	state = json_pack("{s:O, s:I, s:I, s:I, s:o, s:i, s:o, s:o, s:I}", "identity", t->identity, "step", (json_int_t)t->step,
-		"tokens", (json_int_t)t->tokens, "ended", (json_int_t)t->ended, "valid_before", number(t->before), "best_epoch", t->best_epoch, "best_valid", number(t->best_valid),
-		"loss", number(t->loss), "log_bytes", (json_int_t)t->log_bytes);
+		"tokens", (json_int_t)t->tokens, "ended", (json_int_t)t->ended, "valid_before", kf_record_number(t->before), "best_epoch", t->best_epoch, "best_valid", kf_record_number(t->best_valid),
+		"loss", kf_record_number(t->loss), "log_bytes", (json_int_t)t->log_bytes);
 	if (rc == KF_OK && !state)
 		rc = kf_fail(err, KF_ENOMEM, "no memory for a checkpoint's state");
 	if ((rc = kf_ranks_agree(t->ranks, rc, err)) == KF_OK)
@@ -358,8 +353,8 @@ static kf_status run_step(trainer *t, int64_t epoch, kf_err *err)
 	kf_progress_note(&t->bar, "loss %.4f", t->loss);
 	rc = log_record(t, json_pack("{s:I, s:I, s:I, s:f, s:o, s:o, s:f, s:f, s:f, s:f}", "step", (json_int_t)t->step,
 		"epoch", (json_int_t)epoch, "tokens", (json_int_t)t->tokens, "loss", t->loss,
-		"clm", number(sum.clm_rows ? sum.clm / (double)sum.clm_rows : NAN),
-		"fusion", number(sum.fusion_rows ? sum.fusion / (double)sum.fusion_rows : NAN),
+		"clm", kf_record_number(sum.clm_rows ? sum.clm / (double)sum.clm_rows : NAN),
+		"fusion", kf_record_number(sum.fusion_rows ? sum.fusion / (double)sum.fusion_rows : NAN),
 		"lambda", kf_lambda_at(t->o, t->step, t->total), "lr", lr, "grad_norm", norm,
 		"tokens_per_second", (double)tokens / (kf_now() - start)), err);
 	return kf_ranks_agree(t->ranks, rc, err);
@@ -480,8 +475,8 @@ static kf_status write_provenance(trainer *t, kf_err *err)
 	if (!j || json_object_set_new(j, "paths", json_pack("{s:s, s:s, s:s?}", "model", t->o->model, "targets", t->o->targets,
 	    "valid", t->o->valid)) != 0 ||
 	    json_object_set_new(j, "result", json_pack("{s:I, s:I, s:i, s:o, s:o}", "steps", (json_int_t)t->step,
-	    "tokens", (json_int_t)t->tokens, "epoch", t->best_epoch, "valid_bits_per_byte", number(t->best_valid),
-	    "loss", number(t->loss))) != 0)
+	    "tokens", (json_int_t)t->tokens, "epoch", t->best_epoch, "valid_bits_per_byte", kf_record_number(t->best_valid),
+	    "loss", kf_record_number(t->loss))) != 0)
 		rc = kf_fail(err, KF_ENOMEM, "no memory for the run's record");
 	else if (template && json_object_set_new(j, "chat_template", json_string(template)) != 0)
 		rc = kf_fail(err, KF_ENOMEM, "no memory for the run's record");

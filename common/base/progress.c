@@ -188,26 +188,15 @@ void kf_progress_add(kf_progress *p, double n)
 	if (now - p->last >= (p->terminal ? REDRAW : line_every(now - p->start)) && now - p->start >= 1) show(p, now, false);
 }
 
-/* Take a character (UTF-8) that was cut off at the end. */
-static void drop_half(char *s, size_t n)
-{
-	size_t lead = n;
-
-	while (lead > 0 && ((unsigned char)s[lead - 1] & 0xc0) == 0x80) lead--;
-	if (lead == 0) return;
-	const unsigned char c = (unsigned char)s[lead - 1];
-	if (lead - 1 + (c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1) > n) s[lead - 1] = 0;
-}
-
 void kf_progress_note(kf_progress *p, const char *fmt, ...)
 {
+	char text[256];
 	va_list ap;
-	int n;
 
 	va_start(ap, fmt);
-	n = vsnprintf(p->note, sizeof p->note, fmt, ap);
+	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	if (n >= (int)sizeof p->note) drop_half(p->note, sizeof p->note - 1);
+	snprintf(p->note, sizeof p->note, "%.*s", (int)kf_text_cut(text, sizeof p->note - 1), text);
 	/* names come from outside, and a terminal obeys what is among them */
 	for (char *c = p->note; *c; c++)
 		if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';

@@ -1,5 +1,6 @@
 #include "common/base/record.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,11 @@
 #include "common/base/file.h"
 
 #define MAX_JSON ((size_t)1 << 24)
+
+json_t *kf_record_number(double v)
+{
+	return isfinite(v) ? json_real(v) : json_null();
+}
 
 kf_status kf_record_write(const char *path, const json_t *value, kf_err *err)
 {

@@ -12,6 +12,9 @@ kf_status kf_record_write(const char *path, const json_t *value, kf_err *err) KF
 /* Read one; *out is a new reference, NULL on failure. */
 kf_status kf_record_read(const char *path, json_t **out, kf_err *err) KF_MUST_CHECK;
 
+/* A number as a new reference: null where it is not finite, which JSON has no word for. */
+json_t *kf_record_number(double v);
+
 /* KF_OK when two records {"options": {...}, "inputs": {...}} agree in both parts; else KF_EMISMATCH: "DIR holds
  * WHAT (--lambda was 0.5 and is 0.9, another model). ADVICE". */
 kf_status kf_record_same(const char *dir, const json_t *was, const json_t *is, const char *what, const char *advice,

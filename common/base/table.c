@@ -48,6 +48,15 @@ size_t kf_text_fit(const char *s, int columns)
 	return at;
 }
 
+size_t kf_text_cut(const char *s, size_t most)
+{
+	const size_t n = strnlen(s, most + 1);
+
+	if (n <= most) return n;
+	while (most > 0 && ((unsigned char)s[most] & 0xc0) == 0x80) most--;
+	return most;
+}
+
 void kf_text_widen(int *columns, const char *s)
 {
 	const int width = kf_text_width(s);

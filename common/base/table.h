@@ -15,6 +15,9 @@ int kf_text_field(const char *s, int columns);
 /* Bytes of the longest beginning of s that takes at most so many columns: whole characters, with their marks. */
 size_t kf_text_fit(const char *s, int columns);
 
+/* Bytes of the longest beginning of s (UTF-8) that has at most so many and no part of a character. */
+size_t kf_text_cut(const char *s, size_t most);
+
 /* The larger of *columns and the width of s. */
 void kf_text_widen(int *columns, const char *s);
 

@@ -1,10 +1,11 @@
 #include "common/base/tally.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/base/record.h"
+#include "common/base/table.h"
 
 static bool grow(kf_tally *t)
 {
@@ -32,10 +33,8 @@ static bool grow(kf_tally *t)
 void *kf_tally_row(kf_tally *t, const char *domain)
 {
 	char name[sizeof *t->name];
-	size_t n = strnlen(domain, sizeof name);
+	const size_t n = kf_text_cut(domain, sizeof name - 1); /* between characters: the name goes into JSON */
 
-	if (n == sizeof name)
-		for (n--; n > 0 && (domain[n] & 0xc0) == 0x80;) n--; /* between characters: the name goes into JSON */
 	memcpy(name, domain, n);
 	memset(name + n, 0, sizeof name - n);
 	for (int i = 0; i < t->n; i++)
@@ -75,7 +74,7 @@ void kf_tally_release(kf_tally *t)
 
 json_t *kf_tally_mean(double sum, double n)
 {
-	return n > 0 && isfinite(sum / n) ? json_real(sum / n) : json_null();
+	return n > 0 ? kf_record_number(sum / n) : json_null();
 }
 
 const char *kf_tally_cell(char *out, const json_t *o, const char *key, double scale, int width, int digits)
