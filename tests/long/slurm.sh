@@ -94,8 +94,16 @@ jobs() { squeue -h -r -o '%i %T %j %r'; }
 finished() { [ -z "$(jobs)" ]; }
 # A running task whose job's name has the word.
 running() { jobs | awk -v w="$1" '$2 == "RUNNING" && $3 ~ w && $3 !~ /finish/ { print $1; exit }'; }
-# Slurm lets what is queued again rest for two minutes; no need here.
-hurry() { jobs | awk '$4 == "BeginTime" { print $1 }' | while read -r id; do scontrol update jobid="$id" starttime=now 2>/dev/null; done; }
+# Slurm lets what is queued again rest for two minutes. Three seconds do here: started in the second in which it was ended, a job
+# fails as the node takes its new credential for the one revoked, and its program of before may still be putting away its shard.
+declare -A rests=()
+hurry() {
+	local id
+	for id in $(jobs | awk '$4 == "BeginTime" { print $1 }'); do
+		: "${rests[$id]:=$SECONDS}"
+		if [ $((SECONDS - rests[$id])) -gt 3 ] && scontrol update jobid="$id" starttime=now 2>/dev/null; then unset "rests[$id]"; fi
+	done
+}
 program_of() { # STAGE: a process of it that works on a part
 	local f
 	for f in $(grep -lzE "/kf-$1\$" /proc/[0-9]*/cmdline 2>/dev/null); do
