@@ -117,3 +117,33 @@ tiny_data() {
 		done > "$1/text/$d.jsonl"
 	done
 }
+
+# alike A B SHARE WEIGHTS: the logs of two runs differ by no larger share in loss, norm and validation; their models by no larger share of
+# the weights' norm.
+alike() {
+	python3 - "$@" <<'END'
+import array, json, math, struct, sys
+a, b, share, most = sys.argv[1], sys.argv[2], float(sys.argv[3]), float(sys.argv[4])
+x, y = ([json.loads(l) for l in open(d + "/log.jsonl")] for d in (a, b))
+worst = 0
+assert len(x) == len(y) and sum("loss" in r for r in x) > 4, (len(x), len(y))
+for r, s in zip(x, y):
+    assert r.keys() == s.keys()
+    for k in r:
+        if k in ("step", "epoch", "tokens", "best") or r[k] is None: assert r[k] == s[k], (k, r, s)
+        elif k != "tokens_per_second": worst = max(worst, abs(r[k] - s[k]) / max(abs(r[k]), 1e-9))
+def weights(d):
+    f = open(d + "/model.safetensors", "rb").read()
+    n = struct.unpack("<Q", f[:8])[0]
+    h = json.loads(f[8:8 + n])
+    h.pop("__metadata__", None)
+    assert all(t["dtype"] == "F32" for t in h.values())
+    return {k: array.array("f", f[8 + n + t["data_offsets"][0]:8 + n + t["data_offsets"][1]]) for k, t in h.items()}
+v, w = weights(a), weights(b)
+assert v.keys() == w.keys()
+diff = sum((p - q) ** 2 for k in v for p, q in zip(v[k], w[k], strict=True))
+norm = sum(p * p for k in v for p in v[k])
+print(f"log {worst:.2g}, weights {math.sqrt(diff / norm):.2g}")
+assert worst <= share and math.sqrt(diff / norm) <= most
+END
+}

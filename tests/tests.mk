@@ -18,6 +18,7 @@ test:
 	@bash tests/run.sh $B unit cli fault fuzz
 
 test-long: programs unit $(INJECT)
+	+@$(MAKE) --no-print-directory $(jobs) mpi-programs
 	@bash tests/run.sh $B long
 
 # ---- faults on demand ----

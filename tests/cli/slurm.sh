@@ -99,10 +99,15 @@ mkdir "$TMP/bin"; printf '#!/bin/bash\necho "$@" >> %s\nkill -KILL $PPID\n' "$TM
 job() { PATH=$TMP/bin:$PATH SLURM_JOB_ID=77 "$@" "$BIN/kf-slurm" --job "$TMP/recipe" 3 "$TMP" >"$TMP/said" 2>&1; }
 echo 'kill -KILL $$' > "$TMP/recipe"
 job env SLURM_ARRAY_JOB_ID=70 SLURM_ARRAY_TASK_ID=4; check "killed: queued again" grep -qx "requeue 70_4" "$TMP/scontrol"
-rm -f "$TMP/scontrol"
-job env SLURM_RESTART_COUNT=3; status=$?
-check "three times at most" test $status -eq 137 -a ! -e "$TMP/scontrol"
-check "and says why that may be" grep -q "want of memory" "$TMP/said"
+killed() { rm -f "$TMP/scontrol"; job env SLURM_RESTART_COUNT="$1"; status=$?; [ -e "$TMP/scontrol" ]; }
+refuse() { ! "$@"; }
+for turn in 0 1 2; do check "killed, and nothing had come of it, $((turn + 1)): queued again" killed $turn; done
+touch "$TMP/shard-00000.mdb"
+check "once more, but a shard has come of it: queued again" killed 3
+for turn in 4 5 6; do killed $turn; done
+check "three times at most without" refuse killed 7
+check "that ends as killed" test $status -eq 137
+check "and says why that may be" grep -q "4 times in a row without.*want of memory" "$TMP/said"
 # Time that runs out: again as long as something comes of it.
 job_out_of_time() { # TURN: of a program that takes longer than it has
 	rm -f "$TMP/scontrol"
@@ -122,7 +127,6 @@ touch "$TMP/grows/shard-00000.mdb"
 check "and again, as something came of it" turn 1
 check "and once more, without" turn 2
 check "and once more, twice without" turn 3
-refuse() { ! "$@"; }
 check "three times without: not queued again" refuse turn 4
 check "and says what to do" grep -q "without a shard or checkpoint more" "$TMP/said"
 echo 'exit 1' > "$TMP/recipe"; job env; status=$?
