@@ -157,6 +157,16 @@ fail:
 	return false;
 }
 
+uint32_t *kf_buf_words(kf_buf *b, size_t n)
+{
+	uint32_t *p;
+
+	if (!kf_buf_reserve(b, n * 4 + 4)) return NULL; /* 4: data is never NULL */
+	p = (uint32_t *)(b->data + b->len);
+	b->len += n * 4;
+	return p;
+}
+
 void kf_buf_put(kf_buf *b, const void *p, size_t n)
 {
 	if (!n || !kf_buf_reserve(b, n)) return;

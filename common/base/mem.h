@@ -43,6 +43,7 @@ typedef struct {
 void kf_buf_release(kf_buf *b);
 static inline void kf_buf_clear(kf_buf *b) { b->len = 0; b->failed = false; }
 bool kf_buf_reserve(kf_buf *b, size_t more);  /* room for `more` bytes past len */
+uint32_t *kf_buf_words(kf_buf *b, size_t n);  /* n more words of 32 bits, for the caller to write; never NULL when there is memory, even of none */
 void kf_buf_put(kf_buf *b, const void *p, size_t n);
 void kf_buf_printf(kf_buf *b, const char *fmt, ...) KF_PRINTF(2, 3); /* at most 1,023 bytes a call */
 void kf_buf_fill(kf_buf *b, uint8_t byte, size_t n);

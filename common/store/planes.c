@@ -361,15 +361,18 @@ bad:
 
 /* ---- context ---- */
 
-void kf_context_put(kf_buf *plane, const uint8_t *context, size_t positions)
+void kf_context_put(kf_buf *plane, const uint8_t *context, const uint32_t *n, uint32_t docs)
 {
-	uint8_t now = 1;
+	for (uint32_t d = 0; d < docs; context += n[d++] + 1) {
+		size_t positions = (size_t)n[d] + 1;
+		uint8_t now = 1;
 
-	for (size_t p = 0, from = 0; p <= positions; p++) {
-		if (p < positions && context[p] == now) continue;
-		kf_buf_varint(plane, p - from);
-		from = p;
-		now = !now;
+		for (size_t p = 0, from = 0; p <= positions; p++) {
+			if (p < positions && context[p] == now) continue;
+			kf_buf_varint(plane, p - from);
+			from = p;
+			now = !now;
+		}
 	}
 }
 

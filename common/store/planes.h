@@ -56,7 +56,7 @@ kf_status kf_heads_get(const kf_buf *plane, uint32_t docs, bool turns, kf_arena 
 
 /* The context of conversations (positions): for each document the lengths of runs, as varints: context first, then
  * not, and so on, to its n + 1 positions in all. get: KF_EDATA when the plane has something else. */
-void kf_context_put(kf_buf *plane, const uint8_t *context, size_t positions);
+void kf_context_put(kf_buf *plane, const uint8_t *context, const uint32_t *n, uint32_t docs);
 kf_status kf_context_get(const kf_buf *plane, const uint32_t *n, uint32_t docs, size_t positions, kf_arena *arena,
 	uint8_t **out, kf_err *err) KF_MUST_CHECK;
 

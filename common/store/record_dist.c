@@ -47,12 +47,8 @@ static kf_status enc_flush(void *state, bool f32, kf_buf *out, uint32_t *docs, k
 	for (int i = 0; i < KF_MAX_PLANES; i++) kf_buf_clear(&e->planes[i]);
 	kf_heads_finish(&e->heads, &e->planes[0]);
 	kf_buf_u8(out, (uint8_t)(b.bos | b.weighted << 1 | (b.context ? KF_BLOCK_CONTEXT : 0)));
-	if (b.context) {
-		const uint8_t *at = b.context;
-		kf_buf *plane = &e->planes[f32 ? KF_DIST_F32_PLANES : KF_DIST_PACKED_PLANES];
-
-		for (uint32_t d = 0; d < b.docs; at += b.n[d++] + 1) kf_context_put(plane, at, (size_t)b.n[d] + 1);
-	}
+	if (b.context)
+		kf_context_put(&e->planes[f32 ? KF_DIST_F32_PLANES : KF_DIST_PACKED_PLANES], b.context, b.n, b.docs);
 	rc = f32 ? kf_dist_f32_encode(e->packer, e->planes, &b, out, err) :
 		kf_dist_packed_encode(e->packer, &e->tables, e->planes, &b, out, err);
 	for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) kf_buf_clear(arrays[i]);
@@ -97,16 +93,6 @@ static kf_status check(const kf_dist_rec *r, kf_err *err)
 	return KF_OK;
 }
 
-static uint32_t *grow(kf_buf *b, size_t n)
-{
-	uint32_t *p;
-
-	if (!kf_buf_reserve(b, n * 4 + 4)) return NULL; /* data is never NULL, even of none */
-	p = (uint32_t *)(b->data + b->len);
-	b->len += n * 4;
-	return p;
-}
-
 kf_status kf_shard_put_dist(kf_shard_writer *sw, const kf_dist_rec *r, kf_err *err)
 {
 	struct enc *e;
@@ -140,10 +126,10 @@ kf_status kf_shard_put_dist(kf_shard_writer *sw, const kf_dist_rec *r, kf_err *e
 	kf_buf_put(&e->tok, r->tokens, n * 4);
 	kf_buf_put(&e->start, r->start, (n + 1) * 4);
 	kf_buf_put(&e->ids, r->ids, cands * 4);
-	ce = grow(&e->ce, n);
-	count = grow(&e->count, n + 1);
-	lp = grow(&e->lp, cands);
-	if (r->weight) w = grow(&e->weight, n + 1);
+	ce = kf_buf_words(&e->ce, n);
+	count = kf_buf_words(&e->count, n + 1);
+	lp = kf_buf_words(&e->lp, cands);
+	if (r->weight) w = kf_buf_words(&e->weight, n + 1);
 	if (!ce || !count || !lp || (r->weight && !w) || e->tok.failed || e->start.failed || e->ids.failed)
 		return kf_fail(err, KF_ENOMEM, "no memory for a document of %zu tokens", n);
 	for (size_t p = 0; p <= n; p++) count[p] = r->off[p + 1] - r->off[p];

@@ -50,12 +50,8 @@ static kf_status enc_flush(void *state, bool f32, kf_buf *out, uint32_t *docs, k
 	kf_heads_finish(&e->heads, &e->planes[0]);
 	kf_buf_u8(out, (uint8_t)(b.bos | b.path << 1 | (b.context ? KF_BLOCK_CONTEXT : 0)));
 	kf_buf_u32(out, b.k);
-	if (b.context) {
-		const uint8_t *at = b.context;
-		kf_buf *plane = &e->planes[f32 ? KF_LOGITS_F32_PLANES : KF_LOGITS_PACKED_PLANES];
-
-		for (uint32_t d = 0; d < b.docs; at += b.n[d++] + 1) kf_context_put(plane, at, (size_t)b.n[d] + 1);
-	}
+	if (b.context)
+		kf_context_put(&e->planes[f32 ? KF_LOGITS_F32_PLANES : KF_LOGITS_PACKED_PLANES], b.context, b.n, b.docs);
 	rc = f32 ? kf_logits_f32_encode(e->packer, e->planes, &b, out, err) :
 		kf_logits_packed_encode(e->packer, &e->tables, e->planes, &b, out, err);
 	for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) kf_buf_clear(arrays[i]);
@@ -64,16 +60,6 @@ static kf_status enc_flush(void *state, bool f32, kf_buf *out, uint32_t *docs, k
 }
 
 static const kf_codec_writer packed_writer = { 'L', enc_flush, enc_free }, f32_writer = { 'l', enc_flush, enc_free };
-
-static void *grow(kf_buf *b, size_t n)
-{
-	void *p;
-
-	if (!kf_buf_reserve(b, n * 4 + 4)) return NULL; /* data is never NULL, even of none */
-	p = b->data + b->len;
-	b->len += n * 4;
-	return p;
-}
 
 static kf_status put_ids(kf_buf *b, const int32_t *ids, size_t n)
 {
@@ -84,7 +70,7 @@ static kf_status put_ids(kf_buf *b, const int32_t *ids, size_t n)
 /* ce and masses; lp is negated first */
 static bool put_numbers(kf_buf *b, const float *x, size_t n, int steps, float sign, bool f32)
 {
-	uint32_t *out = grow(b, n);
+	uint32_t *out = kf_buf_words(b, n);
 
 	if (!out) return false;
 	if (f32) for (size_t i = 0; i < n; i++) out[i] = kf_bits_of(sign * x[i]);
@@ -218,7 +204,7 @@ kf_status kf_shard_put_logits(kf_shard_writer *sw, const kf_logits_rec *r, kf_er
 	    !put_numbers(&e->lp, r->top_lp, (n + 1) * r->k, KF_LP_STEPS, -1, sw->f32))
 		return kf_fail(err, KF_ENOMEM, "no memory for a document of %zu tokens", n);
 	if (r->has_path) {
-		uint32_t *c = grow(&e->n_ex, n + 1), x = r->extra_off[n + 1];
+		uint32_t *c = kf_buf_words(&e->n_ex, n + 1), x = r->extra_off[n + 1];
 
 		put_ids(&e->ex_ids, r->extra_ids, x);
 		if (!c || !put_numbers(&e->nlm, r->path_nlm, r->path_off[n], KF_NLL_STEPS, 1, sw->f32) ||

@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 
+#include "common/text/heap.h"
 #include "common/text/internal.h"
 
 /* ---- tables -------------------------------------------------------------------------- */
@@ -85,45 +86,13 @@ static size_t merge_small(const kf_merges *m, int32_t *ids, uint32_t *lens, size
 	return n;
 }
 
-/* Candidates in a binary heap by (rank, place), packed into 64 bits. */
-typedef struct { uint64_t *v; size_t n; } heap;
-
-static void heap_push(heap *h, uint64_t x)
-{
-	size_t i = h->n++;
-	while (i && h->v[(i - 1) / 2] > x) {
-		h->v[i] = h->v[(i - 1) / 2];
-		i = (i - 1) / 2;
-	}
-	h->v[i] = x;
-}
-
-static uint64_t heap_pop(heap *h)
-{
-	uint64_t top = h->v[0], x = h->v[--h->n];
-	size_t i = 0;
-	for (;;) {
-		size_t c = 2 * i + 1;
-		if (c >= h->n)
-			break;
-		if (c + 1 < h->n && h->v[c + 1] < h->v[c])
-			c++;
-		if (h->v[c] >= x)
-			break;
-		h->v[i] = h->v[c];
-		i = c;
-	}
-	h->v[i] = x;
-	return top;
-}
-
 /* Any number of symbols: a queue of candidates over a linked list. Returns how many are left, SIZE_MAX: no memory. */
 static size_t merge_large(const kf_merges *m, int32_t *ids, uint32_t *lens, size_t n)
 {
 	/* Each merge retires a symbol and adds at most two candidates. */
-	uint64_t *v = kf_alloc(n, 3 * sizeof *v);
+	kf_candidate *v = kf_alloc(n, 3 * sizeof *v);
 	int32_t *prev = kf_alloc(n, sizeof *prev), *next = kf_alloc(n, sizeof *next);
-	heap h = { v, 0 };
+	kf_heap h = { v, 0 };
 	size_t k = SIZE_MAX;
 
 	if (!v || !prev || !next)
@@ -133,10 +102,10 @@ static size_t merge_large(const kf_merges *m, int32_t *ids, uint32_t *lens, size
 		next[i] = i + 1 < n ? (int32_t)i + 1 : -1;
 		int32_t r = i + 1 < n ? kf_merges_rank(m, ids[i], ids[i + 1]) : -1;
 		if (r >= 0)
-			heap_push(&h, (uint64_t)(uint32_t)r << 32 | i);
+			kf_heap_push(&h, (kf_candidate){ (uint64_t)(uint32_t)r << 32 | i, 0 });
 	}
 	while (h.n) {
-		uint64_t top = heap_pop(&h);
+		uint64_t top = kf_heap_pop(&h).key;
 		int32_t i = (int32_t)(uint32_t)top, r = (int32_t)(top >> 32);
 		int32_t j = ids[i] < 0 ? -1 : next[i];
 		if (j < 0 || m->left[r] != ids[i] || m->right[r] != ids[j])
@@ -149,12 +118,12 @@ static size_t merge_large(const kf_merges *m, int32_t *ids, uint32_t *lens, size
 			prev[next[i]] = i;
 			int32_t q = kf_merges_rank(m, ids[i], ids[next[i]]);
 			if (q >= 0)
-				heap_push(&h, (uint64_t)(uint32_t)q << 32 | (uint32_t)i);
+				kf_heap_push(&h, (kf_candidate){ (uint64_t)(uint32_t)q << 32 | (uint32_t)i, 0 });
 		}
 		if (prev[i] >= 0) {
 			int32_t q = kf_merges_rank(m, ids[prev[i]], ids[i]);
 			if (q >= 0)
-				heap_push(&h, (uint64_t)(uint32_t)q << 32 | (uint32_t)prev[i]);
+				kf_heap_push(&h, (kf_candidate){ (uint64_t)(uint32_t)q << 32 | (uint32_t)prev[i], 0 });
 		}
 	}
 	k = 0;

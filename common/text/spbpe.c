@@ -10,6 +10,7 @@
  */
 #include <stdlib.h>
 
+#include "common/text/heap.h"
 #include "common/text/internal.h"
 
 /* ---- tables -------------------------------------------------------------------------- */
@@ -198,44 +199,12 @@ static size_t merge_small(const kf_tokenizer *t, const uint8_t *p, uint32_t *len
 	return n;
 }
 
-typedef struct { uint64_t key; uint32_t size; } entry; /* key: order, then the left symbol */
-typedef struct { entry *v; size_t n; } heap;
-
-static void heap_push(heap *h, entry x)
-{
-	size_t i = h->n++;
-	while (i && h->v[(i - 1) / 2].key > x.key) {
-		h->v[i] = h->v[(i - 1) / 2];
-		i = (i - 1) / 2;
-	}
-	h->v[i] = x;
-}
-
-static entry heap_pop(heap *h)
-{
-	entry top = h->v[0], x = h->v[--h->n];
-	size_t i = 0;
-	for (;;) {
-		size_t c = 2 * i + 1;
-		if (c >= h->n)
-			break;
-		if (c + 1 < h->n && h->v[c + 1].key < h->v[c].key)
-			c++;
-		if (h->v[c].key >= x.key)
-			break;
-		h->v[i] = h->v[c];
-		i = c;
-	}
-	h->v[i] = x;
-	return top;
-}
-
 static size_t merge_large(const kf_tokenizer *t, const uint8_t *p, uint32_t *len, size_t n)
 {
-	entry *v = kf_alloc(n, 3 * sizeof *v);
+	kf_candidate *v = kf_alloc(n, 3 * sizeof *v);
 	int32_t *prev = kf_alloc(n, sizeof *prev), *next = kf_alloc(n, sizeof *next);
 	uint32_t *at = kf_alloc(n, sizeof *at), pos = 0;
-	heap h = { v, 0 };
+	kf_heap h = { v, 0 };
 	size_t k = SIZE_MAX;
 
 	if (!v || !prev || !next || !at)
@@ -248,10 +217,10 @@ static size_t merge_large(const kf_tokenizer *t, const uint8_t *p, uint32_t *len
 	for (size_t i = 0; i + 1 < n; i++) {
 		uint64_t o = pair_order(t, p + at[i], len[i], len[i + 1]);
 		if (o != UINT64_MAX)
-			heap_push(&h, (entry){ o << 32 | i, len[i] + len[i + 1] });
+			kf_heap_push(&h, (kf_candidate){ o << 32 | i, len[i] + len[i + 1] });
 	}
 	while (h.n) {
-		entry e = heap_pop(&h);
+		kf_candidate e = kf_heap_pop(&h);
 		int32_t i = (int32_t)(uint32_t)e.key, j = len[i] ? next[i] : -1;
 		if (j < 0 || len[i] + len[j] != e.size)
 			continue; /* one of the two has merged meanwhile */
@@ -262,13 +231,13 @@ static size_t merge_large(const kf_tokenizer *t, const uint8_t *p, uint32_t *len
 		if (prev[i] >= 0) {
 			uint32_t a = (uint32_t)prev[i];
 			if ((o = pair_order(t, p + at[a], len[a], len[i])) != UINT64_MAX)
-				heap_push(&h, (entry){ o << 32 | a, len[a] + len[i] });
+				kf_heap_push(&h, (kf_candidate){ o << 32 | a, len[a] + len[i] });
 		}
 		if (next[i] >= 0) {
 			uint32_t b = (uint32_t)next[i];
 			prev[b] = i;
 			if ((o = pair_order(t, p + at[i], len[i], len[b])) != UINT64_MAX)
-				heap_push(&h, (entry){ o << 32 | (uint32_t)i, len[i] + len[b] });
+				kf_heap_push(&h, (kf_candidate){ o << 32 | (uint32_t)i, len[i] + len[b] });
 		}
 	}
 	k = 0;
