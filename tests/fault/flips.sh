@@ -1,4 +1,5 @@
-# A bit that changes in any file of a set (times.log is none): found, the file named, the shard made again, and no other.
+# A bit that changes in any file of a set (times.log is none): found, the file named, the shard made again, and no other. Not one of a
+# manifest's numbers that leaves it the number it was, as of 17 digits the last may.
 # FLIPS: how many bits (make test-long: more).
 . tests/lib.sh
 . tests/fault/promises.inc
@@ -24,6 +25,9 @@ data[bit >> 3] ^= 1 << (bit & 7)
 open(path, "wb").write(data)
 END
 }
+same_values() { # FILE FILE: as JSON
+	python3 -c 'import json, sys; a, b = (json.load(open(f)) for f in sys.argv[1:]); sys.exit(a != b)' "$@" 2>/dev/null
+}
 flips() { # NAME SET CMD...
 	local name=$1 set=$2 i file files n found=0 named=0 again=0; shift 2
 	files=($(ls -I times.log "$set")); n=$((FLIPS / 4))
@@ -31,6 +35,9 @@ flips() { # NAME SET CMD...
 		file=${files[$((i % ${#files[@]}))]}
 		rm -rf "$TMP/hurt"; cp -r "$set" "$TMP/hurt"
 		flip "$TMP/hurt" "$file" $i
+		if [ $file = manifest.json ] && same_values "$set/$file" "$TMP/hurt/$file"; then
+			found=$((found + 1)) named=$((named + 1)) again=$((again + 1)); continue
+		fi
 		if ! "$BIN/kf-inspect" "$TMP/hurt" --verify >"$TMP/.out" 2>"$TMP/.err"; then found=$((found + 1)); fi
 		if grep -q "$file" "$TMP/.out" "$TMP/.err"; then named=$((named + 1)); else echo "# $file, $i: not named"; fi
 		"$BIN/kf-inspect" "$TMP/hurt" --repair >"$TMP/.out" 2>"$TMP/.err" && with_out "$TMP/hurt" "$@" >"$TMP/.out" 2>"$TMP/.err" &&
