@@ -5,7 +5,67 @@
 #include "common/ops/cpu/state.h"
 
 #include <dnnl.h>
+#include <dnnl_version.h>
 #include <omp.h>
+
+/* ---- oneDNN 2 has descriptors by value, and a matmul described in two steps; 3 has handles, and one step ---- */
+
+static int describe(dnnl_memory_desc_t *md, dnnl_data_type_t type, int64_t rows, int64_t cols, int64_t down,
+	int64_t right)
+{
+	const dnnl_dims_t dims = { rows, cols }, strides = { down, right };
+
+#if DNNL_VERSION_MAJOR >= 3
+	return dnnl_memory_desc_create_with_strides(md, 2, dims, type, strides);
+#else
+	return dnnl_memory_desc_init_by_strides(md, 2, dims, type, strides);
+#endif
+}
+
+static void forget(dnnl_memory_desc_t *md)
+{
+#if DNNL_VERSION_MAJOR >= 3
+	if (*md) dnnl_memory_desc_destroy(*md);
+#else
+	(void)md;
+#endif
+}
+
+static int place(dnnl_memory_t *m, const dnnl_memory_desc_t *md, dnnl_engine_t engine, const void *data)
+{
+	void *p = (void *)(uintptr_t)data;
+
+#if DNNL_VERSION_MAJOR >= 3
+	return dnnl_memory_create(m, *md, engine, p);
+#else
+	return dnnl_memory_create(m, md, engine, p);
+#endif
+}
+
+static int append_sum(dnnl_post_ops_t ops)
+{
+#if DNNL_VERSION_MAJOR >= 3
+	return dnnl_post_ops_append_sum(ops, 1, 0, dnnl_data_type_undef);
+#else
+	return dnnl_post_ops_append_sum(ops, 1);
+#endif
+}
+
+static int matmul(dnnl_primitive_desc_t *pd, const dnnl_memory_desc_t *a, const dnnl_memory_desc_t *b,
+	const dnnl_memory_desc_t *c, dnnl_primitive_attr_t attr, dnnl_engine_t engine)
+{
+#if DNNL_VERSION_MAJOR >= 3
+	return dnnl_matmul_primitive_desc_create(pd, engine, *a, *b, NULL, *c, attr);
+#else
+	dnnl_matmul_desc_t desc;
+	int st = dnnl_matmul_desc_init(&desc, a, b, NULL, c);
+
+	if (!st) st = dnnl_primitive_desc_create(pd, &desc, attr, engine, NULL);
+	return st;
+#endif
+}
+
+/* ---- the backend ---- */
 
 struct kf_cpu_bf16 {
 	dnnl_engine_t engine;
@@ -94,14 +154,6 @@ uint16_t *kf_cpu_to_bf16(kf_exec *x, int slot, const float *src, int64_t rows, i
 	return j.dst;
 }
 
-static int describe(dnnl_memory_desc_t *md, dnnl_data_type_t type, int64_t rows, int64_t cols, int64_t down,
-	int64_t right)
-{
-	const dnnl_dims_t dims = { rows, cols }, strides = { down, right };
-
-	return dnnl_memory_desc_init_by_strides(md, 2, dims, type, strides);
-}
-
 static const float *widen(struct wide *w, const uint16_t *src, int64_t rows, int64_t cols, int64_t ld)
 {
 	const size_t n = (size_t)rows * (size_t)cols;
@@ -134,8 +186,7 @@ int kf_cpu_bf16_gemm(kf_cpu_bf16 *s, int worker, bool ta, bool tb, int64_t M, in
 	const uint16_t *A, int64_t lda, const uint16_t *B, int64_t ldb, bool add, float *C, int64_t ldc)
 {
 	const int before = omp_get_max_threads();
-	dnnl_memory_desc_t a, b, c;
-	dnnl_matmul_desc_t desc;
+	dnnl_memory_desc_t a = { 0 }, b = { 0 }, c = { 0 };
 	dnnl_primitive_attr_t attr = NULL;
 	dnnl_post_ops_t ops = NULL;
 	dnnl_primitive_desc_t pd = NULL;
@@ -150,16 +201,13 @@ int kf_cpu_bf16_gemm(kf_cpu_bf16 *s, int worker, bool ta, bool tb, int64_t M, in
 	if ((st = describe(&c, dnnl_f32, M, N, ldc, 1))) goto out;
 	if ((st = dnnl_primitive_attr_create(&attr))) goto out;
 	if (add) {
-		if ((st = dnnl_post_ops_create(&ops)) || (st = dnnl_post_ops_append_sum(ops, 1))) goto out;
+		if ((st = dnnl_post_ops_create(&ops)) || (st = append_sum(ops))) goto out;
 		if ((st = dnnl_primitive_attr_set_post_ops(attr, ops))) goto out;
 	}
-	if ((st = dnnl_matmul_desc_init(&desc, &a, &b, NULL, &c))) goto out;
-	if ((st = dnnl_primitive_desc_create(&pd, &desc, attr, s->engine, NULL))) goto out;
+	if ((st = matmul(&pd, &a, &b, &c, attr, s->engine))) goto out;
 	/* Some microseconds: oneDNN keeps what it compiled. */
 	if ((st = dnnl_primitive_create(&p, pd))) goto out;
-	if ((st = dnnl_memory_create(&ma, &a, s->engine, (void *)(uintptr_t)A))) goto out;
-	if ((st = dnnl_memory_create(&mb, &b, s->engine, (void *)(uintptr_t)B))) goto out;
-	if ((st = dnnl_memory_create(&mc, &c, s->engine, C))) goto out;
+	if ((st = place(&ma, &a, s->engine, A)) || (st = place(&mb, &b, s->engine, B)) || (st = place(&mc, &c, s->engine, C))) goto out;
 	{
 		const dnnl_exec_arg_t args[] = { { DNNL_ARG_SRC, ma }, { DNNL_ARG_WEIGHTS, mb },
 			{ DNNL_ARG_DST, mc } };
@@ -173,6 +221,9 @@ out:
 	if (ma) dnnl_memory_destroy(ma);
 	if (p) dnnl_primitive_destroy(p);
 	if (pd) dnnl_primitive_desc_destroy(pd);
+	forget(&a);
+	forget(&b);
+	forget(&c);
 	if (ops) dnnl_post_ops_destroy(ops);
 	if (attr) dnnl_primitive_attr_destroy(attr);
 	if (before != 1) omp_set_num_threads(before);
