@@ -65,6 +65,9 @@ static int matmul(dnnl_primitive_desc_t *pd, const dnnl_memory_desc_t *a, const 
 #endif
 }
 
+/* oneDNN 3.7 (Debian 13) writes a single column of a wider matrix to the first places of that matrix's memory. */
+enum { ONE_COLUMN_WRONG = DNNL_VERSION_MAJOR >= 3 };
+
 /* ---- the backend ---- */
 
 struct kf_cpu_bf16 {
@@ -194,7 +197,7 @@ int kf_cpu_bf16_gemm(kf_cpu_bf16 *s, int worker, bool ta, bool tb, int64_t M, in
 	dnnl_memory_t ma = NULL, mb = NULL, mc = NULL;
 	int st;
 
-	if (!s->native) return as_floats(s, worker, ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);
+	if (!s->native || (ONE_COLUMN_WRONG && N == 1 && ldc > 1)) return as_floats(s, worker, ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);
 	omp_set_num_threads(1);
 	if ((st = describe(&a, dnnl_bf16, M, K, ta ? 1 : lda, ta ? lda : 1))) goto out;
 	if ((st = describe(&b, dnnl_bf16, K, N, tb ? 1 : ldb, tb ? ldb : 1))) goto out;

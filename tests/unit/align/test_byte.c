@@ -417,7 +417,7 @@ static void dummy_prefix(void **state)
 	kf_tokenizer *tok[3] = { synth_spm("abc", pieces, 4, true), synth_spm("abc", pieces, 4, false), synth_bpe("abc", merges, 2, true) };
 	for (int round = 0; round < 300; round++) {
 		int a = round % 3, b = round / 3 % 3;
-		uint8_t text[12];
+		uint8_t text[16];
 		uint32_t bytes = 1 + (uint32_t)kf_rng_below(&rng, 12);
 		kf_aligner *al;
 		kf_dist_rec out;
