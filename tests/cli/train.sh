@@ -46,6 +46,7 @@ patient() {
 }
 check "ends two epochs after the best" patient
 check_fails 2 'there is none: give --valid' "patience without validation" train "$TMP/none" --patience 2
+check_fails 2 "has to be a file" "a log on standard output" train "$TMP/none" --log -
 
 # Every text is left out of one fold; all of this corpus are pieces of one.
 tokens() { EPOCHS=1 train "$@" | grep -oE '[0-9]+ tokens' | cut -d' ' -f1; }

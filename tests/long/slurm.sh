@@ -61,7 +61,8 @@ munged --force --foreground --key-file="$S/munge.key" --socket="$S/munge/socket"
 	--seed-file="$S/munge/seed" >"$S/munged.out" 2>&1 & daemons+=($!)
 for _ in $(seq 50); do [ -S "$S/munge/socket" ] && break; sleep 0.1; done
 slurmctld -D -i >"$S/slurmctld.log" 2>&1 & daemons+=($!)
-node_up() { slurmd -D -N "$1" >>"$S/slurmd-$1.log" 2>&1 & daemons+=($!); }
+declare -A slurmd=()
+node_up() { slurmd -D -N "$1" >>"$S/slurmd-$1.log" 2>&1 & slurmd[$1]=$!; daemons+=($!); }
 node_is() { sinfo -h -n "$1" -o %t 2>/dev/null | grep -qE "$2"; }
 node_up one; node_up two
 for _ in $(seq 100); do node_is one idle && node_is two idle && break; sleep 0.3; done
@@ -124,7 +125,7 @@ node_lost() { # NODE
 		p=$(awk '{ print $4 }' "/proc/$p/stat" 2>/dev/null)
 		[ "$(cat "/proc/${p:-0}/comm" 2>/dev/null)" = slurmstepd ] && stepd+=("$p")
 	done
-	p=$(pgrep -f "^slurmd -D -N $1\$")
+	p=${slurmd[$1]}
 	kill -KILL "$p" ${stepd[@]+"${stepd[@]}"} ${all[@]+"${all[@]}"} 2>/dev/null
 	wait "$p" 2>/dev/null
 	rm -rf "$S/tmp-$1" "$S/spool-$1"; mkdir "$S/tmp-$1"
