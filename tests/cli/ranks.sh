@@ -6,9 +6,10 @@ MPI=$BIN/../mpi
 if ! [ -x "$MPI/kf-train" ] || ! command -v mpirun >/dev/null; then
 	skip "kf-train over MPI" "there is no MPI here: make deps MPI=1 installs it, make test then builds with it"; exit
 fi
-# As root, on fewer cores than processes, in a container: Open MPI has to be told; others do not read these.
+# As root, on fewer cores than processes, in a container: Open MPI has to be told (from 5 on, PRRTE); others do not read these.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 \
-	OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_btl=self,vader
+	OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_btl=self,vader \
+	PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe PRTE_MCA_hwloc_default_binding_policy=none
 case $BIN in *asan*) export ASAN_OPTIONS=detect_leaks=0;; esac   # what MPI itself keeps
 
 text() { # LINES
