@@ -77,9 +77,10 @@ again() { train 2 "$TMP/said" --lambda 1 --max-steps 2 | grep -c "up to date" | 
 check "again, with others: up to date" again
 check_fails 1 'started as one of 2 processes, but this program was built without MPI' "without MPI it does not do the work twice" \
 	mpirun -n 2 "$BIN/kf-train" --model tests/models/llama-tiny --targets "$TMP/logits" --out "$TMP/x"
-other=(--model tests/models/llama-tiny --targets "$TMP/logits" --out "$TMP/x" --lr)
+# (One command for all: Open MPI 5.0.7, of Debian 13, dies of "mpirun -n 1 A : -n 1 B".)
+other=("$MPI/kf-train" --model tests/models/llama-tiny --targets "$TMP/logits" --out "$TMP/x")
 check_fails 1 'process 1 of 2: finds another model, targets' "processes that were given different options" \
-	mpirun -n 1 "$MPI/kf-train" "${other[@]}" 1e-3 : -n 1 "$MPI/kf-train" "${other[@]}" 2e-3
+	mpirun -n 2 bash -c 'exec "$@" --lr $((1 + OMPI_COMM_WORLD_RANK))e-3' - "${other[@]}"
 check_fails 1 'no-such' "no such targets" mpirun -n 2 "$MPI/kf-train" --model tests/models/llama-tiny --targets "$TMP/no-such" --out "$TMP/x"
 said_once() { test "$(grep -c 'kf-train:' "$TMP/.err")" = 1; }
 said_once && ok "an error is said once" || not_ok "an error is said once" "$(cat "$TMP/.err")"
@@ -143,7 +144,8 @@ else not_ok "3 processes go on, and stop together when one is asked to" "status 
 check "3 processes: parts are there" compgen -G "$TMP/elastic/state/step-*.ckpt.2-of-3"
 for victim in 1 0; do
 	upto 2 "$TMP/elastic" $((20 - 5 * victim)) KILL $victim
-	if grep -Eq "^kf-train: step [0-9]+: process $victim of 2 \(pid [0-9]+ on .*\) died. The checkpoint of step [0-9]+ in .* stands" "$TMP/upto.err" &&
+	# from 5 on Open MPI may have ended the other before it has said so
+	if grep -Eq "^kf-train: step [0-9]+: process $victim of 2 \(pid [0-9]+ on .*\) died. The checkpoint of step [0-9]+ in .* stands|^prterun noticed" "$TMP/upto.err" &&
 		[ $status -ne 0 ]; then ok "2 processes go on; process $victim killed: the other says so and ends"
 	else not_ok "2 processes go on; process $victim killed: the other says so and ends" "status $status" "$(tail -n 8 "$TMP/upto.err")"; fi
 done
@@ -188,7 +190,7 @@ fails_at() { # N OUT: process 1 at the N-th thing that it asks of its device, 0:
 	rm -rf "$2"
 	set -- "$MPI/kf-train-nccl" --model tests/models/llama-tiny --targets "$TMP/short.logits" --out "$2" --lr 1e-2 --lambda 1 --threads 1 --quiet --backend cuda \
 		--compute f32 --max-steps 1
-	mpirun -n 1 "$@" : -n 1 -x KF_EMU_FAIL_AT="$n" "$@"
+	mpirun -n 2 bash -c '[ "$OMPI_COMM_WORLD_RANK" = 0 ] || export KF_EMU_FAIL_AT=$0; exec "$@"' "$n" "$@"
 }
 harmless() {
 	local low=1 high=1024 n
