@@ -107,7 +107,7 @@ static kf_status prepare(kf_pool **pool, kf_exec **x, kf_err *err)
 	if (fold && o.folds < 2)
 		return kf_fail(err, KF_EUSAGE, "--fold %s leaves out every document; N must be 2 or more", fold);
 	if (o.log && strcmp(o.log, "-") == 0)
-		return kf_fail(err, KF_EUSAGE, "--log - : the log has to be a file, which a run that goes on cuts back to its checkpoint");
+		return kf_fail(err, KF_EUSAGE, "--log -: the log has to be a file, which a run that goes on cuts back to its checkpoint");
 	if (o.patience && !o.valid)
 		return kf_fail(err, KF_EUSAGE, "--patience waits for the validation text, and there is none: give --valid");
 	if (!o.micro_tokens)

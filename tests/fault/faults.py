@@ -409,7 +409,7 @@ class Tester:
 	def where(self, said):
 		"""The fault's allocation, and the program's part of how it came about, as functions and lines."""
 		lines = said.splitlines()
-		text = [lines[0]]
+		text = lines[:1]
 		for line in lines[1:]:
 			m = re.match(r"(.*/)?([^/(]+)\(([^+)]*)\+?(0x[0-9a-f]+)?\)", line)
 			if not m or "inject" in m[2]:
