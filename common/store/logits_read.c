@@ -58,12 +58,10 @@ static uint32_t decode_extras(struct decoder *dec, uint32_t label, uint32_t *whe
 	if (n == KF_OTHER) n = over(dec, 1u << 24);
 	if (!n) return 0;
 	/* each but the label takes a byte: what is not there is not allocated */
-	if (n - 1 > (size_t)(dec->in.end[EXTRA_AT] - dec->in.at[EXTRA_AT]) || !kf_buf_reserve(&dec->extra, (size_t)n * 4)) {
+	if (n - 1 > (size_t)(dec->in.end[EXTRA_AT] - dec->in.at[EXTRA_AT]) || !(ids = kf_buf_words(&dec->extra, n))) {
 		dec->in.bad = true;
 		return 0;
 	}
-	ids = (uint32_t *)(dec->extra.data + dec->extra.len);
-	dec->extra.len += (size_t)n * 4;
 	if (*where == NOWHERE && label != KF_NO_TOKEN) {
 		uint32_t at = next(dec, EXTRA_LABEL);
 

@@ -197,7 +197,8 @@ int kf_cpu_bf16_gemm(kf_cpu_bf16 *s, int worker, bool ta, bool tb, int64_t M, in
 	dnnl_memory_t ma = NULL, mb = NULL, mc = NULL;
 	int st;
 
-	if (!s->native || (ONE_COLUMN_WRONG && N == 1 && ldc > 1)) return as_floats(s, worker, ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);
+	if (!s->native || (ONE_COLUMN_WRONG && N == 1 && ldc > 1))
+		return as_floats(s, worker, ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);
 	omp_set_num_threads(1);
 	if ((st = describe(&a, dnnl_bf16, M, K, ta ? 1 : lda, ta ? lda : 1))) goto out;
 	if ((st = describe(&b, dnnl_bf16, K, N, tb ? 1 : ldb, tb ? ldb : 1))) goto out;
@@ -210,7 +211,9 @@ int kf_cpu_bf16_gemm(kf_cpu_bf16 *s, int worker, bool ta, bool tb, int64_t M, in
 	if ((st = matmul(&pd, &a, &b, &c, attr, s->engine))) goto out;
 	/* Some microseconds: oneDNN keeps what it compiled. */
 	if ((st = dnnl_primitive_create(&p, pd))) goto out;
-	if ((st = place(&ma, &a, s->engine, A)) || (st = place(&mb, &b, s->engine, B)) || (st = place(&mc, &c, s->engine, C))) goto out;
+	if ((st = place(&ma, &a, s->engine, A))) goto out;
+	if ((st = place(&mb, &b, s->engine, B))) goto out;
+	if ((st = place(&mc, &c, s->engine, C))) goto out;
 	{
 		const dnnl_exec_arg_t args[] = { { DNNL_ARG_SRC, ma }, { DNNL_ARG_WEIGHTS, mb },
 			{ DNNL_ARG_DST, mc } };
