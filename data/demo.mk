@@ -79,9 +79,11 @@ pairs: $(of)/report/$(pairs_report).html
 	$(call finish,$(pairs_report),pairs,merged models are in $(of)/merged)
 
 # On conversations: only the replies are learnt and measured. Gemma as it comes is no chat model and has no template of its own.
-CHAT_DOMAINS ?= faq chitchat
+# WORK and DOMAINS of the command line count here, too.
+CHAT_DOMAINS ?= $(if $(filter DOMAINS,$(given)),$(DOMAINS),faq chitchat)
+CHAT_WORK    ?= $(if $(filter WORK,$(given)),$(WORK),work/fusechat)
 fusechat-demo:
-	+@$(MAKE) --no-print-directory pairs WORK=$(or $(CHAT_WORK),work/fusechat) DOMAINS="$(CHAT_DOMAINS)" \
+	+@$(MAKE) --no-print-directory pairs WORK=$(CHAT_WORK) DOMAINS="$(CHAT_DOMAINS)" \
 		CHAT_TEMPLATE_gemma3-270m=$(or $(CHAT_TEMPLATE_gemma3-270m),gemma3)
 
 # ---- make baselines: what fusion is compared with in the papers ----

@@ -17,6 +17,8 @@ ifeq ($(origin WORK),environment)
 WORK := $(if $(KFUSE_MK),work,work/demo)
 endif
 WORK    ?= work/demo
+# Which of these the command line gave (make fusechat-demo has defaults of its own).
+given := $(foreach v,WORK DOMAINS,$(if $(filter command,$(origin $v)),$v))
 
 # Documents a domain, and their size; the seed of which ones.
 DOCS       ?= 8

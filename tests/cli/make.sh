@@ -123,6 +123,9 @@ done > "$D/text/talks.jsonl"
 check "make fusechat-demo" run fusechat-demo "${both[@]}" CHAT_DOMAINS=talks CHAT_WORK="$W/chat" CHAT_TEMPLATE_qwen2-tiny=chatml \
 	CHAT_TEMPLATE_llama-tiny=smollm2 CHAT_TEMPLATE_gemma3-tiny=gemma3
 check "its report" rows chat/pairs gemma3-tiny llama-tiny target clm target+gemma3-tiny target+llama-tiny linear slerp task-arithmetic ties dare varm sce
+given() { make -s -n fusechat-demo DATA="$D" TARGET=qwen2-tiny "${both[@]}" "$@" | grep -oE '(WORK|DOMAINS)=("[^"]*"|[^ ]*)' | tr '\n' ' '; }
+same "it takes the command line's WORK and DOMAINS" "$(given WORK=there DOMAINS=talks)" 'WORK=there DOMAINS="talks" '
+same "and has its own otherwise" "$(WORK=elsewhere given)" 'WORK=work/fusechat DOMAINS="faq chitchat" '
 check "of conversations" grep -q '"format": *2' "$W/chat/docs4/corpus/test/manifest.json"
 # Every model that is run is asked with its own template: the target and what comes of it, each source, of which one has none.
 asked() { run "$@" --trace "${both[@]}" CHAT_TEMPLATE_qwen2-tiny=chatml CHAT_TEMPLATE_llama-tiny=plain TASKS=quiz 2>&1 | sed -e ':a' -e '/\\$/N; s/\\\n//; ta' | grep -oE 'bin/kf-eval .*' |
