@@ -107,6 +107,11 @@ docs "$TMP/chat" >"$TMP/chat.json"
 printf '\xef\xbb\xbf{"text": "one"}\n{"text": "two"}\n' | "$prepare" --out "$TMP/bom" --quiet -
 check "prepare: JSON Lines with a byte order mark on standard input" test "$("$BIN/kf-inspect" "$TMP/bom" --json | wc -l)" = 2
 check_fails 1 'called "all"' "prepare: a domain that tables call something else" "$prepare" --out "$TMP/all" --domain all README.md
+for d in '\u001b[31m' 'a\nb' '\u007f' '\u009b1m'; do
+	printf '{"text": "one", "domain": "%s"}\n' "$d" >"$TMP/control.jsonl"
+	check_fails 1 'control.jsonl, line 1: the name of a domain has a control character' "prepare: $d as a domain" "$prepare" --out "$TMP/control" "$TMP/control.jsonl"
+done
+check_fails 1 'control character' "prepare: one with a tab by its option" "$prepare" --out "$TMP/control" --domain $'a\tb' README.md
 # Compressed files: the same documents. What gzip and zstd may look like: tests/unit/prepare/test_textfile.c.
 mkdir "$TMP/packed"; gzip -c <"$TMP/many.jsonl" >"$TMP/packed/many.jsonl.gz"
 "$prepare" --out "$TMP/of-many" --quiet "$TMP/many.jsonl"; docs "$TMP/of-many" >"$TMP/of-many.json"
