@@ -219,8 +219,10 @@ static void decode_extra_lp(struct decoder *dec)
 		uint32_t last = b->lp[p * b->k + b->k - 1];
 
 		for (uint32_t j = 0; j < b->n_ex[p]; j++, q++) {
+			const bool above = j > 0 && last == KF_Q_INF;    /* then nothing finite may follow */
+
 			*q = last = kf_plane_lp(&dec->in, EXTRA_LP + (j > 0), last == KF_Q_INF ? 0 : last);
-			if (last > KF_Q_MAX && last != KF_Q_INF) {
+			if ((last > KF_Q_MAX || above) && last != KF_Q_INF) {
 				dec->in.bad = true;
 				return;
 			}
@@ -239,10 +241,11 @@ static void decode_ce(struct decoder *dec)
 			if (i < b->n[d]) {
 				uint32_t w = dec->where[t], ce = KF_Q_NAN;
 
-				if (!kf_logits_absent(b, p, i))
+				if (!kf_logits_absent(b, p, i)) {
 					ce = get_ce(dec, w == NOWHERE ? 0 : w < b->k ? b->lp[p * b->k + w] : ex[w - b->k], w != NOWHERE,
 						b->lp[p * b->k + b->k - 1]);
-				if (ce > KF_Q_MAX && ce < KF_Q_NAN) dec->in.bad = true;
+					if (ce > KF_Q_MAX && ce != KF_Q_INF) dec->in.bad = true;
+				}
 				b->ce[t++] = ce;
 			}
 			if (b->path) ex += b->n_ex[p];
@@ -273,7 +276,7 @@ static void decode_path(struct decoder *dec)
 
 					if (s == KF_OTHER) x = over(dec, KF_Q_MAX);
 					else if (s) x = above - kf_sym_get(&dec->path_bits, s);
-					if (x > KF_Q_MAX && x < KF_Q_NAN) dec->in.bad = true;
+					if (x > KF_Q_MAX && x != KF_Q_INF) dec->in.bad = true;
 					context = s ? 2 : 1;
 				}
 				nlm[j] = above = x;

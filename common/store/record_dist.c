@@ -342,6 +342,8 @@ kf_status kf_shard_next_dist(kf_shard *s, kf_arena *arena, kf_dist_rec *r, kf_er
 	else for (size_t j = 0; j < n; j++) ce[j] = kf_dequant(b->ce[tok + j], KF_NLL_STEPS);
 	for (size_t p = 0; weight && p <= n; p++)
 		weight[p] = s->f32 ? kf_of_bits(b->weight[pos + p]) : (float)b->weight[pos + p] / 255;
+	/* packed numbers are what they may be by their encoding */
+	if (s->f32 && (rc = check(r, err)) != KF_OK) return kf_context(err, KF_EDATA, "%s", s->path);
 	s->next++;
 	return KF_OK;
 }

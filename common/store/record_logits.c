@@ -163,6 +163,21 @@ static void clear_row(uint32_t *ids, uint32_t *lp, uint32_t *ce, uint32_t *nlm, 
 	for (size_t x = 0; x < interior; x++) nlm[x] = nan;
 }
 
+/* Whether it is as clear_row left it. */
+static kf_status check_cleared(const kf_logits_rec *r, kf_err *err)
+{
+	bool clear = true;
+
+	for (uint32_t p = 0; p <= r->n; p++) {
+		if (kf_predicted(r, p)) continue;
+		for (size_t j = (size_t)p * r->k; j < ((size_t)p + 1) * r->k; j++) clear &= r->top_ids[j] == -1 && r->top_lp[j] == -INFINITY;
+		if (p == r->n) break;
+		clear &= isnan(r->ce[p]);
+		for (uint32_t x = r->has_path ? r->path_off[p] : 0; r->has_path && x < r->path_off[p + 1]; x++) clear &= isnan(r->path_nlm[x]);
+	}
+	return clear ? KF_OK : bad(err, &r->head, "a position without a distribution has numbers");
+}
+
 kf_status kf_shard_put_logits(kf_shard_writer *sw, const kf_logits_rec *r, kf_err *err)
 {
 	struct enc *e;
@@ -459,6 +474,8 @@ kf_status kf_shard_next_logits(kf_shard *s, kf_arena *arena, kf_logits_rec *r, k
 		r->extra_lp = numbers(arena, b->ex_lp + ex, n_ex, KF_LP_STEPS, -1, s->f32);
 		if (!r->path_nlm || !r->extra_ids || !r->extra_lp) goto nomem;
 	}
+	/* packed numbers are what they may be by their encoding */
+	if (s->f32 && ((rc = check(r, err)) != KF_OK || (rc = check_cleared(r, err)) != KF_OK)) return kf_context(err, KF_EDATA, "%s", s->path);
 	s->next++;
 	return KF_OK;
 nomem:

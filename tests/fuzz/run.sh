@@ -1,6 +1,7 @@
 # Every reader over its seeds and changes of them, a few thousand inputs each: none may crash it. Under ASAN=1 none may read what is
 # not there. make fuzz looks for longer.
 . tests/lib.sh
+export KFUSE_MODELS="$PWD/tests/models"
 total=0
 for f in "${BIN%/bin}"/fuzz/fuzz_*; do
 	[ -x "$f" ] || continue
