@@ -90,7 +90,8 @@ static kf_status read_docs(kf_extractor *x, kf_shard *in, group *g, kf_err *err)
 		if (rc != KF_OK) return rc;
 		if ((rc = kf_shard_next_corpus(in, &g->arena, &d->docs[d->n], err)) != KF_OK) return rc;
 		if ((rc = encode(x, &d->docs[d->n], &g->arena, &d->enc[d->n], err)) != KF_OK) return rc;
-		if ((rc = kf_logits_fits(&d->docs[d->n].head, d->enc[d->n].n, (uint32_t)x->o->top_k, err)) != KF_OK) return rc;
+		rc = kf_logits_fits(&d->docs[d->n].head, d->enc[d->n].n, (uint32_t)x->o->top_k, x->o->byte_path ? d->enc[d->n].start : NULL, err);
+		if (rc != KF_OK) return rc;
 		tokens += d->enc[d->n].n + 1;
 		if (d->enc[d->n].n) g->bytes += d->docs[d->n].head.bytes;
 		g->tokens += d->enc[d->n].n;

@@ -7,6 +7,7 @@
 
 #include "common/base/file.h"
 #include "common/base/mem.h"
+#include "common/base/record.h"
 
 #define FILE_MAX (16u << 20)
 
@@ -156,7 +157,7 @@ static kf_status fingerprint(const json_t *root, kf_fp *fp)
 			return KF_ENOMEM;
 		}
 	}
-	if (o) text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENSURE_ASCII);
+	if (o) text = kf_record_canonical(o);
 	json_decref(o);
 	if (!text) return KF_ENOMEM;
 	*fp = kf_fp_of(text, strlen(text));

@@ -123,15 +123,20 @@ static kf_status look_at_first(job *j, kf_err *err)
 	return KF_OK;
 }
 
-/* Whether the output is there, made from the same: nothing needs checking then. */
-static bool already(const kf_import_opts *o, const kf_set_input *in, int n_in)
+/* Whether the output is there, made from the same, so that kf_set_begin will say so: nothing needs checking then. */
+static bool already(const kf_import_opts *o, const kf_set_input *in, int n_in, int shards, const kf_buf *tokenizer)
 {
+	const json_t *there;
+	char hex[KF_FP_HEX];
 	kf_set *set;
 	kf_fp fp;
 	bool same;
 
 	if (!kf_exists(o->out) || kf_set_open(o->out, KF_SET_LOGITS, &set, NULL) != KF_OK) return false;
-	same = kf_set_files(set) && json_equal(json_object_get(kf_set_manifest(set), "options"), o->record);
+	same = kf_set_files(set) && kf_set_shards(set) == shards && json_equal(json_object_get(kf_set_manifest(set), "options"), o->record);
+	there = json_object_get(json_object_get(kf_set_manifest(set), "tokenizer"), "fingerprint");
+	kf_fp_hex(kf_fp_of(tokenizer->data, tokenizer->len), hex);
+	same = same && json_is_string(there) && strcmp(json_string_value(there), hex) == 0;
 	for (int i = 0; i < n_in && same; i++)
 		same = kf_set_input_fp(set, in[i].role, &fp, NULL) == KF_OK && kf_fp_equal(fp, in[i].fp);
 	kf_set_close(set);
@@ -185,7 +190,8 @@ kf_status kf_import(const kf_import_opts *o, kf_pool *pool, kf_import_stats *sta
 	in[1] = (kf_set_input){ "records", o->inputs[0], import_lines_fp(&j.lines) };
 	in[2] = (kf_set_input){ "tokenizer", o->tokenizer, kf_tokenizer_fp(tokenizer) };
 	if ((rc = import_names_init(&j.names, tokenizer, err)) != KF_OK) goto out;
-	if (!already(o, in, 3)) {
+	if ((rc = kf_tokenizer_save(tokenizer, &saved, err)) != KF_OK) goto out;
+	if (!already(o, in, 3, kf_set_shards(corpus), &saved)) {
 		if ((rc = import_lines_index(&j.lines, corpus, err)) != KF_OK) goto out;
 		if ((rc = look_at_first(&j, err)) != KF_OK || (rc = check(&j, corpus, pool, stats, err)) != KF_OK) goto out;
 	}
@@ -197,7 +203,6 @@ kf_status kf_import(const kf_import_opts *o, kf_pool *pool, kf_import_stats *sta
 		rc = kf_fail(err, KF_ENOMEM, "no memory for the facts about %s (or the model's name is no UTF-8)", o->out);
 		goto out;
 	}
-	if ((rc = kf_tokenizer_save(tokenizer, &saved, err)) != KF_OK) goto out;
 	kf_set_spec spec = {
 		.dir = o->out, .kind = KF_SET_LOGITS, .program = "kf-import", .options = o->record, .info = info, .inputs = in, .n_inputs = 3,
 		.n_shards = kf_set_shards(corpus), .tokenizer = saved.data, .tokenizer_size = saved.len, .f32 = o->f32, .chat = kf_set_chat(corpus),

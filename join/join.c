@@ -137,21 +137,41 @@ static void list_missing(const job *j, char *out, size_t size)
 	}
 }
 
-/* A shard in OUT that goes when another set is replaced, and is no help. */
-static bool is_taken_away(const job *j, const char *path)
+/* Whether what OUT holds is another set, which goes (--replace), and its shards are no help. */
+static kf_status is_taken_away(const job *j, bool *goes, kf_err *err)
 {
+	char path[KF_PATH_MAX], diff[KF_MANIFEST_DIFF];
+	json_t *there;
+	bool whole;
+	kf_status rc;
+
+	*goes = false;
+	if (!j->o->replace || (rc = manifest_of(j->o->out, path, &whole, err)) != KF_OK || !path[0]) return j->o->replace ? rc : KF_OK;
+	if ((rc = kf_manifest_load(path, &there, err)) != KF_OK) return rc;
+	kf_manifest_diff(there, j->part[0].manifest, diff);
+	*goes = diff[0];
+	json_decref(there);
+	return KF_OK;
+}
+
+/* A shard in OUT of an earlier run. */
+static bool is_there(const job *j, int s)
+{
+	char path[KF_PATH_MAX];
 	kf_shard_facts f;
 
-	return j->o->replace && (kf_shard_facts_of(path, false, &f, NULL) != KF_OK || !kf_fp_equal(f.identity, j->identity));
+	return kf_shard_path(path, j->o->out, s, NULL) == KF_OK && kf_exists(path) &&
+		(!j->o->replace || (kf_shard_facts_of(path, false, &f, NULL) == KF_OK && kf_facts_are(&f, j->identity, s, j->n_shards)));
 }
 
 static kf_status find_shards(job *j, kf_err *err)
 {
 	char path[KF_PATH_MAX], missing[256];
 	const int there = j->n;    /* of an earlier run, in OUT */
-	bool any = false;
+	bool any = false, goes;
 	kf_status rc;
 
+	if ((rc = is_taken_away(j, &goes, err)) != KF_OK) return rc;
 	if (!(j->from = kf_alloc((size_t)j->n_shards, sizeof *j->from))) return kf_fail(err, KF_ENOMEM, "no memory for %d shards", j->n_shards);
 	for (int s = 0; s < j->n_shards; s++) {
 		j->from[s] = -1;
@@ -163,11 +183,8 @@ static kf_status find_shards(job *j, kf_err *err)
 					j->part[j->from[s]].dir, j->part[i].dir);
 			j->from[s] = i;
 		}
-		if (j->from[s] >= 0 || kf_shard_path(path, j->o->out, s, NULL) != KF_OK || !kf_exists(path) || is_taken_away(j, path)) {
-			any = any || j->from[s] < 0;
-			continue;
-		}
-		j->from[s] = there;
+		if (j->from[s] < 0 && !goes && is_there(j, s)) j->from[s] = there;
+		any = any || j->from[s] < 0;
 	}
 	if (!any) return KF_OK;
 	list_missing(j, missing, sizeof missing);
@@ -229,8 +246,8 @@ static kf_status check_shard(const job *j, int s, const char *path, kf_shard_fac
 	kf_status rc;
 
 	if ((rc = kf_shard_facts_of(path, true, f, err)) != KF_OK) return rc;
-	if (!kf_fp_equal(f->identity, j->identity))
-		return kf_fail(err, KF_EMISMATCH, "%s is of another set than the manifest beside it", path);
+	if (!kf_facts_are(f, j->identity, s, j->n_shards))
+		return kf_fail(err, KF_EMISMATCH, "%s is of another set than the manifest beside it, or another of its shards", path);
 	if (!p->whole) return KF_OK;
 	if ((rc = kf_context(err, kf_manifest_facts(p->manifest, s, &want, err), "%s", p->dir)) != KF_OK) return rc;
 	if ((rc = kf_fp_file(path, &fp, err)) != KF_OK) return rc;

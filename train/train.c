@@ -97,7 +97,7 @@ static kf_status check_identity(trainer *t, kf_err *err)
 
 	if (!t->ranks)
 		return KF_OK;
-	text = json_dumps(t->identity, JSON_SORT_KEYS);
+	text = kf_record_canonical(t->identity);
 	fp = other = kf_fp_of(text ? text : "", text ? strlen(text) : 0);
 	rc = text ? KF_OK : kf_fail(err, KF_ENOMEM, "no memory for the run's identity");
 	free(text);

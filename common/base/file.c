@@ -181,13 +181,28 @@ static kf_status write_in_place(const char *path, const void *data, size_t n, kf
 	return rc;
 }
 
+kf_status kf_part_of_own(char part[KF_PATH_MAX], const char *path, int *fd, kf_err *err)
+{
+	char host[64] = "?";
+	struct stat st;
+	const bool empty = fstat(*fd, &st) == 0 && st.st_size == 0;
+	int n;
+
+	close(*fd);
+	*fd = -1;
+	if (empty) unlink(part);
+	gethostname(host, sizeof host - 1);
+	n = snprintf(part, KF_PATH_MAX, "%s.%s-%ld.part", path, host, (long)getpid());
+	if (n >= KF_PATH_MAX) return kf_fail(err, KF_EINVAL, "path too long: %s", path);
+	if ((*fd = open(part, O_RDWR | O_CREAT | O_CLOEXEC, 0666)) < 0) return kf_fail_errno(err, "cannot create %s", part);
+	return KF_OK;
+}
+
 /* The file under whose name something is written before it has its own: whoever left it, locked, and empty. Where somebody is
  * writing it: wait, or refuse. Where there are no locks: one of a name that nobody else has. */
 static kf_status take_part(char part[KF_PATH_MAX], const char *path, bool wait, int *fd, kf_err *err)
 {
-	char host[64] = "?";
 	kf_status rc;
-	int n;
 
 	if (snprintf(part, KF_PATH_MAX, "%s.part", path) >= KF_PATH_MAX) return kf_fail(err, KF_EINVAL, "path too long: %s", path);
 	for (;;) {
@@ -199,11 +214,7 @@ static kf_status take_part(char part[KF_PATH_MAX], const char *path, bool wait, 
 			rc = kf_fail(err, KF_EIO, "%s is being written by another program; wait until it has ended, or end it", part);
 			goto fail;
 		} else if (kf_lock_none(errno)) {
-			close(*fd);
-			gethostname(host, sizeof host - 1);
-			n = snprintf(part, KF_PATH_MAX, "%s.%s-%ld.part", path, host, (long)getpid());
-			if (n >= KF_PATH_MAX) return kf_fail(err, KF_EINVAL, "path too long: %s", path);
-			if ((*fd = open(part, O_WRONLY | O_CREAT | O_CLOEXEC, 0666)) < 0) return kf_fail_errno(err, "cannot create %s", part);
+			if ((rc = kf_part_of_own(part, path, fd, err)) != KF_OK) return rc;
 			break;
 		} else if (errno != EINTR) {
 			rc = kf_fail_errno(err, "cannot lock %s", part);

@@ -14,6 +14,11 @@ json_t *kf_record_number(double v)
 	return isfinite(v) ? json_real(v) : json_null();
 }
 
+char *kf_record_canonical(const json_t *value)
+{
+	return json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(17));
+}
+
 kf_status kf_record_write(const char *path, const json_t *value, kf_err *err)
 {
 	char *text = json_dumps(value, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(17));

@@ -12,6 +12,10 @@ kf_status kf_record_write(const char *path, const json_t *value, kf_err *err) KF
 /* Read one; *out is a new reference, NULL on failure. */
 kf_status kf_record_read(const char *path, json_t **out, kf_err *err) KF_MUST_CHECK;
 
+/* Canonical JSON, of which fingerprints are (docs/format.md), to be released with free(); NULL on no memory. Reals are printf's %.17g whatever
+ * jansson is used: without being told, newer ones take the shortest form. (Of 1e16 to 1e17 they differ all the same; nothing here is that large.) */
+char *kf_record_canonical(const json_t *value);
+
 /* A number as a new reference: null where it is not finite, which JSON has no word for. */
 json_t *kf_record_number(double v);
 

@@ -7,6 +7,7 @@
 #include <zstd_errors.h>
 
 #include "common/base/opt.h"
+#include "common/base/record.h"
 
 #define MANIFEST_MAX ((size_t)256 << 20)
 #define TOKENIZER_MAX ((uint64_t)1 << 30)
@@ -81,7 +82,7 @@ static char *unsealed(const json_t *o)
 	char *text;
 
 	json_object_del(rest, "seal");
-	text = json_dumps(rest, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENSURE_ASCII);
+	text = kf_record_canonical(rest);
 	json_decref(rest);
 	return text;
 }
@@ -135,9 +136,10 @@ static char *facts_text(const kf_shard_facts *f, json_t *sums)
 	char *text;
 
 	json_object_set_new(o, "identity", json_fp(f->identity));
+	if (f->of) json_object_update_new(o, json_pack("{s:i, s:i}", "shard", f->shard, "of", f->of));
 	if (sums) json_object_set(o, "sums", sums);
 	seal(o);
-	text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENSURE_ASCII);
+	text = kf_record_canonical(o);
 	json_decref(o);
 	return text;
 }
@@ -163,9 +165,16 @@ kf_status kf_facts_decode(const void *data, size_t n, kf_shard_facts *f, json_t 
 
 	memset(f, 0, sizeof *f);
 	ok = o && seal_holds(o) && facts_from(o, f) && get_fp(o, "identity", &f->identity);
+	f->shard = (int)json_integer_value(json_object_get(o, "shard"));
+	f->of = (int)json_integer_value(json_object_get(o, "of"));
 	*sums = ok ? json_incref(json_object_get(o, "sums")) : NULL;
 	json_decref(o);
 	return ok ? KF_OK : kf_fail(err, KF_EDATA, "has damaged facts");
+}
+
+bool kf_facts_are(const kf_shard_facts *f, kf_fp identity, int shard, int of)
+{
+	return kf_fp_equal(f->identity, identity) && (!f->of || (f->shard == shard && f->of == of));
 }
 
 kf_status kf_manifest_facts(const json_t *m, int shard, kf_shard_facts *f, kf_err *err)
@@ -228,7 +237,7 @@ kf_fp kf_manifest_identity(const kf_set_spec *spec, kf_fp tokenizer)
 	}
 	json_object_set_new(o, "inputs", inputs);
 	if (spec->tokenizer) json_object_set_new(o, "tokenizer", json_fp(tokenizer));
-	if ((text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENSURE_ASCII))) fp = kf_fp_of(text, strlen(text));
+	if ((text = kf_record_canonical(o))) fp = kf_fp_of(text, strlen(text));
 	free(text);
 	json_decref(o);
 	return fp;

@@ -108,8 +108,9 @@ typedef struct {
  * ascending head.doc. KF_EINVAL for records that break the rules above, and for turns or context in a set
  * that was not begun for conversations (kf_set_spec.chat). */
 kf_status kf_shard_put_corpus(kf_shard_writer *sw, const kf_corpus_rec *rec, kf_err *err) KF_MUST_CHECK;
-/* KF_EUNSUPPORTED: a document of n tokens with k candidates each is more than a record can hold. To be asked before they are computed. */
-kf_status kf_logits_fits(const kf_dochead *head, size_t n, uint32_t k, kf_err *err) KF_MUST_CHECK;
+/* KF_EUNSUPPORTED: a document of n tokens with k candidates each, and (start not NULL: (n + 1), as in a record) the masses of its byte path, is
+ * more than a record can hold. To be asked before they are computed. */
+kf_status kf_logits_fits(const kf_dochead *head, size_t n, uint32_t k, const uint32_t *start, kf_err *err) KF_MUST_CHECK;
 kf_status kf_shard_put_logits(kf_shard_writer *sw, const kf_logits_rec *rec, kf_err *err) KF_MUST_CHECK;
 kf_status kf_shard_put_dist(kf_shard_writer *sw, const kf_dist_rec *rec, kf_err *err) KF_MUST_CHECK;
 

@@ -83,8 +83,14 @@ static kf_status bad(kf_err *err, const kf_dochead *h, const char *what)
 	return kf_fail(err, KF_EINVAL, "document %llu: %s", (unsigned long long)h->doc, what);
 }
 
-kf_status kf_logits_fits(const kf_dochead *h, size_t n, uint32_t k, kf_err *err)
+kf_status kf_logits_fits(const kf_dochead *h, size_t n, uint32_t k, const uint32_t *start, kf_err *err)
 {
+	uint64_t masses = 0;
+
+	for (size_t i = 0; start && h->bytes > KF_BLOCK_VALUES && i < n; i++) masses += kf_interior(start[i], start[i + 1]);
+	if (masses > KF_BLOCK_VALUES)
+		return kf_fail(err, KF_EUNSUPPORTED, "document %llu: %u bytes in %zu tokens have more path masses than one record can hold; cut documents smaller, "
+			"or leave the byte path out (--byte-path no)", (unsigned long long)h->doc, h->bytes, n);
 	if (n < KF_BLOCK_TOKENS && (uint64_t)(n + 1) * k <= KF_BLOCK_VALUES) return KF_OK;
 	return kf_fail(err, KF_EUNSUPPORTED, "document %llu: %zu tokens with %u candidates each are too many for one record; cut documents smaller",
 		(unsigned long long)h->doc, n, k);
@@ -98,7 +104,7 @@ static kf_status check(const kf_logits_rec *r, kf_err *err)
 
 	if (r->k < 1 || r->k > 65535) return bad(err, h, "k is not within 1 and 65535");
 	if (!r->start || !r->top_ids || !r->top_lp || (n && (!r->tokens || !r->ce))) return bad(err, h, "an array is missing");
-	if ((rc = kf_logits_fits(h, n, r->k, err)) != KF_OK) return rc;
+	if ((rc = kf_logits_fits(h, n, r->k, r->has_path ? r->start : NULL, err)) != KF_OK) return rc;
 	for (size_t i = 0; i < n; i++) {
 		if (r->tokens[i] < 0) return bad(err, h, "a token's id is negative");
 		if (r->start[i + 1] < r->start[i]) return bad(err, h, "starts descend");
@@ -200,7 +206,8 @@ kf_status kf_shard_put_logits(kf_shard_writer *sw, const kf_logits_rec *r, kf_er
 	e = sw->state;
 	/* a block has one k, one kind of position 0, and a bounded number of values */
 	if (e->heads.docs && (e->k != r->k || e->bos != r->bos || e->path != r->has_path ||
-	    e->chat != (r->context != NULL) || e->tok.len / 4 + n >= KF_BLOCK_TOKENS || e->ids.len / 4 + (n + 1) * r->k > KF_BLOCK_VALUES))
+	    e->chat != (r->context != NULL) || e->tok.len / 4 + n >= KF_BLOCK_TOKENS || e->ids.len / 4 + (n + 1) * r->k > KF_BLOCK_VALUES ||
+	    (r->has_path && e->nlm.len / 4 + r->path_off[n] > KF_BLOCK_VALUES)))
 		if ((rc = kf_shard_flush(sw, err)) != KF_OK) return rc;
 	e->k = r->k;
 	e->bos = r->bos;

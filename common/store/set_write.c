@@ -157,9 +157,8 @@ static kf_status write_tokenizer(const kf_set_spec *spec, kf_err *err)
 
 /* ---- beginning ---- */
 
-/* Is shard i there, whole, and of this set? Then its facts. What is there but is not that is not removed: the shard that
- * will be made takes its place. sound: read all of it, too, for a shard whose checksum no manifest keeps. */
-static kf_status shard_there(const kf_set_writer *w, int i, bool sound, bool *there, kf_shard_facts *f, kf_err *err)
+/* What is there but is not that is not removed: the shard that will be made takes its place. */
+kf_status kf_writer_shard_there(const kf_set_writer *w, int i, bool sound, bool *there, kf_shard_facts *f, kf_err *err)
 {
 	char path[KF_PATH_MAX];
 	kf_status rc = kf_shard_path(path, w->dir, i, err);
@@ -167,7 +166,7 @@ static kf_status shard_there(const kf_set_writer *w, int i, bool sound, bool *th
 	*there = false;
 	if (rc != KF_OK || !kf_exists(path)) return rc;
 	rc = kf_shard_facts_of(path, sound, f, err);
-	if (rc == KF_OK) *there = kf_fp_equal(f->identity, w->identity);
+	if (rc == KF_OK) *there = kf_facts_are(f, w->identity, i, w->n_shards);
 	/* a shortage of memory or the like is no damage, for which to make a shard again or to leave a set unfinished */
 	return rc == KF_ENOMEM || rc == KF_EIO ? rc : KF_OK;
 }
@@ -292,7 +291,7 @@ static kf_status look_for_shards(kf_set_writer *w, kf_err *err)
 	kf_shard_facts f;
 	kf_status rc = KF_OK;
 
-	for (int i = w->part; i < w->n_shards && rc == KF_OK; i += w->parts) rc = shard_there(w, i, true, &w->done[i], &f, err);
+	for (int i = w->part; i < w->n_shards && rc == KF_OK; i += w->parts) rc = kf_writer_shard_there(w, i, true, &w->done[i], &f, err);
 	return rc;
 }
 
@@ -366,7 +365,7 @@ kf_status kf_set_shard_sums(const kf_set_writer *w, int shard, json_t **out, kf_
 	if ((rc = kf_shard_path(path, w->dir, shard, err)) != KF_OK) return rc;
 	if (!kf_exists(path)) return kf_fail(err, KF_ENOTFOUND, "%s is not there yet", path);
 	if ((rc = kf_shard_open_file(path, &s, err)) != KF_OK) return rc;
-	if (kf_fp_equal(s->facts.identity, w->identity)) *out = json_incref(s->sums);
+	if (kf_facts_are(&s->facts, w->identity, shard, w->n_shards)) *out = json_incref(s->sums);
 	else rc = kf_fail(err, KF_ENOTFOUND, "%s is of another set", path);
 	kf_shard_close(s);
 	return rc;
@@ -379,7 +378,7 @@ static kf_status gather(kf_set_writer *w, kf_shard_facts *facts, bool *complete,
 	kf_status rc;
 
 	for (int i = 0; i < w->n_shards; i++)
-		if ((rc = shard_there(w, i, false, complete, &facts[i], err)) != KF_OK || !*complete) return rc;
+		if ((rc = kf_writer_shard_there(w, i, false, complete, &facts[i], err)) != KF_OK || !*complete) return rc;
 	for (int i = 0; i < w->n_shards; i++) {
 		if ((rc = kf_shard_path(path, w->dir, i, err)) != KF_OK) return rc;
 		if ((rc = kf_fp_file(path, &facts[i].checksum, err)) != KF_OK) return rc;

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/lock.h"
 #include "common/base/stop.h"
 #include "common/store/store.h"
 #include "common/store/writer.h"
@@ -38,21 +39,27 @@ static kf_status mdb_fail(kf_err *err, int rc, const struct shard_env *e)
 	return kf_fail(err, KF_EIO, "cannot write %s: %s", e->part, mdb_strerror(rc));
 }
 
-/* Open and lock the temporary file, whoever made it: a dead run's is taken over, a live one's refused. */
+/* Open and lock the temporary file, whoever made it: a dead run's is taken over, a live one's refused. Where there are no locks: one of a
+ * name that nobody else has. */
 static kf_status lock_part(struct shard_env *e, kf_err *err)
 {
-	struct stat mine, there;
+	kf_status rc;
 
 	for (;;) {
 		if ((e->fd = open(e->part, O_RDWR | O_CREAT | O_CLOEXEC, 0666)) < 0)
 			return kf_fail_errno(err, "cannot create %s", e->part);
-		if (flock(e->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+		if (flock(e->fd, LOCK_EX | LOCK_NB) == 0) {
+			/* between open and lock its writer may have finished and renamed it */
+			if (kf_lock_same(e->fd, e->part)) break;
+		} else if (errno == EWOULDBLOCK) {
 			return kf_fail(err, KF_EIO, "%s is being written by another process; wait for it, or give it another --shard",
 				e->part);
-		/* between open and lock its writer may have finished and renamed it */
-		if (fstat(e->fd, &mine) == 0 && stat(e->part, &there) == 0 && mine.st_ino == there.st_ino &&
-		    mine.st_dev == there.st_dev)
+		} else if (kf_lock_none(errno)) {
+			if ((rc = kf_part_of_own(e->part, e->path, &e->fd, err)) != KF_OK) return rc;
 			break;
+		} else if (errno != EINTR) {
+			return kf_fail_errno(err, "cannot lock %s", e->part);
+		}
 		close(e->fd);
 		e->fd = -1;
 	}
@@ -144,7 +151,8 @@ kf_status kf_shard_begin(kf_set_writer *w, int shard, kf_shard_writer **out, kf_
 	sw->f32 = kf_writer_f32(w);
 	sw->chat = kf_writer_chat(w);
 	sw->facts.identity = kf_writer_identity(w);
-	sw->shard = shard;
+	sw->facts.of = kf_writer_shards(w);
+	sw->shard = sw->facts.shard = shard;
 	if ((rc = kf_shard_path(sw->env->path, kf_writer_dir(w), shard, err)) != KF_OK) goto fail;
 	if (snprintf(sw->env->part, KF_PATH_MAX, "%s.part", sw->env->path) >= KF_PATH_MAX) {
 		rc = kf_fail(err, KF_EINVAL, "path too long: %s", sw->env->path);
@@ -228,6 +236,8 @@ kf_status kf_shard_commit(kf_shard_writer *sw, kf_err *err)
 {
 	struct shard_env *e = sw->env;
 	kf_buf facts = { 0 };
+	kf_shard_facts theirs;
+	bool there;
 	kf_status rc;
 	int mrc;
 
@@ -245,7 +255,12 @@ kf_status kf_shard_commit(kf_shard_writer *sw, kf_err *err)
 		rc = kf_fail_errno(err, "cannot sync %s", e->part);
 		goto out;
 	}
-	if (rename(e->part, e->path) < 0) {
+	/* Who began it after this run did, under another division into parts, may have ended first, and the manifest have its checksum: theirs stays. */
+	if ((rc = kf_writer_shard_there(sw->set, sw->shard, true, &there, &theirs, err)) != KF_OK) goto out;
+	if (there) {
+		sw->facts = theirs;
+		unlink(e->part);
+	} else if (rename(e->part, e->path) < 0) {
 		rc = kf_fail_errno(err, "cannot rename %s to %s", e->part, e->path);
 		goto out;
 	}

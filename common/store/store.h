@@ -23,6 +23,7 @@ kf_status kf_shard_path(char *out, const char *dir, int shard, kf_err *err) KF_M
 
 typedef struct {
 	kf_fp identity;            /* of the set it belongs to */
+	int shard, of;             /* its number, and how many the set has, which is no part of the identity; of 0: it does not say */
 	uint64_t docs, tokens, bytes;
 	uint64_t content;          /* sum over documents of the hash of each, modulo 2^64 */
 	uint64_t disk;             /* size of the file */
@@ -35,6 +36,8 @@ kf_status kf_facts_encode(const kf_shard_facts *f, json_t *sums, kf_buf *out, kf
 kf_status kf_facts_decode(const void *data, size_t n, kf_shard_facts *f, json_t **sums, kf_err *err) KF_MUST_CHECK;
 /* Map a shard's file and read its facts (no checksum); sound: compare every block with its own checksum, too. */
 kf_status kf_shard_facts_of(const char *path, bool sound, kf_shard_facts *f, kf_err *err) KF_MUST_CHECK;
+/* Whether they are those of this shard of a set. */
+bool kf_facts_are(const kf_shard_facts *f, kf_fp identity, int shard, int of);
 uint64_t kf_json_u64(const json_t *o, const char *name); /* 0 when absent or negative */
 
 /* ---- blocks ---- */

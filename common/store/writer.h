@@ -10,6 +10,8 @@ kf_set_kind kf_writer_kind(const kf_set_writer *w);
 bool kf_writer_f32(const kf_set_writer *w);
 bool kf_writer_chat(const kf_set_writer *w);
 kf_fp kf_writer_identity(const kf_set_writer *w);
+/* Is shard i there, whole, and of this set? Then its facts. sound: read all of it, too, for a shard whose checksum no manifest keeps. */
+kf_status kf_writer_shard_there(const kf_set_writer *w, int i, bool sound, bool *there, kf_shard_facts *f, kf_err *err) KF_MUST_CHECK;
 void kf_writer_shard_done(kf_set_writer *w, int shard, const kf_shard_facts *facts); /* from any thread */
 
 #endif

@@ -36,6 +36,11 @@ check "again: nothing to do" says "up to date" import --input "$TMP/nopath-dir" 
 rm "$TMP/parts/shard-00001.mdb"
 check "a shard that went away is made again" import --quiet --input "$TMP/nopath-dir" --tokenizer $M/qwen2-tiny --out "$TMP/parts"
 check "as it was" same_content "$TMP/nopath" "$TMP/parts"
+"$BIN/kf-prepare" --quiet --out "$TMP/corpus3" --shards 3 $P/text.jsonl
+cp -r "$TMP/parts" "$TMP/three"
+check "the same text in another number of shards" "$I" --quiet --corpus "$TMP/corpus3" --input "$TMP/nopath-dir" --tokenizer $M/qwen2-tiny --out "$TMP/three" --replace
+for s in nopath three; do "$BIN/kf-inspect" "$TMP/$s" --json >"$TMP/$s.json"; done
+check "the same content" cmp "$TMP/nopath.json" "$TMP/three.json"
 check_fails 1 "top-k" "another top-k into the same set" import --input "$TMP/nopath-dir" --tokenizer $M/qwen2-tiny --out "$TMP/parts" --top-k 4
 cat >"$TMP/chat.jsonl" <<'TEXT'
 {"id": "x", "messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "The miller."}, {"role": "user", "content": "And?"}, {"role": "assistant", "content": "One cat."}]}

@@ -48,6 +48,14 @@ check_fails 2 "one folder" "no folder" "$I"
 check_fails 2 "nonsense" "an unknown option" "$I" --nonsense $G/logits
 if [ -e /dev/full ]; then check_fails 1 "No space left" "output to a full disk" sh -c "'$I' $G/logits --json >/dev/full"; fi
 cp -r $G/logits "$TMP/bad"
+# Without a manifest, another number of shards takes none of those that are there.
+for i in 1 2 3 4 5 6; do echo "{\"text\": \"text $i\"}"; done >"$TMP/six.jsonl"
+"$BIN/kf-prepare" --quiet --out "$TMP/six" --shards 2 "$TMP/six.jsonl"
+sed -i 's/"docs": 6/"docs": 7/' "$TMP/six/manifest.json"
+"$I" "$TMP/six" --repair >/dev/null 2>&1
+check "a damaged manifest was taken away" test ! -e "$TMP/six/manifest.json" -a -e "$TMP/six/shard-00001.mdb"
+check "another number of shards" "$BIN/kf-prepare" --quiet --out "$TMP/six" --shards 3 "$TMP/six.jsonl"
+check "every document once" test "$("$I" "$TMP/six" --json | grep -o 'text [0-9]' | sort | uniq -c | xargs)" = "1 text 1 1 text 2 1 text 3 1 text 4 1 text 5 1 text 6"
 printf 'x' | dd of="$TMP/bad/shard-00001.mdb" bs=1 seek=9000 conv=notrunc 2>/dev/null
 check_fails 1 "shard-00001.mdb: .*(checksum|damaged)" "a flipped byte is found and the shard named" "$I" "$TMP/bad" --verify
 cp -r "$TMP/bad" "$TMP/bad-again"

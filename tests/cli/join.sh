@@ -125,6 +125,12 @@ refused "no part of a set" "a folder of something else" "${parts[0]}" tests/mode
 check_fails 2 "no parts" "no parts at all" "$BIN/kf-join" --out "$W/refused"
 mkdir "$W/theirs"; echo text > "$W/theirs/thesis.tex"
 check_fails 1 "thesis.tex" "a folder with other things in it" "$BIN/kf-join" --out "$W/theirs" "$W/source.parts"
+"$BIN/kf-extract" --model $L/qwen2-tiny --corpus "$W/corpus4" --out "$W/whole4" --quiet
+cp -r "$W/whole4" "$W/keep4"
+check_fails 1 "no part has shard 1, 4 of 7" "--replace, the same in another number of shards, one part missing" "$BIN/kf-join" --replace --out "$W/whole4" "${parts[0]}" "${parts[2]}"
+same_set "what was there stays" "$W/keep4" "$W/whole4"
+check "with all parts it goes" "$BIN/kf-join" --replace --out "$W/whole4" "$W/source.parts"
+same_set "for what they are" "$W/source" "$W/whole4"
 check_fails 1 "made from something else .*top-k" "a folder with another set in it" "$BIN/kf-join" --out "$W/k5" "$W/source.parts"
 
 # A part whose shards are links to files elsewhere: the set has the files.

@@ -149,7 +149,7 @@ def damage(folder, vocabulary, out):
     m = json.loads(kfset.read(os.path.join(copy, "manifest.json")))
     m["shards"][1]["disk"] = m["shards"][0]["disk"]
     reseal(copy, 1, **m)
-    report("a shard of another place, by its facts", [] if "its facts say" in (refused(copy) or "") else [refused(copy)])
+    report("a shard of another place, by its facts", [] if "is another shard" in (refused(copy) or "") else [refused(copy)])
 
     data, found = kfset.read(vocabulary), []
     copy = os.path.join(out, "map")

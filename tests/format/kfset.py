@@ -689,6 +689,7 @@ class Set:
             last = docs[-1]["doc"]
         sums["content"] = f"{sums['content'] % 2**64:016x}"
         need(facts.get("identity") == self.manifest["identity"], f"{path}: has no facts, or is of another set")
+        need(facts.get("of") in (None, self.manifest["n_shards"]) and facts.get("shard") in (None, number), f"{path}: is another shard")
         for n, v in sums.items():
             need(v == facts.get(n) == said[n], f"{path}: {n} are {v}; its facts say {facts.get(n)}, the manifest {said[n]}")
 

@@ -441,6 +441,75 @@ static void test_same_shard_twice(void **st)
 	remove_dir(dir);
 }
 
+/* Parts of another division: one that began before the set was whole leaves the shards that others made meanwhile, of which the manifest has
+ * the checksums. */
+static void test_late_part(void **st)
+{
+	char dir[KF_PATH_MAX];
+	kf_set_spec spec;
+	kf_set_writer *late, *w;
+	kf_set_state state;
+	kf_shard_writer *sw;
+	kf_logits_rec rec;
+	kf_set *set;
+	kf_shard *s;
+	bool complete;
+
+	(void)st;
+	scratch(dir);
+	spec = spec_of(dir, KF_SET_LOGITS, 2, false);
+	spec.parts = 3;
+	OK(kf_set_begin(&spec, &late, &state, &err));
+	spec.parts = 2;
+	for (spec.part = 0; spec.part < 2; spec.part++) {
+		OK(kf_set_begin(&spec, &w, &state, &err));
+		write_shard(w, spec.part);
+		OK(kf_set_commit(w, NULL, &complete, &err));
+	}
+	assert_true(complete);
+	assert_false(kf_set_shard_done(late, 0));
+	OK(kf_shard_begin(late, 0, &sw, &err));
+	rec = doc_of(9);           /* as another machine might have computed it */
+	OK(kf_shard_put_logits(sw, &rec, &err));
+	OK(kf_shard_commit(sw, &err));
+	OK(kf_set_commit(late, NULL, &complete, &err));
+	check_set(dir, 2);
+	OK(kf_set_open(dir, KF_SET_LOGITS, &set, &err));
+	for (int i = 0; i < 2; i++) {
+		OK(kf_shard_open(set, i, &s, &err));
+		OK(kf_shard_verify(set, i, s, &err));
+		kf_shard_close(s);
+	}
+	kf_set_close(set);
+	assert_false(has_other_files(dir));
+	remove_dir(dir);
+}
+
+/* Without their manifest, shards of a set of two are none of a set of three. */
+static void test_other_number(void **st)
+{
+	char dir[KF_PATH_MAX], path[KF_PATH_MAX];
+	kf_set_spec spec;
+	kf_set_writer *w;
+	kf_set_state state;
+
+	(void)st;
+	scratch(dir);
+	spec = spec_of(dir, KF_SET_LOGITS, 2, false);
+	write_set(&spec);
+	OK(kf_path_join(path, dir, "manifest.json", &err));
+	for (int n = 3; n >= 2; n--) {
+		assert_int_equal(unlink(path), 0);
+		spec.n_shards = n;
+		OK(kf_set_begin(&spec, &w, &state, &err));
+		for (int s = 0; s < n; s++) assert_false(kf_set_shard_done(w, s));
+		kf_set_abandon(w);
+		write_set(&spec);
+		check_set(dir, n);
+	}
+	remove_dir(dir);
+}
+
 /* Every file of a set of one shard, damaged everywhere: the good answer or a polite error, nothing else. */
 static size_t read_all(const char *dir)
 {
@@ -518,7 +587,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_resume), cmocka_unit_test(test_mismatch), cmocka_unit_test(test_tokenizer),
 		cmocka_unit_test(test_identity), cmocka_unit_test(test_parts), cmocka_unit_test(test_sums), cmocka_unit_test(test_same_shard_twice),
-		cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_late_part), cmocka_unit_test(test_other_number), cmocka_unit_test(test_damage),
 	};
 	int failed;
 
