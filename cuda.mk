@@ -37,7 +37,7 @@ $(info cuda: attention $(if $(CUDNN),by cuDNN $(cudnn_major) from $(cudnn_includ
   $(cudnn_include),no headers of cuDNN's frontend (make CUDA=1 cuda-deps; CUDNN_FRONTEND),no cuDNN 9 (CUDNN_HOME))))
 endif
 
-CPPFLAGS += -DKF_CUDA -isystem $(cuda_include) $(if $(CUDNN),$(addprefix -isystem ,$(filter-out /usr/include,$(cudnn_include))) -isystem $(CUDNN_FRONTEND))
+CPPFLAGS += -DKF_CUDA $(addprefix -isystem ,$(filter-out /usr/include,$(cuda_include))) $(if $(CUDNN),$(addprefix -isystem ,$(filter-out /usr/include,$(cudnn_include))) -isystem $(CUDNN_FRONTEND))
 NVCCFLAGS := -std=c++17 -O3 -g -I. $(cuda_gencode) --threads 0 -Xcompiler -Wall,-Wextra,-pthread -Wno-deprecated-gpu-targets
 LDLIBS += -L$(cuda_lib) -Wl,-rpath,$(cuda_lib) -lcublasLt -lcudart_static -ldl -lrt
 ifneq ($(CUDNN),)

@@ -638,9 +638,9 @@ kf_status kf_model_logits(kf_model *m, const kf_batch *b, const int32_t *rows, i
 	kf_status rc;
 
 	if ((rc = hidden(m, b, false, err)) != KF_OK || (rc = keep_asked(m, b, rows, n_rows, err)) != KF_OK || !n_rows ||
-	    (rc = grow(m->x, &m->logits, &m->n_logits, n * kf_num_size(m->x->num), err)) != KF_OK ||
-	    (rc = m->x->ops->linear(m->x, m->logits, m->h, &m->head->mat, NULL, n_rows, false, err)) != KF_OK ||
-	    (rc = m->x->ops->get_num(m->x, out, m->logits, m->x->num, n, err)) != KF_OK)
+	    (rc = grow(m->x, &m->logits, &m->n_logits, n * sizeof *out, err)) != KF_OK ||
+	    (rc = m->x->ops->logits(m->x, m->logits, m->h, &m->head->mat, n_rows, err)) != KF_OK ||
+	    (rc = m->x->ops->get(m->x, out, m->logits, n * sizeof *out, err)) != KF_OK)
 		return rc;
 	for (size_t i = 0; cap > 0 && i < n; i++) out[i] = cap * tanhf(out[i] / cap);
 	return KF_OK;

@@ -83,7 +83,7 @@ struct kf_model {
 	int32_t *row_token, *row_slot, *start; /* (T k) in the experts' order: token; place in (T, k). (E + 1) where an expert's begin */
 	float *final_rstd;                   /* (T) or (2, T) */
 	kf_num *inputs;                      /* (L + 1, T, C) inputs of each layer, and the last output */
-	kf_num *logits;                      /* (rows, V) of kf_model_logits */
+	void *logits;                        /* (rows, V) of kf_model_logits: floats of the backend */
 	size_t n_logits;
 	kf_acts *acts;                       /* (L) of kept layers; the others share spare */
 	kf_acts spare;

@@ -226,6 +226,8 @@ struct kf_ops {
 
 	/* y (T, N) = x (T, K) w (N, K)^T + bias (N, or NULL) (+ y when add) */
 	kf_status (*linear)(kf_exec *x, kf_num *y, const kf_num *in, const kf_mat *w, const float *bias, int T, bool add, kf_err *err);
+	/* float32 whatever other numbers are: y (T, N) = x (T, K) w (N, K)^T, of the head */
+	kf_status (*logits)(kf_exec *x, float *y, const kf_num *in, const kf_mat *w, int T, kf_err *err);
 	/* dx (T, K) = dy (T, N) w (+ dx when add) */
 	kf_status (*linear_dx)(kf_exec *x, kf_num *dx, const kf_num *dy, const kf_mat *w, int T, bool add, kf_err *err);
 	/* dw (N, K) += dy^T x;  db (N, or NULL) += column sums of dy */

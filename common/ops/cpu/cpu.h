@@ -42,6 +42,7 @@ kf_status kf_cpu_head_loss(kf_exec *x, const float *hidden, const kf_mat *w, int
 /* linear.c */
 kf_status kf_cpu_linear(kf_exec *x, float *y, const float *in, const kf_mat *w, const float *bias, int T,
 	bool add, kf_err *err);
+kf_status kf_cpu_logits(kf_exec *x, float *y, const float *in, const kf_mat *w, int T, kf_err *err);
 kf_status kf_cpu_linear_dx(kf_exec *x, float *dx, const float *dy, const kf_mat *w, int T, bool add,
 	kf_err *err);
 kf_status kf_cpu_linear_dw(kf_exec *x, float *dw, float *db, const float *dy, const float *in, int T, int N,

@@ -133,6 +133,11 @@ kf_status kf_cpu_linear(kf_exec *x, float *y, const float *in, const kf_mat *w, 
 	return KF_OK;
 }
 
+kf_status kf_cpu_logits(kf_exec *x, float *y, const float *in, const kf_mat *w, int T, kf_err *err)
+{
+	return kf_cpu_linear(x, y, in, w, NULL, T, false, err);
+}
+
 kf_status kf_cpu_linear_dx(kf_exec *x, float *dx, const float *dy, const kf_mat *w, int T, bool add,
 	kf_err *err)
 {

@@ -130,6 +130,7 @@ const kf_ops kf_ops_cpu = {
 	.get_num = kf_ref_get_num,
 	.zero = kf_cpu_zero,
 	.linear = kf_cpu_linear,
+	.logits = kf_cpu_logits,
 	.linear_dx = kf_cpu_linear_dx,
 	.linear_dw = kf_cpu_linear_dw,
 	.embed = kf_cpu_embed,

@@ -72,7 +72,7 @@ template <int DM, typename T> __global__ void __launch_bounds__(ATTN_THREADS) dk
 	int t_end = a.end[j1 - 1];   /* no later row sees any of these keys */
 	float ak[I][DM / 16], av[I][DM / 16];
 
-	if (a.window > 0 && t_end > j1 - 1 + a.window) t_end = j1 - 1 + a.window;
+	if (a.window > 0 && t_end - a.window > j1 - 1) t_end = j1 - 1 + a.window;
 #pragma unroll
 	for (int i = 0; i < I; i++)
 #pragma unroll

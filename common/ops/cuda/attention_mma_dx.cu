@@ -30,7 +30,7 @@ template <int DM> __global__ void __launch_bounds__(THREADS) dkv_kernel(bf16 *dk
 	int t_end = a.end[j1 - 1];   /* no later row sees any of these keys */
 	float ak[W / 8][4], av[W / 8][4];
 
-	if (a.window > 0 && t_end > j1 - 1 + a.window) t_end = j1 - 1 + a.window;
+	if (a.window > 0 && t_end - a.window > j1 - 1) t_end = j1 - 1 + a.window;
 #pragma unroll
 	for (int n = 0; n < W / 8; n++)
 #pragma unroll

@@ -22,6 +22,11 @@ kf_status kf_cuda_head_logits(kf_exec *x, float *logits, const void *hidden, con
 	return kf_cuda_gemm_run(kf_cuda_of(x)->gemm, &p, logits, hidden, w, err);
 }
 
+kf_status kf_cuda_op_logits(kf_exec *x, float *y, const void *in, const kf_mat *w, int T, kf_err *err)
+{
+	return kf_cuda_head_logits(x, y, in, w->num, T, w->rows, w->cols, err);
+}
+
 kf_status kf_cuda_head_bad(int row, kf_err *err)
 {
 	return kf_fail(err, KF_EDATA, "the logits of row %d of the batch are not finite numbers: "

@@ -20,6 +20,7 @@ kf_status kf_cuda_take(kf_exec *x, const kf_cuda_answer *a, int n, kf_err *err);
 /* linear.c */
 kf_status kf_cuda_op_linear(kf_exec *x, void *y, const void *in, const kf_mat *w, const float *bias, int T, bool add,
 	kf_err *err);
+kf_status kf_cuda_op_logits(kf_exec *x, float *y, const void *in, const kf_mat *w, int T, kf_err *err);
 kf_status kf_cuda_op_linear_dx(kf_exec *x, void *dx, const void *dy, const kf_mat *w, int T, bool add, kf_err *err);
 kf_status kf_cuda_op_linear_dw(kf_exec *x, void *dw, float *db, const void *dy, const void *in, int T, int N, int K,
 	kf_err *err);

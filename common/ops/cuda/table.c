@@ -10,9 +10,20 @@ static void leave_and_close(kf_exec *x)
 	if (x->state) kf_cuda_leave(kf_cuda_of(x));
 	kf_cuda_close(x);
 }
+
+/* Where the others are lost, the device may wait for them for ever, and freeing memory waits for the device. */
+static void leave_and_free(kf_exec *x, void *p)
+{
+	kf_cuda *c = kf_cuda_of(x);
+
+	if (c->nccl && c->ranks->lost) kf_cuda_leave(c);
+	kf_cuda_op_free(x, p);
+}
 #define CLOSE leave_and_close
+#define FREE leave_and_free
 #else
 #define CLOSE kf_cuda_close
+#define FREE kf_cuda_op_free
 #endif
 
 const kf_ops kf_cuda_ops = {
@@ -21,7 +32,7 @@ const kf_ops kf_cuda_ops = {
 	.open = kf_cuda_open,
 	.close = CLOSE,
 	.alloc = kf_cuda_op_alloc,
-	.free = kf_cuda_op_free,
+	.free = FREE,
 	.memory = kf_cuda_op_memory,
 	.put = kf_cuda_op_put,
 	.get = kf_cuda_op_get,
@@ -29,6 +40,7 @@ const kf_ops kf_cuda_ops = {
 	.get_num = kf_cuda_op_get_num,
 	.zero = kf_cuda_op_zero,
 	.linear = kf_cuda_op_linear,
+	.logits = kf_cuda_op_logits,
 	.linear_dx = kf_cuda_op_linear_dx,
 	.linear_dw = kf_cuda_op_linear_dw,
 	.embed = kf_cuda_op_embed,

@@ -37,6 +37,11 @@ kf_status kf_ref_linear(kf_exec *x, float *y, const float *in, const kf_mat *w, 
 	return KF_OK;
 }
 
+kf_status kf_ref_logits(kf_exec *x, float *y, const float *in, const kf_mat *w, int T, kf_err *err)
+{
+	return kf_ref_linear(x, y, in, w, NULL, T, false, err);
+}
+
 kf_status kf_ref_linear_dx(kf_exec *x, float *dx, const float *dy, const kf_mat *w, int T, bool add,
 	kf_err *err)
 {

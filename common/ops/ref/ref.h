@@ -24,6 +24,7 @@ void kf_ref_zero(kf_exec *x, void *p, size_t bytes);
 /* linear.c */
 kf_status kf_ref_linear(kf_exec *x, float *y, const float *in, const kf_mat *w, const float *bias, int T,
 	bool add, kf_err *err);
+kf_status kf_ref_logits(kf_exec *x, float *y, const float *in, const kf_mat *w, int T, kf_err *err);
 kf_status kf_ref_linear_dx(kf_exec *x, float *dx, const float *dy, const kf_mat *w, int T, bool add,
 	kf_err *err);
 kf_status kf_ref_linear_dw(kf_exec *x, float *dw, float *db, const float *dy, const float *in, int T, int N,

@@ -57,6 +57,7 @@ const kf_ops kf_ops_ref = {
 	.get_num = kf_ref_get_num,
 	.zero = kf_ref_zero,
 	.linear = kf_ref_linear,
+	.logits = kf_ref_logits,
 	.linear_dx = kf_ref_linear_dx,
 	.linear_dw = kf_ref_linear_dw,
 	.embed = kf_ref_embed,

@@ -1,5 +1,7 @@
 /* Our own attention on the emulator, forward and backward, against the reference backend: packed sequences across tiles,
  * grouped heads, windows, slopes, caps, odd head sizes. */
+#include <limits.h>
+
 #include "tests/unit/emu/util.h"
 
 static kf_exec *ref;
@@ -59,6 +61,7 @@ static void shapes(void **state)
 		{ across, 4, { .H = 2, .G = 1, .D = 16 } },
 		{ across, 4, { .H = 2, .G = 2, .D = 20, .window = 17 } },
 		{ across, 4, { .H = 3, .G = 3, .D = 8, .slopes = slopes } },
+		{ across, 4, { .H = 2, .G = 2, .D = 8, .window = INT_MAX } },
 		{ across, 4, { .H = 2, .G = 1, .D = 80, .cap = 0.8f, .window = 64 } },
 		{ whole, 1, { .H = 1, .G = 1, .D = 64 } },
 	};
