@@ -148,10 +148,11 @@ kf_status align_byte(kf_aligner *a, const align_path *path, const kf_logits_rec 
 		out->off[p] = at;
 		out->tail[p] = NAN;
 		i = align_path_find(path, i, s);
-		if ((i == 0 && !path->bos) || (path->n == 0 && tgt->head.bytes > 0) || (p == 0 && !tgt->bos)) continue;
+		if ((i == 0 && !path->bos) || (path->n == 0 && tgt->head.bytes > 0) || (p == 0 && (!tgt->bos || path->tgt_torn))) continue;
 		if (i != loaded) {
 			load(a, src, i, &c);
 			loaded = i;
+			if (i == 0 && path->src_torn) c.n = 0, c.t = -1;   /* only its own probability is the text's */
 		}
 		u = path->s[i];
 		v = i < path->n ? path->s[i + 1] : u;

@@ -58,18 +58,16 @@ uint32_t align_take(kf_aligner *a, const kf_logits_rec *src, uint32_t from, alig
 
 /* ---- which position of the source a target token's next position takes ---- */
 
-/* Through the map. */
+/* Through the map; at the end of a text EOS is EOS, which neither edit distance nor the like of it in the other vocabulary knows. */
 static int32_t image(kf_aligner *a, int32_t id, bool last)
 {
-	/* what edit distance finds for the end of a text is not what is meant by it */
-	if (last && id == a->src_eos) return a->image && a->exact[id] >= 0 ? a->exact[id] : a->tgt_eos;
-	return align_image(a, id);
+	return last && id == a->src_eos ? a->tgt_eos : align_image(a, id);
 }
 
 /* FuseChat's: a token that the target spells alike is that one, whatever the map. */
 static int32_t image_chat(kf_aligner *a, int32_t id, bool last)
 {
-	return a->exact[id] >= 0 ? a->exact[id] : image(a, id, last);
+	return a->exact[id] >= 0 && !(last && id == a->src_eos) ? a->exact[id] : image(a, id, last);
 }
 
 /* Each other's only partner, and equal: as strings or through the map. */
@@ -213,7 +211,7 @@ kf_status align_dtw(kf_aligner *a, const align_path *path, const kf_logits_rec *
 			weigh(a, src, tgt->tokens[p - 1], parts, n_parts);
 			kept = mix(a, src, parts, n_parts, last, id, q);
 		} else {
-			if (p == 0 || from >= 0) from++;
+			if (from >= 0 || (p == 0 && !path->src_torn && !path->tgt_torn)) from++;
 			if (from >= 0 && kf_predicted(src, (uint32_t)from))
 				kept = align_take(a, src, (uint32_t)from, chat ? image_chat : image, last, id, q);
 		}

@@ -13,6 +13,7 @@ typedef struct {
 	const double *base;       /* (n + 1) -ln of the product of p of the tokens before; what has no ce counts 0 */
 	bool bos;                 /* of the source: whether its first token is covered */
 	bool src_space;           /* the source's first token begins with a space that is not the text's */
+	bool src_torn, tgt_torn;  /* a reply's first token has more of its template than that: what else might stand there begins with the template, too */
 	const float *nlm;         /* masses inside tokens: the record's, or what align_bound makes of its candidates */
 	const uint32_t *nlm_off;  /* (n + 1) as path_off */
 	bool spread;              /* there are none: spread a token's ce over its bytes */

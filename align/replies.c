@@ -3,8 +3,8 @@
  * A reply is the tokens in a row that are no context, and the same bytes in source and target. Its records are views of
  * the whole ones: token i of the reply is token first + i, its first position has a distribution (the template was read
  * before it), and bytes count from its first. A token on the border of template and reply begins with a space that is
- * not the reply's just as one with a dummy prefix does; one with more of the template does not spell its
- * own bytes and speaks of the label only. The position that ends the turn is aligned by itself. */
+ * not the reply's just as one with a dummy prefix does. One with more of the template (Mistral's "](" where a reply begins with a bracket) speaks
+ * of the label only; where the target has such a token, its position has no distribution. The position that ends the turn is aligned by itself. */
 #include "align/method.h"
 
 #include <math.h>
@@ -64,14 +64,15 @@ static bool view(const kf_logits_rec *r, const reply *x, kf_arena *arena, kf_log
 	return true;
 }
 
-/* Whether a reply's first token begins with a space of the template's. */
-static bool begins_with_space(const kf_tokenizer *t, const kf_logits_rec *r)
+/* What of the template is in a reply's first token: a space in front, or more. */
+static void look_in_front(const kf_tokenizer *t, const kf_logits_rec *r, bool *space, bool *torn)
 {
-	uint32_t n = 0;
+	uint32_t n = 0, span = r->start[r->n > 0] - r->start[0];
 	const uint8_t *bytes = r->n && r->tokens[0] >= 0 && r->tokens[0] < kf_tokenizer_size(t)
 		? kf_tokenizer_bytes(t, r->tokens[0], &n) : NULL;
 
-	return n == r->start[1] - r->start[0] + 1 && bytes[0] == ' ';
+	*space = n == span + 1 && bytes[0] == ' ';
+	*torn = n > span && !*space;
 }
 
 /* One reply, to the target's positions from y->first on; *at counts candidates. */
@@ -80,14 +81,18 @@ static kf_status one_reply(kf_aligner *a, const kf_logits_rec *src, const reply 
 {
 	kf_logits_rec s, t;
 	align_path path;
+	bool src_space, src_torn, tgt_space, tgt_torn;
 	align_out part = { .ids = out->ids + *at, .lp = out->lp + *at, .tail = out->tail + y->first, .ce = out->ce + y->first };
 	kf_status rc;
 
 	part.off = KF_ARENA_NEW(arena, uint32_t, (size_t)(y->end - y->first) + 2);
 	if (!part.off || !view(src, x, arena, &s) || !view(tgt, y, arena, &t))
 		return kf_fail(err, KF_ENOMEM, "no memory to align a reply");
-	if ((rc = align_path_init(&path, a, &s, &t, begins_with_space(a->src, &s), begins_with_space(a->tgt, &t), arena, err)) != KF_OK)
-		return rc;
+	look_in_front(a->src, &s, &src_space, &src_torn);
+	look_in_front(a->tgt, &t, &tgt_space, &tgt_torn);
+	if ((rc = align_path_init(&path, a, &s, &t, src_space, tgt_space, arena, err)) != KF_OK) return rc;
+	path.src_torn = src_torn;
+	path.tgt_torn = tgt_torn;
 	if ((rc = align_along(a, &path, &t, arena, &part, err)) != KF_OK) return rc;
 	/* what follows the reply's text is the end of the turn's business */
 	out->tail[y->end] = NAN;

@@ -42,7 +42,7 @@ typedef struct {
 	int threads;
 	int part, parts;           /* shards s with s % parts == part */
 	const char *fold_text;     /* "I/N" or NULL, and as numbers: */
-	int fold, folds;           /* only documents of this fold (kf_fold_of) are run; folds 1: all */
+	int fold, folds;           /* only documents of this fold (kf_fold_of) are run (of the others a BOS where the model adds one); folds 1: all */
 	int progress;              /* KF_PROGRESS_* */
 	json_t *record;            /* the options that shape the content (kf_opt_record); borrowed */
 } kf_extract_opts;

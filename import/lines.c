@@ -261,10 +261,16 @@ static kf_status reference(const place *p, const json_t *o, kf_err *err)
 	const json_t *text = json_object_get(o, "text"), *piece = json_object_get(o, "piece"), *body, *choice;
 	import_doc *d;
 	unsigned long long n;
-	char more;
+	char more, number[32];
+	const char *name = json_string_value(id);
+	size_t n_name = json_string_length(id);
 	bool found;
 	kf_status rc;
 
+	if (json_is_integer(id)) { /* as kf-prepare writes them */
+		n_name = (size_t)snprintf(number, sizeof number, "%lld", (long long)json_integer_value(id));
+		name = number;
+	}
 	if (json_is_null(piece)) piece = NULL;
 	if (piece && !json_is_integer(piece)) return kf_fail(err, KF_EDATA, "%s: \"piece\" is not a whole number", p->where);
 	if (doc && !json_is_null(doc)) {
@@ -272,9 +278,9 @@ static kf_status reference(const place *p, const json_t *o, kf_err *err)
 		if (!(d = find_doc(p->l, (uint64_t)json_integer_value(doc))))
 			return kf_fail(err, KF_EDATA, "%s: the corpus has no document %lld", p->where, (long long)json_integer_value(doc));
 		/* what kf-export wrote says both: another corpus is found out here */
-		if (json_is_string(id) && !json_object_get(o, "choices") && !custom && d->id != kf_hash64(json_string_value(id), json_string_length(id)))
+		if (name && !json_object_get(o, "choices") && !custom && d->id != kf_hash64(name, n_name))
 			return kf_fail(err, KF_EDATA, "%s: document %llu of the corpus has another id than \"%.100s\": is it of another corpus?", p->where,
-				(unsigned long long)d->doc, json_string_value(id));
+				(unsigned long long)d->doc, name);
 		return assign(p, d, false, err);
 	}
 	if (json_is_string(custom)) {
@@ -283,9 +289,9 @@ static kf_status reference(const place *p, const json_t *o, kf_err *err)
 		return kf_fail(err, KF_EDATA, "%s: the corpus has no document \"%.100s\"", p->where, json_string_value(custom));
 	}
 	/* a response has an id of its own */
-	if (json_is_string(id) && json_string_length(id) && !json_object_get(o, "choices")) {
-		if ((rc = assign_id(p, json_string_value(id), json_string_length(id), piece, &found, err)) != KF_OK || found) return rc;
-		return kf_fail(err, KF_EDATA, "%s: the corpus has no document \"%.100s\"", p->where, json_string_value(id));
+	if (n_name && !json_object_get(o, "choices")) {
+		if ((rc = assign_id(p, name, n_name, piece, &found, err)) != KF_OK || found) return rc;
+		return kf_fail(err, KF_EDATA, "%s: the corpus has no document \"%.100s\"", p->where, name);
 	}
 	if (json_is_string(text)) return assign_text(p, json_string_value(text), json_string_length(text), err);
 	if ((rc = import_body(o, p->where, &body, &choice, err)) != KF_OK) return rc;

@@ -126,6 +126,14 @@ printf '{"id": "n", "text": "a\\u0000b"}\n' >"$TMP/nul-text.jsonl"
 printf '%s\n' '{"doc": 0, "text": "a\u0000b", "tokens": ["a", "\u0000", "b"], "logprobs": [-1, -2, -3], "top": [{"a": -1, "\\u0000": -3}, {"\u0000": -2}, {"b": -3}]}' >"$TMP/nul.jsonl"
 check "NUL in a text, in tokens and in candidates' names" "$I" --quiet --corpus "$TMP/corpus-nul" --input "$TMP/nul.jsonl" --tokenizer $M/gemma3-tiny --out "$TMP/nul" --top-k 2
 
+printf '{"id": 17, "text": "ab"}\n' >"$TMP/number.jsonl"
+"$BIN/kf-prepare" --quiet --out "$TMP/corpus-number" "$TMP/number.jsonl"
+record() { printf '{%s, "tokens": ["a", "b"], "logprobs": [-1, -2], "top": [{"a": -1}, {"b": -2}]}\n' "$1" >"$TMP/record.jsonl"; }
+by_number() { record "$1"; "$I" --quiet --corpus "$TMP/corpus-number" --input "$TMP/record.jsonl" --tokenizer $M/gemma3-tiny --out "$TMP/number$2" --top-k 1; }
+check "an id that is a number" by_number '"id": 17' 1
+check "as a string" by_number '"id": "17"' 2
+check_fails 1 'has another id than "18"' "another number beside the document's" by_number '"doc": 0, "id": 18' 3
+
 # ---- what is wrong with a record ----
 python3 tests/cli/bad_records.py "$TMP" $P >"$TMP/cases"
 while IFS=$'\t' read -r name model regex; do

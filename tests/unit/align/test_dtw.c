@@ -141,6 +141,35 @@ static void go(kf_align_method method, kf_align_map map, bool quirks, const kf_t
 	kf_aligner_free(a);
 }
 
+/* The target has the source's EOS for another purpose, and an EOS of its own: that is what ends a text. */
+static void ends(void **state)
+{
+	static const char *const ours[] = { "a", "<eos>" }, *const theirs[] = { "a", "<eos>", "<end>" };
+	static const int32_t types[] = { 1, KF_TT_CONTROL, KF_TT_CONTROL }, tok[] = { 0 }, ids[] = { 0, 1 };
+	static const uint32_t start[] = { 0, 1 };
+	const kf_vocab_spec from = { .model = "gpt2", .pre = "gpt-2", .n = 2, .pieces = ours, .types = types, .bos = -1, .eos = 1, .unk = -1, .pad = -1 };
+	const kf_vocab_spec to = { .model = "gpt2", .pre = "gpt-2", .n = 3, .pieces = theirs, .types = types, .bos = -1, .eos = 2, .unk = -1, .pad = -1 };
+	const float ce[] = { N(.5) }, lp[] = { L(.5), L(.25) };
+	const kf_dochead head = { .doc = 1, .id = "", .domain = "", .bytes = 1 };
+	const kf_logits_rec s = { .head = head, .bos = true, .n = 1, .k = 1, .tokens = tok, .start = start, .ce = ce, .top_ids = ids, .top_lp = lp };
+	kf_tokenizer *st, *tt;
+	kf_arena arena;
+	kf_dist_rec r;
+	kf_err err = { 0 };
+
+	(void)state;
+	kf_arena_init(&arena);
+	if (kf_tokenizer_from_spec(&from, &st, &err) != KF_OK || kf_tokenizer_from_spec(&to, &tt, &err) != KF_OK) fail_msg("%s", err.text);
+	for (int method = KF_ALIGN_BYTE; method <= KF_ALIGN_DTW_CHAT; method++) {
+		go((kf_align_method)method, KF_ALIGN_EXACT, false, st, tt, &s, &s, &arena, &r);
+		near(q_of(&r, 1, 2), .25);
+		near(q_of(&r, 1, 1), 0);
+	}
+	kf_tokenizer_free(st);
+	kf_tokenizer_free(tt);
+	kf_arena_release(&arena);
+}
+
 /* The text of by_hand. Costs in tenths: abc-a 2, abc-bc 1 (contained), a-a 0, a-bc 20; the same path. After a
  * (position 1) abc does not end with it: one-hot. After bc abc does, so position 2 takes the source's 1: many
  * to one. Position 3 takes 2. Then the other way round: abc|a of a target that has abc, from a|bc|a: abc is
@@ -478,6 +507,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(by_hand),
 		cmocka_unit_test(markers),
+		cmocka_unit_test(ends),
 		cmocka_unit_test(chat_by_hand),
 		cmocka_unit_test(chat_weighted),
 		cmocka_unit_test(chat_ties),

@@ -247,6 +247,48 @@ static void spaces(void **state)
 	kf_tokenizer_free(bpe);
 }
 
+/* A reply's first token may have more of the template than a space: "[/INST](" may end in "](". What else the model had there begins with the
+ * template, so that only the token's own probability is the reply's; and to a target with such a token nothing there is said. */
+static void torn(void **state)
+{
+	static const char *const ms[] = { "d a" };
+	kf_tokenizer *joined = synth_bpe("abcd", ms, 1, true), *plain = synth_bpe("abcd", NULL, 0, true);
+	const int32_t da = 4;
+	char message[TURNS][40] = { "b", "ac", "b", "ac", "b", "ac" };
+	kf_rng rng;
+
+	(void)state;
+	kf_rng_seed(&rng, 8);
+	for (int method = KF_ALIGN_BYTE; method <= KF_ALIGN_DTW_CHAT; method++) {
+		kf_aligner *to, *from;
+		kf_dist_rec out;
+		talk s = say(joined, message, 1, 1, kf_tokenizer_eos(joined), 3, &rng), t = say(plain, message, 1, 1, kf_tokenizer_eos(plain), 3, &rng);
+		uint32_t at = s.at[1], p = t.at[1];
+
+		((int32_t *)(uintptr_t)s.rec.tokens)[at] = da;
+		((float *)(uintptr_t)s.rec.ce)[at] = (float)-log(.05);
+		for (int j = 0; j < K; j++) {
+			((int32_t *)(uintptr_t)s.rec.top_ids)[at * K + (uint32_t)j] = (int32_t[]){ 3, da, 0 }[j];
+			((float *)(uintptr_t)s.rec.top_lp)[at * K + (uint32_t)j] = (float)log((double[]){ .9, .05, .02 }[j]);
+		}
+		OK(kf_aligner_new(joined, plain, (kf_align_method)method, method == KF_ALIGN_BYTE ? KF_ALIGN_PREFIX : KF_ALIGN_EXACT, &to, &err));
+		OK(kf_align_doc(to, &s.rec, &t.rec, &arena, &out, NULL, &err));
+		assert_int_equal(out.off[p + 1] - out.off[p], 1);
+		assert_int_equal(out.ids[out.off[p]], 0);
+		assert_float_equal(out.ce[p], -log(.05), 1e-5);
+		assert_float_equal(exp(out.lp[out.off[p]]), method == KF_ALIGN_BYTE ? .05 : 1, 1e-5);
+		OK(kf_aligner_new(plain, joined, (kf_align_method)method, method == KF_ALIGN_BYTE ? KF_ALIGN_PREFIX : KF_ALIGN_EXACT, &from, &err));
+		OK(kf_align_doc(from, &t.rec, &s.rec, &arena, &out, NULL, &err));
+		assert_int_equal(out.off[at + 1] - out.off[at], method == KF_ALIGN_BYTE ? 0 : 1);
+		if (method != KF_ALIGN_BYTE) assert_int_equal(out.ids[out.off[at]], da);
+		kf_aligner_free(from);
+		kf_aligner_free(to);
+		kf_arena_reset(&arena);
+	}
+	kf_tokenizer_free(plain);
+	kf_tokenizer_free(joined);
+}
+
 static void refuses(void **state)
 {
 	static const char *const ms[] = { "a b" };
@@ -270,7 +312,7 @@ static void refuses(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(across_templates), cmocka_unit_test(spaces), cmocka_unit_test(refuses) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(across_templates), cmocka_unit_test(spaces), cmocka_unit_test(torn), cmocka_unit_test(refuses) };
 	int failed;
 
 	kf_arena_init(&arena);
