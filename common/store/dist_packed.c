@@ -272,10 +272,10 @@ static kf_status decode_lp(struct decoder *d, kf_arena *a, kf_err *err)
 		places -= m;
 		b->count[p] = m;
 		if (!m) continue;
-		last = q[0] = kf_plane_lp(&d->in, LP0, 0);
-		if (m > 1 && last != KF_Q_INF) q[r++] = last = kf_plane_lp(&d->in, LP1 + lp1_context(last), last);
+		last = q[0] = kf_plane_lp(&d->in, LP0, 0, false);
+		if (m > 1 && last != KF_Q_INF) q[r++] = last = kf_plane_lp(&d->in, LP1 + lp1_context(last), last, false);
 		for (; r < m && last != KF_Q_INF; r++) {
-			q[r] = last = kf_plane_lp(&d->in, lp_plane(r), last);
+			q[r] = last = kf_plane_lp(&d->in, lp_plane(r), last, false);
 			if (last > KF_Q_MAX && last != KF_Q_INF) goto bad; /* keeps sums from wrapping */
 		}
 		for (; r < m; r++) q[r] = KF_Q_INF;

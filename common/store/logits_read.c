@@ -29,10 +29,10 @@ static void decode_lp(struct decoder *dec)
 				for (r = 0; r < b->k; r++) q[r] = KF_Q_INF;
 				continue;
 			}
-			last = q[0] = kf_plane_lp(&dec->in, LP0, 0);
-			if (b->k > 1 && last != KF_Q_INF) q[r++] = last = kf_plane_lp(&dec->in, LP1 + lp1_context(last), last);
+			last = q[0] = kf_plane_lp(&dec->in, LP0, 0, false);
+			if (b->k > 1 && last != KF_Q_INF) q[r++] = last = kf_plane_lp(&dec->in, LP1 + lp1_context(last), last, false);
 			for (; r < b->k && last != KF_Q_INF; r++) {
-				q[r] = last = kf_plane_lp(&dec->in, lp_plane(r), last);
+				q[r] = last = kf_plane_lp(&dec->in, lp_plane(r), last, false);
 				if (last > KF_Q_MAX && last != KF_Q_INF) { /* keeps sums from wrapping */
 					dec->in.bad = true;
 					return;
@@ -221,7 +221,7 @@ static void decode_extra_lp(struct decoder *dec)
 		for (uint32_t j = 0; j < b->n_ex[p]; j++, q++) {
 			const bool above = j > 0 && last == KF_Q_INF;    /* then nothing finite may follow */
 
-			*q = last = kf_plane_lp(&dec->in, EXTRA_LP + (j > 0), last == KF_Q_INF ? 0 : last);
+			*q = last = kf_plane_lp(&dec->in, EXTRA_LP + (j > 0), last == KF_Q_INF ? 0 : last, j == 0);
 			if ((last > KF_Q_MAX || above) && last != KF_Q_INF) {
 				dec->in.bad = true;
 				return;

@@ -72,12 +72,16 @@ static inline uint32_t kf_plane_over(kf_plane_reader *r, uint32_t most)
 	return v > most ? 0 : (uint32_t)v;
 }
 
-static inline uint32_t kf_plane_lp(kf_plane_reader *r, int plane, uint32_t before)
+/* A value of a list in order, after one that is `before`; unsorted: it may be less, too. */
+static inline uint32_t kf_plane_lp(kf_plane_reader *r, int plane, uint32_t before, bool unsorted)
 {
 	uint8_t s = kf_plane_next(r, plane);
+	uint32_t v;
 
-	if (__builtin_expect(s >= KF_LP_OVER, 0)) return s == KF_LP_INF ? KF_Q_INF : kf_plane_over(r, KF_Q_MAX);
-	return before + s;
+	if (__builtin_expect(s < KF_LP_OVER, 1)) return before + s;
+	v = s == KF_LP_INF ? KF_Q_INF : kf_plane_over(r, KF_Q_MAX);
+	if (v < before && !unsorted) r->bad = true;
+	return v;
 }
 
 /* An id that no list had. */
