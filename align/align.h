@@ -87,7 +87,8 @@
  * Conversations
  *   Source and target may have different chat templates. Each reply is aligned as a text of its own (replies.c): ce
  *   telescopes over its bytes, its first position has a distribution, a template's space that stands in its first token is
- *   as a dummy prefix. The position that ends the target's turn takes the one that ends the source's: the
+ *   as a dummy prefix. A source's first token with more of the template in it speaks of the label only, and a target's has no distribution (one-hot
+ *   along warped tokens). The position that ends the target's turn takes the one that ends the source's: the
  *   source's end of turn becomes the target's, with the source's ce of it; other candidates as at position n. What is
  *   context has neither ce nor a distribution.
  */
