@@ -54,15 +54,6 @@ static const struct { const char *name, *re; bool digits, nfc, ignore_merges; co
 
 /* ---- making one ---------------------------------------------------------------------- */
 
-static bool matches_nothing(const pcre2_code *c)
-{
-	pcre2_match_data *m = pcre2_match_data_create(1, NULL);
-	const bool yes = m && pcre2_match(c, (PCRE2_SPTR)"", 0, 0, 0, m, NULL) >= 0;
-
-	pcre2_match_data_free(m);
-	return yes;
-}
-
 static kf_status compile(const char *pattern, void **out, kf_err *err)
 {
 	kf_buf re = { 0 };
@@ -82,12 +73,6 @@ static kf_status compile(const char *pattern, void **out, kf_err *err)
 		PCRE2_UCHAR why[120];
 		pcre2_get_error_message(code, why, sizeof why);
 		rc = kf_fail(err, KF_EDATA, "the pre-tokenizer pattern \"%.300s\" does not compile: %s", pattern, (char *)why);
-		goto out;
-	}
-	/* Hugging Face's cuts between any two characters for such a one */
-	if (matches_nothing(c)) {
-		pcre2_code_free(c);
-		rc = kf_fail(err, KF_EUNSUPPORTED, "the pre-tokenizer pattern \"%.300s\" can match no text at all, which kfuse does not read", pattern);
 		goto out;
 	}
 	(void)pcre2_jit_compile(c, PCRE2_JIT_COMPLETE); /* without it matching is slower, not different */
@@ -331,26 +316,27 @@ typedef struct {
 /* One step's pieces, with one held back for the behaviours that join neighbours. */
 typedef struct {
 	const uint8_t *text;
-	size_t from, to;        /* held back; from == to: nothing */
-	bool held_match, prev_match;
+	size_t from, to;        /* held back */
+	bool held, held_match, prev_match;
 } pending;
 
 static kf_status words(const walk *w, int step, const uint8_t *text, size_t n);
 
 static kf_status flush(const walk *w, int step, pending *q)
 {
-	size_t from = q->from, to = q->to;
-	q->from = q->to = 0;
-	return from < to ? words(w, step + 1, q->text + from, to - from) : KF_OK;
+	const bool held = q->held;
+	q->held = false;
+	return held ? words(w, step + 1, q->text + q->from, q->to - q->from) : KF_OK;
 }
 
+/* A match, which may be empty, or what lies between two, which is nothing where that is empty. */
 static kf_status piece(const walk *w, int step, pending *q, size_t from, size_t to, bool match)
 {
 	kf_split how = w->p->step[step].how;
-	bool held = q->from < q->to, join = false;
+	bool join = false;
 	kf_status rc = KF_OK;
 
-	if (from == to)
+	if (from == to && !match)
 		return KF_OK;
 	match ^= w->p->step[step].invert;
 	switch (how) {
@@ -359,19 +345,20 @@ static kf_status piece(const walk *w, int step, pending *q, size_t from, size_t 
 	case KF_SPLIT_REMOVED:
 		return match ? KF_OK : words(w, step + 1, q->text + from, to - from);
 	case KF_SPLIT_PREVIOUS:
-		join = held && match && !q->prev_match;
+		join = q->held && match && !q->prev_match;
 		q->prev_match = match;
 		break;
 	case KF_SPLIT_NEXT:
-		join = held && q->held_match && !match;
+		join = q->held && q->held_match && !match;
 		break;
 	case KF_SPLIT_CONTIGUOUS:
-		join = held && q->held_match == match;
+		join = q->held && q->held_match == match;
 		break;
 	}
 	if (!join) {
 		rc = flush(w, step, q);
 		q->from = from;
+		q->held = true;
 		q->held_match = match;
 	} else if (how == KF_SPLIT_NEXT) {
 		q->held_match = false;
@@ -382,13 +369,15 @@ static kf_status piece(const walk *w, int step, pending *q, size_t from, size_t 
 
 static kf_status words(const walk *w, int step, const uint8_t *text, size_t n)
 {
+	if (!n)
+		return KF_OK;
 	if (step == w->p->n)
 		return w->fn(w->arg, text, n) ? KF_OK : KF_END;
 	const kf_pretok_step *s = &w->p->step[step];
 	pcre2_match_data *md = w->run->match[step];
 	const PCRE2_SIZE *ov = md ? pcre2_get_ovector_pointer(md) : NULL;
 	pending q = { .text = text };
-	size_t prev = 0, at = 0;
+	size_t prev = 0, at = 0, end = SIZE_MAX;
 	kf_status rc;
 
 	while (s->fast && at < n) {
@@ -413,7 +402,8 @@ static kf_status words(const walk *w, int step, const uint8_t *text, size_t n)
 			return kf_fail(w->err, KF_EDATA, "the pre-tokenizer pattern \"%s\" cannot be matched on this text: %s",
 				s->pattern, (char *)why);
 		}
-		if (ov[1] <= ov[0]) { /* an empty match cuts nothing */
+		/* An empty match is one, too, but not where the last one ended. \K may put a match before the search or turn it around. */
+		if (ov[0] < at || ov[1] < ov[0] || (ov[1] == ov[0] && ov[1] == end)) {
 			unsigned l = kf_utf8_len(text + at, n - at);
 			at += l ? l : 1;
 			continue;
@@ -421,7 +411,7 @@ static kf_status words(const walk *w, int step, const uint8_t *text, size_t n)
 		if ((rc = piece(w, step, &q, prev, ov[0], false)) != KF_OK
 			|| (rc = piece(w, step, &q, ov[0], ov[1], true)) != KF_OK)
 			return rc;
-		prev = at = ov[1];
+		prev = at = end = ov[1];
 	}
 	if ((rc = piece(w, step, &q, prev, n, false)) != KF_OK)
 		return rc;

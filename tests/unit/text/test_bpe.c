@@ -214,6 +214,37 @@ static void fast(void **state)
 	}
 }
 
+/* Matches of no text cut, too, as in Hugging Face's tokenizers: what these make of it, by behaviour and whether it is inverted. */
+static void empty_matches(void **state)
+{
+	(void)state;
+	static const struct { const char *re, *text, *want[5][2]; } cases[] = {
+		{ "(?=(\\d{3})+(?!\\d))", "1234567 the 12", { { "1|234|567 the 12", "1|234|567 the 12" }, { "1|234|567 the 12", "" },
+			{ "1|234|567 the 12", "1|234|567 the 12" }, { "1|234|567 the 12", "1|234|567 the 12" }, { "1|234|567 the 12", "1|234|567 the 12" } } },
+		{ "x|(?=t)", "xtxt the", { { "x|t|x|t |the", "x|t|x|t |the" }, { "t|t |the", "x|x" }, { "x|tx|t |the", "xt|xt |the" },
+			{ "xt|xt |the", "x|tx|t |the" }, { "x|t|x|t |the", "x|t|x|t |the" } } },
+		{ "t*|x", "attx", { { "a|tt|x", "a|tt|x" }, { "a|x", "tt" }, { "att|x", "a|ttx" }, { "a|ttx", "att|x" }, { "a|tt|x", "a|tt|x" } } },
+	};
+	kf_err err;
+
+	for (size_t k = 0; k < LEN(cases); k++)
+		for (int how = 0; how < 5; how++)
+			for (int invert = 0; invert < 2; invert++) {
+				kf_pretok p = { 0 };
+				char have[64] = "";
+				size_t n = 0;
+				cuts c;
+
+				assert_int_equal(kf_pretok_add(&p, cases[k].re, (kf_split)how, invert, &err), KF_OK);
+				cut(&p, (const uint8_t *)cases[k].text, strlen(cases[k].text), &c);
+				for (size_t i = 0; i < c.n; i++)
+					n += (size_t)snprintf(have + n, sizeof have - n, "%s%.*s", i ? "|" : "", (int)(c.at[i] & 4095), cases[k].text + (c.at[i] >> 12));
+				if (strcmp(have, cases[k].want[how][invert]) != 0)
+					fail_msg("%s, behavior %d, invert %d: \"%s\"", cases[k].re, how, invert, have);
+				kf_pretok_release(&p);
+			}
+}
+
 static void pretok_errors(void **state)
 {
 	(void)state;
@@ -390,7 +421,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(by_hand), cmocka_unit_test(errors), cmocka_unit_test(sorted), cmocka_unit_test(long_ranges),
-		cmocka_unit_test(fast), cmocka_unit_test(pretok_errors), cmocka_unit_test(runaway), cmocka_unit_test(first),
+		cmocka_unit_test(fast), cmocka_unit_test(empty_matches), cmocka_unit_test(pretok_errors), cmocka_unit_test(runaway), cmocka_unit_test(first),
 		cmocka_unit_test(long_words), cmocka_unit_test(nfc), cmocka_unit_test(threads),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
