@@ -163,6 +163,7 @@ typedef struct {
 	char *pattern;          /* as the tokenizer's file has it: a regular expression */
 	kf_split how;
 	bool invert;
+	bool chars;             /* it comes after a ByteLevel and cuts the characters that bytes stand for (kf_byte_char) */
 	kf_fast fast;
 	void *code;             /* pcre2_code *; NULL where there is a matcher for it */
 } kf_pretok_step;
@@ -171,6 +172,7 @@ typedef struct {
 	kf_pretok_step step[KF_STEPS_MAX];
 	int n;
 	kf_classes *classes;    /* once a step is fast */
+	bool chars;             /* steps that are added now come after a ByteLevel */
 	bool prefix_space;      /* a space goes before a stretch of text that does not begin with one */
 	bool nfc;               /* (of the named ones) the tokenizer normalises first */
 	bool ignore_merges;     /* (of the named ones) a word that is a token is that token */
@@ -187,7 +189,7 @@ json_t *kf_pretok_to_json(const kf_pretok *p);
 void kf_pretok_release(kf_pretok *p);
 
 /* Cut p (n bytes, well-formed) into words and hand each to fn; false from fn stops. One kf_pretok_run a thread. */
-typedef struct { void *match[KF_STEPS_MAX]; bool whole[KF_STEPS_MAX]; } kf_pretok_run;
+typedef struct { void *match[KF_STEPS_MAX]; kf_buf chars; } kf_pretok_run;
 kf_status kf_pretok_begin(const kf_pretok *p, kf_pretok_run *run, kf_err *err);
 void kf_pretok_end(kf_pretok_run *run);
 typedef bool (*kf_word_fn)(void *arg, const uint8_t *p, size_t n);

@@ -1,6 +1,7 @@
 /* Pre-tokenizers: the rules that cut text into words before merging. A pre-tokenizer is a list
  * of steps, each a regular expression applied to every piece the step before left, as in
- * Hugging Face's tokenizers; what has its own name there (Digits, ByteLevel, ...) is an expression here. */
+ * Hugging Face's tokenizers; what has its own name there (Digits, ByteLevel, ...) is an expression here.
+ * A step after a ByteLevel, as Falcon has them, sees the characters that bytes stand for: é is two there, and a space is a letter. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <stdlib.h>
@@ -96,7 +97,7 @@ static kf_status add(kf_pretok *p, const char *pattern, kf_split how, bool inver
 	if (!fast && (rc = compile(pattern, &code, err)) != KF_OK)
 		return rc;
 	kf_pretok_step *s = &p->step[p->n++];
-	*s = (kf_pretok_step){ kf_strdup(pattern), how, invert, fast, code };
+	*s = (kf_pretok_step){ kf_strdup(pattern), how, invert, p->chars, fast, code };
 	return s->pattern ? KF_OK : kf_fail(err, KF_ENOMEM, "no memory for a pre-tokenizer pattern");
 }
 
@@ -217,13 +218,17 @@ static kf_status pretok_json(kf_pretok *p, const json_t *j, int depth, kf_err *e
 		return KF_OK;
 	}
 	if (strcmp(type, "ByteLevel") == 0) {
+		if (p->chars)
+			return kf_fail(err, KF_EUNSUPPORTED, "a second ByteLevel pre_tokenizer takes what the first made of bytes for text, which kfuse does not do");
 		if (flag(j, "add_prefix_space", true)) {
 			if (p->n)
 				return kf_fail(err, KF_EUNSUPPORTED,
 					"a ByteLevel pre_tokenizer adds a space after another step has cut the text, which kfuse does not do");
 			p->prefix_space = true;
 		}
-		return flag(j, "use_regex", true) ? kf_pretok_add(p, RE_GPT2, KF_SPLIT_ISOLATED, false, err) : KF_OK;
+		rc = flag(j, "use_regex", true) ? kf_pretok_add(p, RE_GPT2, KF_SPLIT_ISOLATED, false, err) : KF_OK;
+		p->chars = true;
+		return rc;
 	}
 	if (strcmp(type, "Split") == 0)
 		return split_json(p, j, err);
@@ -250,14 +255,19 @@ kf_status kf_pretok_json(kf_pretok *p, const json_t *j, kf_err *err)
 json_t *kf_pretok_to_json(const kf_pretok *p)
 {
 	json_t *list = json_array();
-	bool gpt2 = p->n && strcmp(p->step[p->n - 1].pattern, RE_GPT2) == 0
-		&& p->step[p->n - 1].how == KF_SPLIT_ISOLATED && !p->step[p->n - 1].invert;
-	/* A space in front comes from a ByteLevel that is the first step. */
-	if (p->prefix_space && !(gpt2 && p->n == 1))
-		json_array_append_new(list, json_pack("{s:s,s:b,s:b,s:b}", "type", "ByteLevel", "add_prefix_space", 1,
-			"trim_offsets", 1, "use_regex", 0));
-	for (int i = 0; i < p->n - gpt2; i++) {
+	int at = 0; /* of the steps, the first after the ByteLevel */
+
+	while (at < p->n && !p->step[at].chars)
+		at++;
+	const bool gpt2 = at && strcmp(p->step[at - 1].pattern, RE_GPT2) == 0 && p->step[at - 1].how == KF_SPLIT_ISOLATED
+		&& !p->step[at - 1].invert;
+	for (int i = 0; i <= p->n; i++) {
 		const kf_pretok_step *s = &p->step[i];
+		if (i == at)
+			json_array_append_new(list, json_pack("{s:s,s:b,s:b,s:b}", "type", "ByteLevel",
+				"add_prefix_space", p->prefix_space, "trim_offsets", 1, "use_regex", gpt2));
+		if (i == p->n || (gpt2 && i == at - 1))
+			continue;
 		if (strcmp(s->pattern, RE_DIGIT) == 0 && !s->invert
 			&& (s->how == KF_SPLIT_ISOLATED || s->how == KF_SPLIT_CONTIGUOUS))
 			json_array_append_new(list, json_pack("{s:s,s:b}", "type", "Digits", "individual_digits",
@@ -270,9 +280,6 @@ json_t *kf_pretok_to_json(const kf_pretok *p)
 			json_array_append_new(list, json_pack("{s:s,s:{s:s},s:s,s:b}", "type", "Split", "pattern", "Regex",
 				s->pattern, "behavior", ways[s->how], "invert", s->invert));
 	}
-	if (gpt2 || !p->prefix_space)
-		json_array_append_new(list, json_pack("{s:s,s:b,s:b,s:b}", "type", "ByteLevel",
-			"add_prefix_space", p->prefix_space && p->n == 1, "trim_offsets", 1, "use_regex", gpt2));
 	if (json_array_size(list) == 1) {
 		json_t *only = json_incref(json_array_get(list, 0));
 		json_decref(list);
@@ -302,6 +309,7 @@ void kf_pretok_end(kf_pretok_run *run)
 {
 	for (int i = 0; i < KF_STEPS_MAX; i++)
 		pcre2_match_data_free(run->match[i]);
+	kf_buf_release(&run->chars);
 	memset(run, 0, sizeof *run);
 }
 
@@ -311,6 +319,7 @@ typedef struct {
 	kf_word_fn fn;
 	void *arg;
 	kf_err *err;
+	const uint8_t *bytes, *seen; /* past a ByteLevel: the byte that the character at seen stands for; else NULL */
 } walk;
 
 /* One step's pieces, with one held back for the behaviours that join neighbours. */
@@ -320,9 +329,9 @@ typedef struct {
 	bool held, held_match, prev_match;
 } pending;
 
-static kf_status words(const walk *w, int step, const uint8_t *text, size_t n);
+static kf_status words(walk *w, int step, const uint8_t *text, size_t n);
 
-static kf_status flush(const walk *w, int step, pending *q)
+static kf_status flush(walk *w, int step, pending *q)
 {
 	const bool held = q->held;
 	q->held = false;
@@ -330,7 +339,7 @@ static kf_status flush(const walk *w, int step, pending *q)
 }
 
 /* A match, which may be empty, or what lies between two, which is nothing where that is empty. */
-static kf_status piece(const walk *w, int step, pending *q, size_t from, size_t to, bool match)
+static kf_status piece(walk *w, int step, pending *q, size_t from, size_t to, bool match)
 {
 	kf_split how = w->p->step[step].how;
 	bool join = false;
@@ -367,13 +376,47 @@ static kf_status piece(const walk *w, int step, pending *q, size_t from, size_t 
 	return rc;
 }
 
-static kf_status words(const walk *w, int step, const uint8_t *text, size_t n)
+/* A word. One of characters is handed on as their bytes, which are where it stands in the text: words come in order. */
+static bool hand_on(walk *w, const uint8_t *p, size_t n)
+{
+	if (!w->bytes)
+		return w->fn(w->arg, p, n);
+	size_t len = 0;
+	for (; w->seen < p; w->seen++)
+		w->bytes += (*w->seen & 0xc0) != 0x80;
+	for (size_t i = 0; i < n; i++)
+		len += (p[i] & 0xc0) != 0x80;
+	return w->fn(w->arg, w->bytes, len);
+}
+
+/* The steps from a step on of a piece (n bytes of text), as the characters of its bytes. */
+static kf_status words_of_chars(walk *w, int step, const uint8_t *text, size_t n)
+{
+	kf_buf *b = &w->run->chars;
+	uint8_t c[4];
+
+	kf_buf_clear(b);
+	for (size_t i = 0; i < n; i++)
+		kf_buf_put(b, c, kf_utf8_put(c, kf_byte_char(text[i])));
+	kf_status rc = kf_buf_check(b, w->err);
+	if (rc != KF_OK)
+		return rc;
+	w->bytes = text;
+	w->seen = b->data;
+	rc = words(w, step, b->data, b->len);
+	w->bytes = NULL;
+	return rc;
+}
+
+static kf_status words(walk *w, int step, const uint8_t *text, size_t n)
 {
 	if (!n)
 		return KF_OK;
 	if (step == w->p->n)
-		return w->fn(w->arg, text, n) ? KF_OK : KF_END;
+		return hand_on(w, text, n) ? KF_OK : KF_END;
 	const kf_pretok_step *s = &w->p->step[step];
+	if (s->chars && !w->bytes)
+		return words_of_chars(w, step, text, n);
 	pcre2_match_data *md = w->run->match[step];
 	const PCRE2_SIZE *ov = md ? pcre2_get_ovector_pointer(md) : NULL;
 	pending q = { .text = text };
@@ -421,7 +464,7 @@ static kf_status words(const walk *w, int step, const uint8_t *text, size_t n)
 kf_status kf_pretok_words(const kf_pretok *p, kf_pretok_run *run, const uint8_t *text, size_t n,
 	kf_word_fn fn, void *arg, kf_err *err)
 {
-	walk w = { p, run, fn, arg, err };
+	walk w = { p, run, fn, arg, err, NULL, NULL };
 	kf_status rc = n ? words(&w, 0, text, n) : KF_OK;
 	return rc == KF_END ? KF_OK : rc;
 }

@@ -9,6 +9,7 @@ enum { VERSION_AT = 6 };
 
 enum { F_ADD_BOS = 1, F_ADD_EOS = 2, F_NFC = 4, F_IGNORE_MERGES = 8, F_FUSE_UNK = 16, F_PREFIX = 32,
 	F_SP_BPE = 64, F_REMOVE_SPACES = 128, F_UNLESS_SPACE = 256, F_PREFIX_FIRST = 512, F_RANKED = 1024, F_ALL = 2047 };
+enum { STEP_INVERT = 1, STEP_CHARS = 2 }; /* of a pre-tokenizer's step */
 
 /* CANON: without the name of a Python class and rows that only fill the matrix up. TEXT: without names that nothing of a text's encoding
  * hangs on, too: a base model and its chat model may call another token EOS. */
@@ -62,7 +63,7 @@ static kf_status save(const kf_tokenizer *t, part what, kf_buf *out, kf_err *err
 		kf_buf_varint(out, (uint64_t)b->pretok.n);
 		for (int i = 0; i < b->pretok.n; i++) {
 			kf_buf_u8(out, (uint8_t)b->pretok.step[i].how);
-			kf_buf_u8(out, b->pretok.step[i].invert);
+			kf_buf_u8(out, (b->pretok.step[i].invert ? STEP_INVERT : 0) | (b->pretok.step[i].chars ? STEP_CHARS : 0));
 			kf_buf_str(out, b->pretok.step[i].pattern);
 		}
 	} else {
@@ -148,13 +149,14 @@ static kf_status load_bpe(kf_tokenizer *t, kf_cur *c, kf_arena *a, kf_err *err)
 	if (c->bad || steps > KF_STEPS_MAX)
 		return kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: its pre-tokenizer cannot be read");
 	for (uint64_t i = 0; i < steps; i++) {
-		uint8_t how = kf_cur_u8(c), invert = kf_cur_u8(c);
+		uint8_t how = kf_cur_u8(c), flags = kf_cur_u8(c);
 		const char *pattern = arena_str(c, a);
-		if (c->bad || how > KF_SPLIT_CONTIGUOUS || invert > 1)
+		if (c->bad || how > KF_SPLIT_CONTIGUOUS || flags > (STEP_INVERT | STEP_CHARS))
 			return kf_fail(err, KF_EDATA, "a stored tokenizer is damaged: its pre-tokenizer cannot be read");
 		if (!pattern)
 			return kf_fail(err, KF_ENOMEM, "no memory for a pre-tokenizer");
-		if ((rc = kf_pretok_add(&b->pretok, pattern, (kf_split)how, invert, err)) != KF_OK)
+		b->pretok.chars |= flags & STEP_CHARS;
+		if ((rc = kf_pretok_add(&b->pretok, pattern, (kf_split)how, flags & STEP_INVERT, err)) != KF_OK)
 			return rc;
 	}
 	if ((rc = kf_vocab_index(t, err)) != KF_OK || (rc = kf_merges_make(t, m.left, m.right, m.n, err)) != KF_OK)

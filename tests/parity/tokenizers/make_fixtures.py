@@ -228,6 +228,9 @@ def small():
     bpe("prefix-space", P.ByteLevel(add_prefix_space=True), norm=normalizers.NFC(), special=["</s>"])
     bpe("falcon", P.Sequence([P.Punctuation("contiguous"), P.ByteLevel(add_prefix_space=False), P.Digits(False),
                               P.Split(Regex("[0-9][0-9][0-9]"), "isolated")]), special=["<|endoftext|>"])
+    # Steps after a ByteLevel see its characters: a space is a letter there, and a digit that is not ASCII is none.
+    bpe("byte-steps", P.Sequence([P.ByteLevel(add_prefix_space=True, use_regex=False), P.Split(Regex("\u0120?\\p{L}+"), "isolated"), P.Digits(True)]),
+        special=["</s>"])
     bpe("splits", P.Sequence([P.WhitespaceSplit(), P.Split("-", "merged_with_previous"), P.Split(Regex(r"\p{Lu}"), "merged_with_next"),
                               P.Split(Regex(r"\w+"), "removed", invert=True), P.ByteLevel(add_prefix_space=False, use_regex=False)]),
         unk_token="<unk>", fuse_unk=True, special=["<unk>"], alphabet=False)

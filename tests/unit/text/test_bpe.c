@@ -169,6 +169,19 @@ static void cut(const kf_pretok *p, const uint8_t *text, size_t n, cuts *c)
 	kf_pretok_end(&run);
 }
 
+/* The words of a text, with a bar between. */
+static const char *words(const kf_pretok *p, const char *text, char *out, size_t size)
+{
+	size_t n = 0;
+	cuts c;
+
+	*out = 0;
+	cut(p, (const uint8_t *)text, strlen(text), &c);
+	for (size_t i = 0; i < c.n; i++)
+		n += (size_t)snprintf(out + n, size - n, "%s%.*s", i ? "|" : "", (int)(c.at[i] & 4095), text + (c.at[i] >> 12));
+	return out;
+}
+
 /* Our matchers against the expressions they stand for: every code point in several places, and random text. */
 static void fast(void **state)
 {
@@ -231,18 +244,53 @@ static void empty_matches(void **state)
 		for (int how = 0; how < 5; how++)
 			for (int invert = 0; invert < 2; invert++) {
 				kf_pretok p = { 0 };
-				char have[64] = "";
-				size_t n = 0;
-				cuts c;
+				char have[64];
 
 				assert_int_equal(kf_pretok_add(&p, cases[k].re, (kf_split)how, invert, &err), KF_OK);
-				cut(&p, (const uint8_t *)cases[k].text, strlen(cases[k].text), &c);
-				for (size_t i = 0; i < c.n; i++)
-					n += (size_t)snprintf(have + n, sizeof have - n, "%s%.*s", i ? "|" : "", (int)(c.at[i] & 4095), cases[k].text + (c.at[i] >> 12));
-				if (strcmp(have, cases[k].want[how][invert]) != 0)
+				if (strcmp(words(&p, cases[k].text, have, sizeof have), cases[k].want[how][invert]) != 0)
 					fail_msg("%s, behavior %d, invert %d: \"%s\"", cases[k].re, how, invert, have);
 				kf_pretok_release(&p);
 			}
+}
+
+#define BYTES(regex) "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":" regex "}"
+#define STEPS(list) "{\"type\":\"Sequence\",\"pretokenizers\":[" list "]}"
+#define SPLIT(re) "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" re "\"},\"behavior\":\"Isolated\",\"invert\":false}"
+
+/* What comes after a ByteLevel cuts the characters that stand for bytes, as in Hugging Face's tokenizers: a space (Ġ there) is a letter, an Arabic digit
+ * none, and ü ends with one. The same from what is written. */
+static void after_bytes(void **state)
+{
+	(void)state;
+	static const struct { const char *json, *want; } cases[] = {
+		{ STEPS("{\"type\":\"Punctuation\",\"behavior\":\"Contiguous\"}," BYTES("true") ",{\"type\":\"Digits\",\"individual_digits\":false},"
+			SPLIT("[0-9][0-9][0-9]")), " \xd9\xa3| \xc2|\xbd| f\xc3|\xbc|r| |123|45" },
+		{ STEPS(BYTES("false") "," SPLIT("\\\\p{L}+")), " \xd9|\xa3| \xc2|\xbd| f\xc3|\xbc|r |12345" },
+		{ STEPS(BYTES("false") "," SPLIT(" ")), " \xd9\xa3 \xc2\xbd f\xc3\xbcr 12345" },
+		{ STEPS(SPLIT(" ") "," BYTES("false")), " |\xd9\xa3| |\xc2\xbd| |f\xc3\xbcr| |12345" },
+	};
+	char have[128];
+	kf_err err;
+
+	for (size_t i = 0; i < LEN(cases); i++) {
+		json_t *j = json_loads(cases[i].json, 0, NULL);
+
+		assert_non_null(j);
+		for (int again = 0; again < 2; again++) {
+			kf_pretok p = { 0 };
+
+			if (kf_pretok_json(&p, j, &err) != KF_OK)
+				fail_msg("case %zu: %s", i, err.text);
+			assert_string_equal(words(&p, " \xd9\xa3 \xc2\xbd f\xc3\xbcr 12345", have, sizeof have), cases[i].want);
+			json_decref(j);
+			j = kf_pretok_to_json(&p);
+			kf_pretok_release(&p);
+		}
+		char *text = json_dumps(j, JSON_COMPACT);
+		assert_string_equal(text, cases[i].json);
+		free(text);
+		json_decref(j);
+	}
 }
 
 static void pretok_errors(void **state)
@@ -256,6 +304,7 @@ static void pretok_errors(void **state)
 		{ "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Sideways\"}", "\"Sideways\"", KF_EUNSUPPORTED },
 		{ "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&[b]]\"},\"behavior\":\"Isolated\"}", "class", KF_EUNSUPPORTED },
 		{ "{\"type\":\"Sequence\"}", "no list", KF_EDATA },
+		{ STEPS(BYTES("true") "," BYTES("false")), "second ByteLevel", KF_EUNSUPPORTED },
 	};
 	for (size_t i = 0; i < LEN(cases); i++) {
 		kf_pretok p = { 0 };
@@ -421,7 +470,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(by_hand), cmocka_unit_test(errors), cmocka_unit_test(sorted), cmocka_unit_test(long_ranges),
-		cmocka_unit_test(fast), cmocka_unit_test(empty_matches), cmocka_unit_test(pretok_errors), cmocka_unit_test(runaway), cmocka_unit_test(first),
+		cmocka_unit_test(fast), cmocka_unit_test(empty_matches), cmocka_unit_test(after_bytes), cmocka_unit_test(pretok_errors), cmocka_unit_test(runaway), cmocka_unit_test(first),
 		cmocka_unit_test(long_words), cmocka_unit_test(nfc), cmocka_unit_test(threads),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

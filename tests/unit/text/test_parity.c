@@ -161,6 +161,7 @@ SMALL(gpt2_added, "gpt2-added", false)
 SMALL(neox, "neox", false)
 SMALL(prefix_space, "prefix-space", false)
 SMALL(falcon, "falcon", true)
+SMALL(byte_steps, "byte-steps", false)
 SMALL(splits, "splits", false)
 SMALL(sp_llama, "sp-llama", false)
 SMALL(sp_unigram, "sp-unigram", false)
@@ -250,7 +251,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(llama3), cmocka_unit_test(gpt2_added), cmocka_unit_test(neox), cmocka_unit_test(prefix_space), cmocka_unit_test(falcon),
-		cmocka_unit_test(splits), cmocka_unit_test(sp_llama), cmocka_unit_test(sp_unigram), cmocka_unit_test(sp_unk),
+		cmocka_unit_test(byte_steps), cmocka_unit_test(splits), cmocka_unit_test(sp_llama), cmocka_unit_test(sp_unigram), cmocka_unit_test(sp_unk),
 		cmocka_unit_test(sp_merges), cmocka_unit_test(sp_added),
 		cmocka_unit_test(smollm2), cmocka_unit_test(qwen25), cmocka_unit_test(gemma3), cmocka_unit_test(copies),
 	};
