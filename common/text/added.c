@@ -108,6 +108,8 @@ bool kf_is_white(uint32_t c)
 		|| c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
 }
 
+static bool white_but_space(uint32_t c) { return c != ' ' && kf_is_white(c); }
+
 static bool newer(const char *category, uint32_t c)
 {
 	uint32_t lo, hi;
@@ -151,6 +153,8 @@ static size_t before(const uint8_t *p, size_t n, bool (*is)(uint32_t))
 
 const kf_literal *kf_added_next(kf_added *a, size_t *begin, size_t *end)
 {
+	bool (*const white)(uint32_t) = a->marks ? white_but_space : kf_is_white;
+
 	while (a->set->n && a->at < a->n) {
 		const kf_literal *t = kf_literals_match(a->set, a->text + a->at, a->n - a->at);
 		if (!t) {
@@ -163,10 +167,10 @@ const kf_literal *kf_added_next(kf_added *a, size_t *begin, size_t *end)
 			&& (before(a->text + lo, lo, kf_is_word) || after(a->text + hi, a->n - hi, kf_is_word)))
 			continue;
 		if (t->flags & KF_AT_LSTRIP)
-			while (lo > a->from && (l = before(a->text + lo, lo - a->from, kf_is_white)))
+			while (lo > a->from && (l = before(a->text + lo, lo - a->from, white)))
 				lo -= l;
 		if (t->flags & KF_AT_RSTRIP)
-			while ((l = after(a->text + hi, a->n - hi, kf_is_white)))
+			while ((l = after(a->text + hi, a->n - hi, white)))
 				hi += l;
 		*begin = a->from < lo ? a->from : lo;
 		*end = lo;

@@ -98,7 +98,8 @@ static inline void kf_sink_put(kf_sink *s, int32_t id, uint32_t start)
 
 /* ---- sets of literal strings to find in text: added tokens, user-defined pieces (added.c) --- */
 
-/* RAW, of SentencePiece's user-defined tokens: cut out of the text before the model sees it. The others are the model's own pieces. */
+/* RAW, of SentencePiece's user-defined tokens: cut out of the text before the model sees it. The others are the model's own pieces, or those that
+ * a tokenizer.json looks for in normalized text. */
 enum { KF_AT_LSTRIP = 1, KF_AT_RSTRIP = 2, KF_AT_SINGLE_WORD = 4, KF_AT_RAW = 8 };
 
 typedef struct { const uint8_t *p; uint32_t n; int32_t id; uint8_t flags; } kf_literal;
@@ -122,6 +123,7 @@ typedef struct {
 	const kf_literals *set;
 	const uint8_t *text;
 	size_t n, at, from;     /* the search goes on at at; text before from is done with */
+	bool marks;             /* a space in this text stands for ▁, which is no white space */
 } kf_added;
 /* The next, NULL past the last. [*begin, *end) is the text that comes before it, maybe empty, and the token begins at *end;
  * then the text from a->from on is left. */
@@ -247,7 +249,8 @@ typedef struct {
 	uint64_t pair_mask;
 	uint8_t ascii_pair[128 * 16]; /* the same, exact, for two ASCII characters: bit (a << 7 | b) */
 	bool any_unused;
-	kf_literals user;        /* user-defined pieces of the model */
+	kf_literals user;        /* user-defined pieces of the model, as they are looked for in text with ▁ as spaces */
+	uint8_t *marked;         /* those with a space in front, of a tokenizer.json that prepends ▁ to all text, its added tokens too; else NULL */
 	kf_literals added, all;  /* cut out before: user-defined only; with the control tokens */
 	uint8_t *charsmap;       /* the normaliser's character map, as the library has it */
 	size_t n_charsmap;

@@ -63,6 +63,27 @@ static bool matchable(const kf_tokenizer *t, int32_t id)
 		|| (t->type[id] == KF_TT_UNUSED && !t->sp.ranked));
 }
 
+/* A space before each of n literals. */
+static kf_status put_marks(kf_sp *s, kf_literal *l, uint32_t n, kf_err *err)
+{
+	size_t size = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		size += (size_t)l[i].n + 1;
+	if (!n)
+		return KF_OK;
+	uint8_t *q = s->marked = kf_alloc(size, 1);
+	if (!q)
+		return kf_fail(err, KF_ENOMEM, "no memory for the %u added tokens of a tokenizer", (unsigned)n);
+	for (uint32_t i = 0; i < n; i++) {
+		*q = ' ';
+		memcpy(q + 1, l[i].p, l[i].n);
+		l[i].p = q;
+		q += ++l[i].n;
+	}
+	return KF_OK;
+}
+
 kf_status kf_sp_init(kf_tokenizer *t, kf_err *err)
 {
 	kf_sp *s = &t->sp;
@@ -78,6 +99,8 @@ kf_status kf_sp_init(kf_tokenizer *t, kf_err *err)
 	s->pair = kf_zalloc((s->pair_mask + 1) / 64, sizeof *s->pair);
 	kf_literal *user = kf_alloc((size_t)t->n, sizeof *user), *added = kf_alloc((size_t)t->n, sizeof *added);
 	uint32_t n_user = 0, n_added[2] = { 0, 0 };
+	/* a normalizer that prepends is one of tokenizer.json's, and does it to its added tokens, too */
+	const bool prepends = s->ranked && s->dummy_prefix && !s->prefix_unless_space;
 	if (!s->slot || !s->pair || !user || !added) {
 		rc = kf_fail(err, KF_ENOMEM, "no memory for a vocabulary of %d tokens", (int)t->n);
 		goto out;
@@ -100,7 +123,7 @@ kf_status kf_sp_init(kf_tokenizer *t, kf_err *err)
 		if (!matchable(t, i))
 			continue;
 		if (t->type[i] == KF_TT_USER)
-			user[n_user++] = (kf_literal){ p, n, i, 0 };
+			user[n_user++] = (kf_literal){ p, n, i, s->ranked ? t->flags[i] : 0 };
 		if (t->type[i] == KF_TT_UNUSED)
 			s->any_unused = true;
 		if (n > s->max_piece)
@@ -117,6 +140,8 @@ kf_status kf_sp_init(kf_tokenizer *t, kf_err *err)
 			s->pair[h >> 6] |= (uint64_t)1 << (h & 63);
 		}
 	}
+	if (prepends && (rc = put_marks(s, user, n_user, err)) != KF_OK)
+		goto out;
 	if ((rc = kf_literals_make(&s->user, user, n_user, err)) != KF_OK)
 		goto out;
 	s->own = s->bpe && (s->ranked || (!s->any_unused && !s->n_charsmap && !s->remove_extra_spaces));
@@ -135,6 +160,7 @@ void kf_sp_release(kf_sp *s)
 	kf_free(s->slot);
 	kf_free(s->pair);
 	kf_literals_release(&s->user);
+	kf_free(s->marked);
 	kf_literals_release(&s->added);
 	kf_literals_release(&s->all);
 	if (s->lib)
@@ -352,24 +378,14 @@ static bool emit_chunk(job *j, const uint8_t *p, size_t at, size_t n)
 	return !j->failed && !j->sink->failed;
 }
 
-/* The inner text p (n bytes): user-defined pieces, and chunks between. */
-static bool inner(job *j, const uint8_t *p, size_t n)
+/* The inner text p[from, to), in which no user-defined piece stands. */
+static bool chunks(job *j, const uint8_t *p, size_t from, size_t to)
 {
-	const kf_sp *s = &j->t->sp;
-	size_t from = 0, i = 0;
 	uint32_t prev = 0, c;
 
-	while (i < n) {
-		const kf_literal *u = kf_literals_match(&s->user, p + i, n - i);
-		if (u) {
-			if (from < i && !emit_chunk(j, p, from, i - from))
-				return false;
-			put(j, u->id, i, u->n);
-			from = i += u->n;
-			continue;
-		}
-		unsigned l = next_char(p + i, n - i, &c);
-		if (from < i && !may_join(s, prev, c)) {
+	for (size_t i = from; i < to;) {
+		unsigned l = next_char(p + i, to - i, &c);
+		if (from < i && !may_join(&j->t->sp, prev, c)) {
 			if (!emit_chunk(j, p, from, i - from))
 				return false;
 			from = i;
@@ -377,7 +393,22 @@ static bool inner(job *j, const uint8_t *p, size_t n)
 		prev = c;
 		i += l;
 	}
-	return from == n || emit_chunk(j, p, from, n - from);
+	return from == to || emit_chunk(j, p, from, to - from);
+}
+
+/* The inner text p (n bytes): user-defined pieces, and chunks between. */
+static bool inner(job *j, const uint8_t *p, size_t n)
+{
+	kf_added a = { .set = &j->t->sp.user, .text = p, .n = n, .marks = true };
+	const kf_literal *u;
+	size_t from, to;
+
+	while ((u = kf_added_next(&a, &from, &to))) {
+		if (!chunks(j, p, from, to))
+			return false;
+		put(j, u->id, to, u->n);
+	}
+	return chunks(j, p, a.from, n);
 }
 
 /* The inner form of text: a space in front where asked for, ▁ as a space; NULL on no memory. *map is NULL where nothing changed. */
@@ -459,13 +490,13 @@ static int32_t first(const kf_tokenizer *t, const uint8_t *p, size_t n)
 	const kf_sp *s = &t->sp;
 	int32_t small[KF_WORD_MAX], *ids = small, id = -1;
 	uint32_t small_lens[KF_WORD_MAX], *lens = small_lens, prev = 0, c;
-	const kf_literal *u = kf_literals_match(&s->user, p, n);
+	const kf_literal *u = kf_added_first(&s->user, p, &n);
 	size_t end = 0;
 
 	if (u)
 		return u->id;
 	/* The first chunk is enough. */
-	while (end < n && !(end && kf_literals_match(&s->user, p + end, n - end))) {
+	while (end < n) {
 		unsigned l = next_char(p + end, n - end, &c);
 		if (end && !may_join(s, prev, c))
 			break;

@@ -134,7 +134,8 @@ static kf_status add_token(draft *d, int64_t id, const char *content, const json
 		return rc;
 	if (!(d->piece[id] = kf_arena_strdup(d->arena, content, strlen(content))))
 		return no_memory(err);
-	/* the model itself finds what its file calls user-defined, or tokenizer.json looks for in normalized text; the rest is cut out before */
+	/* The model itself finds what its file calls user-defined, or tokenizer.json looks for in normalized text; the rest is cut out before. Special
+	 * tokens are, too: where a normalizer prepends, Hugging Face's tokenizers would miss a normalized </s> that ends a word. */
 	inner = d->json ? normalized : d->type[id] == KF_TT_USER && !(d->flags[id] & KF_AT_RAW);
 	if (d->type[id] != KF_TT_UNKNOWN && d->type[id] != KF_TT_BYTE)
 		d->type[id] = special ? KF_TT_CONTROL : KF_TT_USER;
@@ -142,7 +143,7 @@ static kf_status add_token(draft *d, int64_t id, const char *content, const json
 	for (int i = 0; i < 3; i++)
 		if (json_is_true(json_object_get(j, names[i].name)))
 			d->flags[id] |= names[i].flag;
-	if (d->sp && d->type[id] == KF_TT_USER && (!inner || d->flags[id]))
+	if (d->sp && d->type[id] == KF_TT_USER && (!inner || (d->flags[id] && !d->json)))
 		d->flags[id] |= KF_AT_RAW;
 	return KF_OK;
 }
@@ -442,12 +443,30 @@ static kf_status read_normalizer(const json_t *j, bool *nfc, kf_err *err)
 	return KF_OK;
 }
 
+/* What kfuse does not do of added tokens that are looked for in normalized text. marks: a Metaspace puts ▁ in front of what they leave. A character
+ * that the model does not have would, where it is no such token (prepends: without ▁ before it), be found by the merges, which begin at characters. */
+static kf_status check_normalized(const draft *d, const json_t *vocab, bool marks, bool prepends, kf_err *err)
+{
+	for (int32_t i = 0; i < d->n; i++) {
+		const char *p = d->piece[i];
+		const size_t n = strlen(p);
+
+		if (d->type[i] != KF_TT_USER || d->flags[i] & KF_AT_RAW)
+			continue;
+		if (marks || ((prepends || d->flags[i] & KF_AT_SINGLE_WORD) && kf_utf8_len((const uint8_t *)p, n) == n && !json_object_get(vocab, p)))
+			return kf_fail(err, KF_EUNSUPPORTED, "its added token \"%.60s\" is \"normalized\": true, which kfuse does not do %s; set it to false, here and in "
+				"tokenizer_config.json, if the token is to be found wherever it stands", p,
+				marks ? "beside a normalizer and a Metaspace pre_tokenizer" : "for a single character that the model does not have");
+	}
+	return KF_OK;
+}
+
 /* The two normalizers and the Metaspace that stand for SentencePiece: spaces become ▁, perhaps with one in front. */
-static kf_status read_sp_rules(const json_t *norm, const json_t *pre, kf_sp *sp, kf_err *err)
+static kf_status read_sp_rules(const json_t *norm, const json_t *pre, const json_t *vocab, const draft *d, kf_sp *sp, kf_err *err)
 {
 	const json_t *one[1] = { norm }, *list = json_object_get(norm, "normalizers");
 	size_t n = list ? json_array_size(list) : norm && !json_is_null(norm);
-	bool spaces = false;
+	bool spaces = false, marks = false;
 
 	for (size_t i = 0; i < n; i++) {
 		const json_t *v = list ? json_array_get(list, i) : one[0];
@@ -469,8 +488,9 @@ static kf_status read_sp_rules(const json_t *norm, const json_t *pre, kf_sp *sp,
 			|| json_object_get(pre, "pretokenizers"))
 			return kf_fail(err, KF_EUNSUPPORTED, "its Metaspace pre_tokenizer splits words, which kfuse does not do");
 		spaces = true;
+		marks = scheme ? strcmp(scheme, "never") != 0 : !json_is_false(json_object_get(pre, "add_prefix_space"));
 		/* before the Prepend of a normalizer, where there are both, it finds its mark there already */
-		if (!sp->dummy_prefix && (scheme ? strcmp(scheme, "never") != 0 : !json_is_false(json_object_get(pre, "add_prefix_space")))) {
+		if (marks && !sp->dummy_prefix) {
 			sp->dummy_prefix = sp->prefix_unless_space = true;
 			sp->prefix_first = scheme && strcmp(scheme, "first") == 0;
 		}
@@ -480,7 +500,8 @@ static kf_status read_sp_rules(const json_t *norm, const json_t *pre, kf_sp *sp,
 		if (!spaces || !at || strcmp(at, " ") != 0)
 			return kf_fail(err, KF_EUNSUPPORTED, "its pre_tokenizer is not one that kfuse knows beside byte_fallback");
 	}
-	return spaces ? KF_OK : kf_fail(err, KF_EUNSUPPORTED, "it has byte_fallback, but spaces do not become \xe2\x96\x81");
+	return spaces ? check_normalized(d, vocab, marks, sp->dummy_prefix, err)
+		: kf_fail(err, KF_EUNSUPPORTED, "it has byte_fallback, but spaces do not become \xe2\x96\x81");
 }
 
 static kf_status open_json(folder *f, draft *d, kf_tokenizer *t, kf_err *err)
@@ -537,7 +558,7 @@ static kf_status open_json(folder *f, draft *d, kf_tokenizer *t, kf_err *err)
 		for (int32_t i = 0; i < d->n; i++)
 			if (d->type[i] == KF_TT_NORMAL && kf_byte_piece(d->piece[i]) >= 0)
 				d->type[i] = KF_TT_BYTE;
-		if ((rc = read_sp_rules(norm, pre, &t->sp, err)) != KF_OK || (rc = specials(f, d, t, err)) != KF_OK
+		if ((rc = read_sp_rules(norm, pre, vocab, d, &t->sp, err)) != KF_OK || (rc = specials(f, d, t, err)) != KF_OK
 			|| (rc = kf_sp_build(t, d->n, d->piece, d->type, d->flags, d->score, err)) != KF_OK)
 			return rc;
 		if (!t->sp.byte_fallback)

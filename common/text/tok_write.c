@@ -55,10 +55,10 @@ static void put_json(kf_buf *b, json_t *j)
 /* ---- parts --------------------------------------------------------------------------- */
 
 /* With a dummy prefix, text gets its ▁ piece by piece between the added tokens: a user-defined run of them would never be
- * found there, and is left to the merges. */
+ * found there, and is left to the merges, unless a tokenizer.json had it so. */
 static bool is_added(const kf_tokenizer *t, int32_t id)
 {
-	if (t->type[id] == KF_TT_USER && t->kind == KF_TOK_SENTENCEPIECE && !(t->flags[id] & KF_AT_RAW) && t->sp.dummy_prefix
+	if (t->type[id] == KF_TT_USER && t->kind == KF_TOK_SENTENCEPIECE && !(t->flags[id] & KF_AT_RAW) && t->sp.dummy_prefix && !t->sp.ranked
 		&& strstr(kf_tokenizer_piece(t, id), "\xe2\x96\x81"))
 		return false;
 	return t->type[id] == KF_TT_CONTROL || t->type[id] == KF_TT_USER || t->type[id] == KF_TT_UNKNOWN;

@@ -141,7 +141,14 @@ KINDS = [AddedToken("<tag>", lstrip=True, normalized=False), AddedToken("[MASK]"
          AddedToken("</tool_call>", rstrip=True, normalized=False), AddedToken("[plain]", normalized=False)]
 
 
-def sp_merges():
+# The same, looked for in text that the normalizer has made: with a Prepend only after a space or at the beginning, which they take along.
+NORMALIZED = [AddedToken("<tag>", lstrip=True), AddedToken("[MASK]", single_word=True), AddedToken("</tool_call>", rstrip=True),
+              AddedToken("[plain]"), AddedToken("<a b>"), AddedToken("\u2581\u2581")]
+SPACES = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+PREPEND = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, SPACES]}
+
+
+def sp_merges(name, normalizer, added, more):
     """byte_fallback and merges in an order that no scores have, with gaps: some pieces no merge makes."""
     t = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
@@ -151,7 +158,7 @@ def sp_merges():
     j = json.loads(t.to_str())
     j["added_tokens"] = j["added_tokens"][:3]
     j["pre_tokenizer"] = None
-    j["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    j["normalizer"] = normalizer
     j["decoder"] = {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
                                                      {"type": "ByteFallback"}, {"type": "Fuse"}]}
     v, merges, r = j["model"]["vocab"], [tuple(m) for m in j["model"]["merges"]], random.Random(2)
@@ -162,12 +169,12 @@ def sp_merges():
         merges[i], merges[k] = merges[k], merges[i]
     j["model"]["merges"] = [list(m) for m in merges]
     t = Tokenizer.from_str(json.dumps(j))
-    t.add_tokens(KINDS)
-    d = folder("sp-merges")
+    t.add_tokens(added)
+    d = folder(name)
     t.save(os.path.join(d, "tokenizer.json"), pretty=False)
     with open(os.path.join(d, "tokenizer_config.json"), "w") as f:
         json.dump({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}, f, indent=1)
-    expect(os.path.join(d, "expected.json"), *of_hf(t), ADDED)
+    expect(os.path.join(d, "expected.json"), *of_hf(t), more)
 
 
 def sp_added():
@@ -208,7 +215,9 @@ def nameless(path):
 
 def small():
     P = pre_tokenizers
-    sp_merges()
+    sp_merges("sp-merges", SPACES, KINDS, ADDED)
+    sp_merges("sp-prepend", PREPEND, NORMALIZED, ADDED + [
+        "a  <tag>b <tag> c\n <tag>", "x [MASK]\t[MASK] [MASK]x  [MASK].", "a </tool_call>\n\n </tool_call> b", "<a b> x <a b><a b> <a\u2581b>", "   <tag>", "a   b    c"])
     sp_added()
     bpe("llama3", P.Sequence([P.Split(Regex(LLAMA3), "isolated"), P.ByteLevel(add_prefix_space=False, use_regex=False)]),
         special=["<s>", "</s>"], ignore_merges=True,

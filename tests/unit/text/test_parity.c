@@ -167,6 +167,7 @@ SMALL(sp_llama, "sp-llama", false)
 SMALL(sp_unigram, "sp-unigram", false)
 SMALL(sp_unk, "sp-unk", false)
 SMALL(sp_merges, "sp-merges", false)
+SMALL(sp_prepend, "sp-prepend", false)
 SMALL(sp_added, "sp-added", false)
 
 static void real(const char *name, bool identity)
@@ -252,7 +253,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(llama3), cmocka_unit_test(gpt2_added), cmocka_unit_test(neox), cmocka_unit_test(prefix_space), cmocka_unit_test(falcon),
 		cmocka_unit_test(byte_steps), cmocka_unit_test(splits), cmocka_unit_test(sp_llama), cmocka_unit_test(sp_unigram), cmocka_unit_test(sp_unk),
-		cmocka_unit_test(sp_merges), cmocka_unit_test(sp_added),
+		cmocka_unit_test(sp_merges), cmocka_unit_test(sp_prepend), cmocka_unit_test(sp_added),
 		cmocka_unit_test(smollm2), cmocka_unit_test(qwen25), cmocka_unit_test(gemma3), cmocka_unit_test(copies),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -185,10 +185,68 @@ static void gemma(void **state)
 	kf_tokenizer_free(t);
 }
 
+/* Hugging Face's tokenizers look for a "normalized" token where spaces are MARKs: no white space goes with it, and after a normalizer that prepends
+ * it is MARK and the token. What kfuse does not do of that is refused. */
+static void normalized(void **state)
+{
+	(void)state;
+	static const char *const replace = "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"" MARK "\"}";
+	static const struct { bool prepend; const char *flag, *content, *text, *want; } cases[] = {
+		{ true, "lstrip", "<tag>", "the  <tag> the", MARK "the|" MARK "|<tag>|" MARK "the" },
+		{ true, "lstrip", "<tag>", "the<tag>", MARK "the|<|t|a|g|>" },
+		{ true, "lstrip", "<tag>", "<tag>the", "<tag>|the" },
+		{ true, "lstrip", "<tag>", "the\n\t <tag>", MARK "the|<tag>" },
+		{ true, "single_word", "<tag>", "the <tag>  <tag>", MARK "the|" MARK "|<|t|a|g|>|" MARK "|<tag>" },
+		{ false, "lstrip", "<tag>", "the  <tag> the", "the|" MARK "|" MARK "|<tag>|" MARK "the" },
+		{ false, "lstrip", "<tag>", "the\n<tag>", "the|<tag>" },
+		{ false, "rstrip", "<tag>", "<tag> \n<tag>\nthe", "<tag>|" MARK "|\n|<tag>|the" },
+		{ true, "rstrip", "\xe2\x98\x83", NULL, "single character" },
+		{ false, "single_word", "\xe2\x98\x83", NULL, "single character" },
+		{ false, "rstrip", "\xe2\x98\x83", "the\xe2\x98\x83\nthe", "the|\xe2\x98\x83|the" },
+	};
+	json_t *j = json_load_file(FIXTURES "sp-prepend/tokenizer.json", 0, NULL), *prepend = json_deep_copy(json_object_get(j, "normalizer"));
+	json_int_t id = (json_int_t)json_object_size(json_object_get(json_object_get(j, "model"), "vocab"));
+	kf_tokenizer *t;
+	char have[256];
+	kf_err err;
+
+	assert_non_null(prepend);
+	for (size_t i = 0; i <= LEN(cases); i++) { /* the last once more, with a Metaspace */
+		const bool again = i == LEN(cases);
+		const size_t k = again ? i - 1 : i;
+		json_object_set_new(j, "normalizer", cases[k].prepend ? json_incref(prepend) : json_loads(replace, 0, NULL));
+		json_object_set_new(j, "pre_tokenizer", again ? json_pack("{s:s,s:s,s:b}", "type", "Metaspace", "prepend_scheme", "first", "split", 0) : json_null());
+		json_object_set_new(j, "added_tokens", json_pack("[{s:I,s:s,s:b,s:b}]", "id", id, "content", cases[k].content, cases[k].flag, 1, "normalized", 1));
+		char *text = json_dumps(j, JSON_COMPACT);
+		assert_non_null(text);
+		clear();
+		put_text("tokenizer.json", text);
+		put_text("tokenizer_config.json", "{}");
+		free(text);
+		if (again || !cases[k].text) {
+			assert_int_equal(kf_tokenizer_open_dir(dir, &t, &err), KF_EUNSUPPORTED);
+			assert_non_null(strstr(err.text, again ? "Metaspace" : cases[k].want));
+			continue;
+		}
+		t = open_it();
+		if (strcmp(pieces(t, cases[k].text, have, sizeof have), cases[k].want) != 0)
+			fail_msg("case %zu: %s", k, have);
+		/* the prefix map knows it with the space */
+		if (strcmp(cases[k].content, "<tag>") == 0 && strcmp(cases[k].flag, "single_word") != 0) {
+			assert_int_equal(kf_tokenizer_first(t, (const uint8_t *)" <tag>x", 7) == id, cases[k].prepend);
+			assert_int_equal(kf_tokenizer_first(t, (const uint8_t *)"<tag>x", 6) == id, !cases[k].prepend);
+		}
+		kf_tokenizer_free(t);
+	}
+	json_decref(prepend);
+	json_decref(j);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bos), cmocka_unit_test(named), cmocka_unit_test(prefix), cmocka_unit_test(added), cmocka_unit_test(gemma),
+		cmocka_unit_test(normalized),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
