@@ -31,6 +31,9 @@ check_fails() {
 	else ok "$name"; fi
 }
 
+# same NAME GOT WANT: passes when these are the same text.
+same() { if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "got: $2" "want: $3"; fi; }
+
 # check_same NAME FILE FILE: passes when the files are equal.
 check_same() {
 	if cmp -s "$2" "$3"; then ok "$1"; else not_ok "$1" "$(diff "$2" "$3" | head -n 10)"; fi

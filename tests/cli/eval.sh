@@ -1,7 +1,6 @@
 # kf-eval: models run and logits read give the same; error messages.
 . tests/lib.sh
 eval=$BIN/kf-eval
-same() { if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "got: $2" "want: $3"; fi; }
 
 for i in 1 2 3 4 5 6; do
 	printf '{"id": "p%d", "domain": "prose", "text": "%s"}\n' $i "It was the best of times, number $i, it was the worst of times; caf\\u00e9 and na\\u00efve."

@@ -8,7 +8,6 @@ printf '{"id": "x", "text": "one two three", "domain": "d1"}\n{"text": "four"}\n
 check "prepare: text and JSONL" "$prepare" --out "$TMP/c" --domain other "$TMP/a.txt" "$TMP/b.jsonl"
 docs "$TMP/c" >"$TMP/c.json"
 field() { grep -o "\"$1\": *\"\?[^,\"}]*" "$2" | sed 's/^[^:]*: *"\?//' | tr '\n' ' '; }
-same() { if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "got: $2" "want: $3"; fi; }
 same "prepare: numbers" "$(field doc "$TMP/c.json")" "0 1 2 "
 same "prepare: ids" "$(field id "$TMP/c.json")" "$TMP/a.txt x $TMP/b.jsonl:2 "
 same "prepare: domains" "$(field domain "$TMP/c.json")" "other d1 other "

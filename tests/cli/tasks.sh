@@ -1,7 +1,6 @@
 # kf-eval on tasks: every kind and form, reports, sampling, the sandbox, overlap with training text, and what is refused.
 . tests/lib.sh
 eval=$BIN/kf-eval models=tests/models
-same() { if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "got: $2" "want: $3"; fi; }
 
 cat >"$TMP/quiz.jsonl" <<'LINES'
 {"task": "quiz", "kind": "choice", "licence": "none"}
