@@ -94,6 +94,35 @@ check "kf-slurm of a demo of which something is older than what it is made of" p
 sed -nE 's,^# job .*docs6\.for-qwen2-tiny\.(aligned|targets|train|merged|report).*,\1,p; s/^# job [0-9]*: (demo)$/\1/p' "$TMP/plan" | uniq > "$TMP/got"
 check_same "everything that is made of that is submitted, one after the other" <(printf '%s\n' aligned targets train merged report demo) "$TMP/got"
 
+# A Slurm that only keeps what it is asked: every sbatch gets the next number and stays in the queue.
+Q=$TMP/queue; mkdir "$TMP/slurm" "$Q"
+cat > "$TMP/slurm/sbatch" <<END
+#!/bin/bash
+if [[ -e $Q/full && \$* = *.finish* ]]; then echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; fi
+n=\$((\$(cat $Q/n 2>/dev/null) + 1)); echo \$n | tee $Q/n
+echo "\$n PENDING None" >> $Q/queue; echo "\$n \$*" >> $Q/submitted
+END
+printf '#!/bin/bash\ncat %s/queue 2>/dev/null; true\n' "$Q" > "$TMP/slurm/squeue"
+printf '#!/bin/bash\necho "$@" >> %s/cancelled\n' "$Q" > "$TMP/slurm/scancel"
+chmod +x "$TMP"/slurm/*
+submit() { PATH=$TMP/slurm:$PATH "$BIN/kf-slurm" --logs "$TMP/logs" "$@"; }
+state() { submit --status 2>/dev/null | grep -A 1 "^$1" | sed -n 2p; }
+asked_for() { cut -d ' ' -f 1 "$Q/submitted" 2>/dev/null | tr '\n' ' '; }
+one=docs6/logits/train/llama-tiny/manifest.json
+touch "$Q/full"
+check_fails 1 "QOSMaxSubmitJobPerUserLimit" "the job after an array is refused" submit "$TMP/limit/$one" "${what[@]}" WORK="$TMP/limit"
+cp "$TMP/.err" "$TMP/said"
+check "it says so" grep -q "array 2 is submitted, the job after it is not" "$TMP/said"
+same "--status knows that the array waits" "$(state "$TMP/limit/$one")" "    pending 1"
+check "--cancel would take it" submit --cancel
+same "it and its corpus" "$(cat "$Q/cancelled")" "1 2"
+rm "$Q/full"
+check "the same command again" submit "$TMP/limit/$one" "${what[@]}" WORK="$TMP/limit"
+same "submits the job after the array, and nothing else" "$(asked_for)" "1 2 3 "
+check "to begin after it" grep -qE '^3 .*--job-name=kf-[^ ]*\.finish .*--dependency=afterok:2( |$)' "$Q/submitted"
+check "once more" submit "$TMP/limit/$one" "${what[@]}" WORK="$TMP/limit"
+same "submits nothing" "$(asked_for)" "1 2 3 "
+
 # A job's program that is killed, or that ends when time runs out, queues its job again; one that fails does not.
 mkdir "$TMP/bin"; printf '#!/bin/bash\necho "$@" >> %s\nkill -KILL $PPID\n' "$TMP/scontrol" > "$TMP/bin/scontrol"; chmod +x "$TMP/bin/scontrol"
 job() { PATH=$TMP/bin:$PATH SLURM_JOB_ID=77 "$@" "$BIN/kf-slurm" --job "$TMP/recipe" 3 "$TMP" >"$TMP/said" 2>&1; }
