@@ -122,6 +122,21 @@ same "submits the job after the array, and nothing else" "$(asked_for)" "1 2 3 "
 check "to begin after it" grep -qE '^3 .*--job-name=kf-[^ ]*\.finish .*--dependency=afterok:2( |$)' "$Q/submitted"
 check "once more" submit "$TMP/limit/$one" "${what[@]}" WORK="$TMP/limit"
 same "submits nothing" "$(asked_for)" "1 2 3 "
+mkdir "$TMP/logs/$(tr / . <<<"$TMP/limit/docs6/corpus/valid").recipe"
+check_fails 1 "cannot write its recipe" "a recipe that cannot be written" submit "$TMP/limit/docs6/corpus/valid/manifest.json" "${what[@]}" WORK="$TMP/limit"
+same "is not submitted" "$(asked_for)" "1 2 3 "
+
+# Targets whose names are too long for files: told apart all the same.
+long=$TMP/$(printf 'long%.0s' $(seq 40))/$(printf 'name%.0s' $(seq 40)); rm -r "$TMP/logs"
+for m in llama-tiny qwen2-tiny; do check "a target of a long name: $m" submit "$long/docs6/logits/train/$m/manifest.json" "${what[@]}" WORK="$long"; done
+check "every job has a recipe and a log of its own" python3 - "$Q/submitted" <<'END'
+import re, sys
+lines = [l for l in open(sys.argv[1]) if "longlong" in l]
+recipes, logs = ([re.search(how, l)[1] for l in lines] for how in (r" --job (\S+)", r"--output=(\S+)"))
+assert len(set(recipes)) == len(set(logs)) == len(lines) == 5, lines
+assert all(len(p.split("/")[-1]) < 250 for p in logs), logs
+assert sum("train/llama-tiny" in open(r).read() for r in recipes) == 2, recipes
+END
 
 # A job's program that is killed, or that ends when time runs out, queues its job again; one that fails does not.
 mkdir "$TMP/bin"; printf '#!/bin/bash\necho "$@" >> %s\nkill -KILL $PPID\n' "$TMP/scontrol" > "$TMP/bin/scontrol"; chmod +x "$TMP/bin/scontrol"
