@@ -138,6 +138,14 @@ assert all(len(p.split("/")[-1]) < 250 for p in logs), logs
 assert sum("train/llama-tiny" in open(r).read() for r in recipes) == 2, recipes
 END
 
+# What was there before a job is none of its work.
+rm -r "$TMP/logs" "$Q/queue"; touch "$W/docs6/corpus/train/manifest.json"
+check "a set that is older than its corpus" submit "$W/$one" "${what[@]}" WORK="$W"
+rm "$Q/queue"
+same "that the job did not make is not done" "$(state "$W/$one")" "    ended without making it"
+touch "$W/$one"
+same "and is when it did" "$(state "$W/$one")" "    done"
+
 # A job's program that is killed, or that ends when time runs out, queues its job again; one that fails does not.
 mkdir "$TMP/bin"; printf '#!/bin/bash\necho "$@" >> %s\nkill -KILL $PPID\n' "$TMP/scontrol" > "$TMP/bin/scontrol"; chmod +x "$TMP/bin/scontrol"
 job() { PATH=$TMP/bin:$PATH SLURM_JOB_ID=77 "$@" "$BIN/kf-slurm" --job "$TMP/recipe" 3 "$TMP" >"$TMP/said" 2>&1; }
