@@ -184,7 +184,7 @@ uninstall:
 
 # A target of the pipeline as jobs of Slurm; SLURM_OPTIONS go to kf-slurm.
 slurm-%: programs
-	+@$B/bin/kf-slurm $(SLURM_OPTIONS) $*
+	+@$B/bin/kf-slurm $(SLURM_OPTIONS) $* $(if $(filter THREADS,$(given)),THREADS=$(THREADS))
 
 # ---- tests, benchmarks, data, demo ----------------------------------------------
 

@@ -85,6 +85,8 @@ check "sets and models are the same, byte for byte" test ! -s "$TMP/differ" -a -
 check "without THREADS" "$BIN/kf-slurm" --logs "$TMP/logs" --print demo "${what[@]::${#what[@]}-1}" WORK="$TMP/fresh"
 grep -oE 'kf-(extract|train) .*' "$TMP/.out" > "$TMP/plan"
 check "threads are what the job gets" test "$(grep -c -- '--threads ${SLURM_CPUS_PER_TASK:-0}' "$TMP/plan")" = "$(grep -c . "$TMP/plan")" -a -s "$TMP/plan"
+check "make slurm-demo THREADS=3" make -s slurm-demo "${what[@]}" WORK="$TMP/fresh" THREADS=3 SLURM_OPTIONS="--logs $TMP/logs --print"
+check "threads are those" test "$(grep -cE 'kf-(extract|train) .*--threads 3( |$)' "$TMP/.out")" -gt 3 -a "$(grep -c SLURM_CPUS "$TMP/.out")" = 0
 check "kf-slurm of a finished demo" print demo; cp "$TMP/.out" "$TMP/plan"
 check "what is there is not submitted: a finished demo is the printing of its table" test "$(grep -c '^sbatch' "$TMP/plan")" -le 1
 check "kf-slurm of pairs" print pairs; cp "$TMP/.out" "$TMP/plan"
