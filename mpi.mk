@@ -12,7 +12,15 @@ ifeq ($(MPI),1)
 DEPS_HEADERS += $(MPI_DEPS)
 endif
 
-$B/obj/mpi/%.o: %.c $(DEPS_STAMP) $B/flags
+# Its objects are made again, and what they are in is linked again, when it is another.
+ifneq ($(file <$B/mpicc),$(MPI_WRAP))
+$B/mpicc: FORCE
+endif
+$B/mpicc:
+	@mkdir -p $B
+	@echo '$(MPI_WRAP)' > $@
+
+$B/obj/mpi/%.o: %.c $(DEPS_STAMP) $B/flags $B/mpicc
 	@mkdir -p $(@D)
 	@echo "  mpicc $<"
 	@$(MPI_WRAP) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@

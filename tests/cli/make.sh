@@ -140,6 +140,12 @@ mixed() { make -s demo SOURCES=llama-tiny DATA="$D" WORK="$W/mixed" B="${BIN%/bi
 check "conversations that are in the training text only" mixed
 check "which are there" grep -q '"format": *2' "$W/mixed/docs4/corpus/train/manifest.json"
 check "a second time nothing runs" test -z "$(mixed --trace 2>/dev/null | grep -oE 'bin/kf-[a-z]+ --.*')"
+o=${BIN%/bin}/obj/mpi/common/base/ranks_mpi.o
+remade() { make -n "$o" B="${BIN%/bin}" "$@" | grep -c "^echo.*mpicc.*ranks_mpi.c"; }
+if [ -e "$o" ]; then
+	same "what is compiled for MPI is there" "$(remade)" 0
+	same "and is made again by another compiler" "$(remade MPICC=another-mpicc)" 1
+else skip "another MPICC" "nothing is compiled for MPI: make deps MPI=1"; fi
 check_fails 2 "which model to add" "continual wants a model" run continual SOURCES=llama-tiny
 
 # The comparisons of the papers, in miniature.
