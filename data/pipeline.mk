@@ -77,6 +77,10 @@ $(foreach v,TARGET DATA WORK DOCS VALID_DOCS TEST_DOCS DOC_BYTES SEED SKIP_BAD S
   $(filter CHAT_TEMPLATE_%,$(.VARIABLES)),$(if $(filter undefined,$(origin $v)),,$(if $(word 2,$($v)),$(error $v=$($v): must be one word; make cannot do \
   with spaces in names))$(eval override $v := $$(call home,$$(strip $$($v))))))
 
+# Names joined by + are in names, too (plus).
+$(foreach v,TARGET SOURCES ADD,$(foreach m,$($v),$(if $(findstring +,$m),$(error $v: $m: a model's name must not have a +, which joins the names of several: \
+  give it another in $(DATA)/models))))
+
 $(if $(filter $(TARGET),$(SOURCES) $(ADD)),$(error TARGET=$(TARGET) is one of the sources, too: it takes part by itself))
 
 run := $(WORK)/docs$(DOCS)

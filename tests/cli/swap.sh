@@ -107,6 +107,10 @@ for f in 1 11 two; do
 	check_fails 2 "FOLDS=$f: must be a number from 2 to 10" "FOLDS=$f is refused before anything is made" make -n -s demo ADAPT=2 FOLDS=$f WORK="$W" DATA="$D" B="${BIN%/bin}"
 done
 
+for v in TARGET SOURCES ADD; do
+	check_fails 2 "$v: ge\+mma: a model's name must not have a \+" "$v with a + is refused before anything is made" make -n -s demo $v=ge+mma WORK="$W" DATA="$D" B="${BIN%/bin}"
+done
+
 programs SKIP_BAD=0.5 DOCS=9 > "$TMP/got"
 check "bad records are left out where that is asked for, and only there" test "$(grep -c 'kf-prepare .*--skip-bad 0.5 ' <(sed -e ':a' -e '/\\$/N; s/\\\n//; ta' "$TMP/.plan"))" = 3 -a \
 	"$(programs DOCS=9 | grep -c prepare)" = 3 -a "$(grep -c skip-bad "$TMP/.plan")" = 0
