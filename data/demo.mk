@@ -65,7 +65,8 @@ MERGES ?= linear $(if $(filter 2,$(words $(sources))),slerp) task-arithmetic tie
 merge_tag = $(if $(filter ties dare,$1),$(DENSITY))$(if $(filter sce,$1),$(SELECT))
 merged = $1$(call merge_tag,$1)-$(demo_name)
 pairs := $(foreach s,$(sources),$(call fused,$s))
-$(foreach m,$(MERGES),$(eval $(call merge_rule,$m,$(call merged,$m),$(pairs))))
+# linear is one of the baselines, whatever there is of these.
+$(foreach m,$(sort linear $(MERGES)),$(eval $(call merge_rule,$m,$(call merged,$m),$(pairs))))
 
 pairs_report := pairs-$(call plus,$(foreach m,$(MERGES),$m$(call merge_tag,$m)))-$(demo_report)
 $(eval $(call report_rule,$(pairs_report),$(sources) $(TARGET),$(call as_they_come,$(sources)) $(call row,clm,$(clm)) \

@@ -88,6 +88,8 @@ for m in gemma3-270m other qwen2.5-coder-0.5b; do echo "kf-train docs8/for-smoll
 check_same "a pair more leaves the others' predictions alone" "$TMP/want.sorted" "$TMP/got.sorted"
 
 programs :baselines > "$TMP/got"
+cp "$TMP/got" "$TMP/all"; programs :baselines MERGES=sce > "$TMP/got"
+check_same "the baselines are the same whatever pairs are merged by" "$TMP/all" "$TMP/got"
 check "the baselines run no model again" test "$(grep -cE "kf-extract|make failed" "$TMP/got")" = 0 -a "$(grep -c "kf-train" "$TMP/got")" -gt 0
 
 { for f in 0 1; do
