@@ -215,10 +215,12 @@ endef
 # ---- training. NAME, set to train on, lambda, model to start from, what that depends on ----
 
 schedule := lr$(LR)x$(EPOCHS)$(addprefix p,$(filter-out 0,$(PATIENCE)))$(addprefix -b,$(filter-out 2048,$(BATCH)))$(addprefix -seed,$(filter-out 1,$(SEED)))$(addprefix -,$(filter-out auto,$(COMPUTE)))
-training = $(if $(filter renormalize,$(TAIL)),--tail renormalize )--epochs $(EPOCHS) $(addprefix --patience ,$(filter-out 0,$(PATIENCE))) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) --threads $(THREADS)
+# Lambda. Where it is 1 nothing is taken from candidates, and what is outside them is no part of the run: every TAIL has the same CLM.
+train_tail = $(if $(filter 1,$1),,$(if $(filter renormalize,$(TAIL)),--tail renormalize ))
+training = --epochs $(EPOCHS) $(addprefix --patience ,$(filter-out 0,$(PATIENCE))) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) --threads $(THREADS)
 define train_rule
 $(of)/train/$1/config.json: $2/manifest.json $5 $(run)/corpus/valid/manifest.json $(sort $(call changed,$4,$(of)/train/$1/config.json) $(asked)) | $(bin)/kf-train
-	$(strip $(TRAIN_RUN) $(bin)/kf-train) --model $4 --targets $2 --valid $(run)/corpus/valid --out $$(@D) $(replace) --lambda $3 $$(training)
+	$(strip $(TRAIN_RUN) $(bin)/kf-train) --model $4 --targets $2 --valid $(run)/corpus/valid --out $$(@D) $(replace) --lambda $3 $(call train_tail,$3)$$(training)
 endef
 
 # Which template a model that is run renders conversations and questions with: a source its own, what comes of the target the target's. "--model NAME=PATH …"

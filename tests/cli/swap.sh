@@ -121,6 +121,11 @@ programs BATCH=512 PATIENCE=2 | grep -E "prepare|extract|align|fuse|train|merge"
 echo "kf-merge docs8/for-smollm2-135m/merged/halfway-$mix-avg-ce-sequence-none-${tag}p2-b512"; } | sort > "$TMP/want.sorted"
 check_same "other batches and another patience are other models" "$TMP/want.sorted" "$TMP/got.sorted"
 
+programs TAIL=renormalize REPLACE=1 > "$TMP/got"
+sed -e ':a' -e '/\\$/N; s/\\\n//; ta' "$TMP/.plan" > "$TMP/plan"
+check "what is outside the candidates is part of training on them, not of CLM, which is the same" test "$(grep -c 'train/clm-lr3e-5x3$' "$TMP/got")" = 1 -a \
+	"$(grep -c 'kf-train.*--lambda 1 --epochs' "$TMP/plan")" = 1 -a "$(grep -c 'kf-train.*--lambda 0.5 --tail renormalize --epochs' "$TMP/plan")" = 1
+
 # ---- names hold what is made ----
 
 # A target that was a source before: nothing that was made for another is its.
