@@ -236,13 +236,14 @@ $(of)/report/$1.json: $(2:%=$(run)/logits/test/%$(said_tag)/manifest.json) $4 $(
 	@mv $$@.tmp $$@
 endef
 
-# The same as a page, with what the models were made from. Report, result (none: as compared), NAME=DIR of trained and merged models,
+# The same as a page, with what the models were made from. kf-report knows the row "target" by its set's folder, where that has the model's name, or
+# by the set itself. Report, result (none: as compared), NAME=DIR of trained and merged models,
 # names in targets/, sources
 define page_rule
 $(of)/report/$1.html: $(of)/report/$1.json $(4:%=$(of)/targets/%/manifest.json) | $(bin)/kf-report
 	$(bin)/kf-report --out $$@ --eval $$< $(addprefix --result ,$2) $(addprefix --model ,$3) $(splits:%=--set $(run)/corpus/%) \
 	  $(foreach m,$(TARGET) $5,--set $(run)/logits/train/$m$(said_tag)) $(foreach m,$5,--set $(call aligned,train,$m)) \
-	  $(4:%=--set $(of)/targets/%) $(4:%=--trace $(of)/trace/%.jsonl) --quiet
+	  $(if $(said_tag),--set $(call logits,test)) $(4:%=--set $(of)/targets/%) $(4:%=--trace $(of)/trace/%.jsonl) --quiet
 endef
 
 # The rows of models as they come: the sources, and the target as "target". Tasks are not of the text: for these the models are run.

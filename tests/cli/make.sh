@@ -47,6 +47,17 @@ check "a model a fold" test -s "$W/docs4/adapted/lr3e-5x3b600of3-seed2-f32-fold2
 check "their report" rows report gemma3-tiny llama-tiny target clm fused fused+clm
 check "the map is kept" test -s "$W/maps/llama-tiny-qwen2-tiny-mined.map"
 
+# On the page the target is told from what is made of it, also where predictions are in folders that are not called like their models.
+on_page() { python3 - "$W/report.html" <<'END'
+import re, sys
+page = open(sys.argv[1]).read()
+bits = page[page.index('<section id="bits"'):page.index("Bits per byte as a table")]
+print(*sorted({f"{name}: {mark}" for mark, name in re.findall(r'<g class="(s.)"><title>([^:]*):', bits)}), sep=", ")
+END
+}
+check "make demo with predictions in float32" run demo SOURCES=llama-tiny EXTRACT_COMPUTE=f32
+same "the page tells a source, the target, what is trained and the result" "$(on_page)" "clm: so, fused+clm: so, fused: sr, llama-tiny: s0, target: st"
+
 # What was asked of make is what programs were asked.
 check "predictions computed in another way" run "$W/docs4/logits/test/llama-tiny-bf16/manifest.json" "${both[@]}" EXTRACT_COMPUTE=bf16
 check "make's variables reach the programs" python3 - "$W/docs4" <<'END'
