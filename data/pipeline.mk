@@ -145,14 +145,19 @@ $(foreach s,$(splits),$(eval $(call corpus_rule,$s)))
 # ---- logits: every model over the training text, over the test text to be compared, over the validation text
 # where weights are fitted to it ----
 
-# Where conversations (format 2) were rendered with another template than is named now, kf-extract says so.
-template_is = $(if $(and $1,$2,$(findstring "format":2,$1)),$(if $(findstring "chat-template":"$2",$1),,FORCE))
+# Beside every set, as NAME.from: the model that kf-extract was given, by its path, and the template that was named for it. FORCE where that is another
+# (another DATA, a folder instead of a file): kf-extract says what differs. A template is of conversations (format 2).
+$(foreach s,$(splits),$(eval talks_$s := $(findstring "format":2,$(call manifest,$(run)/corpus/$s/manifest.json))))
+from = $(strip $(call model,$2) $(if $(talks_$1),$(CHAT_TEMPLATE_$2)))
+was_from = $(if $(talks_$1),$2,$(firstword $2))
+other_from = $(if $(filter-out $1,$2)$(filter-out $2,$1),FORCE)
 define logits_rule
 $(run)/logits/$1/$2$(said_tag)/manifest.json: $(call model_files,$2) $(run)/corpus/$1/manifest.json \
-    $(sort $(call template_is,$(call manifest,$(run)/logits/$1/$2$(said_tag)/manifest.json),$(CHAT_TEMPLATE_$2)) \
+    $(sort $(call other_from,$(call from,$1,$2),$(call was_from,$1,$(file <$(run)/logits/$1/$2$(said_tag).from))) \
     $(call changed,$(call model,$2),$(run)/logits/$1/$2$(said_tag)/manifest.json) $(asked)) | $(bin)/kf-extract
 	$(bin)/kf-extract --model $(call model,$2) --corpus $(run)/corpus/$1 --out $$(@D) $(replace) --compute $(EXTRACT_COMPUTE) --threads $$(THREADS) $$(shard) \
 		$(if $(CHAT_TEMPLATE_$2),--chat-template $(CHAT_TEMPLATE_$2))
+	@echo $(call model,$2) $(CHAT_TEMPLATE_$2) > $$(@D).from
 endef
 $(foreach s,$(splits),$(foreach m,$(models),$(eval $(call logits_rule,$s,$m))))
 logits = $(run)/logits/$1/$(TARGET)$(said_tag)
@@ -229,16 +234,18 @@ template_of = $(addprefix --chat-template $1=,$(CHAT_TEMPLATE_$(if $(filter $1,$
 
 # ---- evaluation on held-out text. Report, models, arguments, what these depend on. Models that are run here are the target, trained ----
 
+# FORCE where the report is of other files of tasks than these, or one of them is new in its place. Its text, its path
+other_tasks = $(foreach f,$(task_files),$(if $(findstring "$f",$1),,FORCE)) $(call changed,$(task_files),$2)
 define report_rule
-$(of)/report/$1.json: $(2:%=$(run)/logits/test/%$(said_tag)/manifest.json) $4 $(task_files) $(run)/corpus/train/manifest.json | $(bin)/kf-eval
+$(of)/report/$1.json: $(2:%=$(run)/logits/test/%$(said_tag)/manifest.json) $4 $(task_files) $(run)/corpus/train/manifest.json \
+    $(if $(TASKS),$(sort $(call other_tasks,$(file <$(of)/report/$1.json),$(of)/report/$1.json))) | $(bin)/kf-eval
 	@mkdir -p $$(@D)
 	$(bin)/kf-eval --corpus $(run)/corpus/test $3 $(task_options) $(call templates,$3) --markdown $$(@:.json=.md) --report $$@.tmp --threads $$(THREADS) > $$(@:.json=.txt)
 	@mv $$@.tmp $$@
 endef
 
-# The same as a page, with what the models were made from. kf-report knows the row "target" by its set's folder, where that has the model's name, or
-# by the set itself. Report, result (none: as compared), NAME=DIR of trained and merged models,
-# names in targets/, sources
+# The same as a page, with what the models were made from. kf-report knows the row "target" by its set's folder, if that is called like the model, or
+# by the set itself. Report, result (none: as compared), NAME=DIR of trained and merged models, names in targets/, sources
 define page_rule
 $(of)/report/$1.html: $(of)/report/$1.json $(4:%=$(of)/targets/%/manifest.json) | $(bin)/kf-report
 	$(bin)/kf-report --out $$@ --eval $$< $(addprefix --result ,$2) $(addprefix --model ,$3) $(splits:%=--set $(run)/corpus/%) \

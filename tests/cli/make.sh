@@ -4,6 +4,7 @@
 
 D=$TMP/data W=$TMP/work
 tiny_data "$D"
+cp -a "$D" "$TMP/copy"; cp -a "$D" "$TMP/others"; cp tests/models/llama-untied/* "$TMP/others/models/llama-tiny/"
 run() { make -s "$@" DATA="$D" WORK="$W" B="${BIN%/bin}" TARGET=qwen2-tiny DOMAINS="a b" DOCS=4 VALID_DOCS=2 TEST_DOCS=3 EPOCHS=2 LR=1e-3 THREADS=1 \
 	SEED=2 LAMBDA=0.7 BATCH=1024 PATIENCE=3 COMPUTE=f32 DENSITY=0.4 SELECT=0.2 DOC_BYTES=1024 SHARDS=3; }
 rows() { # REPORT MODEL...: the report has these rows, every value a number
@@ -117,6 +118,7 @@ printf '%s\n' '{"task": "quiz", "kind": "choice"}' '{"prompt": "The fox is", "ch
 run pairs "${both[@]}" TASKS=quiz --trace > "$TMP/traced" 2>/dev/null; status=$?
 grep -oE 'bin/kf-[a-z]+ --' "$TMP/traced" | sort | uniq -c > "$TMP/ran"
 check "make pairs with tasks runs the evaluation and its page" test $status -eq 0 -a "$(awk '{ print $1, $2 }' "$TMP/ran" | tr '\n' ' ')" = "1 bin/kf-eval 1 bin/kf-report "
+check "and nothing a second time" test -z "$(run pairs "${both[@]}" TASKS=quiz --trace 2>/dev/null | grep -oE 'bin/kf-[a-z]+ --.*')"
 check "every model is asked, and what was seen in training counted" python3 - "$W/pairs.json" <<'END'
 import json, sys
 r = json.load(open(sys.argv[1]))
@@ -151,6 +153,15 @@ mixed() { make -s demo SOURCES=llama-tiny DATA="$D" WORK="$W/mixed" B="${BIN%/bi
 check "conversations that are in the training text only" mixed
 check "which are there" grep -q '"format": *2' "$W/mixed/docs4/corpus/train/manifest.json"
 check "a second time nothing runs" test -z "$(mixed --trace 2>/dev/null | grep -oE 'bin/kf-[a-z]+ --.*')"
+check_fails 2 'option --chat-template: "chatml" there, "plain" here' "another template" mixed CHAT_TEMPLATE_qwen2-tiny=plain
+check_fails 2 "has no chat template" "none, where the model has none" mixed CHAT_TEMPLATE_llama-tiny=
+check "the one of before: nothing runs" test -z "$(mixed --trace 2>/dev/null | grep -oE 'bin/kf-[a-z]+ --.*')"
+# The same names in another DATA, with the text where it was: models that are others are refused, and the same ones taken.
+elsewhere() { D=$1 run demo "${both[@]}" TEXT="$D/text/a.jsonl $D/text/b.jsonl" "${@:2}"; }
+check_fails 2 "input model differs" "another DATA with another model" elsewhere "$TMP/others"
+check "and back" elsewhere "$D"
+check "another DATA with the same models" elsewhere "$TMP/copy"
+check "a second time nothing runs" test -z "$(elsewhere "$TMP/copy" --trace 2>/dev/null | grep -oE 'bin/kf-[a-z]+ --.*')"
 o=${BIN%/bin}/obj/mpi/common/base/ranks_mpi.o
 remade() { make -n "$o" B="${BIN%/bin}" "$@" | grep -c "^echo.*mpicc.*ranks_mpi.c"; }
 if [ -e "$o" ]; then

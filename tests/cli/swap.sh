@@ -19,6 +19,7 @@ stand_in() { for f; do mkdir -p "$(dirname "$f")"; touch -d "@$((4000000000 + n)
 stand_in "$D"/models/{smollm2-135m,gemma3-270m,qwen2.5-coder-0.5b,other}.gguf "$D"/text/{prose,docs,python,c}.jsonl
 for s in train valid test; do stand_in "$R/corpus/$s/manifest.json"; done
 for s in train test; do for m in smollm2-135m gemma3-270m qwen2.5-coder-0.5b; do stand_in "$R/logits/$s/$m/manifest.json"; done; done
+for s in train test; do for m in smollm2-135m gemma3-270m qwen2.5-coder-0.5b; do echo "$D/models/$m.gguf" > "$R/logits/$s/$m.from"; done; done
 for m in gemma3-270m qwen2.5-coder-0.5b; do stand_in "$R/for-smollm2-135m/aligned/train/$m/manifest.json"; done
 mix=gemma3-270m+qwen2.5-coder-0.5b
 tag=0.5-lr3e-5x3
@@ -181,6 +182,7 @@ touch -d yesterday "$D/older"; mv "$D/older" "$D/models/gemma3-270m.gguf"
 is_asked "a model moved to another's place is seen though it is older" "$gemma"
 mkdir "$D/models/gemma3-270m" "$D/models/another"
 for m in gemma3-270m another; do touch -d yesterday "$D/models/$m/"{config.json,model.safetensors}; touch -d yesterday "$D/models/$m"; done
+for s in train test; do echo "$D/models/gemma3-270m" > "$R/logits/$s/gemma3-270m.from"; done
 later
 check "and nothing runs when it has been" test -z "$(programs)"
 mv "$D/models/gemma3-270m" "$D/models/was"; mv "$D/models/another" "$D/models/gemma3-270m"
@@ -191,6 +193,27 @@ cp -p "$D/models/was/config.json" "$D/models/was/new"; mv "$D/models/was/new" "$
 is_asked "and a file in the folder that it leads to" "$gemma"
 touch -d yesterday "$D/older"; mv "$D/older" "$D/text/c.jsonl"
 check "a text that is older: every corpus is asked for" test "$(programs | grep -c kf-prepare)" = 3
+later
+
+# ---- the same names in other data ----
+
+D2=$TMP/data2; mkdir -p "$D2/tasks" "$D/tasks"; cp -a "$D/models" "$D/text" "$D2"; touch -d yesterday "$D/tasks/quiz.jsonl" "$D2/tasks/quiz.jsonl"
+later
+other() { programs DATA="$D2" DOMAINS= TEXT="$D/text" "$@"; }
+check "another DATA: every model is asked" test "$(other | grep -c kf-extract)" = 6
+check "and nothing that is before them" test "$(other | grep -c kf-prepare)" = 0
+for f in "$R"/logits/*/*.from; do sed -i "s,$D/,$D2/," "$f"; done
+check "when they were taken, nothing runs" test -z "$(other)"
+one=$R/for-smollm2-135m/report/$mix-avg-ce-sequence-none-$tag
+printf '{"file": "%s"}\n' "$D2/tasks/quiz.jsonl" > "$one-quiz.json"; touch "$one-quiz.html"
+later
+check "nor with tasks" test -z "$(other TASKS=quiz)"
+printf '{"file": "%s"}\n' "$D/tasks/quiz.jsonl" > "$one-quiz.json"; later
+same "questions of another DATA are asked" "$(other TASKS=quiz | tr '\n' ' ')" "kf-eval kf-report ${one#"$W/"}-quiz.html "
+printf '{"file": "%s"}\n' "$D2/tasks/quiz.jsonl" > "$one-quiz.json"; later
+touch -d yesterday "$TMP/older"; mv "$TMP/older" "$D2/tasks/quiz.jsonl"
+same "and those that were replaced by older ones" "$(other TASKS=quiz | tr '\n' ' ')" "kf-eval kf-report ${one#"$W/"}-quiz.html "
+for f in "$R"/logits/*/*.from; do sed -i "s,$D2/,$D/," "$f"; done
 later
 
 # ---- REPLACE=1: every program is asked, and nothing is removed before it is ----
