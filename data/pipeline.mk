@@ -95,12 +95,13 @@ model_files = $(if $(wildcard $(DATA)/models/$1/config.json),$(wildcard $(addpre
 text := $(or $(foreach t,$(call home,$(TEXT)),$(or $(wildcard $t),$t)),$(DOMAINS:%=$(DATA)/text/%.jsonl))
 
 # Tasks that reports are to include, by name (data/fetch.sh list), or files $(DATA)/tasks/NAME.jsonl of your own. What items share
-# with the training text is counted. TASK_LIMIT: that many items of each only.
+# with the training text is counted. TASK_LIMIT: that many items of each only. Templates that are named for models shape what these answer: they are
+# in the report's name.
 TASKS ?=
 TASK_LIMIT ?=
 task_file = $(DATA)/tasks/$1$(if $(filter bigbench-%,$1),.json,.jsonl)
 task_files = $(foreach t,$(TASKS),$(call task_file,$t))
-task_tag = $(if $(TASKS),-$(call plus,$(TASKS))$(addprefix -,$(TASK_LIMIT)))
+task_tag = $(if $(TASKS),-$(call plus,$(TASKS))$(addprefix -,$(TASK_LIMIT))$(subst $(space),,$(foreach m,$(models),$(addprefix -$m@,$(CHAT_TEMPLATE_$m)))))
 task_limit = $(addprefix --limit ,$(TASK_LIMIT))
 task_options = $(addprefix --tasks ,$(task_files)) $(task_limit) --overlap $(run)/corpus/train
 fetch_task ?= bash data/fetch.sh task $1 $2

@@ -209,6 +209,9 @@ printf '{"file": "%s"}\n' "$D2/tasks/quiz.jsonl" > "$one-quiz.json"; touch "$one
 later
 check "nor with tasks" test -z "$(other TASKS=quiz)"
 printf '{"file": "%s"}\n' "$D/tasks/quiz.jsonl" > "$one-quiz.json"; later
+same "questions that are asked with a template are in another report" "$(other TASKS=quiz CHAT_TEMPLATE_smollm2-135m=chatml CHAT_TEMPLATE_other=plain | tr '\n' ' ')" \
+	"kf-eval kf-report ${one#"$W/"}-quiz-smollm2-135m@chatml.html "
+check "which is of no concern where none are asked" test -z "$(other CHAT_TEMPLATE_smollm2-135m=chatml)"
 same "questions of another DATA are asked" "$(other TASKS=quiz | tr '\n' ' ')" "kf-eval kf-report ${one#"$W/"}-quiz.html "
 printf '{"file": "%s"}\n' "$D2/tasks/quiz.jsonl" > "$one-quiz.json"; later
 touch -d yesterday "$TMP/older"; mv "$TMP/older" "$D2/tasks/quiz.jsonl"
