@@ -212,40 +212,99 @@ static kf_status move(const char *from_dir, const char *name, const char *to_dir
 	return KF_OK;
 }
 
-kf_status kf_output_publish(const char *out, bool keep, kf_err *err)
+kf_status kf_output_best(char *path, const char *state, int epoch, kf_err *err)
 {
-	char dir[KF_PATH_MAX], best[KF_PATH_MAX];
+	char name[32];
+
+	snprintf(name, sizeof name, "best-%d", epoch);
+	return kf_path_join(path, state, name, err);
+}
+
+bool kf_output_has_best(const char *state, int epoch)
+{
+	char dir[KF_PATH_MAX], config[KF_PATH_MAX];
+
+	return kf_output_best(dir, state, epoch, NULL) == KF_OK && kf_path_join(config, dir, "config.json", NULL) == KF_OK && kf_exists(config);
+}
+
+kf_status kf_output_keep_best(const char *state, const int *epochs, int n, kf_err *err)
+{
+	DIR *d = opendir(state);
+	struct dirent *e;
+	kf_status rc = KF_OK;
+
+	if (!d)
+		return kf_fail_errno(err, "cannot read the folder %s", state);
+	while (rc == KF_OK && (e = readdir(d))) {
+		char path[KF_PATH_MAX], name[32];
+		bool kept = strncmp(e->d_name, "best-", 5) != 0;
+
+		for (int i = 0; i < n && !kept; i++) {
+			snprintf(name, sizeof name, "best-%d", epochs[i]);
+			kept = strcmp(e->d_name, name) == 0;
+		}
+		if (!kept && (rc = kf_path_join(path, state, e->d_name, err)) == KF_OK)
+			rc = kf_remove_tree(path, err);
+	}
+	closedir(d);
+	return rc;
+}
+
+/* Of the model that training ended with. */
+static kf_status read_epoch(const paths *p, int *epoch, kf_err *err)
+{
+	json_t *record;
+	kf_status rc = kf_record_read(p->trained, &record, err);
+
+	if (rc == KF_OK && json_unpack(record, "{s:{s:i}}", "result", "epoch", epoch) != 0)
+		rc = kf_fail(err, KF_EDATA, "%s does not name the epoch whose model is to be published. --restart begins anew.", p->trained);
+	json_decref(record);
+	return rc;
+}
+
+/* config.json last: a folder without it is no model to anybody. Killed on the way, the next run goes on. */
+static kf_status move_model(const char *best, const char *out, kf_err *err)
+{
+	DIR *d = opendir(best);
 	struct dirent *e;
 	bool config = false;
-	kf_status rc;
-	DIR *d;
+	kf_status rc = KF_OK;
 
-	if ((rc = kf_path_join(dir, out, "state", err)) != KF_OK || (rc = kf_path_join(best, dir, "best", err)) != KF_OK)
-		return rc;
-	/* config.json last: a folder without it is no model to anybody. Killed on the way, the next run goes on. */
-	d = opendir(best);
-	if (!d && errno != ENOENT)
-		return kf_fail_errno(err, "cannot read the folder %s", best);
-	if (d) {
-		while (rc == KF_OK && (errno = 0, e = readdir(d))) {
-			if (e->d_name[0] == '.')
-				continue;
-			if (strcmp(e->d_name, "config.json") == 0)
-				config = true;
-			else
-				rc = move(best, e->d_name, out, err);
-		}
-		if (rc == KF_OK && errno)
-			rc = kf_fail_errno(err, "cannot read the folder %s", best);
-		closedir(d);
-		if (rc == KF_OK && config)
-			rc = move(best, "config.json", out, err);
+	if (!d)
+		return errno == ENOENT ? KF_OK : kf_fail_errno(err, "cannot read the folder %s", best);
+	while (rc == KF_OK && (errno = 0, e = readdir(d))) {
+		if (e->d_name[0] == '.')
+			continue;
+		if (strcmp(e->d_name, "config.json") == 0)
+			config = true;
+		else
+			rc = move(best, e->d_name, out, err);
 	}
-	if (rc != KF_OK || (rc = move(dir, "kfuse.json", out, err)) != KF_OK || (rc = kf_sync_dir(out, err)) != KF_OK)
+	if (rc == KF_OK && errno)
+		rc = kf_fail_errno(err, "cannot read the folder %s", best);
+	closedir(d);
+	return rc == KF_OK && config ? move(best, "config.json", out, err) : rc;
+}
+
+kf_status kf_output_publish(const char *out, bool keep, kf_err *err)
+{
+	char best[KF_PATH_MAX];
+	kf_status rc;
+	int epoch;
+	paths p;
+
+	if ((rc = make_paths(&p, out, err)) != KF_OK || (rc = read_epoch(&p, &epoch, err)) != KF_OK ||
+	    (rc = kf_output_best(best, p.dir, epoch, err)) != KF_OK)
+		return rc;
+	/* one that was moved already, but for the record, is in OUT */
+	if (!kf_output_has_best(p.dir, epoch) && !kf_exists(p.config))
+		return kf_fail(err, KF_EDATA, "%s is not there, the model that training ended with. --restart begins anew.", best);
+	if ((rc = move_model(best, out, err)) != KF_OK || (rc = move(p.dir, "kfuse.json", out, err)) != KF_OK ||
+	    (rc = kf_sync_dir(out, err)) != KF_OK)
 		return rc;
 	if (keep)
-		return kf_remove_tree(best, err);
-	rc = kf_remove_tree(dir, err);
+		return kf_output_keep_best(p.dir, NULL, 0, err);
+	rc = kf_remove_tree(p.dir, err);
 	/* another run has just put its lock there, to find that all is done */
 	return rc != KF_OK && (errno == ENOTEMPTY || errno == EEXIST) ? KF_OK : rc;
 }

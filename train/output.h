@@ -4,8 +4,11 @@
  *     OUT/kfuse.json                                     what made it; the mark of a finished run
  *     OUT/log.jsonl                                      a record a step and a validation
  *     OUT/epoch-N/                                       with --keep-epochs
- *     OUT/state/                                         while running: identity.json, checkpoints, the model
- *                                                        to be published (best/), kfuse.json once trained
+ *     OUT/state/                                         while running: identity.json, checkpoints, models that
+ *                                                        may be published (best-N/), kfuse.json once trained
+ *
+ * best-N/ is the model of epoch N. Which of them is the best a checkpoint says, and once trained kfuse.json: a model is there before
+ * what names it is, and goes after.
  */
 #ifndef KF_TRAIN_OUTPUT_H
 #define KF_TRAIN_OUTPUT_H
@@ -29,7 +32,15 @@ typedef enum {
  * work, which it names. */
 kf_status kf_output_begin(const kf_train_opts *o, const json_t *identity, kf_out_state *state, kf_lock *lock, kf_err *err) KF_MUST_CHECK;
 
-/* Move state/best's files into OUT, then state/kfuse.json; remove state unless keep. */
+/* path (KF_PATH_MAX) = STATE/best-EPOCH. */
+kf_status kf_output_best(char *path, const char *state, int epoch, kf_err *err) KF_MUST_CHECK;
+/* Whether a whole model is there. */
+bool kf_output_has_best(const char *state, int epoch);
+/* Remove the models of all epochs but these (n). */
+kf_status kf_output_keep_best(const char *state, const int *epochs, int n, kf_err *err) KF_MUST_CHECK;
+
+/* Move the files of the model that state/kfuse.json names into OUT, then that; remove state unless keep. KF_EDATA where the model is
+ * neither there nor in OUT. */
 kf_status kf_output_publish(const char *out, bool keep, kf_err *err) KF_MUST_CHECK;
 
 #endif

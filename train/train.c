@@ -40,7 +40,7 @@ typedef struct {
 	json_t *identity;
 	FILE *log;                 /* NULL where another process writes it */
 	kf_lock lock;              /* on OUT/state */
-	char state[KF_PATH_MAX], best[KF_PATH_MAX], log_path[KF_PATH_MAX];
+	char state[KF_PATH_MAX], log_path[KF_PATH_MAX];
 	kf_dtype dtype;
 
 	int64_t total;             /* steps of the whole run */
@@ -53,6 +53,7 @@ typedef struct {
 	double best_valid, before, loss;   /* before: of the validation text, by the model as it came */
 	int64_t log_bytes;         /* of log.jsonl when it was made */
 	int64_t saved;             /* step of the last checkpoint; 0: none */
+	int named[2];              /* the best epochs of the last two checkpoints; their models stay as long as these do */
 	kf_load seen;              /* of the step at work: its documents, of which the first are named */
 	uint64_t names[NAMED];
 } trainer;
@@ -162,9 +163,15 @@ static kf_status save(trainer *t, kf_err *err)
 	if ((rc = kf_ranks_agree(t->ranks, rc, err)) == KF_OK)
 		rc = kf_checkpoint_write(t->state, t->step, state, &t->optim, err);
 	json_decref(state);
-	if (rc == KF_OK)
-		t->saved = t->step;
-	return rc;
+	if (rc != KF_OK)
+		return rc;
+	if (t->step != t->saved)
+		t->named[0] = t->named[1];
+	t->named[1] = t->best_epoch;
+	t->saved = t->step;
+	if (t->first)
+		rc = kf_output_keep_best(t->state, t->named, 2, err);
+	return kf_ranks_agree(t->ranks, rc, err);
 }
 
 static kf_status restore(trainer *t, kf_err *err)
@@ -181,7 +188,7 @@ static kf_status restore(trainer *t, kf_err *err)
 	rc = kf_record_same(t->state, json_object_get(state, "identity"), t->identity, "the checkpoint of another run", "--restart begins anew.", err);
 	if (rc == KF_OK && (json_unpack(state, "{s:I, s:I, s?I, s?o, s:i, s:o, s:o, s:I}", "step", &step, "tokens", &tokens, "ended", &ended, "valid_before", &before, "best_epoch", &t->best_epoch,
 	    "best_valid", &best, "loss", &loss, "log_bytes", &log_bytes) != 0 || step < 0 || step > t->total || tokens < 0 ||
-	    log_bytes < 0))
+	    t->best_epoch < 0 || log_bytes < 0))
 		rc = kf_fail(err, KF_EDATA, "the checkpoint in %s is not this run's; --restart begins anew", t->state);
 	if (rc == KF_OK) {
 		t->step = t->saved = step;
@@ -191,9 +198,14 @@ static kf_status restore(trainer *t, kf_err *err)
 		t->before = json_is_real(before) ? json_real_value(before) : NAN;
 		t->best_valid = json_is_real(best) ? json_real_value(best) : NAN;
 		t->loss = json_is_real(loss) ? json_real_value(loss) : NAN;
+		t->named[0] = t->named[1] = t->best_epoch;
+		/* without validation none is written before the end */
+		if (t->first && t->o->valid && t->best_epoch && !kf_output_has_best(t->state, t->best_epoch))
+			rc = kf_fail(err, KF_EDATA, "%s/best-%d is not there, the model of the best epoch up to the checkpoint of step %lld. --restart begins anew.",
+				t->state, t->best_epoch, (long long)step);
 	}
 	json_decref(state);
-	return rc;
+	return kf_ranks_agree(t->ranks, rc, err);
 }
 
 /* ---- a step --------------------------------------------------------------------------------- */
@@ -380,6 +392,19 @@ static kf_status write_model(trainer *t, const char *dir, kf_err *err)
 	return kf_ranks_agree(t->ranks, rc, err);
 }
 
+/* In the place of others that no checkpoint names. */
+static kf_status write_best(trainer *t, int epoch, kf_err *err)
+{
+	char dir[KF_PATH_MAX];
+	kf_status rc = kf_output_best(dir, t->state, epoch, err);
+
+	if (rc == KF_OK && t->first)
+		rc = kf_output_keep_best(t->state, t->named, 2, err);
+	if ((rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK)
+		return rc;
+	return write_model(t, dir, err);
+}
+
 static kf_status end_epoch(trainer *t, int64_t epoch, kf_err *err)
 {
 	double bits = NAN;
@@ -406,13 +431,13 @@ static kf_status end_epoch(trainer *t, int64_t epoch, kf_err *err)
 		if ((rc = kf_path_join(dir, t->o->out, name, err)) != KF_OK || (rc = write_model(t, dir, err)) != KF_OK)
 			return rc;
 	}
+	/* Without validation the last epoch is the best: written once, at the end. */
+	if (best && (t->o->valid || t->step == t->total) && (rc = write_best(t, (int)epoch, err)) != KF_OK)
+		return rc;
 	if (best) {
 		t->best_epoch = (int)epoch;
 		t->best_valid = bits;
 	}
-	/* Without validation the last epoch is the best: written once, at the end. */
-	if (best && (t->o->valid || t->step == t->total) && (rc = write_model(t, t->best, err)) != KF_OK)
-		return rc;
 	t->ended = epoch;
 	return KF_OK;
 }
@@ -573,7 +598,6 @@ static kf_status run(trainer *t, kf_train_result *out, kf_err *err)
 
 	if ((rc = kf_ranks_agree(t->ranks, open_inputs(t, err), err)) != KF_OK || (rc = check_identity(t, err)) != KF_OK ||
 	    (rc = kf_path_join(t->state, o->out, "state", err)) != KF_OK ||
-	    (rc = kf_path_join(t->best, t->state, "best", err)) != KF_OK ||
 	    (rc = kf_path_join(t->log_path, o->log ? "." : o->out, o->log ? o->log : "log.jsonl", err)) != KF_OK)
 		return rc;
 	if (o->log)

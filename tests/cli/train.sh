@@ -37,7 +37,8 @@ check "validation improves" improves "$TMP/a/log.jsonl"
 # What is learnt of one text is of no use for another: the run ends when its patience does, with the best epoch's model.
 seq 1000 37 3000 | tr '\n' ';' >"$TMP/numbers.txt"
 check "prepare another text" "$BIN/kf-prepare" --out "$TMP/numbers" "$TMP/numbers.txt"
-LR=0.03 EPOCHS=12 check "patience" train "$TMP/worse" --lambda 1 --lr-schedule constant --valid "$TMP/numbers" --patience 2
+worse() { LR=0.03 EPOCHS=12 train "$TMP/worse" --lambda 1 --lr-schedule constant --valid "$TMP/numbers" --patience 2 --save-every 1 --keep-state --keep-epochs; }
+check "patience" worse
 epochs_of() { grep -c valid_bits "$1/log.jsonl"; }
 patient() {
 	local best
@@ -45,6 +46,14 @@ patient() {
 	test "$(epochs_of "$TMP/worse")" = $((1 + best + 2)) -a "$best" -lt 10 && grep -q "\"epoch\": *$best," "$TMP/worse/kfuse.json"
 }
 check "ends two epochs after the best" patient
+# As it was before it said that it had ended; and of its last epoch, which is not the best, there is a model that another attempt at it left.
+unpublished() {
+	local best=$(grep -o '"epoch": *[0-9]*' "$TMP/worse/kfuse.json" | grep -o '[0-9]*$')
+	rm "$TMP/worse"/*.json "$TMP/worse"/*.safetensors "$TMP/worse/state/kfuse.json"
+	cp -r "$TMP/worse/epoch-$best" "$TMP/worse/state/best-$best"; cp -r "$TMP/worse/epoch-$((best + 2))" "$TMP/worse/state/best-$((best + 2))"
+	worse && cmp "$TMP/worse/epoch-$best/model.safetensors" "$TMP/worse/model.safetensors" && test "$(cd "$TMP/worse/state" && ls -d best*)" = ""
+}
+check "its model is that of the epoch that the checkpoint names" unpublished
 check_fails 2 'there is none: give --valid' "patience without validation" train "$TMP/none" --patience 2
 check_fails 2 "has to be a file" "a log on standard output" train "$TMP/none" --log -
 
@@ -74,9 +83,9 @@ touch "$TMP/other-model/tokenizer.model"
 check "--restart with another model" "$BIN/kf-train" --model tests/models/qwen2-tiny --targets "$TMP/qwen" --out "$TMP/other-model" --restart --max-steps 1 --progress none
 check "leaves no tokenizer of the model before" test ! -e "$TMP/other-model/tokenizer.model"
 
-worse() { "$BIN/kf-train" --model "$TMP/a" --targets "$TMP/logits" --out "$TMP/made-worse" --lr 0.9 --batch-tokens 400 --epochs 1 --threads 2 --progress none \
+made_worse() { "$BIN/kf-train" --model "$TMP/a" --targets "$TMP/logits" --out "$TMP/made-worse" --lr 0.9 --batch-tokens 400 --epochs 1 --threads 2 --progress none \
 	--clip 0 --warmup 0 --lr-schedule constant --valid "$TMP/corpus" 2>&1 | grep -q "training has made it worse"; }
-check "a model that training has made worse is said to be" worse
+check "a model that training has made worse is said to be" made_worse
 
 # What is not a run of this program's, or is what it is asked to learn from, stays.
 cp -r tests/models/llama-tiny "$TMP/inside"
@@ -91,7 +100,7 @@ mkdir -p "$TMP/theirs/state"; echo thesis > "$TMP/theirs/thesis.txt"; echo mine 
 check_fails 1 'is not empty and holds no training run' "a folder that has a folder called state" train "$TMP/theirs" --restart
 # A checkpoint of another run, whose record is gone: refused, and replaced with --restart.
 train "$TMP/orphan" --clip 0.5 --max-steps 4 --save-every 2 --keep-state >/dev/null 2>&1
-rm -f "$TMP/orphan"/*.json "$TMP/orphan"/*.safetensors "$TMP/orphan/state/kfuse.json"; rm -rf "$TMP/orphan/state/best"
+rm -f "$TMP/orphan"/*.json "$TMP/orphan"/*.safetensors "$TMP/orphan/state/kfuse.json"
 sed -i 's/"clip": *0.5/"clip": 0.25/' "$TMP/orphan/state/identity.json"
 check_fails 1 'the checkpoint of another run \(--clip was 0.5' "a checkpoint of another run is not gone on from" train "$TMP/orphan" --clip 0.25 --max-steps 4 --save-every 2
 check "--restart begins anew" train "$TMP/orphan" --clip 0.25 --max-steps 4 --save-every 2 --restart
@@ -201,6 +210,38 @@ mv "$last" "$TMP/away.ckpt"; ln -s nowhere "$last"
 check "a checkpoint that cannot be opened" train "$TMP/unseen" --lambda 0.5 --save-every 1
 check "is passed over for the one before" cmp -n 200 "$TMP/unseen.log" "$TMP/unseen/log.jsonl"
 
+# The model that a checkpoint names stays until others name another; one that none names is nobody's. A folder in the place of OUT's weights
+# has a run end before these are taken away.
+best=(--lambda 0.5 --valid "$TMP/corpus")
+EPOCHS=3 check "three epochs, each better" train "$TMP/best.whole" "${best[@]}"
+per_epoch=$(($(losses "$TMP/best.whole" | wc -l) / 3))
+begun() { # OUT: a run that has ended before its first step, in whose way is a folder
+	train "$1" "${best[@]}" --log "$TMP/no/log" >/dev/null 2>&1
+	mkdir "$1/model.safetensors"
+}
+export EPOCHS=3
+begun "$TMP/best"
+check_fails 1 'cannot move .*best-3/model.safetensors' "the best model cannot be moved" train "$TMP/best" "${best[@]}" --save-every $((per_epoch + 1))
+of_epochs() { test "$(cd "$1/state" && echo best-*)" = "$2"; }
+check "those that the last two checkpoints name are there, too" of_epochs "$TMP/best" "best-1 best-2 best-3"
+rmdir "$TMP/best/model.safetensors"; cp -r "$TMP/best" "$TMP/best.trained"; cp -r "$TMP/best" "$TMP/best.stale"; cp -r "$TMP/best" "$TMP/best.lost"
+check "it is moved by the next run" train "$TMP/best" "${best[@]}"
+check_same "it is that of the last epoch" "$TMP/best/model.safetensors" "$TMP/best.whole/model.safetensors"
+begun "$TMP/best.each"
+check_fails 1 'cannot move' "with a checkpoint a step" train "$TMP/best.each" "${best[@]}" --save-every 1
+check "no other is there" of_epochs "$TMP/best.each" "best-2 best-3"
+rm -r "$TMP/best.trained/state/best-3"
+check_fails 1 'best-3 is not there, the model that training ended with. --restart' "a run that has lost its model is not finished" train "$TMP/best.trained" "${best[@]}"
+check "and does not look so" test ! -e "$TMP/best.trained/kfuse.json"
+# Killed before a checkpoint named the third epoch: what is there of it is not taken for what the run that goes on makes of it.
+rm "$TMP/best.stale/state/kfuse.json"; cp tests/models/llama-tiny/model.safetensors "$TMP/best.stale/state/best-3/"
+check "gone on with before the third epoch ends" train "$TMP/best.stale" "${best[@]}"
+check_same "the third epoch's own model" "$TMP/best.stale/model.safetensors" "$TMP/best.whole/model.safetensors"
+rm -r "$TMP/best.lost/state/kfuse.json" "$TMP/best.lost/state/best-2"
+check_fails 1 'best-2 is not there, the model of the best epoch up to the checkpoint of step [0-9]+. --restart' "the best model so far is lost" \
+	train "$TMP/best.lost" "${best[@]}"
+check "--restart makes it again" train "$TMP/best.lost" "${best[@]}" --restart
+unset EPOCHS
 # A limit on file sizes stands for a disk that fills up while a checkpoint or the model is written.
 limited() (
 	trap '' XFSZ
