@@ -54,7 +54,7 @@ static bool only(const char *dir, const char *const *names, int n)
 	return all;
 }
 
-/* Remove what a run of ours leaves behind, and nothing else; that it is one, identity.json, goes on saying until the new one does. */
+/* Remove what a run of ours leaves behind; that it is one, identity.json, goes on saying until the new one does. */
 static kf_status begin_anew(const char *out, const char *state, kf_err *err)
 {
 	static const char *const ours[] = { "epoch-*", "config.json", "generation_config.json",
@@ -96,8 +96,8 @@ static bool came_to_nothing(const paths *p, const char *out)
 	return only(out, mine, 2) && only(p->dir, begun, 3);
 }
 
-/* What is in OUT; *anew: a run, to be told by its record, that this one takes the place of. */
-static kf_status look(const paths *p, const kf_train_opts *o, const json_t *identity, kf_out_state *state, bool *anew, kf_err *err)
+/* What is in OUT. What is to be replaced is a run, to be told by its record. */
+static kf_status look(const paths *p, const kf_train_opts *o, const json_t *identity, kf_out_state *state, kf_err *err)
 {
 	const char *found = kf_exists(p->trained) ? p->trained : kf_exists(p->done) && kf_exists(p->config) ? p->done :
 		kf_exists(p->started) ? p->started : kf_exists(p->done) ? p->done : NULL;
@@ -107,23 +107,23 @@ static kf_status look(const paths *p, const kf_train_opts *o, const json_t *iden
 	bool empty;
 
 	*state = KF_OUT_NEW;
-	*anew = false;
 	if (found) {
 		rc = kf_record_read(found, &was, err);
 		program = json_string_value(json_object_get(was, "program"));
 		if (program && strcmp(program, "kf-train") != 0)
 			rc = kf_fail(err, KF_EMISMATCH, "%s holds what %.40s made, and no training run. Choose another --out.", out, program);
 		else if (o->restart || came_to_nothing(p, out)) {
-			*anew = o->restart;
+			*state = o->restart ? KF_OUT_REPLACE : KF_OUT_NEW;
 			json_decref(was);
 			return KF_OK;
 		} else if (rc == KF_OK) {
 			rc = kf_record_same(out, was, identity, "another training run",
 				"Choose another --out, or give --replace to have this one in its place.", err);
-			*anew = rc == KF_EMISMATCH && o->replace;
+			if (rc == KF_EMISMATCH && o->replace)
+				*state = KF_OUT_REPLACE;
 		}
 		json_decref(was);
-		if (*anew)
+		if (*state == KF_OUT_REPLACE)
 			return KF_OK;
 		if (rc == KF_OK)
 			*state = found == p->trained ? KF_OUT_TRAINED : found == p->started ? KF_OUT_STARTED :
@@ -165,7 +165,6 @@ kf_status kf_output_begin(const kf_train_opts *o, const json_t *identity, kf_out
 	const char *out = o->out;
 	paths p;
 	kf_status rc;
-	bool anew;
 
 	lock->fd = -1;
 	if (kf_path_in(o->model, out))
@@ -173,9 +172,9 @@ kf_status kf_output_begin(const kf_train_opts *o, const json_t *identity, kf_out
 			o->model, out);
 	if ((rc = make_paths(&p, out, err)) != KF_OK || (kf_is_dir(p.dir) && (rc = take(&p, out, lock, err)) != KF_OK))
 		return rc;
-	if ((rc = look(&p, o, identity, state, &anew, err)) != KF_OK)
+	if ((rc = look(&p, o, identity, state, err)) != KF_OK)
 		goto fail;
-	if (*state == KF_OUT_NEW && o->resume) {
+	if ((*state == KF_OUT_NEW || *state == KF_OUT_REPLACE) && o->resume) {
 		rc = kf_fail(err, KF_ENOTFOUND, "%s holds nothing to resume. Without --resume the run begins.", out);
 		goto fail;
 	}
@@ -183,21 +182,29 @@ kf_status kf_output_begin(const kf_train_opts *o, const json_t *identity, kf_out
 	if (*state != KF_OUT_CURRENT && lock->fd < 0) {
 		if ((rc = take(&p, out, lock, err)) != KF_OK)
 			return rc;
-		if ((rc = look(&p, o, identity, state, &anew, err)) != KF_OK)
+		if ((rc = look(&p, o, identity, state, err)) != KF_OK)
 			goto fail;
 	}
 	if (*state == KF_OUT_CURRENT) {
 		refresh(&p);
 		return KF_OK;
 	}
-	if (anew && (rc = begin_anew(out, p.dir, err)) != KF_OK)
-		goto fail;
 	if (*state == KF_OUT_NEW && (rc = kf_record_write(p.started, identity, err)) != KF_OK)
 		goto fail;
 	return KF_OK;
 fail:
 	kf_lock_drop(lock);
 	return rc;
+}
+
+kf_status kf_output_clear(const char *out, const json_t *identity, kf_err *err)
+{
+	kf_status rc;
+	paths p;
+
+	if ((rc = make_paths(&p, out, err)) != KF_OK || (rc = begin_anew(out, p.dir, err)) != KF_OK)
+		return rc;
+	return kf_record_write(p.started, identity, err);
 }
 
 static kf_status move(const char *from_dir, const char *name, const char *to_dir, kf_err *err)

@@ -19,7 +19,8 @@
 #include "train/train.h"
 
 typedef enum {
-	KF_OUT_NEW,        /* nothing there, or begun anew */
+	KF_OUT_NEW,        /* nothing there */
+	KF_OUT_REPLACE,    /* a run that this one takes the place of, once kf_output_clear has been called */
 	KF_OUT_STARTED,    /* the same run was here: continue from its checkpoint if it has one */
 	KF_OUT_TRAINED,    /* the same run ended: publish */
 	KF_OUT_CURRENT     /* finished: nothing to do; time stamps were refreshed */
@@ -31,6 +32,10 @@ typedef enum {
  * other things in it, or with the model that is to be trained; KF_ENOTFOUND with resume, where nothing is; KF_EIO where a run is at
  * work, which it names. */
 kf_status kf_output_begin(const kf_train_opts *o, const json_t *identity, kf_out_state *state, kf_lock *lock, kf_err *err) KF_MUST_CHECK;
+
+/* Take away the run of KF_OUT_REPLACE, and nothing else: when all has been checked that can be, and nothing but its steps may still end the
+ * new one. */
+kf_status kf_output_clear(const char *out, const json_t *identity, kf_err *err) KF_MUST_CHECK;
 
 /* path (KF_PATH_MAX) = STATE/best-EPOCH. */
 kf_status kf_output_best(char *path, const char *state, int epoch, kf_err *err) KF_MUST_CHECK;

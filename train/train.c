@@ -131,6 +131,20 @@ static kf_status open_log(trainer *t, kf_err *err)
 	return KF_OK;
 }
 
+/* Before anything is taken away for a new run. */
+static kf_status check_log(const trainer *t, kf_err *err)
+{
+	FILE *f = fopen(t->log_path, "ab");
+	kf_status rc = KF_OK;
+
+	if (!f)
+		return kf_fail_errno(err, "cannot open the log %s", t->log_path);
+	if (fseek(f, 0, SEEK_END) != 0)
+		rc = kf_fail_errno(err, "cannot read the log %s", t->log_path);
+	fclose(f);
+	return rc;
+}
+
 /* Write a record, which is released. Not collective: what comes of it has to be agreed on. */
 static kf_status log_record(trainer *t, json_t *r, kf_err *err)
 {
@@ -569,14 +583,24 @@ static kf_status open_model(trainer *t, kf_err *err)
 	return t->o->keep_mb < 0 ? kf_model_keep_free(t->model, err) : KF_OK;
 }
 
-static kf_status train(trainer *t, kf_train_result *out, kf_err *err)
+/* The new run can begin: what it takes the place of goes. */
+static kf_status replace(trainer *t, kf_err *err)
+{
+	kf_status rc = KF_OK;
+
+	if (t->first && (rc = check_log(t, err)) == KF_OK)
+		rc = kf_output_clear(t->o->out, t->identity, err);
+	return kf_ranks_agree(t->ranks, rc, err);
+}
+
+static kf_status train(trainer *t, kf_out_state state, kf_train_result *out, kf_err *err)
 {
 	double tokens;
 	kf_status rc;
 
 	if ((rc = kf_ranks_agree(t->ranks, open_model(t, err), err)) != KF_OK ||
 	    (rc = kf_ranks_agree(t->ranks, kf_exchange_begin(&t->optim, err), err)) != KF_OK ||
-	    (rc = restore(t, err)) != KF_OK || (rc = kf_ranks_agree(t->ranks, open_log(t, err), err)) != KF_OK)
+	    (state == KF_OUT_REPLACE && (rc = replace(t, err)) != KF_OK) || (rc = restore(t, err)) != KF_OK || (rc = kf_ranks_agree(t->ranks, open_log(t, err), err)) != KF_OK)
 		return rc;
 	out->resumed = t->step;
 	tokens = (double)t->docs->total * (double)t->total / (double)kf_plan_steps(t->docs, t->o->batch_tokens);
@@ -610,7 +634,7 @@ static kf_status run(trainer *t, kf_train_result *out, kf_err *err)
 		out->current = true;
 		return kf_ranks_agree(t->ranks, o->keep_state || !t->first ? KF_OK : kf_remove_tree(t->state, err), err);
 	}
-	if (state != KF_OUT_TRAINED && (rc = train(t, out, err)) != KF_OK)
+	if (state != KF_OUT_TRAINED && (rc = train(t, state, out, err)) != KF_OK)
 		return rc;
 	rc = t->first ? kf_output_publish(o->out, o->keep_state, err) : KF_OK;
 	if ((rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK)
@@ -629,6 +653,7 @@ kf_status kf_train(const kf_train_opts *o, kf_exec *x, kf_train_result *out, kf_
 	static const kf_dtype DTYPES[] = { KF_F32, KF_BF16, KF_F16 };
 	trainer *t = kf_zalloc(1, sizeof *t);
 	kf_status rc;
+	bool locked;
 
 	*out = (kf_train_result){ .valid = NAN, .before = NAN, .loss = NAN };
 	if (!t)
@@ -643,7 +668,10 @@ kf_status kf_train(const kf_train_opts *o, kf_exec *x, kf_train_result *out, kf_
 	rc = run(t, out, err);
 	if (t->log)
 		fclose(t->log);
+	locked = t->lock.fd >= 0;
 	kf_lock_drop(&t->lock);
+	if (rc != KF_OK && locked)
+		rmdir(t->state);   /* where nothing has begun it has had the lock alone */
 	json_decref(t->identity);
 	kf_loader_release(&t->loader);
 	kf_plan_release(&t->plan);

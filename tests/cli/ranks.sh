@@ -75,6 +75,13 @@ once() { train 4 "$TMP/said" --lambda 1 --max-steps 2 >"$TMP/said.out" 2>&1 && t
 check "one of the processes prints" once
 again() { train 2 "$TMP/said" --lambda 1 --max-steps 2 | grep -c "up to date" | grep -qx 1; }
 check "again, with others: up to date" again
+said=("$MPI/kf-train" --model tests/models/llama-tiny --targets "$TMP/logits" --out "$TMP/said" --progress none)
+cp -r "$TMP/said" "$TMP/said.was"
+check_fails 1 'cannot open the log' "2 processes that cannot begin" mpirun -n 2 "${said[@]}" --restart --log "$TMP/no/log"
+check "take nothing away" diff -r "$TMP/said" "$TMP/said.was"
+check "2 processes that can: --restart" mpirun -n 2 "${said[@]}" --restart --max-steps 1
+replaced() { test "$(grep -c tokens_per_second "$TMP/said/log.jsonl")" = 1 -a ! -e "$TMP/said/state"; }
+check "take what was there away" replaced
 check_fails 1 'started as one of 2 processes, but this program was built without MPI' "without MPI it does not do the work twice" \
 	mpirun -n 2 "$BIN/kf-train" --model tests/models/llama-tiny --targets "$TMP/logits" --out "$TMP/x"
 # (One command for all: Open MPI 5.0.7, of Debian 13, dies of "mpirun -n 1 A : -n 1 B".)

@@ -71,6 +71,16 @@ of_one_text() {
 check "folds: a text is left out whole, and of one fold" of_one_text
 check_fails 2 'fold 0/1 leaves out every document' "one fold is all" train "$TMP/none" --fold 0/1
 
+# A run that cannot begin takes nothing away.
+for f in 0 1 2; do [ -e "$TMP/fold$f/config.json" ] || fold=$f/3; done
+as_it_was() { # ERROR OPTION...
+	local was; was=$(cd "$TMP/a" && find . | sort | xargs cksum 2>/dev/null)
+	! train "$TMP/a" "${@:2}" 2>"$TMP/as" && grep -q "$1" "$TMP/as" && test "$was" = "$(cd "$TMP/a" && find . | sort | xargs cksum 2>/dev/null)" && test ! -e "$TMP/a/state"
+}
+check "--replace with a fold that leaves out every text: what is there stays" as_it_was 'no tokens to train on outside' --fold $fold --replace
+check "--restart with it, too" as_it_was 'no tokens to train on outside' --fold $fold --restart
+check "--replace with a log that cannot be opened" as_it_was 'cannot open the log' --lambda 0.25 --replace --log "$TMP/no/log"
+
 touch -d '2001-01-01' "$TMP/a/config.json" "$TMP/stamp"
 again() { train "$TMP/a" --lambda 0.5 --valid "$TMP/corpus" | grep -q "up to date" && test "$TMP/a/config.json" -nt "$TMP/stamp"; }
 check "again: up to date, with a new time stamp" again
