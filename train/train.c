@@ -39,6 +39,7 @@ typedef struct {
 	kf_progress bar;
 	json_t *identity;
 	FILE *log;                 /* NULL where another process writes it */
+	char log_name[KF_FP_HEX];  /* which file it is */
 	kf_lock lock;              /* on OUT/state */
 	char state[KF_PATH_MAX], log_path[KF_PATH_MAX];
 	kf_dtype dtype;
@@ -51,7 +52,8 @@ typedef struct {
 	int64_t ended;             /* the last epoch whose end is done: validation, and what is kept of it */
 	int best_epoch;            /* 0: none yet */
 	double best_valid, before, loss;   /* before: of the validation text, by the model as it came */
-	int64_t log_bytes;         /* of log.jsonl when it was made */
+	int64_t log_bytes;         /* of the log when it was made */
+	char log_was[KF_FP_HEX];   /* which file that was (name_log); "": not said */
 	int64_t saved;             /* step of the last checkpoint; 0: none */
 	int named[2];              /* the best epochs of the last two checkpoints; their models stay as long as these do */
 	kf_load seen;              /* of the step at work: its documents, of which the first are named */
@@ -113,21 +115,50 @@ static kf_status check_identity(trainer *t, kf_err *err)
 
 /* ---- log -------------------------------------------------------------------------------- */
 
-/* Continue the log at the byte where the checkpoint found it. */
+/* Which file the log is: the fingerprint of its real path, in OUT from there, since OUT may move. */
+static kf_status name_log(trainer *t, kf_err *err)
+{
+	char *log = realpath(t->log_path, NULL), *out = log ? realpath(t->o->out, NULL) : NULL;
+	const size_t n = out ? strlen(out) : 0;
+	kf_status rc = KF_OK;
+
+	if (out) {
+		const char *name = strncmp(log, out, n) == 0 && log[n] == '/' ? log + n + 1 : log;
+
+		kf_fp_hex(kf_fp_of(name, strlen(name)), t->log_name);
+	} else {
+		rc = kf_fail_errno(err, "cannot tell which file the log %s is", t->log_path);
+	}
+	free(log);
+	free(out);
+	return rc;
+}
+
+/* Continue the log at the byte where the checkpoint found it; another file than that, at its end, on a line of its own. */
 static kf_status open_log(trainer *t, kf_err *err)
 {
+	kf_status rc;
+	bool same;
+	char last;
+	long end;
+
 	if (!t->first)
 		return KF_OK;
-	if (!(t->log = fopen(t->log_path, t->log_bytes ? "r+b" : "wb")) && errno == ENOENT)
+	if (!(t->log = fopen(t->log_path, t->saved ? "r+b" : "wb")) && errno == ENOENT)
 		t->log = fopen(t->log_path, "wb");
 	if (!t->log)
 		return kf_fail_errno(err, "cannot open the log %s", t->log_path);
+	if ((rc = name_log(t, err)) != KF_OK)
+		return rc;
+	same = !*t->log_was || strcmp(t->log_was, t->log_name) == 0;
 	if (fseek(t->log, 0, SEEK_END) != 0)
 		return kf_fail_errno(err, "cannot read the log %s", t->log_path);
-	if (ftell(t->log) > t->log_bytes && ftruncate(fileno(t->log), t->log_bytes) != 0)
+	if (same && ftell(t->log) > t->log_bytes && ftruncate(fileno(t->log), t->log_bytes) != 0)
 		return kf_fail_errno(err, "cannot shorten the log %s", t->log_path);
-	if (fseek(t->log, 0, SEEK_END) != 0)
+	if (fseek(t->log, 0, SEEK_END) != 0 || (end = ftell(t->log)) < 0 || (end > 0 && pread(fileno(t->log), &last, 1, end - 1) != 1))
 		return kf_fail_errno(err, "cannot read the log %s", t->log_path);
+	if (end > 0 && last != '\n' && fputc('\n', t->log) == EOF)
+		return kf_fail_errno(err, "cannot write the log %s", t->log_path);
 	return KF_OK;
 }
 
@@ -169,9 +200,9 @@ static kf_status save(trainer *t, kf_err *err)
 		rc = kf_fail_errno(err, "cannot write the log %s", t->log_path);
 	if (t->first)
 		t->log_bytes = ftell(t->log);
-	state = json_pack("{s:O, s:I, s:I, s:I, s:o, s:i, s:o, s:o, s:I}", "identity", t->identity, "step", (json_int_t)t->step,
+	state = json_pack("{s:O, s:I, s:I, s:I, s:o, s:i, s:o, s:o, s:I, s:s}", "identity", t->identity, "step", (json_int_t)t->step,
 		"tokens", (json_int_t)t->tokens, "ended", (json_int_t)t->ended, "valid_before", kf_record_number(t->before), "best_epoch", t->best_epoch, "best_valid", kf_record_number(t->best_valid),
-		"loss", kf_record_number(t->loss), "log_bytes", (json_int_t)t->log_bytes);
+		"loss", kf_record_number(t->loss), "log_bytes", (json_int_t)t->log_bytes, "log", t->log_name);
 	if (rc == KF_OK && !state)
 		rc = kf_fail(err, KF_ENOMEM, "no memory for a checkpoint's state");
 	if ((rc = kf_ranks_agree(t->ranks, rc, err)) == KF_OK)
@@ -193,6 +224,7 @@ static kf_status restore(trainer *t, kf_err *err)
 	const int64_t steps = kf_plan_steps(t->docs, t->o->batch_tokens);
 	json_t *state, *best, *loss, *before = NULL;
 	json_int_t step, tokens, log_bytes, ended = -1;
+	const char *log = "";
 	kf_status rc = kf_checkpoint_read(t->state, &t->optim, &state, err);
 
 	if (rc == KF_ENOTFOUND && !t->o->resume)
@@ -200,8 +232,8 @@ static kf_status restore(trainer *t, kf_err *err)
 	if (rc != KF_OK)
 		return rc;
 	rc = kf_record_same(t->state, json_object_get(state, "identity"), t->identity, "the checkpoint of another run", "--restart begins anew.", err);
-	if (rc == KF_OK && (json_unpack(state, "{s:I, s:I, s?I, s?o, s:i, s:o, s:o, s:I}", "step", &step, "tokens", &tokens, "ended", &ended, "valid_before", &before, "best_epoch", &t->best_epoch,
-	    "best_valid", &best, "loss", &loss, "log_bytes", &log_bytes) != 0 || step < 0 || step > t->total || tokens < 0 ||
+	if (rc == KF_OK && (json_unpack(state, "{s:I, s:I, s?I, s?o, s:i, s:o, s:o, s:I, s?s}", "step", &step, "tokens", &tokens, "ended", &ended, "valid_before", &before, "best_epoch", &t->best_epoch,
+	    "best_valid", &best, "loss", &loss, "log_bytes", &log_bytes, "log", &log) != 0 || step < 0 || step > t->total || tokens < 0 ||
 	    t->best_epoch < 0 || log_bytes < 0))
 		rc = kf_fail(err, KF_EDATA, "the checkpoint in %s is not this run's; --restart begins anew", t->state);
 	if (rc == KF_OK) {
@@ -209,6 +241,7 @@ static kf_status restore(trainer *t, kf_err *err)
 		t->tokens = tokens;
 		t->ended = ended < 0 ? (step == t->total ? (step + steps - 1) / steps : step / steps) : ended;
 		t->log_bytes = log_bytes;
+		snprintf(t->log_was, sizeof t->log_was, "%s", log);
 		t->before = json_is_real(before) ? json_real_value(before) : NAN;
 		t->best_valid = json_is_real(best) ? json_real_value(best) : NAN;
 		t->loss = json_is_real(loss) ? json_real_value(loss) : NAN;

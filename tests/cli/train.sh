@@ -220,6 +220,20 @@ mv "$last" "$TMP/away.ckpt"; ln -s nowhere "$last"
 check "a checkpoint that cannot be opened" train "$TMP/unseen" --lambda 0.5 --save-every 1
 check "is passed over for the one before" cmp -n 200 "$TMP/unseen.log" "$TMP/unseen/log.jsonl"
 
+# Another log than that of the checkpoint is not cut where that one was: it is gone on with on a line of its own. OUT may move.
+train "$TMP/log" --lambda 0.5 --save-every 1 --keep-state >/dev/null
+rm -f "$TMP/log/kfuse.json" "$TMP/log/config.json" "$TMP/log/state/kfuse.json"
+cp -r "$TMP/log" "$TMP/log.other"; mv "$TMP/log" "$TMP/log.moved"; cp "$TMP/log.moved/log.jsonl" "$TMP/log.was"
+{ seq 1000; printf 'half a li'; } >"$TMP/other.jsonl"
+cp "$TMP/other.jsonl" "$TMP/other.was"
+check "gone on with another log" train "$TMP/log.other" --lambda 0.5 --log "$TMP/other.jsonl"
+follows() { cmp -n "$(stat -c %s "$TMP/other.was")" "$TMP/other.was" "$TMP/other.jsonl" && tail -n +1001 "$TMP/other.jsonl" | head -n 1 | grep -qx 'half a li' && grep -q '"step":[0-9]' "$TMP/other.jsonl"; }
+check "which has all its lines, and the records after them" follows
+check_same "and the first one is as it was" "$TMP/log.other/log.jsonl" "$TMP/log.was"
+check "gone on in another place" train "$TMP/log.moved" --lambda 0.5
+numbers "$TMP/log.was" >"$TMP/log.a"; numbers "$TMP/log.moved/log.jsonl" >"$TMP/log.b"
+check_same "with the same log" "$TMP/log.a" "$TMP/log.b"
+
 # The model that a checkpoint names stays until others name another; one that none names is nobody's. A folder in the place of OUT's weights
 # has a run end before these are taken away.
 best=(--lambda 0.5 --valid "$TMP/corpus")
