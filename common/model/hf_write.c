@@ -14,6 +14,7 @@
 #include "common/base/behind.h"
 #include "common/base/file.h"
 #include "common/base/mem.h"
+#include "common/text/chat.h"
 
 /* A Hugging Face folder, written under the name "<dir>.partial" and renamed when
  * everything in it is on disk. A tensor is converted and written behind the caller's back, in pieces, while the
@@ -112,23 +113,58 @@ static json_t *config_of(const struct writer *w)
 	return c;
 }
 
-static json_t *generation_of(const struct writer *w)
+/* A list of the token ids in v, which is one, a list or nothing, and of end. *had: v has it already. */
+static json_t *with_end(const json_t *v, int32_t end, bool *had)
 {
-	const json_t *own = w->spec->like ? kf_weights_generation(w->spec->like) : NULL;
-	json_t *g;
+	const size_t n = json_is_array(v) ? json_array_size(v) : json_is_integer(v);
+	json_t *list = json_array();
+	bool ok = list != NULL;
 
-	if (json_is_object(own)) return json_incref((json_t *)(uintptr_t)own);
-	if (!(g = json_pack("{s:b}", "_from_model_config", 1))) return NULL;
-	if (w->arch->bos >= 0) json_object_set_new(g, "bos_token_id", json_integer(w->arch->bos));
-	if (w->arch->eos >= 0) json_object_set_new(g, "eos_token_id", json_integer(w->arch->eos));
-	return g;
+	*had = false;
+	for (size_t i = 0; i < n && ok; i++) {
+		const json_t *id = json_is_array(v) ? json_array_get(v, i) : v;
+
+		*had = *had || (json_is_integer(id) && json_integer_value(id) == end);
+		ok = json_array_append(list, (json_t *)(uintptr_t)id) == 0;
+	}
+	if (ok && json_array_append_new(list, json_integer(end)) == 0) return list;
+	json_decref(list);
+	return NULL;
+}
+
+/* The model's own, or of its config.json; end, unless it is -1, ends generation, too: a list of ids then, as transformers takes it. */
+static json_t *generation_of(const struct writer *w, const json_t *config, int32_t end)
+{
+	const json_t *own = w->spec->like ? kf_weights_generation(w->spec->like) : NULL, *ids;
+	json_t *g = json_is_object(own) ? json_copy((json_t *)(uintptr_t)own) : json_pack("{s:b}", "_from_model_config", 1), *list;
+	bool had;
+
+	if (!g) return NULL;
+	if (!json_is_object(own) && w->arch->bos >= 0) json_object_set_new(g, "bos_token_id", json_integer(w->arch->bos));
+	if (!json_is_object(own) && w->arch->eos >= 0) json_object_set_new(g, "eos_token_id", json_integer(w->arch->eos));
+	if (end < 0) return g;
+	if (!(ids = json_object_get(g, "eos_token_id"))) ids = json_object_get(config, "eos_token_id");
+	list = with_end(ids, end, &had);
+	if (list && had) {
+		json_decref(list);
+		return g;
+	}
+	json_object_del(g, "_from_model_config"); /* of which it says more */
+	if (json_object_set_new(g, "eos_token_id", list) == 0) return g;
+	json_decref(g);
+	return NULL;
 }
 
 static kf_status write_configs(const struct writer *w, kf_err *err)
 {
-	kf_status rc = write_json(w, "generation_config.json", generation_of(w), err);
+	json_t *config = config_of(w);
+	int32_t end = -1;
+	kf_status rc = w->spec->tokenizer ? kf_chat_other_end(w->spec->tokenizer, &end, err) : KF_OK;
 
-	return rc == KF_OK ? write_json(w, "config.json", config_of(w), err) : rc;
+	if (rc == KF_OK) rc = write_json(w, "generation_config.json", generation_of(w, config, end), err);
+	if (rc == KF_OK) return write_json(w, "config.json", config, err);
+	json_decref(config);
+	return rc;
 }
 
 /* ---- tensors ---- */

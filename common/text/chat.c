@@ -138,6 +138,28 @@ out:
 	return rc;
 }
 
+kf_status kf_chat_other_end(const kf_tokenizer *t, int32_t *id, kf_err *err)
+{
+	const char *text = t->other_template ? t->chat_template : NULL, *name, *s, *end;
+	kf_chat *chat = NULL;
+	kf_status rc;
+
+	*id = -1;
+	if (!text) return KF_OK;
+	if ((rc = kf_chat_recognise(text, strlen(text), &name, err)) == KF_OK) rc = kf_chat_open(name, t, &chat, err);
+	if (rc == KF_EUNSUPPORTED || rc == KF_EMISMATCH) return KF_OK;
+	if (rc != KF_OK) return rc;
+	s = strpbrk(strstr(chat->tpl->assistant, BODY), "\1" EOS);
+	if (s && *s == *EOS) {
+		*id = t->eos;
+	} else if (s) {
+		end = strchr(++s, 2);
+		*id = find_token(t, s, (size_t)(end - s));
+	}
+	kf_chat_free(chat);
+	return KF_OK;
+}
+
 /* ---- rendering ---- */
 
 /* A stretch of the rendering: a control token, or bytes of the template, or of a message. */

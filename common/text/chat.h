@@ -35,6 +35,10 @@ void kf_chat_free(kf_chat *c);               /* accepts NULL */
  * kf_chat_render does (and takes the white space at a message's ends away); left as it is where it is that template already. To be called
  * before others use the tokenizer. Errors as of kf_chat_open. */
 kf_status kf_chat_adopt(const char *name, kf_tokenizer *t, kf_err *err) KF_MUST_CHECK;
+/* The token that ends a reply by the tokenizer's template, where that took the place of the one the model came with (kf_chat_adopt,
+ * kf_tokenizer_set_chat_template): one that the model's own files need not call EOS. *id -1: it did not, or is none that is known, or has no
+ * such token. */
+kf_status kf_chat_other_end(const kf_tokenizer *t, int32_t *id, kf_err *err) KF_MUST_CHECK;
 const char *kf_chat_name(const kf_chat *c);
 
 /* Encode a conversation whose messages' texts are text[0 ..], one after another. out->ids are all tokens of the rendering

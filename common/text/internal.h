@@ -274,6 +274,7 @@ struct kf_tokenizer {
 	bool add_bos, add_eos;
 	char *hf_class;          /* transformers' tokenizer_class, or NULL */
 	char *chat_template;     /* or NULL */
+	bool other_template;     /* it took the place of what the model came with */
 	json_t *settings;        /* (kf_tokenizer_settings) of the folder it was read from, or NULL */
 	kf_fp fp;
 	kf_wcache *words, *firsts;

@@ -111,6 +111,7 @@ kf_status kf_tokenizer_set_chat_template(kf_tokenizer *t, const char *text, kf_e
 		return kf_fail(err, KF_ENOMEM, "no memory for a chat template");
 	kf_free(t->chat_template);
 	t->chat_template = copy;
+	t->other_template = true;
 	return KF_OK;
 }
 

@@ -31,6 +31,14 @@ shutil.copytree(tmp + "/qwen2-tiny", tmp + "/strange")
 c = json.load(open(tmp + "/strange/tokenizer_config.json"))
 c["chat_template"] = "{{ messages | reverse }}"
 json.dump(c, open(tmp + "/strange/tokenizer_config.json", "w"))
+# as base models have it: what ends a text is not what ends a turn
+for name, template in (("base", None), ("ends", published["qwen2.5"])):
+    shutil.copytree("tests/models/qwen2-tiny", f"{tmp}/{name}")
+    for file, key, value in (("config.json", "eos_token_id", 410), ("generation_config.json", "eos_token_id", 410),
+                             ("tokenizer_config.json", "eos_token", "<|endoftext|>"), ("tokenizer_config.json", "chat_template", template)):
+        c = json.load(open(f"{tmp}/{name}/{file}"))
+        c[key] = value
+        json.dump({k: v for k, v in c.items() if v is not None}, open(f"{tmp}/{name}/{file}", "w"))
 END
 check "chat: prepare" "$BIN/kf-prepare" --quiet --out "$C" --shards 2 "$TMP/chat.jsonl"
 extract() { local m=$1; shift; "$BIN/kf-extract" --quiet --model "$TMP/$m" --corpus "$C" --out "$TMP/l-$m" --precision f32 "$@"; }
@@ -178,7 +186,7 @@ done
 
 # A template that was chosen, for a model with none and one with another, is in the folder of what is trained with it, of its epochs, and of what they
 # are merged into.
-for m in tests/models/qwen2-tiny "$TMP/strange"; do
+for m in tests/models/qwen2-tiny "$TMP/strange" "$TMP/base"; do
 	n=${m##*/}
 	check "chat: $n with a chosen template: logits" "$BIN/kf-extract" --quiet --model "$m" --corpus "$C" --out "$TMP/chosen-$n" --chat-template chatml
 	check "chat: $n with a chosen template: train" "$BIN/kf-train" --quiet --model "$m" --targets "$TMP/chosen-$n" --out "$TMP/tuned-$n" --valid "$C" --lambda 1 \
@@ -186,19 +194,26 @@ for m in tests/models/qwen2-tiny "$TMP/strange"; do
 	check "chat: $n with a chosen template: merge" "$BIN/kf-merge" --quiet --pivot "$m" --models "$TMP/tuned-$n" --models "$TMP/tuned-$n/epoch-1" \
 		--out "$TMP/merged-$n" --threads 1
 	for d in tuned-$n tuned-$n/epoch-1 merged-$n; do
-		check "chat: $d has the template as Jinja text" python3 - "$TMP/$d" <<'END'
+		check "chat: $d has the template as Jinja text, and generation stops where its turns end" python3 - "$TMP/$d" <<'END'
 import json, os, sys
 written = json.load(open("tests/parity/chat/written.json", encoding="utf-8"))["chatml"]["jinja"]
 assert json.load(open(sys.argv[1] + "/tokenizer_config.json"))["chat_template"] == written
 assert not os.path.exists(sys.argv[1] + "/chat_template.jinja")
+base = sys.argv[1].endswith("-base") or sys.argv[1].endswith("-base/epoch-1")
+ends = lambda f: json.load(open(f"{sys.argv[1]}/{f}.json"))["eos_token_id"]
+assert ends("generation_config") == ([410, 412] if base else 412) and ends("config") == (410 if base else 412)
 END
 		check "chat: $d is evaluated with it" "$BIN/kf-eval" --quiet --model "$TMP/$d" --corpus "$C" --threads 1
 	done
 	check "chat: $n again, from the trained folder" "$BIN/kf-extract" --quiet --model "$TMP/tuned-$n" --corpus "$C" --out "$TMP/again-$n"
 	check "chat: whose set says the name" grep -q '"chat_template": *"chatml"' "$TMP/again-$n/manifest.json"
 	check "chat: and is trained on without another" "$BIN/kf-train" --quiet --model "$TMP/tuned-$n" --targets "$TMP/again-$n" --out "$TMP/more-$n" --lambda 1 --threads 1
+	check_same "chat: generation stops where it did" "$TMP/tuned-$n/generation_config.json" "$TMP/more-$n/generation_config.json"
 	check_same "chat: its template stays" <(grep chat_template "$TMP/tuned-$n/tokenizer_config.json") <(grep chat_template "$TMP/more-$n/tokenizer_config.json")
 done
+check "chat: a merge of models with one template of their own" "$BIN/kf-merge" --quiet --method linear --models "$TMP/ends" --models "$TMP/ends" --out "$TMP/ends-merged" --threads 1
+json() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1])))' "$1"; }
+check_same "chat: is as these are" <(json "$TMP/ends/generation_config.json") <(json "$TMP/ends-merged/generation_config.json")
 template_of() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1] + "/tokenizer_config.json"))["chat_template"])' "$1"; }
 check "chat: merge what was trained with two templates" "$BIN/kf-merge" --quiet --pivot "$TMP/qwen2-tiny" --models "$TMP/trained" --models "$TMP/tuned-qwen2-tiny" \
 	--out "$TMP/mixed" --threads 1

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "common/model/weights.h"
+#include "common/text/chat.h"
 
 static char scratch[] = "/tmp/kf-test-XXXXXX";
 
@@ -205,6 +206,65 @@ static void test_unknown_keys(void **state)
 		json_decref(now);
 		json_decref(was);
 		json_decref(more);
+	}
+}
+
+/* A chat template in the place of the model's own ends replies with another token than generation has stopped at so far: it does so, too. */
+static void test_template_end(void **state)
+{
+	static const struct { const char *config, *generation; const char *want; } cases[] = {
+		{ "410", "{\"eos_token_id\":410,\"top_k\":7}", "{\"eos_token_id\":[410,412],\"top_k\":7}" },
+		{ "410", "{\"eos_token_id\":[5,410],\"_from_model_config\":true}", "{\"eos_token_id\":[5,410,412]}" },
+		{ "[410,3]", "{\"top_k\":7}", "{\"top_k\":7,\"eos_token_id\":[410,3,412]}" },
+		{ "null", "{\"eos_token_id\":null}", "{\"eos_token_id\":[412]}" },
+		{ "410", NULL, "{\"bos_token_id\":410,\"eos_token_id\":[410,412]}" },
+		/* it does already */
+		{ "410", "{\"eos_token_id\":[412,410],\"_from_model_config\":true}", "{\"eos_token_id\":[412,410],\"_from_model_config\":true}" },
+		{ "412", NULL, "{\"_from_model_config\":true,\"bos_token_id\":410,\"eos_token_id\":412}" },
+	};
+	char dir[100], out[140];
+	(void)state;
+
+	snprintf(dir, sizeof dir, "%s", in_scratch("end"));
+	snprintf(out, sizeof out, "%s-out", dir);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		kf_tokenizer *t, *again;
+		kf_err err;
+
+		run("rm -rf %s", dir);
+		run("cp -r tests/models/qwen2-tiny %s", dir);
+		json_t *config = read_json(dir, "config.json"), *more = cases[i].generation ? json_loads(cases[i].generation, 0, NULL) : NULL, *now,
+			*want = json_loads(cases[i].want, 0, NULL);
+		json_object_set_new(config, "eos_token_id", json_loads(cases[i].config, JSON_DECODE_ANY, NULL));
+		json_dump_file(config, in_scratch("end/config.json"), 0);
+		if (more) json_dump_file(more, in_scratch("end/generation_config.json"), 0);
+		else run("rm %s/generation_config.json", dir);
+
+		kf_weights *w = open_good(dir);
+		assert_int_equal(kf_weights_tokenizer(w, &t, &err), KF_OK);
+		for (int chosen = 0; chosen < 2; chosen++) { /* without a template of ours all stays */
+			struct source source = { w, -1, 0 };
+
+			if (chosen) assert_int_equal(kf_chat_adopt("chatml", t, &err), KF_OK);
+			run("rm -rf %s", out);
+			if (copy(&source, out, KF_F32, 0, t, &err) != KF_OK) fail_msg("%s", err.text);
+			now = read_json(out, "generation_config.json");
+			if (chosen ? !json_equal(now, want) : more && !json_equal(now, more)) fail_msg("case %zu: %s", i, json_dumps(now, 0));
+			json_decref(now);
+			now = read_json(out, "config.json");
+			assert_true(json_equal(json_object_get(now, "eos_token_id"), json_object_get(config, "eos_token_id")));
+			json_decref(now);
+		}
+		kf_weights *written = open_good(out);
+		assert_int_equal(kf_weights_tokenizer(written, &again, &err), KF_OK);
+		assert_true(kf_fp_equal(kf_tokenizer_fp(again), kf_tokenizer_fp(t)));
+		kf_weights_close(written);
+		kf_weights_close(w);
+		kf_tokenizer_free(again);
+		kf_tokenizer_free(t);
+		json_decref(config);
+		json_decref(more);
+		json_decref(want);
 	}
 }
 
@@ -466,7 +526,7 @@ static void test_tokenizer(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tiny), cmocka_unit_test(test_unknown_keys), cmocka_unit_test(test_families), cmocka_unit_test(test_from_gguf),
+		cmocka_unit_test(test_tiny), cmocka_unit_test(test_unknown_keys), cmocka_unit_test(test_template_end), cmocka_unit_test(test_families), cmocka_unit_test(test_from_gguf),
 		cmocka_unit_test(test_families_from_gguf), cmocka_unit_test(test_shards),
 		cmocka_unit_test(test_atomic), cmocka_unit_test(test_behind), cmocka_unit_test(test_arguments), cmocka_unit_test(test_tokenizer),
 	};

@@ -111,6 +111,48 @@ static void renders(void **state)
 	kf_tokenizer_free(tok);
 }
 
+/* How replies end: not what the model's files call EOS, where a template has a token of its own. */
+static const char *end_of(const char *name)
+{
+	static const struct { const char *name, *end; } ends[] = { { "gemma", "<end_of_turn>" }, { "gemma3", "<end_of_turn>" },
+		{ "llama-2", "</s>" }, { "llama-3", "<|eot_id|>" }, { "mistral-v1", "</s>" }, { "mistral-v0.1", "</s>" }, { "mistral", "</s>" },
+		{ "openchat", "<|end_of_turn|>" }, { "solar", NULL }, { "zephyr", "</s>" }, { "plain", "</s>" } };
+
+	for (size_t i = 0; i < LEN(ends); i++)
+		if (strcmp(name, ends[i].name) == 0) return ends[i].end;
+	return "<|im_end|>";
+}
+
+static void ends(void **state)
+{
+	char names[512], *rest = names;
+	kf_tokenizer *tok = all_tokens();
+	int32_t id;
+
+	(void)state;
+	OK(kf_chat_other_end(tok, &id, &err));
+	assert_int_equal(id, -1);
+	kf_chat_names(names, sizeof names);
+	for (const char *name; (name = strtok_r(rest, ", ", &rest));) {
+		const char *want = end_of(name);
+
+		OK(kf_tokenizer_set_chat_template(tok, "{{ messages | reverse }}", &err));
+		OK(kf_chat_other_end(tok, &id, &err));
+		assert_int_equal(id, -1);
+		OK(kf_chat_adopt(name, tok, &err));
+		OK(kf_chat_other_end(tok, &id, &err));
+		if (!want) assert_int_equal(id, -1);
+		else assert_string_equal(kf_tokenizer_piece(tok, id), want);
+	}
+	kf_tokenizer_free(tok);
+	/* one that lacks the template's tokens */
+	OK(kf_tokenizer_open_dir("tests/models/llama-untied", &tok, &err));
+	OK(kf_tokenizer_set_chat_template(tok, json_string_value(json_object_get(json_object_get(written, "chatml"), "jinja")), &err));
+	OK(kf_chat_other_end(tok, &id, &err));
+	assert_int_equal(id, -1);
+	kf_tokenizer_free(tok);
+}
+
 /* What is written into a trained model's folder: recognised for what it is, and by Jinja rendered to what is rendered here. */
 static void writes(void **state)
 {
@@ -339,7 +381,7 @@ static void errors(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(recognises), cmocka_unit_test(renders), cmocka_unit_test(writes), cmocka_unit_test(encodes), cmocka_unit_test(borders),
+		cmocka_unit_test(recognises), cmocka_unit_test(renders), cmocka_unit_test(ends), cmocka_unit_test(writes), cmocka_unit_test(encodes), cmocka_unit_test(borders),
 		cmocka_unit_test(errors),
 	};
 	int failed;
