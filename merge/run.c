@@ -329,7 +329,7 @@ kf_status kf_merge(const kf_merge_opts *o, kf_pool *pool, kf_merge_result *out, 
 	if ((rc = kf_merge_identity(o, &r.how, r.dtype, &r.in, pool, &r.identity, err)) != KF_OK ||
 		(rc = look(&r, &out->current, err)) != KF_OK || out->current)
 		goto out;
-	if ((rc = work(&r, err)) != KF_OK) goto out;
+	if ((rc = kf_hf_may_write(o->out, o->replace, err)) != KF_OK || (rc = work(&r, err)) != KF_OK) goto out;
 	for (int j = 0; j < out->n; j++) {
 		out->weight[j] /= (double)out->values;
 		out->kept[j] /= (double)out->values;

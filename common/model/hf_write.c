@@ -27,7 +27,7 @@
 
 struct writer {
 	const char *dir;
-	char tmp[KF_PATH_MAX];
+	char tmp[KF_PATH_MAX], parent[KF_PATH_MAX];
 	int lock;                   /* descriptor of tmp, locked; -1: none */
 	const kf_hf_spec *spec;
 	const kf_arch *arch;        /* the spec's */
@@ -492,37 +492,58 @@ static kf_status take_partial(struct writer *w, kf_err *err)
 	}
 }
 
-static kf_status check_free(const struct writer *w, kf_err *err)
+/* dir without slashes at its end, with room for PARTIAL, and the folder that it is in. */
+static kf_status split(const char *dir, char name[KF_PATH_MAX], char parent[KF_PATH_MAX], kf_err *err)
 {
-	char name[KF_PATH_MAX], to[2];
-	bool empty = false;
+	size_t len = strlen(dir);
+	const char *last;
 
-	if (kf_is_dir(w->dir)) {
-		kf_status rc = kf_dir_empty(w->dir, &empty, err);
-		if (rc != KF_OK) return rc;
-	}
-	if (empty || !kf_exists(w->dir)) return KF_OK;
-	if (!w->spec->replace) return kf_fail(err, KF_EINVAL, "%s: is there already; a model is written to a new folder only", w->dir);
-	snprintf(name, sizeof name, "%.*s", (int)(strlen(w->tmp) - strlen(PARTIAL)), w->tmp);
-	if (readlink(name, to, sizeof to) >= 0)
-		return kf_fail(err, KF_EINVAL, "%s: is a link; a model takes the place of a folder only", w->dir);
-	return check_ours(w->dir, err);
+	while (len > 1 && dir[len - 1] == '/') len--;
+	if (len + sizeof PARTIAL > KF_PATH_MAX) return kf_fail(err, KF_EINVAL, "path too long: %s", dir);
+	snprintf(name, KF_PATH_MAX, "%.*s", (int)len, dir);
+	last = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
+	if (!*last || !strcmp(last, ".") || !strcmp(last, ".."))
+		return kf_fail(err, KF_EINVAL, "\"%s\" is no name for a folder; give the name that it has in the folder above", dir);
+	if (last == name) strcpy(parent, ".");
+	else snprintf(parent, KF_PATH_MAX, "%.*s", (int)(last - name == 1 ? 1 : last - name - 1), name);
+	return KF_OK;
+}
+
+static bool is_mount(const char *name, const struct stat *st, const char *parent)
+{
+	struct stat above;
+	struct statx x;
+
+	if (stat(parent, &above) == 0 && above.st_dev != st->st_dev) return true;
+	/* a folder of the same file system, mounted there */
+	return statx(AT_FDCWD, name, AT_SYMLINK_NOFOLLOW, 0, &x) == 0 && (x.stx_attributes & STATX_ATTR_MOUNT_ROOT);
+}
+
+kf_status kf_hf_may_write(const char *dir, bool replace, kf_err *err)
+{
+	char name[KF_PATH_MAX], parent[KF_PATH_MAX];
+	struct stat st;
+	bool empty = false;
+	kf_status rc = split(dir, name, parent, err);
+
+	if (rc != KF_OK || lstat(name, &st) < 0) return rc;
+	if (S_ISLNK(st.st_mode))
+		return kf_fail(err, KF_EINVAL, "%s: is a link; a model takes the place of a folder only. Give the folder that it is to lead to.", dir);
+	if (is_mount(name, &st, parent))
+		return kf_fail(err, KF_EINVAL, "%s: is a mount point, which a model cannot take the place of. Give a new folder in it, as %s/model.", dir, name);
+	if (S_ISDIR(st.st_mode) && (rc = kf_dir_empty(dir, &empty, err)) != KF_OK) return rc;
+	if (empty) return KF_OK;
+	if (!replace) return kf_fail(err, KF_EINVAL, "%s: is there already; a model is written to a new folder only", dir);
+	return check_ours(dir, err);
 }
 
 static kf_status publish(const struct writer *w, kf_err *err)
 {
-	char parent[KF_PATH_MAX];
-	char *slash;
 	kf_status rc;
 
 	if ((rc = kf_sync_dir(w->tmp, err)) != KF_OK || (w->spec->replace && kf_is_dir(w->dir) && (rc = clear(w->dir, err)) != KF_OK)) return rc;
 	if (rename(w->tmp, w->dir) < 0) return kf_fail_errno(err, "cannot rename %s to %s", w->tmp, w->dir);
-	snprintf(parent, sizeof parent, "%s", w->dir);
-	for (size_t n = strlen(parent); n > 1 && parent[n - 1] == '/'; n--) parent[n - 1] = 0;
-	slash = strrchr(parent, '/');
-	if (!slash) strcpy(parent, ".");
-	else slash[slash == parent] = 0;
-	return kf_sync_dir(parent, err);
+	return kf_sync_dir(w->parent, err);
 }
 
 static kf_status write_folder(struct writer *w, kf_err *err)
@@ -540,7 +561,6 @@ kf_status kf_hf_write(const char *dir, const kf_hf_spec *spec, kf_err *err)
 {
 	struct writer w = { .dir = dir, .lock = -1, .spec = spec, .arch = spec->arch, .t = spec->tensors, .n = spec->n,
 		.dtype = spec->dtype };
-	size_t len = strlen(dir);
 	kf_err ignored;
 	kf_status rc;
 
@@ -548,16 +568,15 @@ kf_status kf_hf_write(const char *dir, const kf_hf_spec *spec, kf_err *err)
 		return kf_fail(
 			err, KF_EINVAL, "%s: models are written as F32, F16 or BF16, not %s", dir, kf_dtype_name(w.dtype));
 	w.width = kf_dtype_row_bytes(w.dtype, 1);
-	while (len > 1 && dir[len - 1] == '/') len--;
-	if (len == 0 || (size_t)snprintf(w.tmp, sizeof w.tmp, "%.*s" PARTIAL, (int)len, dir) >= sizeof w.tmp)
-		return kf_fail(err, KF_EINVAL, "\"%s\" is no name for a folder", dir);
+	if ((rc = split(dir, w.tmp, w.parent, err)) != KF_OK) return rc;
+	strcat(w.tmp, PARTIAL);
 	if ((rc = check_tensors(&w, err)) != KF_OK) goto out;
 	if ((rc = plan_shards(&w, spec->shard_bytes ? spec->shard_bytes : DEFAULT_SHARD, err)) != KF_OK) goto out;
-	if ((rc = check_free(&w, err)) != KF_OK) goto out;
+	if ((rc = kf_hf_may_write(dir, spec->replace, err)) != KF_OK) goto out;
 	if ((rc = take_partial(&w, err)) != KF_OK) goto out;
 	if ((rc = clear(w.tmp, err)) != KF_OK) goto out;
 	/* again, now that nobody else writes it */
-	if ((rc = check_free(&w, err)) == KF_OK) rc = write_folder(&w, err);
+	if ((rc = kf_hf_may_write(dir, spec->replace, err)) == KF_OK) rc = write_folder(&w, err);
 	/* the first error is the one to tell */
 	if (rc != KF_OK && clear(w.tmp, &ignored) == KF_OK) rmdir(w.tmp);
 out:

@@ -82,6 +82,20 @@ check "they stay, all of them" diff -r "$TMP/m1" "$TMP/m2" -x README.md
 ln -s m1 "$TMP/link"
 check_fails 1 "link/: is a link" "a link to a merged model" "${merge[@]}" --models $M/llama-tiny --out "$TMP/link/"
 check "which stays" test -s "$TMP/m1/config.json"
+# What no folder can take the place of: said before anything is computed, which would find a number that is none.
+mkdir "$TMP/empty"; ln -s empty "$TMP/to-empty"; ln -s nothing "$TMP/to-nothing"
+cp -r $M/llama-tiny "$TMP/nan"
+printf '\377\377\377\377' | dd of="$TMP/nan/model.safetensors" bs=1 seek=$(($(stat -c %s "$TMP/nan/model.safetensors") - 4)) conv=notrunc 2>/dev/null
+varm=("$BIN/kf-merge" --quiet --method varm --pivot $M/llama-tiny --models "$TMP/nan" --models $M/llama-tiny)
+check_fails 1 "nan: tensor .* has a NaN" "a model that cannot be merged" "${varm[@]}" --out "$TMP/varm"
+for to in to-empty to-nothing/; do
+	check_fails 1 "$to: is a link; .*Give the folder" "a model in the place of a link $to" "${varm[@]}" --out "$TMP/$to"
+	check "which stays, and nothing beside it" test -L "$TMP/${to%/}" -a ! -e "$TMP/${to%/}.partial"
+done
+check_fails 1 "no name for a folder" "the folder one is in" env -C "$TMP/empty" "$(realpath "$BIN")/kf-merge" --quiet --models "$PWD/$M/llama-tiny" --models "$PWD/$M/llama-tiny" --method linear --out .
+if unshare -m mount --bind "$TMP/empty" "$TMP/empty" 2>/dev/null; then
+	check_fails 1 "is a mount point" "an empty mount point" unshare -m sh -c 'mount --bind "$0" "$0" && exec "$@"' "$TMP/empty" "${varm[@]}" --out "$TMP/empty"
+else skip "an empty mount point" "nothing may be mounted here"; fi
 train=("$BIN/kf-train" --quiet --model $M/llama-tiny --targets "$TMP/llama" --max-steps 1 --replace)
 check_fails 1 "kf-merge made, and no training run" "kf-train: what is no run" "${train[@]}" --out "$TMP/m1"
 

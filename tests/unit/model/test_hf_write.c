@@ -209,6 +209,38 @@ static void test_unknown_keys(void **state)
 	}
 }
 
+/* What no folder can be renamed onto is refused before anything is asked for. */
+static void test_places(void **state)
+{
+	static const struct { const char *name, *says; } cases[] = { { "to-empty", "is a link" }, { "to-empty/", "is a link" }, { "to-nothing", "is a link" },
+		{ "to-nothing//", "is a link" }, { "empty/.", "is no name for a folder" }, { "empty/..", "is no name for a folder" } };
+	kf_weights *w = open_good("tests/models/llama-tiny");
+	struct source s = { w, 0, 0 };
+	kf_err err;
+	(void)state;
+
+	run("mkdir %s", in_scratch("empty"));
+	run("ln -s empty %s", in_scratch("to-empty"));
+	run("ln -s nothing %s", in_scratch("to-nothing"));
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		for (int replace = 0; replace < 2; replace++) {
+			assert_int_equal(kf_hf_may_write(in_scratch(cases[i].name), replace, &err), KF_EINVAL);
+			assert_non_null(strstr(err.text, cases[i].says));
+			assert_int_equal(copy(&s, in_scratch(cases[i].name), KF_F32, 0, NULL, &err), KF_EINVAL);
+			assert_non_null(strstr(err.text, cases[i].says));
+		}
+	assert_int_equal(s.calls, 0);
+	assert_int_equal(kf_hf_may_write("/", false, &err), KF_EINVAL);
+	assert_int_equal(kf_hf_may_write("", false, &err), KF_EINVAL);
+	assert_int_equal(kf_hf_may_write("/proc/", false, &err), KF_EINVAL);
+	assert_non_null(strstr(err.text, "is a mount point, which a model cannot take the place of. Give a new folder in it, as /proc/model."));
+	assert_int_equal(kf_hf_may_write(in_scratch("empty//"), false, &err), KF_OK);
+	assert_int_equal(kf_hf_may_write(in_scratch("new/"), false, &err), KF_OK);
+	assert_int_equal(kf_hf_may_write(in_scratch("no/such/folder/new"), false, &err), KF_OK);
+	assert_int_not_equal(access(in_scratch("new"), F_OK), 0);
+	kf_weights_close(w);
+}
+
 /* A chat template in the place of the model's own ends replies with another token than generation has stopped at so far: it does so, too. */
 static void test_template_end(void **state)
 {
@@ -526,7 +558,7 @@ static void test_tokenizer(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tiny), cmocka_unit_test(test_unknown_keys), cmocka_unit_test(test_template_end), cmocka_unit_test(test_families), cmocka_unit_test(test_from_gguf),
+		cmocka_unit_test(test_tiny), cmocka_unit_test(test_unknown_keys), cmocka_unit_test(test_places), cmocka_unit_test(test_template_end), cmocka_unit_test(test_families), cmocka_unit_test(test_from_gguf),
 		cmocka_unit_test(test_families_from_gguf), cmocka_unit_test(test_shards),
 		cmocka_unit_test(test_atomic), cmocka_unit_test(test_behind), cmocka_unit_test(test_arguments), cmocka_unit_test(test_tokenizer),
 	};
