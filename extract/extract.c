@@ -26,7 +26,7 @@ static kf_status try_to_begin(kf_extractor *x, bool replace, kf_set_state *state
 	    json_object_set_new(record, "fold", json_sprintf("%s by id", o->fold_text)) != 0)) ||
 	    (x->chat && (json_object_set_new(info, "chat_template", json_string(kf_chat_name(x->chat))) != 0 ||
 	    json_object_set_new(record, "chat-template", json_string(kf_chat_name(x->chat))) != 0))) {
-		rc = kf_fail(err, KF_ENOMEM, "no memory to describe the set (or the model's name is no UTF-8)");
+		rc = kf_fail(err, KF_ENOMEM, "no memory to describe the set, or the model's name is no UTF-8: give it another with --name");
 		goto out;
 	}
 	if ((rc = kf_extract_way(o, !replace, x->corpus, x->weights, x->tokenizer, x->chat, record, info, &x->way, err)) != KF_OK) goto out;

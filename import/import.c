@@ -200,7 +200,7 @@ kf_status kf_import(const kf_import_opts *o, kf_pool *pool, kf_import_stats *sta
 	name_of(o, name);
 	if (!(info = json_pack("{s:i, s:s, s:i, s:b, s:b, s:b}", "k", (int)o->top_k, "model", name, "vocabulary", (int)kf_tokenizer_size(tokenizer),
 	    "bos", kf_tokenizer_bos(tokenizer) >= 0, "byte_path", j.path, "imported", true))) {
-		rc = kf_fail(err, KF_ENOMEM, "no memory for the facts about %s (or the model's name is no UTF-8)", o->out);
+		rc = kf_fail(err, KF_ENOMEM, "no memory for the facts about %s, or the model's name is no UTF-8: give it another with --name", o->out);
 		goto out;
 	}
 	kf_set_spec spec = {

@@ -146,7 +146,8 @@ static kf_status is_taken_away(const job *j, bool *goes, kf_err *err)
 	kf_status rc;
 
 	*goes = false;
-	if (!j->o->replace || (rc = manifest_of(j->o->out, path, &whole, err)) != KF_OK || !path[0]) return j->o->replace ? rc : KF_OK;
+	if (!j->o->replace) return KF_OK;
+	if ((rc = manifest_of(j->o->out, path, &whole, err)) != KF_OK || !path[0]) return rc;
 	if ((rc = kf_manifest_load(path, &there, err)) != KF_OK) return rc;
 	kf_manifest_diff(there, j->part[0].manifest, diff);
 	*goes = diff[0];

@@ -177,13 +177,13 @@ static kf_status write_merge_json(const run *r, const char *dir, kf_err *err)
 {
 	char path[KF_PATH_MAX];
 	json_t *all = json_object(), *models = json_array();
-	json_t *pivot = r->in.pivot ? json_string(kf_weights_path(r->in.pivot)) : json_null();
+	json_t *pivot = r->in.pivot ? kf_record_path(kf_weights_path(r->in.pivot)) : json_null();
 	double values = (double)r->result->values;
 	bool ok = all && models;
 	kf_status rc;
 
 	for (int j = 0; ok && j < r->in.n; j++)
-		ok = json_array_append_new(models, json_pack("{s:s, s:f, s:f}", "path", kf_weights_path(r->in.model[j]),
+		ok = json_array_append_new(models, json_pack("{s:o, s:f, s:f}", "path", kf_record_path(kf_weights_path(r->in.model[j])),
 			"mean_weight", r->result->weight[j] / values, "mean_kept", r->result->kept[j] / values)) == 0;
 	ok = ok && json_object_set(all, "options", json_object_get(r->identity, "options")) == 0 &&
 		json_object_set(all, "pivot", pivot) == 0 &&

@@ -544,8 +544,8 @@ static kf_status write_provenance(trainer *t, kf_err *err)
 	json_t *j = json_deep_copy(t->identity);
 	kf_status rc;
 
-	if (!j || json_object_set_new(j, "paths", json_pack("{s:s, s:s, s:s?}", "model", t->o->model, "targets", t->o->targets,
-	    "valid", t->o->valid)) != 0 ||
+	if (!j || json_object_set_new(j, "paths", json_pack("{s:o, s:o, s:o}", "model", kf_record_path(t->o->model),
+	    "targets", kf_record_path(t->o->targets), "valid", t->o->valid ? kf_record_path(t->o->valid) : json_null())) != 0 ||
 	    json_object_set_new(j, "result", json_pack("{s:I, s:I, s:i, s:o, s:o}", "steps", (json_int_t)t->step,
 	    "tokens", (json_int_t)t->tokens, "epoch", t->best_epoch, "valid_bits_per_byte", kf_record_number(t->best_valid),
 	    "loss", kf_record_number(t->loss))) != 0)

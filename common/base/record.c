@@ -14,6 +14,19 @@ json_t *kf_record_number(double v)
 	return isfinite(v) ? json_real(v) : json_null();
 }
 
+json_t *kf_record_path(const char *path)
+{
+	json_t *v = json_string(path);
+	char *s;
+
+	if (v || !(s = kf_strdup(path))) return v;
+	for (char *p = s; *p; p++)
+		if (*p & 0x80) *p = '?';
+	v = json_string(s);
+	kf_free(s);
+	return v;
+}
+
 char *kf_record_canonical(const json_t *value)
 {
 	return json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(17));

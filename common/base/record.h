@@ -16,6 +16,9 @@ kf_status kf_record_read(const char *path, json_t **out, kf_err *err) KF_MUST_CH
  * jansson is used: without being told, newer ones take the shortest form. (Of 1e16 to 1e17 they differ all the same; nothing here is that large.) */
 char *kf_record_canonical(const json_t *value);
 
+/* A path as a new reference. It need not be UTF-8, which JSON is: then what is beyond ASCII becomes question marks. */
+json_t *kf_record_path(const char *path);
+
 /* A number as a new reference: null where it is not finite, which JSON has no word for. */
 json_t *kf_record_number(double v);
 

@@ -257,11 +257,9 @@ json_t *kf_manifest_new(const kf_set_spec *spec, kf_fp tokenizer)
 	json_object_set_new(m, "options", options_of(spec));
 	for (int i = 0; i < spec->n_inputs; i++) {
 		const kf_set_input *in = &spec->inputs[i];
-		json_t *name = json_string(in->name ? in->name : "");
 
-		/* a path need not be UTF-8; it is for people only */
 		json_array_append_new(inputs, json_pack("{s:s, s:o, s:o}", "role", in->role,
-			"name", name ? name : json_string("?"), "fingerprint", json_fp(in->fp)));
+			"name", kf_record_path(in->name ? in->name : ""), "fingerprint", json_fp(in->fp)));
 	}
 	json_object_set_new(m, "inputs", inputs);
 	if (spec->tokenizer)

@@ -312,3 +312,6 @@ check_fails 1 '.*limited.*: File too large' "no room" limited
 check "no model looks complete" test ! -e "$TMP/limited"
 check "with room again" three "$TMP/limited"
 check_same "the same" "$TMP/limited/model.safetensors" "$TMP/sce/model.safetensors"
+cp -r tests/models/llama-tiny "$TMP/"$'m\xe9'
+check "a path that is no UTF-8" "$BIN/kf-merge" --method linear --models "$TMP/"$'m\xe9' --models tests/models/llama-tiny --out "$TMP/latin"
+check "its record has question marks" grep -q '"path": ".*/m?"' "$TMP/latin/merge.json"

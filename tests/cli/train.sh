@@ -285,3 +285,6 @@ check_fails 1 'more than the 128 tokens' "--context beyond the model's" train "$
 check_fails 2 'lambda' "lambda out of range" train "$TMP/x" --lambda 2
 check_fails 2 'targets' "without targets" "$BIN/kf-train" --model tests/models/llama-tiny --out "$TMP/x"
 check_fails 1 'no-such-model' "no such model" "$BIN/kf-train" --model "$TMP/no-such-model" --targets "$TMP/logits" --out "$TMP/x"
+cp -r tests/models/llama-tiny "$TMP/"$'m\xe9'
+check "a path that is no UTF-8" "$BIN/kf-train" --model "$TMP/"$'m\xe9' --targets "$TMP/logits" --out "$TMP/latin" --max-steps 1 --progress none
+check "its record has question marks" grep -q '"model": ".*/m?"' "$TMP/latin/kfuse.json"
