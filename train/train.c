@@ -1,6 +1,5 @@
 #include "train/train.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include "train/data.h"
 #include "train/exchange.h"
 #include "train/loader.h"
+#include "train/log.h"
 #include "train/optim.h"
 #include "train/output.h"
 #include "train/valid.h"
@@ -38,10 +38,9 @@ typedef struct {
 	kf_plan plan;
 	kf_progress bar;
 	json_t *identity;
-	FILE *log;                 /* NULL where another process writes it */
-	char log_name[KF_FP_HEX];  /* which file it is */
+	kf_train_log log;          /* open where this process writes it */
 	kf_lock lock;              /* on OUT/state */
-	char state[KF_PATH_MAX], log_path[KF_PATH_MAX];
+	char state[KF_PATH_MAX];
 	kf_dtype dtype;
 
 	int64_t total;             /* steps of the whole run */
@@ -52,8 +51,6 @@ typedef struct {
 	int64_t ended;             /* the last epoch whose end is done: validation, and what is kept of it */
 	int best_epoch;            /* 0: none yet */
 	double best_valid, before, loss;   /* before: of the validation text, by the model as it came */
-	int64_t log_bytes;         /* of the log when it was made */
-	char log_was[KF_FP_HEX];   /* which file that was (name_log); "": not said */
 	int64_t saved;             /* step of the last checkpoint; 0: none */
 	int named[2];              /* the best epochs of the last two checkpoints; their models stay as long as these do */
 	kf_load seen;              /* of the step at work: its documents, of which the first are named */
@@ -113,77 +110,13 @@ static kf_status check_identity(trainer *t, kf_err *err)
 	return kf_ranks_agree(t->ranks, rc, err);
 }
 
-/* ---- log -------------------------------------------------------------------------------- */
-
-/* Which file the log is: the fingerprint of its real path, in OUT from there, since OUT may move. */
-static kf_status name_log(trainer *t, kf_err *err)
-{
-	char *log = realpath(t->log_path, NULL), *out = log ? realpath(t->o->out, NULL) : NULL;
-	const size_t n = out ? strlen(out) : 0;
-	kf_status rc = KF_OK;
-
-	if (out) {
-		const char *name = strncmp(log, out, n) == 0 && log[n] == '/' ? log + n + 1 : log;
-
-		kf_fp_hex(kf_fp_of(name, strlen(name)), t->log_name);
-	} else {
-		rc = kf_fail_errno(err, "cannot tell which file the log %s is", t->log_path);
-	}
-	free(log);
-	free(out);
-	return rc;
-}
-
-/* Continue the log at the byte where the checkpoint found it; another file than that, at its end, on a line of its own. */
-static kf_status open_log(trainer *t, kf_err *err)
-{
-	kf_status rc;
-	bool same;
-	char last;
-	long end;
-
-	if (!t->first)
-		return KF_OK;
-	if (!(t->log = fopen(t->log_path, t->saved ? "r+b" : "wb")) && errno == ENOENT)
-		t->log = fopen(t->log_path, "wb");
-	if (!t->log)
-		return kf_fail_errno(err, "cannot open the log %s", t->log_path);
-	if ((rc = name_log(t, err)) != KF_OK)
-		return rc;
-	same = !*t->log_was || strcmp(t->log_was, t->log_name) == 0;
-	if (fseek(t->log, 0, SEEK_END) != 0)
-		return kf_fail_errno(err, "cannot read the log %s", t->log_path);
-	if (same && ftell(t->log) > t->log_bytes && ftruncate(fileno(t->log), t->log_bytes) != 0)
-		return kf_fail_errno(err, "cannot shorten the log %s", t->log_path);
-	if (fseek(t->log, 0, SEEK_END) != 0 || (end = ftell(t->log)) < 0 || (end > 0 && pread(fileno(t->log), &last, 1, end - 1) != 1))
-		return kf_fail_errno(err, "cannot read the log %s", t->log_path);
-	if (end > 0 && last != '\n' && fputc('\n', t->log) == EOF)
-		return kf_fail_errno(err, "cannot write the log %s", t->log_path);
-	return KF_OK;
-}
-
-/* Before anything is taken away for a new run. */
-static kf_status check_log(const trainer *t, kf_err *err)
-{
-	FILE *f = fopen(t->log_path, "ab");
-	kf_status rc = KF_OK;
-
-	if (!f)
-		return kf_fail_errno(err, "cannot open the log %s", t->log_path);
-	if (fseek(f, 0, SEEK_END) != 0)
-		rc = kf_fail_errno(err, "cannot read the log %s", t->log_path);
-	fclose(f);
-	return rc;
-}
-
-/* Write a record, which is released. Not collective: what comes of it has to be agreed on. */
+/* Write a record to the log, which is released. Not collective: what comes of it has to be agreed on. */
 static kf_status log_record(trainer *t, json_t *r, kf_err *err)
 {
-	const bool failed = t->first && (!r || json_dumpf(r, t->log, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(12)) != 0 ||
-		fputc('\n', t->log) == EOF || fflush(t->log) != 0);
+	const kf_status rc = t->first ? kf_train_log_put(&t->log, r, err) : KF_OK;
 
 	json_decref(r);
-	return failed ? kf_fail_errno(err, "cannot write the log %s", t->log_path) : KF_OK;
+	return rc;
 }
 
 /* ---- checkpoints -------------------------------------------------------------------------- */
@@ -195,14 +128,11 @@ static kf_status save(trainer *t, kf_err *err)
 
 	if ((rc = kf_exchange_settle(&t->optim, err)) != KF_OK)
 		return rc;
-	/* (a pipe or device has nothing to be synced) */
-	if (t->first && fsync(fileno(t->log)) != 0 && errno != EINVAL && errno != EROFS && errno != ENOTSUP)
-		rc = kf_fail_errno(err, "cannot write the log %s", t->log_path);
 	if (t->first)
-		t->log_bytes = ftell(t->log);
+		rc = kf_train_log_sync(&t->log, err);
 	state = json_pack("{s:O, s:I, s:I, s:I, s:o, s:i, s:o, s:o, s:I, s:s}", "identity", t->identity, "step", (json_int_t)t->step,
 		"tokens", (json_int_t)t->tokens, "ended", (json_int_t)t->ended, "valid_before", kf_record_number(t->before), "best_epoch", t->best_epoch, "best_valid", kf_record_number(t->best_valid),
-		"loss", kf_record_number(t->loss), "log_bytes", (json_int_t)t->log_bytes, "log", t->log_name);
+		"loss", kf_record_number(t->loss), "log_bytes", (json_int_t)t->log.bytes, "log", t->log.name);
 	if (rc == KF_OK && !state)
 		rc = kf_fail(err, KF_ENOMEM, "no memory for a checkpoint's state");
 	if ((rc = kf_ranks_agree(t->ranks, rc, err)) == KF_OK)
@@ -240,8 +170,8 @@ static kf_status restore(trainer *t, kf_err *err)
 		t->step = t->saved = step;
 		t->tokens = tokens;
 		t->ended = ended < 0 ? (step == t->total ? (step + steps - 1) / steps : step / steps) : ended;
-		t->log_bytes = log_bytes;
-		snprintf(t->log_was, sizeof t->log_was, "%s", log);
+		t->log.bytes = log_bytes;
+		snprintf(t->log.was, sizeof t->log.was, "%s", log);
 		t->before = json_is_real(before) ? json_real_value(before) : NAN;
 		t->best_valid = json_is_real(best) ? json_real_value(best) : NAN;
 		t->loss = json_is_real(loss) ? json_real_value(loss) : NAN;
@@ -621,7 +551,7 @@ static kf_status replace(trainer *t, kf_err *err)
 {
 	kf_status rc = KF_OK;
 
-	if (t->first && (rc = check_log(t, err)) == KF_OK)
+	if (t->first && (rc = kf_train_log_check(&t->log, err)) == KF_OK)
 		rc = kf_output_clear(t->o->out, t->identity, err);
 	return kf_ranks_agree(t->ranks, rc, err);
 }
@@ -633,7 +563,11 @@ static kf_status train(trainer *t, kf_out_state state, kf_train_result *out, kf_
 
 	if ((rc = kf_ranks_agree(t->ranks, open_model(t, err), err)) != KF_OK ||
 	    (rc = kf_ranks_agree(t->ranks, kf_exchange_begin(&t->optim, err), err)) != KF_OK ||
-	    (state == KF_OUT_REPLACE && (rc = replace(t, err)) != KF_OK) || (rc = restore(t, err)) != KF_OK || (rc = kf_ranks_agree(t->ranks, open_log(t, err), err)) != KF_OK)
+	    (state == KF_OUT_REPLACE && (rc = replace(t, err)) != KF_OK) || (rc = restore(t, err)) != KF_OK)
+		return rc;
+	if (t->first)
+		rc = kf_train_log_open(&t->log, t->o->out, t->saved > 0, err);
+	if ((rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK)
 		return rc;
 	out->resumed = t->step;
 	tokens = (double)t->docs->total * (double)t->total / (double)kf_plan_steps(t->docs, t->o->batch_tokens);
@@ -655,10 +589,10 @@ static kf_status run(trainer *t, kf_train_result *out, kf_err *err)
 
 	if ((rc = kf_ranks_agree(t->ranks, open_inputs(t, err), err)) != KF_OK || (rc = check_identity(t, err)) != KF_OK ||
 	    (rc = kf_path_join(t->state, o->out, "state", err)) != KF_OK ||
-	    (rc = kf_path_join(t->log_path, o->log ? "." : o->out, o->log ? o->log : "log.jsonl", err)) != KF_OK)
+	    (rc = kf_path_join(t->log.path, o->log ? "." : o->out, o->log ? o->log : "log.jsonl", err)) != KF_OK)
 		return rc;
 	if (o->log)
-		snprintf(t->log_path, sizeof t->log_path, "%s", o->log);
+		snprintf(t->log.path, sizeof t->log.path, "%s", o->log);
 	rc = t->first ? kf_output_begin(o, t->identity, &state, &t->lock, err) : KF_OK;
 	if ((rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK ||
 	    (t->ranks && (rc = kf_ranks_broadcast(t->ranks, 0, &state, sizeof state, err)) != KF_OK))
@@ -699,8 +633,7 @@ kf_status kf_train(const kf_train_opts *o, kf_exec *x, kf_train_result *out, kf_
 	t->lock.fd = -1;
 	t->best_valid = t->before = t->loss = NAN;
 	rc = run(t, out, err);
-	if (t->log)
-		fclose(t->log);
+	kf_train_log_close(&t->log);
 	locked = t->lock.fd >= 0;
 	kf_lock_drop(&t->lock);
 	if (rc != KF_OK && locked)
