@@ -149,11 +149,15 @@ if grep -q "^kf-train: process 1 of 3: stopped by SIGTERM" "$TMP/upto.err" && [ 
 	ok "3 processes go on, and stop together when one is asked to"
 else not_ok "3 processes go on, and stop together when one is asked to" "status $status" "$(tail -n 5 "$TMP/upto.err")"; fi
 check "3 processes: parts are there" compgen -G "$TMP/elastic/state/step-*.ckpt.2-of-3"
+# mpirun may have ended the other before it has said so; from Open MPI 5 on it mostly has.
 for victim in 1 0; do
-	upto 2 "$TMP/elastic" $((20 - 5 * victim)) KILL $victim
-	# from 5 on Open MPI may have ended the other before it has said so
-	if grep -Eq "^kf-train: step [0-9]+: process $victim of 2 \(pid [0-9]+ on .*\) died. The checkpoint of step [0-9]+ in .* stands|^prterun noticed" "$TMP/upto.err" &&
-		[ $status -ne 0 ]; then ok "2 processes go on; process $victim killed: the other says so and ends"
+	said=
+	for again in 0 1 2; do
+		upto 2 "$TMP/elastic" $((20 - 5 * victim + again)) KILL $victim
+		[ $status -ne 0 ] || break
+		grep -Eq "^kf-train: step [0-9]+: process $victim of 2 \(pid [0-9]+ on .*\) died. The checkpoint of step [0-9]+ in .* stands|^prterun noticed" "$TMP/upto.err" && said=yes && break
+	done
+	if [ "$said" ]; then ok "2 processes go on; process $victim killed: the other says so and ends"
 	else not_ok "2 processes go on; process $victim killed: the other says so and ends" "status $status" "$(tail -n 8 "$TMP/upto.err")"; fi
 done
 upto 0 "$TMP/elastic" 28 KILL all
