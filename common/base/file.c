@@ -181,7 +181,9 @@ static kf_status write_in_place(const char *path, const void *data, size_t n, kf
 	return rc;
 }
 
-kf_status kf_part_of_own(char part[KF_PATH_MAX], const char *path, int *fd, kf_err *err)
+/* Where there are no locks: fd, of part, becomes one of a name that no other process has, which part becomes; the common one goes where nobody
+ * has written to it. */
+static kf_status part_of_own(char part[KF_PATH_MAX], const char *path, int *fd, kf_err *err)
 {
 	char host[64] = "?";
 	struct stat st;
@@ -194,27 +196,26 @@ kf_status kf_part_of_own(char part[KF_PATH_MAX], const char *path, int *fd, kf_e
 	gethostname(host, sizeof host - 1);
 	n = snprintf(part, KF_PATH_MAX, "%s.%s-%ld.part", path, host, (long)getpid());
 	if (n >= KF_PATH_MAX) return kf_fail(err, KF_EINVAL, "path too long: %s", path);
-	if ((*fd = open(part, O_RDWR | O_CREAT | O_CLOEXEC, 0666)) < 0) return kf_fail_errno(err, "cannot create %s", part);
+	if ((*fd = open(part, O_WRONLY | O_CREAT | O_CLOEXEC, 0666)) < 0) return kf_fail_errno(err, "cannot create %s", part);
 	return KF_OK;
 }
 
-/* The file under whose name something is written before it has its own: whoever left it, locked, and empty. Where somebody is
- * writing it: wait, or refuse. Where there are no locks: one of a name that nobody else has. */
-static kf_status take_part(char part[KF_PATH_MAX], const char *path, bool wait, int *fd, kf_err *err)
+kf_status kf_part_take(char part[KF_PATH_MAX], const char *path, const char *refuse, int *fd, kf_err *err)
 {
 	kf_status rc;
 
+	*fd = -1;
 	if (snprintf(part, KF_PATH_MAX, "%s.part", path) >= KF_PATH_MAX) return kf_fail(err, KF_EINVAL, "path too long: %s", path);
 	for (;;) {
 		if ((*fd = open(part, O_WRONLY | O_CREAT | O_CLOEXEC, 0666)) < 0) return kf_fail_errno(err, "cannot create %s", part);
-		if (flock(*fd, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0) {
+		if (flock(*fd, LOCK_EX | (refuse ? LOCK_NB : 0)) == 0) {
 			/* between open and lock its writer may have given it the final name, with which it is not ours */
 			if (kf_lock_same(*fd, part)) break;
 		} else if (errno == EWOULDBLOCK) {
-			rc = kf_fail(err, KF_EIO, "%s is being written by another program; wait until it has ended, or end it", part);
+			rc = kf_fail(err, KF_EIO, "%s is being written by another %s", part, refuse);
 			goto fail;
 		} else if (kf_lock_none(errno)) {
-			if ((rc = kf_part_of_own(part, path, fd, err)) != KF_OK) return rc;
+			if ((rc = part_of_own(part, path, fd, err)) != KF_OK) return rc;
 			break;
 		} else if (errno != EINTR) {
 			rc = kf_fail_errno(err, "cannot lock %s", part);
@@ -253,7 +254,7 @@ kf_status kf_file_write_atomic(const char *path, const void *data, size_t n, kf_
 	int fd;
 
 	if (in_place(path)) return write_in_place(path, data, n, err);
-	if ((rc = take_part(part, path, true, &fd, err)) != KF_OK) return rc;
+	if ((rc = kf_part_take(part, path, NULL, &fd, err)) != KF_OK) return rc;
 	rc = write_all(fd, part, data, n, err);
 	if (rc == KF_OK && fsync(fd) < 0) rc = kf_fail_errno(err, "cannot sync %s", part);
 	if (rc == KF_OK) rc = give_name(part, path, err);
@@ -301,7 +302,7 @@ kf_status kf_outfile_open(kf_outfile *o, const char *path, kf_err *err)
 	o->in_place = in_place(path);
 	if (o->in_place && strcmp(path, "-") && kf_is_dir(path)) return kf_fail(err, KF_EINVAL, "%s is a folder, not a file", path);
 	if (!o->in_place) {
-		if ((rc = take_part(o->part, path, false, &o->fd, err)) != KF_OK) return rc;
+		if ((rc = kf_part_take(o->part, path, "program; wait until it has ended, or end it", &o->fd, err)) != KF_OK) return rc;
 	} else if ((o->fd = open_in_place(path)) < 0) {
 		return kf_fail_errno(err, "cannot open %s", path);
 	}

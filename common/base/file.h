@@ -31,9 +31,10 @@ kf_status kf_file_read(const char *path, size_t max, kf_buf *buf, kf_err *err) K
  * and what a killed one left is taken over. */
 kf_status kf_file_write_atomic(const char *path, const void *data, size_t n, kf_err *err) KF_MUST_CHECK;
 
-/* For those who lock a temporary file by themselves, where there are no locks: fd, of part, becomes one of a name that no other process has, which
- * part becomes; the common one goes where nobody has written to it. */
-kf_status kf_part_of_own(char part[KF_PATH_MAX], const char *path, int *fd, kf_err *err) KF_MUST_CHECK;
+/* The file under whose name something is written before it has its own, path.part: whoever left it, locked, and empty. Where somebody is
+ * writing it: KF_EIO, "PART is being written by another " and refuse, or, NULL, wait. Where there are no locks: one of a name that nobody else has.
+ * fd -1 on failure. */
+kf_status kf_part_take(char part[KF_PATH_MAX], const char *path, const char *refuse, int *fd, kf_err *err) KF_MUST_CHECK;
 
 /* Whether that is standard output, where nothing else may stand then. */
 bool kf_file_is_stdout(const char *path);

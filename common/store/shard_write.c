@@ -1,13 +1,10 @@
 /* Writing shards: blocks into an LMDB file under a temporary name, which gets its own name when whole. */
 #include <errno.h>
-#include <fcntl.h>
 #include <lmdb.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/base/lock.h"
 #include "common/base/stop.h"
 #include "common/store/store.h"
 #include "common/store/writer.h"
@@ -37,34 +34,6 @@ static kf_status mdb_fail(kf_err *err, int rc, const struct shard_env *e)
 			if (pwrite(e->fd, page, sizeof page, st.st_size + i * (off_t)sizeof page) < 0)
 				return kf_fail_errno(err, "cannot write %s", e->part);
 	return kf_fail(err, KF_EIO, "cannot write %s: %s", e->part, mdb_strerror(rc));
-}
-
-/* Open and lock the temporary file, whoever made it: a dead run's is taken over, a live one's refused. Where there are no locks: one of a
- * name that nobody else has. */
-static kf_status lock_part(struct shard_env *e, kf_err *err)
-{
-	kf_status rc;
-
-	for (;;) {
-		if ((e->fd = open(e->part, O_RDWR | O_CREAT | O_CLOEXEC, 0666)) < 0)
-			return kf_fail_errno(err, "cannot create %s", e->part);
-		if (flock(e->fd, LOCK_EX | LOCK_NB) == 0) {
-			/* between open and lock its writer may have finished and renamed it */
-			if (kf_lock_same(e->fd, e->part)) break;
-		} else if (errno == EWOULDBLOCK) {
-			return kf_fail(err, KF_EIO, "%s is being written by another process; wait for it, or give it another --shard",
-				e->part);
-		} else if (kf_lock_none(errno)) {
-			if ((rc = kf_part_of_own(e->part, e->path, &e->fd, err)) != KF_OK) return rc;
-			break;
-		} else if (errno != EINTR) {
-			return kf_fail_errno(err, "cannot lock %s", e->part);
-		}
-		close(e->fd);
-		e->fd = -1;
-	}
-	if (ftruncate(e->fd, 0) < 0) return kf_fail_errno(err, "cannot empty %s", e->part);
-	return KF_OK;
 }
 
 static void env_free(struct shard_env *e)
@@ -154,11 +123,8 @@ kf_status kf_shard_begin(kf_set_writer *w, int shard, kf_shard_writer **out, kf_
 	sw->facts.of = kf_writer_shards(w);
 	sw->shard = sw->facts.shard = shard;
 	if ((rc = kf_shard_path(sw->env->path, kf_writer_dir(w), shard, err)) != KF_OK) goto fail;
-	if (snprintf(sw->env->part, KF_PATH_MAX, "%s.part", sw->env->path) >= KF_PATH_MAX) {
-		rc = kf_fail(err, KF_EINVAL, "path too long: %s", sw->env->path);
-		goto fail;
-	}
-	if ((rc = lock_part(sw->env, err)) != KF_OK || (rc = env_open(sw->env, err)) != KF_OK) goto fail;
+	rc = kf_part_take(sw->env->part, sw->env->path, "process; wait for it, or give it another --shard", &sw->env->fd, err);
+	if (rc != KF_OK || (rc = env_open(sw->env, err)) != KF_OK) goto fail;
 	*out = sw;
 	return KF_OK;
 fail:

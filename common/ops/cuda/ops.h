@@ -20,7 +20,6 @@ kf_status kf_cuda_take(kf_exec *x, const kf_cuda_answer *a, int n, kf_err *err);
 /* linear.c */
 kf_status kf_cuda_op_linear(kf_exec *x, void *y, const void *in, const kf_mat *w, const float *bias, int T, bool add,
 	kf_err *err);
-kf_status kf_cuda_op_logits(kf_exec *x, float *y, const void *in, const kf_mat *w, int T, kf_err *err);
 kf_status kf_cuda_op_linear_dx(kf_exec *x, void *dx, const void *dy, const kf_mat *w, int T, bool add, kf_err *err);
 kf_status kf_cuda_op_linear_dw(kf_exec *x, void *dw, float *db, const void *dy, const void *in, int T, int N, int K,
 	kf_err *err);
@@ -74,6 +73,7 @@ kf_status kf_cuda_add_rows(kf_exec *x, void *y, const void *in, const int32_t *i
 	int n, int range, int C, const char *op, kf_err *err);
 
 /* head_score.c, head_loss.c */
+kf_status kf_cuda_op_logits(kf_exec *x, float *y, const void *in, const kf_mat *w, int T, kf_err *err);
 kf_status kf_cuda_op_head_score(kf_exec *x, const void *hidden, const kf_mat *w, int T, const kf_score_query *q,
 	kf_score *out, kf_err *err);
 kf_status kf_cuda_op_head_loss(kf_exec *x, const void *hidden, const kf_mat *w, int T, const kf_loss_query *q,
