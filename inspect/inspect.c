@@ -405,7 +405,10 @@ static kf_status cannot_open(struct job *j, kf_status rc)
 /* A reader that has seen enough is no error; a full disk is. */
 static kf_status flushed(FILE *out, kf_err *err)
 {
-	return (fflush(out) || ferror(out)) && errno != EPIPE ? kf_fail_errno(err, "cannot write the output") : KF_OK;
+	if (fflush(out) == 0 && !ferror(out)) return KF_OK;
+	if (errno != EPIPE) return kf_fail_errno(err, "cannot write the output");
+	clearerr(out); /* whoever read it has had enough, as in `kf-inspect … | head` */
+	return KF_OK;
 }
 
 kf_status kf_inspect(const kf_inspect_opts *o, FILE *out, kf_err *err)

@@ -274,8 +274,9 @@ int kf_main(const kf_program *p, int argc, char **argv, kf_status (*run)(const k
 		return usage ? 2 : 1;
 	}
 	/* A full disk or closed pipe behind standard output is found out here. */
-	if (fflush(stdout) != 0 && errno != EPIPE) {
-		fprintf(stderr, "%s: cannot write standard output: %s\n", p->name, strerror(errno));
+	errno = 0;
+	if ((fflush(stdout) != 0 || ferror(stdout)) && errno != EPIPE) {
+		fprintf(stderr, "%s: cannot write standard output: %s\n", p->name, errno ? strerror(errno) : "some of it was not taken");
 		return 1;
 	}
 	return 0;

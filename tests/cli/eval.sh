@@ -196,4 +196,8 @@ ln -s target.md "$TMP/link.md"
 : >"$TMP/target.md"
 check "eval: a report through a link" "$eval" --quiet --logits "$TMP/llama-tiny" --markdown "$TMP/link.md"
 if [ -L "$TMP/link.md" ] && [ -s "$TMP/target.md" ]; then ok "eval: the link stays"; else not_ok "eval: the link stays"; fi
+if [ -e /dev/full ]; then
+	many=(); for i in $(seq 60); do many+=(--logits "model-number-$i-of-sixty=$TMP/llama-tiny"); done
+	check_fails 1 "cannot write standard output" "eval: a table longer than a block, to a full disk" sh -c '"$@" >/dev/full' sh "$eval" "${many[@]}"
+fi
 check_fails 1 'cannot create' "eval: report in a missing folder" "$eval" --logits "$TMP/llama-tiny" --report "$TMP/no/report.json"
