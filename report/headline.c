@@ -289,7 +289,7 @@ static void put_run_headline(const input *in, kf_buf *out)
 	int cards = 0;
 
 	if (in->result && in->eval) {
-		put_lead(in, out);
+		if (isfinite(input_number(input_at(in->eval, "bits_per_byte", in->result, "mean", NULL)))) put_lead(in, out);
 		json_array_foreach(list, i, c) cards += strcmp(input_string(c, "a"), in->result) == 0;
 	}
 	if (cards) {

@@ -8,7 +8,10 @@ function el(name, text, className) {
   if (className) e.className = className;
   return e;
 }
-function visible(text) { return text.replace(/ /g, "␣").replace(/\n/g, "↵").replace(/\t/g, "→"); }
+function visible(text) {
+  return text.replace(/ /g, "␣").replace(/\n/g, "↵").replace(/\t/g, "→")
+    .replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd"); // as html.c does
+}
 function percent(q) {
   if (q === null || q === undefined) return el("td", "–", "none");
   return el("td", q > 0 && q < 0.0005 ? "<0.1" : (100 * q).toFixed(1));

@@ -326,6 +326,9 @@ check_fails 1 "short.jsonl, line 1 is no document" "weights of other models" "$R
 sed 's/"cut":\[0,[0-9]*/"cut":[0,99999/' "$TMP/trace.jsonl" >"$TMP/far.jsonl"
 check_fails 1 "far.jsonl, line 1 is no document" "tokens past the text" "$R" --trace "$TMP/far.jsonl" --out "$TMP/no.html"
 check_fails 1 "no such model" "a result that was not evaluated" "$R" --eval "$TMP/eval.json" --result nobody --out "$TMP/no.html"
+check "scores of tasks alone" "$BIN/kf-eval" --quiet --model "clm=$TMP/clm" --tasks "$TMP/quiz.jsonl" --report "$TMP/tasks-only.json"
+check "have a page" "$R" --quiet --eval "$TMP/tasks-only.json" --result clm --out "$TMP/tasks-only.html"
+check "which claims nothing of bits per byte" sh -c '! grep -q "bits per byte" "$1"' sh "$TMP/tasks-only.html"
 check_fails 2 "nothing to report" "nothing" "$R" --out "$TMP/no.html"
 check_fails 2 "result" "a result of no evaluation" "$R" --set "$TMP/corpus" --result x --out "$TMP/no.html"
 check "no page is left of a failure" test ! -e "$TMP/no.html"
@@ -358,6 +361,17 @@ want = [c[0].replace(" ", "␣").replace("\n", "↵").replace("\t", "→") for c
 assert [html.unescape(r) for r in rows] == want, (rows, want)
 assert view.count('class="label"') == (trace[1]["label"][3] >= 0)
 END
+python3 - "$TMP" <<'END'
+import json, sys
+with open(sys.argv[1] + "/trace.jsonl") as f, open(sys.argv[1] + "/turned.jsonl", "w") as g:
+    for n, line in enumerate(f):
+        t = json.loads(line)
+        if n == 1: t["candidates"][3][0][0] = "\u202ea\u009b\u061cb\t"
+        g.write(json.dumps(t) + "\n")
+END
+check "a page with a candidate that turns the direction" "$R" --quiet --trace "$TMP/turned.jsonl" --out "$TMP/turned.html"
+show "$TMP/turned.html" 1280 "#passage-1-3" >"$TMP/dom.html"
+check "which shows as what it is not" grep -q "<code>�a��b→</code>" "$TMP/dom.html"
 # Widths and keys are looked at by a script of the test's, which the page's policy would stop. A window may not be as narrow as a
 # phone: the page is made so instead.
 for look in "page 390 light" "page 1280 dark" "runs 390 dark"; do
