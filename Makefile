@@ -170,10 +170,10 @@ whole_paths = sed 's,docs/\([a-z]*\.md\),$1/docs/\1,g'
 install: programs
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANDIR) $(DESTDIR)$(COMPLETIONS) $(DESTDIR)$(SHARE)
 	install $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
-	@set -o pipefail; for p in $(PROGRAMS); do n=$${p##*/}; \
+	@umask 022; set -o pipefail; for p in $(PROGRAMS); do n=$${p##*/}; \
 	  $$p --man-page | $(call whole_paths,$(subst -,\\-,$(DOCDIR))) > $(DESTDIR)$(MANDIR)/$$n.1 && \
 	  $$p --completion > $(DESTDIR)$(COMPLETIONS)/$$n || exit 1; done
-	sed 's,@BIN@,$(PREFIX)/bin,' data/kfuse.mk | $(call whole_paths,$(DOCDIR)) > $(DESTDIR)$(SHARE)/kfuse.mk
+	umask 022; sed 's,@BIN@,$(PREFIX)/bin,' data/kfuse.mk | $(call whole_paths,$(DOCDIR)) > $(DESTDIR)$(SHARE)/kfuse.mk
 	install -m 644 data/pipeline.mk data/demo.mk $(DESTDIR)$(SHARE)
 	for f in $(DOCUMENTS); do install -D -m 644 $$f $(DESTDIR)$(DOCDIR)/$$f || exit 1; done
 	@echo "installed $(words $(PROGRAMS)) programs into $(DESTDIR)$(PREFIX)/bin, with manual pages, completion and documents ($(DESTDIR)$(DOCDIR))"

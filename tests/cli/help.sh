@@ -12,7 +12,8 @@ check "every --help begins with the program and what it does" test -z "$long"
 check "and keeps within the width" test ! -s "$TMP/long"
 
 D=$TMP/root
-check "make install" make -s install DESTDIR="$D" PREFIX=/opt/k B="${BIN%/bin}"
+(umask 077; check "make install" make -s install DESTDIR="$D" PREFIX=/opt/k B="${BIN%/bin}")
+check "what it installed is for everybody, by whatever umask" test -z "$(find "$D/opt/k" -type f ! -perm -044)"
 missing=; for p in "$BIN"/kf-*; do
 	n=${p##*/}
 	[ -x "$D/opt/k/bin/$n" ] && grep -q "^\.SH OPTIONS" "$D/opt/k/share/man/man1/$n.1" && [ -s "$D/opt/k/share/bash-completion/completions/$n" ] || missing="$missing $n"
