@@ -14,14 +14,19 @@ EXPERIMENTS ?= work/experiments
 EXPERT_DOMAINS ?= prose docs c
 # of part d; there are french, spanish and italian too
 LANGUAGE_DOMAINS ?= german
+# What the methods and the size say is no variable of this command: a value that would do nothing is a slip.
+ifneq ($(filter experiments,$(MAKECMDGOALS)),)
+$(foreach v,$(filter WORK TEXT ADD DOCS VALID_DOCS TEST_DOCS SEED FUNCTION LEVEL WEIGHT TAIL LAMBDA EPOCHS LR BATCH PATIENCE COMPUTE KD ADAPT,$(given)),\
+  $(error $v=$($v) does nothing here: make experiments takes SIZE ONLY SEEDS LAMBDAS LRS TASKS TASK_LIMIT EXPERIMENTS THREADS REPLACE, and models and domains))
+endif
 # Not named in the recipe, so that make -n runs nothing.
 make := $(MAKE)
 experiments: $(PROGRAMS) $(foreach m,$(TARGET) $(sources),$(call model_files,$m)) \
   $(patsubst %,$(DATA)/text/%.jsonl,$(sort $(if $(findstring a,$(ONLY)),$(DOMAINS)) $(if $(findstring b,$(ONLY)),$(EXPERT_DOMAINS)) \
   $(if $(findstring c,$(ONLY)),$(CHAT_DOMAINS)) $(if $(findstring d,$(ONLY)),$(LANGUAGE_DOMAINS))))
-	@python3 data/experiments.py --size $(SIZE) --only $(ONLY) $(addprefix --seeds ,$(SEEDS)) \
+	@python3 data/experiments.py --size $(SIZE) --only "$(ONLY)" $(if $(SEEDS),--seeds "$(SEEDS)") \
 	  $(if $(LAMBDAS),--lambdas "$(LAMBDAS)") $(if $(LRS),--lrs "$(LRS)") $(if $(TASKS),--tasks "$(TASKS)") $(addprefix --task-limit ,$(TASK_LIMIT)) \
 	  --target $(TARGET) --sources "$(sources)" \
 	  --domains "$(DOMAINS)" --expert-domains "$(EXPERT_DOMAINS)" --chat-domains "$(CHAT_DOMAINS)" --language-domains "$(LANGUAGE_DOMAINS)" --data $(DATA) --work $(EXPERIMENTS) \
-	  $(foreach m,$(TARGET) $(sources),$(addprefix --chat-template $m=,$(CHAT_TEMPLATE_$m))) --bin $(bin) --make "$(make)" --threads $(THREADS)
+	  $(foreach m,$(TARGET) $(sources),$(addprefix --chat-template $m=,$(CHAT_TEMPLATE_$m))) --bin $(bin) --make "$(make)" --threads $(THREADS) $(if $(filter 1,$(REPLACE)),--replace)
 .PHONY: experiments

@@ -14,6 +14,7 @@ All work is done by make and the programs, which keep what is there already: run
 only what is missing is made. What comes out is WORK/results.json, a table each (A.md …), and a page each (A.html …) of all seeds.
 """
 import argparse
+import filecmp
 import glob
 import json
 import os
@@ -72,6 +73,16 @@ TABLE_A = [
 TABLE_D = ["clm", "min-ce dtw exact", "kfuse"]
 
 
+def words(text):
+    """A list as it is given: with commas or blanks."""
+    return text.replace(",", " ").split()
+
+
+def stamp(path):
+    """When a file was last another one: as data/pipeline.mk sees it, also where an older one was put in its place, or a link set anew."""
+    return max(t for s in (os.stat(path), os.lstat(path)) for t in (s.st_mtime, s.st_ctime))
+
+
 def say(text):
     print(text, flush=True)
 
@@ -95,14 +106,14 @@ class Experiments:
     def __init__(self, args):
         self.args, self.size = args, SIZES[args.size]
         for size in (self.size, self.size["d"]):
-            size.update({k: v.replace(",", " ").split() for k, v in (("lambdas", args.lambdas), ("lrs", args.lrs)) if v})
+            size.update({k: words(v) for k, v in (("lambdas", args.lambdas), ("lrs", args.lrs)) if v})
         if args.tasks is not None:
-            self.size["tasks"] = args.tasks.replace(",", " ").split()
+            self.size["tasks"] = words(args.tasks)
         if args.task_limit is not None:
             self.size["limit"] = args.task_limit
         self.bin, self.work, self.data = args.bin + "/", args.work + "/" + args.size, args.data
         self.target, self.sources, self.domains = args.target, args.sources.split(), args.domains.split()
-        self.seeds = [int(s) for s in args.seeds.split(",")] if args.seeds else self.size["seeds"]
+        self.seeds = [int(s) for s in words(args.seeds)] if args.seeds else self.size["seeds"]
         self.start, self.runs, self.done = time.monotonic(), 0, 0
         # each make is told all it needs: nothing is handed down from the one that runs this, or from its shell
         known = {"MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL"}
@@ -128,7 +139,7 @@ class Experiments:
         s = self.size
         return {"WORK": "%s/%s-seed%d" % (self.work, part, seed), "DATA": self.data, "SEED": seed, "DOCS": s["docs"], "VALID_DOCS": s["valid"],
                 "TEST_DOCS": s["test"], "EPOCHS": s["epochs"], "COMPUTE": "bf16", "THREADS": self.args.threads, "KFUSE_BIN": self.args.bin,
-                "TARGET": self.target, "SOURCES": " ".join(self.sources), "DOMAINS": " ".join(self.domains), **more}
+                "TARGET": self.target, "SOURCES": " ".join(self.sources), "DOMAINS": " ".join(self.domains), **({"REPLACE": "1"} if self.args.replace else {}), **more}
 
     def model(self, name, data=None):
         """As data/pipeline.mk finds it."""
@@ -193,7 +204,7 @@ class Experiments:
         rows = [*rows, *(a for n, f in folders.items() for a in ("--model", "%s=%s" % (n, f)))]
         report = "%s/%s.json" % (self.work, name)
         sets = [rows[i + 1].split("=", 1)[1] for i, o in enumerate(rows) if o in ("--logits", "--mixture")]
-        newest = max(map(os.path.getmtime, [f + "/config.json" for f in folders.values()] + [d + "/manifest.json" for d in [corpus, *sets]] + tasks))
+        newest = max(map(stamp, [f + "/config.json" for f in folders.values()] + [d + "/manifest.json" for d in [corpus, *sets]] + tasks))
         command = [self.bin + "kf-eval", "--quiet", "--corpus", corpus, *rows, *(a for c in compare for a in ("--compare", "%s,%s" % c)),
                    "--per-document", "--compute", "bf16", "--threads", str(self.args.threads), *(a for t in tasks for a in ("--tasks", t)),
                    "--limit", str(self.size["limit"]), "--overlap", "%s/docs%d/corpus/train" % (base["WORK"], base["DOCS"])]
@@ -315,6 +326,7 @@ class Experiments:
 
     def b(self):
         domains, experts = self.args.expert_domains.split(), {}
+        merges = ["linear", "ties", "dare", *(["sce"] if len(domains) > 1 else [])]     # sce compares models with one another
         texts = self.halves(domains)
         methods = [Method("clm", "train-clm", lam="1"), Method("min-ce", "train-fused", **papers(BYTE, "min-ce")), Method("kfuse", "train-fused")]
         self.runs += len(self.seeds) * len(domains)
@@ -337,29 +349,29 @@ class Experiments:
         reports = {}
         for seed in self.seeds:
             rows = [*self.logits(base(seed), "test"), "--mixture", "ensemble=" + self.folder("ensemble", **base(seed))]
-            folders = self.merged(base(seed)["WORK"], list(experts[seed].values()), ["linear", "ties", "dare", "sce"], seed)
+            folders = self.merged(base(seed)["WORK"], list(experts[seed].values()), merges, seed)
             folders.update({n: r["folder"] for n, r in found[seed].items()})
             reports[seed] = self.evaluate("B-seed%d" % seed, base(seed), rows,
-                                          [("kfuse", n) for n in ("clm", "min-ce", "linear", "ties", "dare", "sce")], folders)
+                                          [("kfuse", n) for n in ("clm", "min-ce", *merges)], folders)
         self.page("B", "Fusion beside merging", "kfuse", base(self.seeds[0]), found)
-        self.keep("B", reports, tried, ["target", *("expert-" + d for d in domains), "clm", "min-ce", "kfuse", "linear", "ties", "dare", "sce",
-                                        "ensemble"], "clm")
+        self.keep("B", reports, tried, ["target", *("expert-" + d for d in domains), "clm", "min-ce", "kfuse", *merges, "ensemble"], "clm")
 
     def halves(self, domains):
         """Each domain's text twice: what experts learn from, and what is fused. Training passages are in one of them only."""
         out = {}
         for d in domains:
             out[d] = ["%s/text-%s/%s.jsonl" % (self.work, h, d) for h in "ab"]
-            if all(os.path.exists(p) and os.path.getmtime(p) >= os.path.getmtime("%s/text/%s.jsonl" % (self.data, d)) for p in out[d]):
-                continue
             for h, path in enumerate(out[d]):
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 with open("%s/text/%s.jsonl" % (self.data, d)) as f, open(path + ".tmp", "w") as g:
-                    for line in f:
-                        r = json.loads(line)
-                        if r.get("split", "train") != "train" or zlib.crc32(r["id"].encode()) % 2 == h:
+                    for n, line in enumerate(f):
+                        r = json.loads(line) if line.strip() else {}
+                        if r and (r.get("split", "train") != "train" or zlib.crc32(str(r.get("id", n)).encode()) % 2 == h):
                             g.write(line)
-                os.rename(path + ".tmp", path)
+                if os.path.exists(path) and filecmp.cmp(path, path + ".tmp", shallow=False):
+                    os.remove(path + ".tmp")        # make goes by when a text was written
+                else:
+                    os.rename(path + ".tmp", path)
         return out
 
     def link(self, path, name):
@@ -391,9 +403,11 @@ class Experiments:
     # ---- C: FuseChat ----
 
     def c(self):
-        domains, merges = self.args.chat_domains.split(), ["linear", "varm", "task-arithmetic", "ties", "dare", "sce"]
+        domains, merges = self.args.chat_domains.split(), ["linear", "varm", "task-arithmetic", "ties", "dare"]
         if len(self.sources) == 2:
             merges.insert(1, "slerp")
+        if len(self.sources) > 1:
+            merges.append("sce")
         methods = [Method("clm", "train-clm", lam="1"), *(Method("target+" + m, "train-fused", SOURCES=m) for m in self.sources),
                    Method("joint", "train-fused")]
 
@@ -490,9 +504,10 @@ def main():
     p.add_argument("--bin", default="build/bin")
     p.add_argument("--make", default="make")
     p.add_argument("--threads", type=int, default=0)
+    p.add_argument("--replace", action="store_true", help="what was made from other texts, models or options is made anew")
     args = p.parse_args()
     e = Experiments(args)
-    for part in args.only.split(","):
+    for part in words(args.only):
         {"a": e.a, "b": e.b, "c": e.c, "d": e.d}[part]()
 
 

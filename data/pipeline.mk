@@ -17,8 +17,8 @@ ifeq ($(origin WORK),environment)
 WORK := $(if $(KFUSE_MK),work,work/demo)
 endif
 WORK    ?= work/demo
-# Which of these the command line gave (make fusechat-demo has defaults of its own, and so have kf-slurm's threads).
-given := $(foreach v,WORK DOMAINS THREADS,$(if $(filter command,$(origin $v)),$v))
+# What the command line gave (make fusechat-demo has defaults of its own, and so have kf-slurm's threads).
+given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v))
 
 # Documents a domain, and their size; the seed of which ones.
 DOCS       ?= 8

@@ -179,6 +179,52 @@ def an_evaluation_that_fails_ends_it_and_is_made_the_next_time():
     kept = s.soup("soup", b, both)
     assert [os.path.basename(t["folder"]) for _, t in kept] == ["a", "b"], kept    # 7 alone, 2 together
 
+def part_c(sources):
+    s = Whole(lambda m, lam, lr: 1.0)
+    s.sources, s.target = sources, "t"
+    s.size.update(docs=1, valid=1, test=1, epochs=1, chat=1)
+    s.args.chat_domains, s.args.chat_template, s.args.bin, s.args.replace = "talks", [], s.bin, False
+    s.data, s.domains, ways = tmp, [], []
+    s.model = lambda name: name
+    s.merged = lambda work, models, methods, seed: ways.append(methods) or {m: m for m in methods}
+    s.c()
+    return ways[0], s.rows
+
+def one_source_is_merged_in_the_ways_that_one_model_can_be():
+    ways, rows = part_c(["a"])
+    assert "sce" not in ways and "slerp" not in ways and "ties" in ways and "sce" not in rows, (ways, rows)
+    ways, rows = part_c(["a", "b"])
+    assert "sce" in ways and "slerp" in ways and rows[-1] == "sce", (ways, rows)
+
+def lists_are_words_or_have_commas():
+    assert experiments.words("1,2 3") == ["1", "2", "3"] == experiments.words(" 1 2,3 ")
+
+def a_text_put_in_place_of_another_is_halved_again_though_it_is_older():
+    s = Stub()
+    s.data, s.work = tmp + "/halves", tmp + "/halves/work"
+    os.makedirs(s.data + "/text")
+    path = s.data + "/text/d.jsonl"
+    def write(records):
+        with open(path + ".new", "w") as f: f.write("\n".join(map(json.dumps, records)) + "\n\n")
+        os.utime(path + ".new", (1e9, 1e9))
+        os.rename(path + ".new", path)
+    read = lambda p: [json.loads(x) for x in open(p)]
+    write([{"text": "one %d" % i} for i in range(20)] + [{"id": 7, "text": "held", "split": "test"}])     # no id, a number, a blank line
+    a, b = s.halves(["d"])["d"]
+    assert len(read(a)) + len(read(b)) == 22 and min(len(read(a)), len(read(b))) > 1
+    os.utime(a, (1.5e9, 1.5e9))
+    s.halves(["d"])
+    assert os.path.getmtime(a) == 1.5e9, "what is the same stays"
+    write([{"text": "two %d" % i} for i in range(20)])
+    s.halves(["d"])
+    assert {r["text"][:3] for p in (a, b) for r in read(p)} == {"two"}
+
+def a_file_is_as_new_as_its_place():
+    path = tmp + "/stamped"
+    open(path, "w").close()
+    os.utime(path, (1e9, 1e9))
+    assert experiments.stamp(path) > 1.6e9
+
 def validation_takes_the_best_epoch_but_never_the_untrained_model():
     os.makedirs(tmp + "/v")
     with open(tmp + "/v/log.jsonl", "w") as f:
@@ -187,7 +233,7 @@ def validation_takes_the_best_epoch_but_never_the_untrained_model():
 
 failed = False
 for name, f in list(globals().items()):
-    if not isinstance(f, types.FunctionType) or "_" not in name or name == "on_disk": continue
+    if not isinstance(f, types.FunctionType) or "_" not in name or name in ("on_disk", "part_c"): continue
     try:
         f()
         print("ok experiments:", name.replace("_", " "))
