@@ -109,7 +109,7 @@ kf_status kf_merge_plan(const kf_merge_opts *o, kf_merge_how *how, kf_err *err)
 	if (o->weights && (rc = parse_weights(o->weights, o->models.n, how->weight, err)) != KF_OK) return rc;
 	for (int j = 0; j < o->models.n; j++) sum += how->weight[j];
 	/* by votes the weights of those that agree divide, element by element */
-	if (how->normalize && o->method != KF_MERGE_TIES && o->method != KF_MERGE_DARE_TIES && fabs(sum) < 1e-8)
+	if (how->normalize && o->method != KF_MERGE_TIES && o->method != KF_MERGE_DARE_TIES && fabs(sum) < KF_MERGE_NO_WEIGHT)
 		return kf_fail(err, KF_EUSAGE, "--weights %s: their sum is 0, by which --normalize yes would divide",
 			o->weights);
 	return KF_OK;

@@ -4,6 +4,8 @@
 
 #include "merge/inputs.h"
 
+#define KF_MERGE_NO_WEIGHT 1e-8   /* a sum of weights below it is 0 but for rounding: nothing is divided by it */
+
 /* Whether a method is of changes from a pivot. */
 static inline bool kf_merge_wants_pivot(kf_merge_method m)
 {

@@ -6,6 +6,7 @@
 #include "common/base/hash.h"
 #include "common/base/rng.h"
 #include "merge/methods.h"
+#include "merge/plan.h"
 #include "merge/select.h"
 
 struct sums {
@@ -154,8 +155,9 @@ static void sum_agreeing(const struct sums *s, const kf_chunk *c)
 	bool normalize = s->how->normalize;
 
 	kf_merge_agree(c, s->n, s->how->weight, s->how->weight, s->how->mergekit);
+	/* of weights whose sum is 0 but for rounding (0.1, 0.2 and -0.3) there is no mean, as in kf_merge_plan's check */
 	for (size_t i = 0; i < c->n; i++)
-		out[i] = (float)((double)c->p[i] + (normalize && den[i] != 0 ? num[i] / den[i] : num[i]));
+		out[i] = (float)((double)c->p[i] + (normalize && fabs(den[i]) >= KF_MERGE_NO_WEIGHT ? num[i] / den[i] : num[i]));
 }
 
 static void put(void *arg, const kf_chunk *c)

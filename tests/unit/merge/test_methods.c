@@ -86,6 +86,19 @@ static void test_ties(void **state)
 	expect(&how, V(1), V(2), V(0), 1, V(2));
 }
 
+/* Weights that agree and whose sum is 0 but for rounding divide nothing. */
+static void test_weights_of_nothing(void **state)
+{
+	kf_merge_how how = { .method = KF_MERGE_TIES, .weight = { 0.1, 0.2, -0.3 }, .density = 1, .normalize = true };
+	float out[1];
+	kf_err err;
+	(void)state;
+
+	assert_true(0.1 + 0.2 - 0.3 != 0);
+	assert_int_equal(merge_values(&how, "t", 1, V(1), (const float *[]){ V(2), V(2), V(0.5f) }, 3, 1, 1, out, &facts, &err), KF_OK);
+	assert_float_equal(out[0], 1.45, 1e-6);
+}
+
 static void test_sce(void **state)
 {
 	kf_merge_how how = { .method = KF_MERGE_SCE, .select = 0.7 };
@@ -323,7 +336,7 @@ static void test_not_finite(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_linear), cmocka_unit_test(test_slerp),
-		cmocka_unit_test(test_task_arithmetic), cmocka_unit_test(test_ties), cmocka_unit_test(test_sce),
+		cmocka_unit_test(test_task_arithmetic), cmocka_unit_test(test_ties), cmocka_unit_test(test_weights_of_nothing), cmocka_unit_test(test_sce),
 		cmocka_unit_test(test_varm), cmocka_unit_test(test_against_sorting), cmocka_unit_test(test_threads),
 		cmocka_unit_test(test_dare), cmocka_unit_test(test_not_finite) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
