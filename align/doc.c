@@ -8,6 +8,7 @@ kf_status align_along(kf_aligner *a, const align_path *path, const kf_logits_rec
 	kf_err *err)
 {
 	align_ce(path, out);
+	for (uint32_t i = 0; i < path->n; i++) out->said += kf_predicted(path->rec, i);
 	if (a->method == KF_ALIGN_BYTE) return align_byte(a, path, tgt, arena, out, err);
 	return a->quirks ? align_quirks(a, path, tgt, arena, out, err) : align_dtw(a, path, tgt, arena, out, err);
 }
@@ -28,7 +29,6 @@ kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_
 {
 	align_path path;
 	align_out o = { 0 };
-	uint32_t predicted = 0;
 	uint64_t room;
 	kf_status rc;
 
@@ -53,9 +53,8 @@ kf_status kf_align_doc(kf_aligner *a, const kf_logits_rec *src, const kf_logits_
 		err)) == KF_OK)
 		rc = align_along(a, &path, tgt, arena, &o, err);
 	if (rc != KF_OK) return rc;
-	for (uint32_t p = 0; p < src->n; p++) predicted += kf_predicted(src, p);
 	*out = (kf_dist_rec){ .head = tgt->head, .bos = tgt->bos, .n = tgt->n, .tokens = tgt->tokens, .start = tgt->start,
 		.ce = o.ce, .off = o.off, .ids = o.ids, .lp = o.lp, .tail = o.tail,
-		.source_tokens = predicted, .context = tgt->context };
+		.source_tokens = o.said, .context = tgt->context };
 	return stats ? align_stats_doc(stats, out, o.covered, err) : KF_OK;
 }

@@ -13,6 +13,7 @@ typedef struct {
 	float *tail;     /* (tn + 1) */
 	float *ce;       /* (tn) */
 	uint32_t covered;/* positions with a label that have the source's distribution */
+	uint32_t said;   /* tokens of the source that ce speaks of */
 } align_out;
 
 /* The most candidates any position of r has. */

@@ -99,6 +99,7 @@ static kf_status one_reply(kf_aligner *a, const kf_logits_rec *src, const reply 
 	for (uint32_t p = 0; p < t.n; p++) out->off[y->first + p] = *at + part.off[p];
 	*at += part.off[t.n];
 	out->covered += part.covered;
+	out->said += part.said;
 	return KF_OK;
 }
 
@@ -112,7 +113,10 @@ static kf_status end_of_turn(kf_aligner *a, const kf_logits_rec *src, uint32_t i
 	if (rc != KF_OK) return rc;
 	*at += n;
 	if (p < tgt->n) {
-		if (i < src->n) out->ce[p] = src->ce[i];
+		if (i < src->n) {
+			out->ce[p] = src->ce[i];
+			out->said++;
+		}
 		out->covered += n > 0;
 	}
 	return KF_OK;

@@ -132,7 +132,7 @@ static void same_position(const kf_dist_rec *a, uint32_t p, const kf_dist_rec *b
 static void check(kf_aligner *a, const talk *s, const talk *t, bool exact, int32_t src_end, int32_t tgt_end)
 {
 	kf_dist_rec out;
-	uint32_t p = 0;
+	uint32_t p = 0, said = 0;
 
 	OK(kf_align_doc(a, &s->rec, &t->rec, &arena, &out, NULL, &err));
 	assert_ptr_equal(out.context, t->rec.context);
@@ -153,7 +153,7 @@ static void check(kf_aligner *a, const talk *s, const talk *t, bool exact, int32
 		OK(kf_align_doc(a, &s->reply[m].rec, &t->reply[m].rec, &arena, &alone, NULL, &err));
 		while (end < out.n && !out.context[end] && end != t->ends[m]) end++;
 		for (p = t->at[m]; p < end; p++) mine += (double)out.ce[p];
-		for (p = skipped; p < s->rec.n && !s->rec.context[p] && p != s->ends[m]; p++) theirs += (double)s->rec.ce[p];
+		for (p = skipped; p < s->rec.n && !s->rec.context[p] && p != s->ends[m]; p++, said++) theirs += (double)s->rec.ce[p];
 		/* telescopes: the source's own of the reply */
 		assert_float_equal(mine, theirs, 1e-4);
 		for (p = 0; exact && p < alone.n; p++) same_position(&out, t->at[m] + p, &alone, p);
@@ -168,10 +168,13 @@ static void check(kf_aligner *a, const talk *s, const talk *t, bool exact, int32
 		double want = x->dist[(size_t)x->rec.n * (size_t)kf_tokenizer_size(x->tok) + (size_t)src_end];
 
 		if (p < out.n && s->ends[m] < s->rec.n) {
+			said++;
 			assert_float_equal(out.ce[p], -log(want), 1e-5);
 			assert_float_equal(q_of(&out, p, tgt_end), want, 1e-5);
 		}
 	}
+	/* an end of turn that the target's template has not is not counted, as no ce of it is there */
+	assert_int_equal(out.source_tokens, said);
 }
 
 static void letters(kf_rng *rng, char *out, const char *base, uint32_t most)
