@@ -134,6 +134,7 @@ static kf_status check_options(kf_err *err)
 			"--reward-temperature is for --function avg-ce: no other function takes a softmax of rewards");
 	if ((o.rate != RATE || o.forget != FORGET || o.share != SHARE) && o.function != KF_FUSE_DYNAMIC)
 		return kf_fail(err, KF_EUSAGE, "--rate, --forget and --share are for --function dynamic");
+	if (o.full != FULL && !o.weight) return kf_fail(err, KF_EUSAGE, "--full-advantage is about --weight, which is missing");
 	if (o.fit) return check_fit(err);
 	if (o.function == KF_FUSE_DOMAIN && !o.weights)
 		return kf_fail(err, KF_EUSAGE,
@@ -193,7 +194,7 @@ static kf_status fit(const kf_fuse_opts *f, kf_pool *pool, kf_err *err)
 	json_t *fitted = NULL;
 	kf_status rc;
 
-	if ((rc = kf_fuse_fit_run(f, pool, &fitted, err)) != KF_OK) return rc;
+	if ((rc = kf_file_may_write(o.fit, err)) != KF_OK || (rc = kf_fuse_fit_run(f, pool, &fitted, err)) != KF_OK) return rc;
 	if (!o.common.quiet) rc = print(fitted, kf_fuse_fit_report, err);
 	if (rc == KF_OK) rc = write_json(o.fit, fitted, err);
 	json_decref(fitted);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/file.h"
+#include "common/base/stop.h"
 #include "common/store/json.h"
 #include "common/text/tokenizer.h"
 #include "fuse/bag.h"
@@ -316,7 +317,7 @@ static kf_status trace_shard(tracer *j, int s, const uint64_t *doc, json_t *seen
 	}
 	for (uint64_t at = 0; at < kf_shard_docs(shard[0]) && (!domains || json_object_size(seen) < domains); at++) {
 		kf_arena_reset(&j->arena);
-		if ((rc = kf_shard_seek(shard[0], at, j->err)) != KF_OK) goto out;
+		if ((rc = kf_stop_check(j->err)) != KF_OK || (rc = kf_shard_seek(shard[0], at, j->err)) != KF_OK) goto out;
 		if ((rc = kf_shard_next_tokens(shard[0], &j->arena, &head, j->err)) != KF_OK) goto out;
 		if (json_object_get(seen, head.head.domain)) continue;
 		if (json_object_set_new(seen, head.head.domain, json_true()) != 0) {

@@ -10,6 +10,7 @@
 
 #include "common/base/file.h"
 #include "common/base/listing.h"
+#include "common/base/stop.h"
 
 #define MAX_CONFIG (16u << 20)
 
@@ -417,6 +418,7 @@ kf_status kf_weights_fp(kf_weights *w, kf_fp *out, kf_err *err)
 	kf_hasher_add(h, b.data, b.len);
 	for (int i = 0; i < w->n; i++) {
 		const kf_tensor *t = &w->tensor[i];
+		if ((rc = kf_stop_check(err)) != KF_OK) goto out;
 		kf_buf_clear(&b);
 		kf_buf_str(&b, t->name);
 		kf_buf_u32(&b, (uint32_t)t->dtype);

@@ -37,7 +37,7 @@ typedef struct {
 	kf_fp fp;
 } kf_set_input;
 
-#define KF_MAX_INPUTS 64
+#define KF_MAX_INPUTS 66           /* 63 sources, and the target, its corpus and the weights: what kf-fuse takes */
 
 typedef struct {
 	const char *dir;
