@@ -68,7 +68,8 @@ void import_candidate(import_answer *a, uint32_t row, uint32_t at, const char *k
 {
 	const import_name name = { key, strlen(key) };
 
-	a->cand[at] = import_names_find(names, name);
+	/* U+FFFD is any half character, or several: that it is the token of this text is unlikely */
+	a->cand[at] = import_name_is_half(name) ? -1 : import_names_find(names, name);
 	if (a->cand[at] >= 0 || a->nameless.s) return;
 	a->nameless = name;
 	a->nameless_row = row;

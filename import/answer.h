@@ -57,7 +57,7 @@ kf_status import_list(const import_answer *a, const json_t *o, const char *what,
 kf_status import_number(const import_answer *a, const json_t *v, const char *what, size_t at, float *out, kf_err *err) KF_MUST_CHECK;
 kf_status import_id(const import_answer *a, const json_t *v, const char *what, size_t at, int32_t *out, kf_err *err) KF_MUST_CHECK;
 kf_status import_nomem(const import_answer *a, kf_err *err);
-/* Candidate `at`, of row `row`, is the token that is called key; -1 where none is. key stays the JSON's. */
+/* Candidate `at`, of row `row`, is the token that is called key; -1 where none is, or half a character. key stays the JSON's. */
 void import_candidate(import_answer *a, uint32_t row, uint32_t at, const char *key, const import_names *names);
 /* A few bytes for a message, in quotes that are the caller's. */
 const char *import_shown(const uint8_t *p, size_t n, char out[49]);

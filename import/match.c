@@ -97,7 +97,7 @@ static kf_status disagree(const matcher *m, kf_err *err)
 	else if (a->id[i] >= kf_tokenizer_size(m->names->t)) snprintf(token, sizeof token, "not in the vocabulary");
 	else if ((b = kf_tokenizer_bytes(m->names->t, a->id[i], &n)) && n) import_shown(b, n, token);
 	else snprintf(token, sizeof token, "%.40s", kf_tokenizer_piece(m->names->t, a->id[i]));
-	if (a->id[i] < 0 && import_names_find(m->names, a->name[i]) < 0 && !memmem(a->name[i].s, a->name[i].n, "\xef\xbf\xbd", 3))
+	if (a->id[i] < 0 && import_names_find(m->names, a->name[i]) < 0 && !import_name_is_half(a->name[i]))
 		return kf_fail(err, KF_EDATA, "%s: token %u, \"%s\", is no token of the tokenizer, neither by its text nor by its spelling, and document %llu "
 			"has \"%s\" there: is --tokenizer that of the model that was asked? Where the other program has ids, give these instead", a->where,
 			i, token, doc, text);

@@ -134,6 +134,8 @@ int32_t import_names_find(const import_names *m, import_name name)
 	return -1;
 }
 
+bool import_name_is_half(import_name name) { return memmem(name.s, name.n, "\xef\xbf\xbd", 3) != NULL; }
+
 bool import_name_fits(const import_names *m, import_name name, int32_t id)
 {
 	uint8_t raw[64];
@@ -146,5 +148,5 @@ bool import_name_fits(const import_names *m, import_name name, int32_t id)
 	if (number >= 0) return number == id;
 	if (escaped(name, raw, &len)) return n == len && memcmp(b, raw, n) == 0;
 	if (same(b, n, name) || same((const uint8_t *)piece, strlen(piece), name)) return true;
-	return n > 0 && memmem(name.s, name.n, "\xef\xbf\xbd", 3) != NULL;
+	return n > 0 && import_name_is_half(name);
 }

@@ -19,6 +19,8 @@ void import_names_release(import_names *m);
  * vocabulary, in this order. Of several tokens with one text: the first that is no control token and no single byte
  * by another token's text. -1: none. */
 int32_t import_names_find(const import_names *m, import_name name);
+/* Whether there is a U+FFFD in it, which servers write for any half of a character. */
+bool import_name_is_half(import_name name);
 /* Whether a token may be called so. Text with U+FFFD may be any token that is no whole character. */
 bool import_name_fits(const import_names *m, import_name name, int32_t id);
 

@@ -70,6 +70,24 @@ with open(sys.argv[2], "w") as f:
     for l in lines: f.write(json.dumps(l) + "\n")
 END
 check "the first is that of the first document, on any thread" says 'lost.jsonl, line 3, token 5: "a \.name\. of none"' import --input "$TMP/lost.jsonl" --tokenizer $M/llama-untied --out "$TMP/lost" --top-k 6 --threads 4
+# A vocabulary that has the token U+FFFD: a half character is not that token.
+mkdir "$TMP/fffd"
+python3 - $M/llama-untied/tokenizer.json "$TMP/fffd/tokenizer.json" <<'END'
+import json, sys
+t = json.load(open(sys.argv[1]))
+v, merges = t["model"]["vocab"], t["model"]["merges"]
+for name in [n for n, i in v.items() if i > 425]: del v[name]
+v.update({"\u00ef\u00bf": 426, "\u00ef\u00bf\u00bd": 427})      # bytes ef bf, ef bf bd
+merges[-2:] = ["\u00ef", "\u00bf"], ["\u00ef\u00bf", "\u00bd"]
+json.dump(t, open(sys.argv[2], "w"))
+END
+check "completions for a vocabulary with U+FFFD" says "name no token" import --input $P/openai.jsonl --tokenizer "$TMP/fffd" --out "$TMP/fffd-set" --precision f32 --top-k 6
+check "have the same candidates" same_content "$TMP/openai" "$TMP/fffd-set"
+printf '{"id": "r", "text": "a\\ufffdb"}\n' >"$TMP/replaced.jsonl"
+"$BIN/kf-prepare" --quiet --out "$TMP/corpus-replaced" "$TMP/replaced.jsonl"
+printf '%s\n' '{"doc": 0, "tokens": ["a", "\ufffd", "b"], "logprobs": [-1, -8, -3], "top": [{"a": -1}, {"\ufffd": -1, "b": -2, "bytes:\\xef\\xbf\\xbd": -8}, {"b": -3}]}' >"$TMP/replaced.jsonl"
+replaced() { "$I" --quiet --corpus "$TMP/corpus-replaced" --input "$TMP/replaced.jsonl" --tokenizer "$TMP/fffd" --out "$TMP/replaced" --top-k 3 && "$BIN/kf-inspect" "$TMP/replaced" --json | grep -o '"top_ids":\[[^]]*\],\[[^]]*\]'; }
+same "nor where the text has it: its bytes say that it is" "$(replaced)" '"top_ids":[[64,0,0],[65,427,0]'
 # Of one that was generated: it stands in the echo.
 python3 - $P/openai.jsonl "$TMP/echo.jsonl" <<'END'
 import json, sys
