@@ -54,13 +54,14 @@ static kf_status named_row(import_answer *a, const json_t *row, const char *what
 	return KF_OK;
 }
 
-/* What the server said of the first token after the prompt of n tokens: an entry of a completion's top_logprobs. */
+/* What the server said of the first token after the prompt of n tokens: an entry of a completion's top_logprobs. With echo the prompt's come
+ * first, of which the very first is null, as nothing predicts it. */
 static const json_t *next_row(const json_t *choice, size_t n)
 {
 	const json_t *top = json_object_get(json_object_get(choice, "logprobs"), "top_logprobs");
 	size_t have = json_array_size(top);
 
-	return json_is_array(top) && have ? json_array_get(top, have > n ? n : 0) : NULL;
+	return json_is_array(top) && have ? json_array_get(top, have > n && json_is_null(json_array_get(top, 0)) ? n : 0) : NULL;
 }
 
 kf_status import_answer_vllm(const json_t *body, const json_t *choice, const import_names *names, kf_arena *arena,

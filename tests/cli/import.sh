@@ -134,6 +134,22 @@ check "what the server generated next is told of the end" python3 -c '
 import json, subprocess, sys
 d = json.loads(subprocess.run([sys.argv[1], sys.argv[2], "--json"], capture_output=True).stdout.splitlines()[2])
 assert len([x for x in d["top_logprobs"][-1] if x > -1e300]) == 5' "$BIN/kf-inspect" "$TMP/vllm-batch"
+# As many tokens generated as there may be, and the prompt echoed before them.
+python3 - $P/vllm-batch.jsonl "$TMP/vllm-more.jsonl" "$TMP/vllm-echo.jsonl" <<'END'
+import json, sys
+more, echo = (open(f, "w") for f in sys.argv[2:])
+for l in map(json.loads, open(sys.argv[1])):
+    choice = l["response"]["body"]["choices"][0]
+    top = choice["logprobs"]["top_logprobs"]
+    top += [{"token_id:7": -0.5}] * 99
+    more.write(json.dumps(l) + "\n")
+    top[:0] = [row and {"token_id:" + i: v["logprob"] for i, v in row.items()} for row in choice["prompt_logprobs"]]
+    echo.write(json.dumps(l) + "\n")
+END
+for s in vllm-more vllm-echo; do
+	check "$s: more generated" import --quiet --input "$TMP/$s.jsonl" --tokenizer $M/gemma3-tiny --out "$TMP/$s" --precision f32 --top-k 6
+	check "$s: the first of it tells of the end" same_content "$TMP/vllm-batch" "$TMP/$s"
+done
 check "which kf-align can use" says "warning: .*has no masses inside tokens" "$BIN/kf-align" --source "$TMP/vllm-batch" --target "$TMP/qwen2-tiny-f32" --out "$TMP/aligned"
 check "and kf-fuse" "$BIN/kf-fuse" --quiet --target "$TMP/qwen2-tiny-f32" --aligned "$TMP/aligned" --out "$TMP/targets" --tail renormalize
 check "as a target, too" "$BIN/kf-align" --quiet --source "$TMP/gemma3-tiny-f32" --target "$TMP/vllm-bare" --out "$TMP/onto"
