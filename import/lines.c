@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/base/stop.h"
+#include "common/store/json.h"
 #include "import/answer.h"
 
 #define LINE_MAX_BYTES ((size_t)1 << 30)
@@ -126,10 +127,26 @@ static int text_order(const void *x, const void *y, void *arg)
 	return hash_order(d[i].text, d[j].text, i, j);
 }
 
+/* An id as JSON has it, where bytes that are not UTF-8 are U+FFFD each (kf_json_string): file names may have some. */
+static kf_status hash_id(const char *id, kf_buf *b, uint64_t *out, kf_err *err)
+{
+	size_t n = strlen(id), len;
+	kf_status rc;
+
+	kf_buf_clear(b);
+	for (const uint8_t *s = (const uint8_t *)id; n; s += len, n -= len) {
+		if ((len = kf_json_char(s, n))) kf_buf_put(b, s, len);
+		else kf_buf_put(b, "\xef\xbf\xbd", 3), len = 1;
+	}
+	if ((rc = kf_buf_check(b, err)) == KF_OK) *out = kf_hash64(b->data, b->len);
+	return rc;
+}
+
 static kf_status read_corpus(import_lines *l, kf_set *corpus, kf_err *err)
 {
 	uint64_t docs = kf_set_docs(corpus);
 	kf_shard *s = NULL;
+	kf_buf id = { 0 };
 	kf_arena arena;
 	kf_corpus_rec rec;
 	kf_status rc = KF_OK;
@@ -143,14 +160,18 @@ static kf_status read_corpus(import_lines *l, kf_set *corpus, kf_err *err)
 	for (int i = 0; i < kf_set_shards(corpus) && rc == KF_OK; i++) {
 		if ((rc = kf_shard_open(corpus, i, &s, err)) != KF_OK) break;
 		while (l->n < docs && (rc = kf_shard_next_corpus(s, &arena, &rec, err)) == KF_OK) {
-			l->doc[l->n++] = (import_doc){ .doc = rec.head.doc, .piece = rec.head.piece, .id = kf_hash64(rec.head.id, strlen(rec.head.id)),
-				.text = kf_hash64(rec.text, rec.head.bytes) };
+			import_doc *d = &l->doc[l->n];
+
+			*d = (import_doc){ .doc = rec.head.doc, .piece = rec.head.piece, .text = kf_hash64(rec.text, rec.head.bytes) };
+			if ((rc = hash_id(rec.head.id, &id, &d->id, err)) != KF_OK) break;
+			l->n++;
 			kf_arena_reset(&arena);
 		}
 		if (rc == KF_END) rc = KF_OK;
 		kf_shard_close(s);
 	}
 	kf_arena_release(&arena);
+	kf_buf_release(&id);
 	if (rc != KF_OK) return rc;
 	qsort(l->doc, l->n, sizeof *l->doc, by_doc);
 	for (size_t i = 0; i < l->n; i++) l->by_id[i] = l->by_text[i] = (uint32_t)i;

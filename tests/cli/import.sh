@@ -168,6 +168,20 @@ check "an id that is a number" by_number '"id": 17' 1
 check "as a string" by_number '"id": "17"' 2
 check_fails 1 'has another id than "18"' "another number beside the document's" by_number '"doc": 0, "id": 18' 3
 
+# Files' names are ids, of any bytes; JSON has U+FFFD for those that are no character.
+mkdir "$TMP/named"
+for f in caf$'\xe9' caf$'\xc3\xa9' plain; do echo "text of $f" >"$TMP/named/$f.txt"; done
+"$BIN/kf-prepare" --quiet --out "$TMP/corpus-named" "$TMP/named"
+"$BIN/kf-extract" --quiet --model $M/qwen2-tiny --corpus "$TMP/corpus-named" --out "$TMP/named-logits"
+"$BIN/kf-export" --quiet --set "$TMP/named-logits" --out "$TMP/named.jsonl"
+sed 's/"doc":[0-9]*,//' "$TMP/named.jsonl" >"$TMP/named-ids.jsonl"
+for f in named named-ids; do
+	check "ids that are not UTF-8, $f" "$I" --quiet --corpus "$TMP/corpus-named" --input "$TMP/$f.jsonl" --tokenizer $M/qwen2-tiny --out "$TMP/$f-again"
+	check "$f: the same content" same_content "$TMP/named-logits" "$TMP/$f-again"
+done
+sed 's/caf[^.]*\.txt/caf\xef\xbf\xbd\xef\xbf\xbd.txt/' "$TMP/named.jsonl" >"$TMP/named-other.jsonl"
+check_fails 1 'has another id than ".*/caf' "another name beside the document's" "$I" --quiet --corpus "$TMP/corpus-named" --input "$TMP/named-other.jsonl" --tokenizer $M/qwen2-tiny --out "$TMP/named-other"
+
 # ---- what is wrong with a record ----
 python3 tests/cli/bad_records.py "$TMP" $P >"$TMP/cases"
 while IFS=$'\t' read -r name model regex; do
