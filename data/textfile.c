@@ -8,15 +8,14 @@
 #include <zstd_errors.h>
 
 #include "common/base/file.h"
+#include "common/base/packing.h"
 
 #define CHUNK ((size_t)1 << 18)   /* bytes, unpacked at a time */
-
-typedef enum { PLAIN, GZIP, ZSTD } packing;
 
 /* Bytes [at, end) of `text` are there and not yet given out: of a plain file all that is left, else what has been unpacked. */
 struct kf_textfile {
 	const char *name;
-	packing kind;
+	kf_packing kind;
 	kf_map map;
 	size_t in, told;           /* of the file: read so far; at the last kf_textfile_read */
 	kf_buf out;                /* unpacked */
@@ -100,7 +99,7 @@ static kf_status more(kf_textfile *f, kf_err *err)
 		f->at = 0;
 	}
 	if (!kf_buf_reserve(&f->out, CHUNK)) return kf_fail(err, KF_ENOMEM, "%s: out of memory for a line of more than %zu bytes", f->name, f->out.len);
-	rc = f->kind == GZIP ? inflate_some(f, f->out.data + f->end, CHUNK, &got, err) : unzstd_some(f, f->out.data + f->end, CHUNK, &got, err);
+	rc = f->kind == KF_PACKING_GZIP ? inflate_some(f, f->out.data + f->end, CHUNK, &got, err) : unzstd_some(f, f->out.data + f->end, CHUNK, &got, err);
 	f->text = f->out.data;
 	f->out.len = f->end += got;
 	f->last = got == 0;
@@ -112,18 +111,20 @@ kf_status kf_textfile_open(const char *path, const char *name, kf_textfile **out
 	kf_textfile *f = kf_zalloc(1, sizeof *f);
 	const uint8_t *head;
 	size_t n;
+	kf_packing kind;
 	kf_status rc;
 
 	*out = NULL;
 	if (!f) return kf_fail(err, KF_ENOMEM, "out of memory to read %s", name);
 	f->name = name;
 	if ((rc = kf_map_open(&f->map, path, err)) != KF_OK) goto out;
-	if (f->map.size >= 2 && memcmp(f->map.data, "\x1f\x8b", 2) == 0) {
+	kind = kf_packing_of(f->map.data, f->map.size);
+	if (kind == KF_PACKING_GZIP) {
 		if (inflateInit2(&f->z, 15 + 16) != Z_OK) rc = kf_fail(err, KF_ENOMEM, "%s: out of memory to unpack it", name);
-		else f->kind = GZIP;
-	} else if (f->map.size >= 4 && memcmp(f->map.data, "\x28\xb5\x2f\xfd", 4) == 0) {
+		else f->kind = kind;
+	} else if (kind == KF_PACKING_ZSTD) {
 		if (!(f->zs = ZSTD_createDStream())) rc = kf_fail(err, KF_ENOMEM, "%s: out of memory to unpack it", name);
-		else f->kind = ZSTD;
+		else f->kind = kind;
 	} else {
 		f->text = f->map.data;
 		f->end = f->map.size;
@@ -142,7 +143,7 @@ out:
 void kf_textfile_close(kf_textfile *f)
 {
 	if (!f) return;
-	if (f->kind == GZIP) inflateEnd(&f->z);
+	if (f->kind == KF_PACKING_GZIP) inflateEnd(&f->z);
 	ZSTD_freeDStream(f->zs);
 	kf_buf_release(&f->out);
 	kf_map_close(&f->map);
@@ -161,9 +162,9 @@ kf_status kf_textfile_peek(kf_textfile *f, size_t max, const uint8_t **head, siz
 
 kf_status kf_textfile_all(kf_textfile *f, size_t max, const uint8_t **text, size_t *n, kf_err *err)
 {
-	kf_status rc = kf_textfile_peek(f, f->kind == PLAIN ? SIZE_MAX : max + 1, text, n, err);
+	kf_status rc = kf_textfile_peek(f, f->kind == KF_PACKING_NONE ? SIZE_MAX : max + 1, text, n, err);
 
-	if (rc == KF_OK && f->kind != PLAIN && *n > max) rc = kf_fail(err, KF_EDATA, "%s: the text has more than %zu bytes", f->name, max);
+	if (rc == KF_OK && f->kind != KF_PACKING_NONE && *n > max) rc = kf_fail(err, KF_EDATA, "%s: the text has more than %zu bytes", f->name, max);
 	f->at += *n;
 	return rc;
 }
@@ -194,7 +195,7 @@ kf_status kf_textfile_line(kf_textfile *f, size_t max, const uint8_t **line, siz
 
 size_t kf_textfile_read(kf_textfile *f)
 {
-	size_t now = f->kind == PLAIN ? f->at : f->in, n = now - f->told;
+	size_t now = f->kind == KF_PACKING_NONE ? f->at : f->in, n = now - f->told;
 
 	f->told = now;
 	return n;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "common/base/packing.h"
 #include "common/base/stop.h"
 #include "common/store/json.h"
 #include "import/answer.h"
@@ -12,11 +13,6 @@
 #define LINE_MAX_BYTES ((size_t)1 << 30)
 
 /* ---- files ---- */
-
-static bool is_packed(const kf_map *m)
-{
-	return (m->size >= 2 && memcmp(m->data, "\x1f\x8b", 2) == 0) || (m->size >= 4 && memcmp(m->data, "\x28\xb5\x2f\xfd", 4) == 0);
-}
 
 static kf_status add_file(import_lines *l, const char *path, kf_err *err)
 {
@@ -32,7 +28,8 @@ static kf_status add_file(import_lines *l, const char *path, kf_err *err)
 	if (strcmp(path, "-") == 0)
 		return kf_fail(err, KF_EINVAL, "records are not read from standard input, as they are read twice; write them to a file, and name that");
 	if ((rc = kf_map_open(&grown->map, path, err)) != KF_OK) return rc;
-	if (is_packed(&grown->map)) return kf_fail(err, KF_EUNSUPPORTED, "%s is packed by gzip or zstd; unpack it first", path);
+	if (kf_packing_of(grown->map.data, grown->map.size) != KF_PACKING_NONE)
+		return kf_fail(err, KF_EUNSUPPORTED, "%s is packed by gzip or zstd; unpack it first", path);
 	return KF_OK;
 }
 

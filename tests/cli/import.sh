@@ -199,6 +199,8 @@ check_fails 1 "/dev/fd/[0-9]* is a pipe or a device, .* write what it gives to a
 check_fails 1 "not read from standard input" "records from standard input" import --input - --tokenizer $M/qwen2-tiny --out "$TMP/no"
 gzip -k "$TMP/short.jsonl"
 check_fails 1 "short.jsonl.gz is packed .*unpack it" "records that are packed" import --input "$TMP/short.jsonl.gz" --tokenizer $M/qwen2-tiny --out "$TMP/no"
+printf '\x50\x2a\x4d\x18\x04\0\0\0size' >"$TMP/short.jsonl.zst"
+check_fails 1 "short.jsonl.zst is packed .*unpack it" "packed by pzstd" import --input "$TMP/short.jsonl.zst" --tokenizer $M/qwen2-tiny --out "$TMP/no"
 check_fails 1 "vllm|prompt_logprobs" "the wrong --format" import --input "$TMP/short.jsonl" --tokenizer $M/qwen2-tiny --out "$TMP/no" --format vllm
 # Where SentencePiece has other bytes for a character than the text.
 printf '{"messages": [{"role": "user", "content": "Show bars"}, {"role": "assistant", "content": "Load: \xe2\x96\x81\xe2\x96\x82 ok"}]}\n' > "$TMP/bar.jsonl"

@@ -106,6 +106,7 @@ static void test_lines(void **state)
 	for (int kind = 0; kind < 3; kind++)
 		for (int pieces = 1; pieces <= 3; pieces++) {
 			kf_buf_clear(&file);
+			if (kind == 2 && pieces == 2) kf_buf_put(&file, "\x53\x2a\x4d\x18\x04\0\0\0size", 12);   /* a frame to be skipped, as pzstd has it */
 			for (int i = 0; i < pieces; i++) {
 				size_t from = text.len * (size_t)i / (size_t)pieces, to = text.len * (size_t)(i + 1) / (size_t)pieces;
 
