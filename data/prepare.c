@@ -20,6 +20,8 @@ typedef struct {
 	uint64_t docs, bytes;      /* written */
 	uint64_t *heap;            /* (n) the smallest ranks so far, largest first: a max-heap */
 	size_t n, cap;
+	bool talks;                /* some are of conversations, */
+	uint64_t talk;             /* the smallest rank of these */
 	uint64_t limit;            /* second pass: largest rank taken */
 } domain;
 
@@ -32,7 +34,7 @@ typedef struct {
 	int n_dom, last_dom;
 	kf_buf scratch;
 	kf_talk talk;              /* the conversation in hand */
-	bool writing, chat;        /* chat: there are conversations */
+	bool writing, chat;        /* chat: there are conversations among the pieces taken */
 
 	/* of the document in hand */
 	const kf_found *doc;
@@ -199,8 +201,10 @@ static kf_status take_piece(pass *p, uint32_t piece, const uint8_t *text, size_t
 	domain *d = p->doc_dom;
 	uint64_t rank = kf_choice_rank(p->o->seed, d->seen++);
 
-	if (!p->writing)
+	if (!p->writing) {
+		if (n_turns && (!d->talks || rank < d->talk)) d->talk = rank, d->talks = true;
 		return p->o->docs_per_domain ? keep_rank(d, rank, (size_t)p->o->docs_per_domain, err) : KF_OK;
+	}
 	if (rank > d->limit) return KF_OK;
 	d->docs++;
 	d->bytes += n;
@@ -221,7 +225,6 @@ static kf_status converse(pass *p, kf_err *err)
 	uint32_t first = 0;
 	kf_status rc = KF_OK;
 
-	p->chat = true;
 	for (uint32_t piece = 0; rc == KF_OK && first < t->n; piece++) {
 		uint32_t n = kf_talk_cut(t->turn, t->n, first, (size_t)p->o->doc_bytes);
 		size_t bytes = 0;
@@ -363,16 +366,23 @@ static kf_status finish_set(pass *p, kf_err *err)
 	return rc;
 }
 
-static kf_status write_pass(pass *p, const kf_inputs *in, kf_err *err)
+/* After the first pass: what is taken, and what there is among it. */
+static void choose(pass *p)
 {
-	kf_status rc;
-
 	for (int i = 0; i < p->n_dom; i++) {
 		domain *d = &p->dom[i];
 
 		if (p->o->docs_per_domain && d->n == (size_t)p->o->docs_per_domain) d->limit = d->heap[0];
+		p->total += p->o->docs_per_domain ? d->n : d->seen;
+		p->chat |= d->talks && d->talk <= d->limit;
 		d->seen = 0;
 	}
+}
+
+static kf_status write_pass(pass *p, const kf_inputs *in, kf_err *err)
+{
+	kf_status rc;
+
 	p->writing = true;
 	p->shard = -1;
 	kf_progress_start(&p->progress, "writing", "bytes", (double)kf_inputs_bytes(in), p->o->progress);
@@ -415,7 +425,7 @@ kf_status kf_prepare(const kf_prepare_opts *o, kf_prepare_stats *stats, kf_err *
 			"The first: %s", stats->bad, stats->records, o->skip_bad, stats->bad_text[0]);
 		goto out;
 	}
-	for (int i = 0; i < p.n_dom; i++) p.total += o->docs_per_domain ? p.dom[i].n : p.dom[i].seen;
+	choose(&p);
 	if (p.total == 0) {
 		rc = kf_fail(err, KF_EDATA, "empty corpus: the input holds no document%s%s",
 			o->split != KF_SPLIT_ALL ? " of this split" : "", stats->empty ? ", only records without text" : "");

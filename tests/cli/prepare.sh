@@ -144,6 +144,19 @@ assert spans(b) == [("user", "x"), ("assistant", "y")]
 END
 grep -q '"format": 2' "$TMP/chat/manifest.json" && ok "prepare: conversations are format 2" || not_ok "prepare: conversations are format 2"
 grep -q '"format": 1' "$TMP/c/manifest.json" && ok "prepare: text is format 1" || not_ok "prepare: text is format 1"
+python3 - "$TMP/some.jsonl" <<'END'
+import json, sys
+talk = [{"role": r, "content": "a message"} for r in ("user", "assistant")]
+with open(sys.argv[1], "w") as f:
+    for i in range(24): f.write(json.dumps({"domain": "ab"[i % 2], "split": "train", **({"messages": talk} if i in (17, 19) else {"text": "text %d" % i})}) + "\n")
+END
+for few in "8" "9" "24" "2 --seed 1" "2 --seed 2" "2 --seed 3" "2 --seed 4" "2 --seed 5" "2 --seed 6"; do
+	"$prepare" --quiet --out "$TMP/some" --split train --docs-per-domain $few --shards 2 --shard 0/2 "$TMP/some.jsonl" 2>/dev/null &&
+		"$prepare" --quiet --out "$TMP/some" --split train --docs-per-domain $few --shards 2 "$TMP/some.jsonl" &&
+		echo "$(grep -o '"format": .' "$TMP/some/manifest.json" | tr -dc 12) $(docs "$TMP/some" | grep -c '"messages"')"
+	rm -rf "$TMP/some"
+done >"$TMP/some.out"
+same "prepare: format 2 where one of the chosen is a conversation" "$(tr '\n' ' ' <"$TMP/some.out")" '1 0 2 1 2 2 1 0 1 0 1 0 1 0 2 1 2 1 '
 check "prepare: a conversation is cut" "$prepare" --out "$TMP/chat-cut" --doc-bytes 16 "$TMP/chat.jsonl"
 docs "$TMP/chat-cut" >"$TMP/chat-cut.json"
 same "prepare: only between exchanges" "$(field bytes "$TMP/chat-cut.json")" "21 16 10 2 "
