@@ -382,6 +382,51 @@ out:
 
 /* ---- documents ---- */
 
+/* The number at p, one that jansson cannot hold made one that it can, of the same form and length: what is no JSON stays none. No whole number
+ * that fits changes. Returns where it ends. */
+static char *fit_number(char *p)
+{
+	size_t sign = *p == '-', digits = strspn(p + sign, "0123456789"), mantissa = strspn(p, "0123456789+-."), n = mantissa;
+
+	for (n += strspn(p + n, "0123456789+-.eE"); mantissa < n; mantissa++)   /* an exponent: 0 */
+		if (p[mantissa] >= '1' && p[mantissa] <= '9') p[mantissa] = '0';
+	if (sign + digits == n && digits > 18 && p[sign] != '0') {
+		errno = 0;
+		strtoll(p, NULL, 10);
+		if (errno == ERANGE) p[sign + 1] = '.';
+	}
+	return p + n;
+}
+
+/* A line as JSON. Members that nobody asks for may have numbers of any size: unsigned hashes, say. Of those that are too large only the form is
+ * kept; a whole one becomes one that is not, which is nothing that is asked for. */
+static kf_status parse_line(const uint8_t *line, size_t n, const char *where, json_t **out, kf_err *err)
+{
+	const size_t flags = JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES;
+	json_error_t je;
+
+	/* jansson builds a tree by recursion, to a depth of its own that it checks. */
+	*out = json_loadb((const char *)line, n, flags, &je);
+	if (!*out && json_error_code(&je) == json_error_numeric_overflow) {
+		char *copy = kf_alloc(n + 1, 1), *end = copy + n;
+
+		if (!copy) return kf_fail(err, KF_ENOMEM, "%s: out of memory for its numbers", where);
+		memcpy(copy, line, n);
+		*end = 0;
+		for (char *p = copy; p < end;) {
+			if (*p == '"') {
+				for (p++; p < end && *p != '"'; p++) p += *p == '\\' && p + 1 < end;
+				p += p < end;
+			} else {
+				p = *p == '-' || (*p >= '0' && *p <= '9') ? fit_number(p) : p + 1;
+			}
+		}
+		*out = json_loadb(copy, n, flags, &je);
+		kf_free(copy);
+	}
+	return *out ? KF_OK : kf_fail(err, KF_EDATA, "%s: not valid JSON: %s (byte %d)", where, je.text, je.position);
+}
+
 /* A string member of a JSONL record: NULL when absent or null. */
 static kf_status member(json_t *record, const char *key, size_t max, const char *where, const char **out,
 	kf_err *err)
@@ -416,14 +461,11 @@ static json_t *given(json_t *record, const char *key)
 static kf_status read_record(const input_file *f, uint64_t line, const uint8_t *p, size_t n, const char *where,
 	char id[KF_PATH_MAX + 32], json_t **out, kf_found *doc, kf_err *err)
 {
-	json_error_t je;
 	json_t *record, *v;
 	kf_status rc;
 
-	/* jansson builds a tree by recursion, to a depth of its own that it checks. */
-	record = *out = json_loadb((const char *)p, n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &je);
-	if (!record)
-		return kf_fail(err, KF_EDATA, "%s: not valid JSON: %s (byte %d)", where, je.text, je.position);
+	if ((rc = parse_line(p, n, where, out, err)) != KF_OK) return rc;
+	record = *out;
 	if (!json_is_object(record))
 		return kf_fail(err, KF_EDATA, "%s: the record is not a JSON object: {\"text\": …}", where);
 	if (!(doc->messages = given(record, "messages"))) doc->messages = given(record, "conversations");
@@ -440,6 +482,8 @@ static kf_status read_record(const input_file *f, uint64_t line, const uint8_t *
 	if (json_is_integer(v)) {
 		snprintf(id, KF_PATH_MAX + 32, "%lld", (long long)json_integer_value(v));
 		doc->id = id;
+	} else if (json_is_real(v)) {
+		return kf_fail(err, KF_EDATA, "%s: \"id\" is a number that is not whole, or too large; make it a string", where);
 	} else if ((rc = member(record, "id", KF_ID_MAX, where, &doc->id, err)) != KF_OK) {
 		return rc;
 	}

@@ -162,6 +162,37 @@ static void test_folders(void **state)
 	assert_non_null(strstr(err.text, "nowhere: No such file"));
 }
 
+/* Numbers that are too large are in nobody's way, and nothing else changes for them. */
+static void test_numbers(void **state)
+{
+#define LARGE "\"meta\": {\"simhash\": 18446744073709551615, \"x\": [-9223372036854775809, 1e999, -1.5E+999]}"
+	static const char text[] = "{\"text\": \"1e999 18446744073709551615 \\\"-1e999\\\"\", " LARGE "}\n"
+		"{\"id\": 9223372036854775807, " LARGE ", \"text\": \"two\"}\n"
+		"{" LARGE ", \"id\": -9223372036854775808, \"text\": \"three\", \"y\": 1e5}\n"
+		"{\"id\": \"18446744073709551616\", \"text\": \"four\", \"y\": 18446744073709551616}\n";
+	seen s;
+	kf_err err;
+
+	(void)state;
+	put("n.jsonl", text, sizeof text - 1);
+	assert_int_equal(read_all("n.jsonl", KF_FORMAT_AUTO, &s, &err), KF_OK);
+	assert_string_equal(s.log, "/n.jsonl:1|-|-|1e999 18446744073709551615 \"-1e999\";9223372036854775807|-|-|two;-9223372036854775808|-|-|three;"
+		"18446744073709551616|-|-|four;");
+	BAD("{\"text\": \"a\", \"id\": 9223372036854775808}\n", KF_EDATA, "line 1: \"id\" is a number that is not whole, or too large");
+	BAD("{\"text\": \"a\", \"id\": 1.5}\n", KF_EDATA, "line 1: \"id\" is a number that is not whole, or too large");
+	BAD("{\"text\": 18446744073709551615}\n", KF_EDATA, "line 1: \"text\" is not a string");
+	BAD("{\"text\": \"a\", \"domain\": 18446744073709551615}\n", KF_EDATA, "line 1: \"domain\" is not a string");
+	/* what is no JSON stays none */
+	BAD("{\"text\": \"a\", \"x\": [1e999, 018446744073709551615]}\n", KF_EDATA, "line 1: not valid JSON");
+	BAD("{\"text\": \"a\", \"x\": [1e999, 1e9e9]}\n", KF_EDATA, "line 1: not valid JSON");
+	BAD("{\"text\": \"a\", \"x\": [1e999, 1e]}\n", KF_EDATA, "line 1: not valid JSON");
+	BAD("{\"text\": \"a\", \"x\": [1e999, -]}\n", KF_EDATA, "line 1: not valid JSON");
+	BAD("{\"text\": \"a\", \"x\": [1e999, 18446744073709551615-1]}\n", KF_EDATA, "line 1: not valid JSON");
+	BAD("{\"text\": \"a\", \"x\": 1e999, \"y\": \"1\\", KF_EDATA, "line 1: not valid JSON");
+	BAD("{\"text\": \"a\", \"x\": 1e999", KF_EDATA, "line 1: not valid JSON");
+	BAD("{\"text\": \"a\", \"text\": \"b\", \"x\": 1e999}", KF_EDATA, "line 1: not valid JSON: duplicate object key");
+}
+
 static int make_dir(void **state)
 {
 	(void)state;
@@ -180,7 +211,7 @@ static int remove_dir(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_jsonl), cmocka_unit_test(test_errors), cmocka_unit_test(test_folders),
+		cmocka_unit_test(test_jsonl), cmocka_unit_test(test_errors), cmocka_unit_test(test_folders), cmocka_unit_test(test_numbers),
 	};
 
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
