@@ -86,7 +86,7 @@ kf_status kf_eval_run_covers(const kf_eval_opts *o, int m,
 
 		if ((rc = kf_shard_open(x.corpus, s, &in, err)) != KF_OK) goto out;
 		while ((rc = next_document(&x, in, &arena, &rec, &enc, err)) == KF_OK) {
-			const kf_logits_rec r = { .bos = kf_tokenizer_bos(x.s.tokenizer) >= 0, .n = enc.n, .start = enc.start,
+			const kf_logits_rec r = { .head = rec.head, .bos = kf_tokenizer_bos(x.s.tokenizer) >= 0, .n = enc.n, .start = enc.start,
 				.context = enc.context };
 			const kf_eval_cover c = { .first = kf_eval_first_byte(&r) };
 

@@ -173,6 +173,14 @@ for m in byte dtw; do
 	check "and fused, $m" "$BIN/kf-fuse" --quiet --target "$TMP/blank-a" --aligned "$TMP/blank-ba-$m" --out "$TMP/blank-t-$m"
 done
 check "no set is left of a failure" test ! -e "$TMP/x/manifest.json"
-# Nor is anything credited to a model for such a piece.
+# Nor is anything credited to a model for such a piece, read or run.
 "$BIN/kf-eval" --logits "a=$TMP/blank-a" --logits "b=$TMP/blank-b" --report "$TMP/blank.json" >/dev/null
+"$BIN/kf-eval" --model a=tests/models/endtoend/openllama --model b=tests/models/qwen2-tiny --corpus "$TMP/blank" --report "$TMP/blank-run.json" >/dev/null
 check "what a tokenizer keeps nothing of is not compared" python3 -c 'import json,sys; r = json.load(open(sys.argv[1])); assert r["documents"][""] == 1, r["documents"]' "$TMP/blank.json"
+check "nor where the models are run" python3 - "$TMP/blank.json" "$TMP/blank-run.json" <<'END'
+import json, sys
+read, run = (json.load(open(f)) for f in sys.argv[1:])
+assert (read["documents"], read["bytes"]) == (run["documents"], run["bytes"]), (read["documents"], read["bytes"], run["documents"], run["bytes"])
+for m in "ab":
+    assert abs(read["bits_per_byte"][m][""] - run["bits_per_byte"][m][""]) < 1e-2, (read["bits_per_byte"], run["bits_per_byte"])
+END
