@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -191,17 +192,23 @@ static const int refused[] = {
 	SYS_setsid, SYS_setpgid, SYS_tkill, SYS_pidfd_send_signal, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_personality,
 	SYS_setpriority, SYS_sched_setaffinity, SYS_sched_setscheduler, SYS_sched_setparam, SYS_sched_setattr, SYS_ioprio_set,
 	SYS_migrate_pages, SYS_move_pages, SYS_memfd_create,
-	447 /* memfd_secret, which not every C library has a name for */
+	/* those that not every C library has a name for: memfd_secret, fchmodat2, setxattrat, removexattrat, file_setattr */
+	447, 452, 463, 466, 469
 };
+/* The first number whose call is not known here, the same on both processors: such calls are not there. */
+enum { UNKNOWN_CALLS = 470 };
 /* Of fcntl: whom to signal when there is something to read, and with what. */
 static const int whom[] = { F_SETOWN, F_SETOWN_EX, F_SETSIG };
+/* Of ioctl, all that is not refused: what programs and libraries ask of a descriptor. File systems have commands by which a file
+ * that is open for reading is made immutable, or a copy of a folder is made, and more of them with every Linux. */
+static const uint32_t asks[] = { TCGETS, 0x802c542a /* TCGETS2 */, TIOCGWINSZ, FIONREAD, FIONBIO, FIOCLEX, FIONCLEX };
 
 #define PUT(...) (code[n++] = (struct sock_filter)__VA_ARGS__)
 
 static void filter_calls(void)
 {
 	enum { LOAD = BPF_LD | BPF_W | BPF_ABS, IS = BPF_JMP | BPF_JEQ | BPF_K, HAS = BPF_JMP | BPF_JSET | BPF_K, RET = BPF_RET | BPF_K };
-	struct sock_filter code[48 + 2 * (sizeof stops + sizeof refused + sizeof whom) / sizeof *stops];
+	struct sock_filter code[48 + 2 * (sizeof stops + sizeof refused + sizeof whom + sizeof asks) / sizeof *stops];
 	const uint32_t nr = offsetof(struct seccomp_data, nr), first = offsetof(struct seccomp_data, args[0]),
 		second = offsetof(struct seccomp_data, args[1]), self = (uint32_t)getpid();
 	struct sock_fprog program = { .filter = code };
@@ -215,6 +222,8 @@ static void filter_calls(void)
 	PUT({ BPF_JMP | BPF_JGE | BPF_K, 0, 1, 0x40000000 });    /* the x32 way of calling has other numbers */
 	PUT({ RET, 0, 0, SECCOMP_RET_KILL_PROCESS });
 #endif
+	PUT({ BPF_JMP | BPF_JGE | BPF_K, 0, 1, UNKNOWN_CALLS });
+	PUT({ RET, 0, 0, SECCOMP_RET_ERRNO | ENOSYS });
 	for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
 		PUT({ IS, 0, 1, (uint32_t)stops[i] });
 		PUT({ RET, 0, 0, SECCOMP_RET_KILL_PROCESS });
@@ -239,6 +248,13 @@ static void filter_calls(void)
 		PUT({ RET, 0, 0, SECCOMP_RET_ERRNO | EPERM });
 	}
 	PUT({ RET, 0, 0, SECCOMP_RET_ALLOW });
+	PUT({ IS, 0, 2 + 2 * sizeof asks / sizeof *asks, SYS_ioctl });
+	PUT({ LOAD, 0, 0, second });
+	for (size_t i = 0; i < sizeof asks / sizeof *asks; i++) {
+		PUT({ IS, 0, 1, asks[i] });
+		PUT({ RET, 0, 0, SECCOMP_RET_ALLOW });
+	}
+	PUT({ RET, 0, 0, SECCOMP_RET_ERRNO | EPERM });
 	/* limits: its own only, 0 */
 	PUT({ IS, 0, 5, SYS_prlimit64 });
 	PUT({ LOAD, 0, 0, first });

@@ -8,7 +8,9 @@
 
 #include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/pool.h"
@@ -26,6 +28,8 @@ static const sample behave[] = {
 	{ "no input", "import sys\nassert sys.stdin.read() == ''", KF_VERDICT_PASSED },
 	{ "UTF-8", "assert len('\xc3\xa9') == 1", KF_VERDICT_PASSED },
 	{ "its own limits", "import os, resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\nresource.prlimit(os.getpid(), resource.RLIMIT_CORE)", KF_VERDICT_PASSED },
+	{ "asks of descriptors", "import errno, fcntl, os, termios\nos.set_inheritable(0, True)\nos.set_blocking(1, True)\nassert not os.isatty(0)\n"
+		"try:\n    fcntl.ioctl(0, termios.TCGETS, bytes(60))\nexcept OSError as e:\n    assert e.errno == errno.ENOTTY", KF_VERDICT_PASSED },
 	{ "signals to itself", "import os, signal\nsignal.signal(signal.SIGUSR1, signal.SIG_IGN)\nos.kill(os.getpid(), signal.SIGUSR1)", KF_VERDICT_PASSED },
 	{ "a thread", "import threading\nt = threading.Thread(target=lambda: None)\nt.start()\nt.join()", KF_VERDICT_PASSED },
 
@@ -149,7 +153,6 @@ static void landlock_writes_nothing(void **state)
 	static const sample x[] = {
 		{ "writes", "open('/tmp/kfuse-test-landlock', 'w')", KF_VERDICT_FAILED },
 		{ "makes a folder", "import os\nos.mkdir('/tmp/kfuse-test-landlock')", KF_VERDICT_FAILED },
-		{ "changes a mode", "import os\nos.chmod('/tmp', 0o700)", KF_VERDICT_FAILED },
 		{ "of root's powers has none", "s = open('/proc/self/status').read()\nassert all(int(s.split(c)[1].split()[0], 16) == 0 for c in ('CapPrm:', 'CapEff:'))",
 			KF_VERDICT_PASSED },
 	};
@@ -158,6 +161,41 @@ static void landlock_writes_nothing(void **state)
 	(void)state;
 	run_all(s, x, sizeof x / sizeof *x);
 	assert_int_equal(access("/tmp/kfuse-test-landlock", F_OK), -1);
+	kf_sandbox_free(s);
+}
+
+/* Of a file of the user's: its path is there for the programs. */
+static void landlock_changes_nothing(void **state)
+{
+	static const char call[] = "import ctypes\nc = ctypes.CDLL(None, use_errno=True)\ndef call(*a):\n    return ctypes.get_errno() if c.syscall(*a) < 0 else 0\n"
+		"path = b'%s'\n%s";
+	static const sample x[] = {
+		{ "changes a mode", "import os\nos.chmod(path, 0o700)", KF_VERDICT_FAILED },
+		{ "changes a mode otherwise", "assert call(452, -100, path, 0o700, 0) == 0", KF_VERDICT_FAILED },
+		/* were these numbers not refused, what they are given here would be found to be no address */
+		{ "attributes of files are refused", "assert [call(n, -100, path, 0, None, None, 16) for n in (463, 466, 469)] == [1, 1, 1]", KF_VERDICT_PASSED },
+		{ "flags of files are refused", "import fcntl\nf = open(path)\nfor n in 0x40086602, 0x40046602, 0x401c5820:\n    try:\n"
+			"        fcntl.ioctl(f, n, bytes(28))\n    except PermissionError:\n        continue\n    raise SystemExit(1)", KF_VERDICT_PASSED },
+		{ "calls that are not known", "assert [call(n, 0, 0, 0, 0) for n in (470, 4000)] == [38, 38]", KF_VERDICT_PASSED },
+	};
+	enum { N = sizeof x / sizeof *x };
+	kf_sandbox *s = open_with(KF_GUARD_LANDLOCK | KF_GUARD_SECCOMP, 20);
+	char path[] = "/tmp/kfuse-test-XXXXXX", program[N][512];
+	sample of[N];
+	const int fd = mkstemp(path);
+	struct stat st;
+
+	(void)state;
+	assert_true(fd >= 0);
+	for (int i = 0; i < N; i++) {
+		snprintf(program[i], sizeof program[i], call, path, x[i].program);
+		of[i] = (sample){ x[i].what, program[i], x[i].want };
+	}
+	run_all(s, of, N);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	close(fd);
+	unlink(path);
 	kf_sandbox_free(s);
 }
 
@@ -230,7 +268,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(namespaces), cmocka_unit_test(landlock), cmocka_unit_test(own_folder), cmocka_unit_test(landlock_writes_nothing),
-		cmocka_unit_test(out_of_time), cmocka_unit_test(landlock_out_of_time), cmocka_unit_test(several_at_once), cmocka_unit_test(without_protection),
+		cmocka_unit_test(landlock_changes_nothing), cmocka_unit_test(out_of_time), cmocka_unit_test(landlock_out_of_time),
+		cmocka_unit_test(several_at_once), cmocka_unit_test(without_protection),
 	};
 	return cmocka_run_group_tests_name("sandbox", tests, NULL, NULL);
 }
