@@ -294,13 +294,13 @@ static void limit(int what, rlim_t value)
 	if (setrlimit(what, &want) != 0) fail("setrlimit");
 }
 
-static void set_limits(const kf_sandbox_opts *o)
+static void set_limits(const kf_sandbox_opts *o, long tasks)
 {
 	limit(RLIMIT_CPU, (rlim_t)o->seconds + 1);
 	limit(RLIMIT_AS, (rlim_t)o->memory);
 	limit(RLIMIT_FSIZE, (rlim_t)o->file_bytes);
 	limit(RLIMIT_NOFILE, 64);
-	limit(RLIMIT_NPROC, 64);
+	limit(RLIMIT_NPROC, (rlim_t)tasks);
 	limit(RLIMIT_CORE, 0);
 }
 
@@ -318,7 +318,7 @@ _Noreturn static void run_program(const kf_child_job *j, pid_t watcher)
 	/* in a namespace of its own it cannot see its parent: 0 */
 	if (getppid() != 0 && getppid() != watcher) _exit(1);
 	if (s->guards & KF_GUARD_NAMESPACES) enter_root(j);
-	set_limits(&s->o);
+	set_limits(&s->o, j->tasks);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("no_new_privs");
 	drop_capabilities();
 	if (s->guards & KF_GUARD_LANDLOCK) forbid_writing();

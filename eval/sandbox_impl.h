@@ -33,6 +33,7 @@ typedef struct {
 	const kf_sandbox *s;
 	int program, null, pass, report;     /* descriptors in the parent's numbering */
 	pid_t parent;
+	long tasks;                /* processes and threads, at most: as the limit counts them, so where there is no namespace the user's all */
 	char uid_map[64], gid_map[64], tmp_options[96];
 } kf_child_job;
 

@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/base/pool.h"
@@ -245,6 +247,42 @@ static void several_at_once(void **state)
 	kf_sandbox_free(s);
 }
 
+/* Whether a program may start a thread where its user, who is not root, has more of them than a program may; 2: no such guards. */
+static int thread_beside_many(unsigned guards)
+{
+	static const char program[] = "import threading\nt = threading.Thread(target=lambda: None)\nt.start()\nt.join()";
+	kf_sandbox_opts o = plain;
+	kf_sandbox *s;
+	kf_verdict v;
+	kf_pool *pool;
+
+	o.guards = guards;
+	o.unsafe = !guards;
+	if (getuid() == 0 && (setgid(12345) != 0 || setuid(12345) != 0 || prctl(PR_SET_DUMPABLE, 1) != 0)) return 3;
+	if (kf_pool_new(100, &pool, NULL) != KF_OK) return 4;
+	if (kf_sandbox_new(&o, &s, NULL) != KF_OK) return 2;
+	if (kf_sandbox_run(s, program, strlen(program), &v, NULL) != KF_OK) return 5;
+	return v == KF_VERDICT_PASSED ? 0 : 1;
+}
+
+static void threads_of_a_busy_user(void **state)
+{
+	static const unsigned guards[] = { KF_GUARD_NAMESPACES | KF_GUARD_SECCOMP, KF_GUARD_LANDLOCK | KF_GUARD_SECCOMP, 0 };
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		int status;
+		pid_t pid = fork();
+
+		if (pid == 0) _exit(thread_beside_many(guards[i]));
+		assert_true(pid > 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFEXITED(status));
+		if (WEXITSTATUS(status) == 2) print_message("guards %u: not to be had\n", guards[i]);
+		else if (WEXITSTATUS(status)) fail_msg("guards %u: %d", guards[i], WEXITSTATUS(status));
+	}
+}
+
 static void without_protection(void **state)
 {
 	kf_sandbox_opts o = plain;
@@ -269,7 +307,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(namespaces), cmocka_unit_test(landlock), cmocka_unit_test(own_folder), cmocka_unit_test(landlock_writes_nothing),
 		cmocka_unit_test(landlock_changes_nothing), cmocka_unit_test(out_of_time), cmocka_unit_test(landlock_out_of_time),
-		cmocka_unit_test(several_at_once), cmocka_unit_test(without_protection),
+		cmocka_unit_test(several_at_once), cmocka_unit_test(threads_of_a_busy_user), cmocka_unit_test(without_protection),
 	};
 	return cmocka_run_group_tests_name("sandbox", tests, NULL, NULL);
 }
