@@ -196,6 +196,14 @@ static size_t find_stop(const kf_generation *g, size_t from)
 	return found;
 }
 
+static bool ends(const generator *x, const kf_generation *g, int32_t id)
+{
+	bool is = id == kf_tokenizer_eos(x->t) || id == g->end;
+
+	for (int i = 0; i < x->o->n_end && !is; i++) is = id == x->o->end[i];
+	return is;
+}
+
 /* Put token id to a sequence; true when that ends it. */
 static bool put(const generator *x, slot *s, int32_t id)
 {
@@ -206,7 +214,7 @@ static bool put(const generator *x, slot *s, int32_t id)
 
 	s->token[s->n++] = id;
 	g->tokens++;
-	if (id == kf_tokenizer_eos(x->t) || id == g->end) {
+	if (ends(x, g, id)) {
 		g->ended = KF_ENDED_TOKEN;
 		return true;
 	}

@@ -11,6 +11,8 @@ typedef struct {
 	uint64_t seed;
 	int batch_tokens;          /* of prompts run at once, at most, unless one is longer */
 	size_t cache_bytes;        /* for keys and values, about; at least one sequence is run */
+	const int32_t *end;        /* (n_end) tokens that end a text, beside EOS */
+	int n_end;
 } kf_generate_opts;
 
 typedef enum { KF_ENDED_STOP, KF_ENDED_TOKEN, KF_ENDED_LENGTH } kf_ended;
@@ -20,7 +22,7 @@ typedef struct {
 	int n, most;               /* most: tokens to generate */
 	const char *const *stop;   /* (n_stop) strings before which the text ends */
 	int n_stop;
-	int32_t end;               /* a token that ends it, beside EOS; -1: none */
+	int32_t end;               /* a token that ends it, beside EOS and those of the options; -1: none */
 	uint64_t stream;           /* which random numbers: those of (seed, stream), whatever else is generated */
 	/* answers */
 	kf_buf text;               /* to be released by the caller, also after an error */

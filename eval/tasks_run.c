@@ -271,7 +271,7 @@ static kf_status as_text(kf_generation *g, size_t n, kf_err *err)
 static kf_status run_generation(runner *x, kf_task_result *r, kf_err *err)
 {
 	const int samples = r->task->kind == KF_TASK_CODE ? x->o->samples : 1;
-	const kf_generate_opts opts = { .temperature = x->o->temperature, .top_p = x->o->top_p, .seed = x->o->e->seed,
+	kf_generate_opts opts = { .temperature = x->o->temperature, .top_p = x->o->top_p, .seed = x->o->e->seed,
 		.batch_tokens = (int)x->o->e->batch_tokens, .cache_bytes = x->o->cache_bytes };
 	size_t n = (size_t)r->n * (size_t)samples;
 	kf_generation *g = n <= 10000000 ? kf_zalloc(n, sizeof *g) : NULL;
@@ -279,7 +279,7 @@ static kf_status run_generation(runner *x, kf_task_result *r, kf_err *err)
 
 	if (!g) return kf_fail(err, KF_ENOMEM, "out of memory for %zu texts", n);
 	kf_arena_reset(&x->arena);
-	if ((rc = prepare(x, r, samples, g, err)) != KF_OK ||
+	if ((rc = kf_subject_ends(&x->s, &x->arena, &opts.end, &opts.n_end, err)) != KF_OK || (rc = prepare(x, r, samples, g, err)) != KF_OK ||
 	    (rc = kf_generate(x->s.model, x->s.tokenizer, &opts, g, n, generated, x, err)) != KF_OK ||
 	    (rc = as_text(g, n, err)) != KF_OK)
 		goto out;

@@ -79,6 +79,12 @@ check "tasks: which are not counted" python3 -c 'import json,sys; t=json.load(op
 check "tasks: the first of them" "$eval" --model $models/llama-tiny "${files[@]}" --shots 1 --limit 2 --report "$TMP/limit.json" --outputs "$TMP/limit.out"
 check "tasks: and no others" python3 -c 'import json,sys; t=json.load(open(sys.argv[1]))["tasks"]; assert [v["items"] for v in t.values()] == [2, 1, 1, 1] == [sum(json.loads(x)["task"] == n for x in open(sys.argv[2])) for n in t]' "$TMP/limit.json" "$TMP/limit.out"
 check "tasks: as a chat" "$eval" --model $models/llama-tiny "${files[@]}" --chat-template plain --outputs "$TMP/chat.jsonl"
+# Every token that the model's files name ends what is generated, not the first of them alone: here all of them are named.
+cp -r $models/llama-tiny "$TMP/ends"
+python3 -c 'import json,sys; d = sys.argv[1]; v = json.load(open(d + "/config.json"))["vocab_size"]; json.dump({"eos_token_id": [2, *range(v)]}, open(d + "/generation_config.json", "w"))' "$TMP/ends"
+check "tasks: a model of many end tokens" "$eval" --quiet --model "$TMP/ends" --tasks "$TMP/quiz.jsonl" --outputs "$TMP/ends.jsonl"
+same "tasks: ends at any of them" "$(python3 -c 'import json,sys; print([(x["ended"], x["tokens"], x["text"]) for x in map(json.loads, open(sys.argv[1])) if x["task"] == "sums"])' "$TMP/ends.jsonl")" \
+	"[('token', 1, ''), ('token', 1, '')]"
 
 # ---- code ----
 if "$eval" --quiet --model $models/llama-tiny "${code[@]}" --outputs "$TMP/code.out" --report "$TMP/code.json" 2>"$TMP/code.err"; then

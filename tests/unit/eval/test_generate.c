@@ -248,6 +248,15 @@ static void stops(void **state)
 	assert_int_equal(again.tokens, 1);
 	assert_int_equal(again.text.len, 0);
 	kf_buf_release(&again.text);
+	/* or another of several, beside that which the text has for itself */
+	const int32_t ids[] = { again.end + 1, again.end };
+	const kf_generate_opts ending = { .top_p = 1, .batch_tokens = 64, .cache_bytes = 1 << 30, .end = ids, .n_end = 2 };
+
+	again = (kf_generation){ .prompt = prompt[k], .n = g[k].n, .most = 5, .end = -1 };
+	assert_int_equal(kf_generate(r.m, words, &ending, &again, 1, NULL, NULL, NULL), KF_OK);
+	assert_int_equal(again.ended, KF_ENDED_TOKEN);
+	assert_int_equal(again.tokens, 1);
+	kf_buf_release(&again.text);
 	again = (kf_generation){ .prompt = prompt[k], .n = g[k].n, .most = 1 << 20, .end = -1 };
 	assert_int_equal(kf_generate(r.m, words, &o, &again, 1, NULL, NULL, NULL), KF_EINVAL);
 	release_texts(g);
