@@ -118,12 +118,38 @@ kf_status kf_task_string(kf_tasks *t, const json_t *o, const char *key, bool mus
 	return (*out = kf_tasks_copy(t, json_string_value(v), err)) ? KF_OK : KF_ENOMEM;
 }
 
-/* The text of a string or a whole number; NULL of anything else. */
-static const char *text_of(const json_t *v, char number[32])
+enum { NUMBER = 352 };         /* bytes of the longest number: the smallest ones have 323 zeros before their digits */
+
+/* A finite number with the fewest digits that read back the same, and without an exponent, which would be taken for a number by itself. */
+static void plain_real(double x, char out[NUMBER])
+{
+	char text[32], digit[32];
+	int n = 0, precision = 0, before;
+
+	do snprintf(text, sizeof text, "%.*e", precision, x);
+	while (strtod(text, NULL) != x && precision++ < 16);
+	before = atoi(strchr(text, 'e') + 1) + 1;      /* digits before the point */
+	for (const char *c = text; *c != 'e'; c++)
+		if (*c >= '0' && *c <= '9') digit[n++] = *c;
+	if (*text == '-') *out++ = '-';
+	if (before <= 0) {
+		*out++ = '0';
+		*out++ = '.';
+	}
+	for (int i = before; i < 0; i++) *out++ = '0';
+	for (int i = 0; i < n || i < before; i++) {
+		if (i > 0 && i == before) *out++ = '.';
+		*out++ = i < n ? digit[i] : '0';
+	}
+	*out = 0;
+}
+
+/* The text of a string or a number; NULL of anything else. */
+static const char *text_of(const json_t *v, char number[NUMBER])
 {
 	if (json_is_string(v)) return json_string_value(v);
-	if (json_is_integer(v)) snprintf(number, 32, "%lld", (long long)json_integer_value(v));
-	else if (json_is_real(v)) snprintf(number, 32, "%.15g", json_real_value(v));
+	if (json_is_integer(v)) snprintf(number, NUMBER, "%lld", (long long)json_integer_value(v));
+	else if (json_is_real(v)) plain_real(json_real_value(v), number);
 	else return NULL;
 	return number;
 }
@@ -136,7 +162,7 @@ kf_status kf_task_strings(kf_tasks *t, const json_t *value, const char *key, kf_
 	if (count > 100000) return kf_task_bad(p, err, "\"%s\" has %zu entries", key, count);
 	if (!(*out = KF_ARENA_NEW(&t->arena, const char *, count))) return no_memory(err);
 	for (size_t i = 0; i < count; i++) {
-		char number[32];
+		char number[NUMBER];
 		const char *text = text_of(json_is_array(value) ? json_array_get(value, i) : value, number);
 
 		if (!text) return kf_task_bad(p, err, "\"%s\" is not a string, a number or a list of them", key);

@@ -300,6 +300,39 @@ static void normalizing(void **state)
 	assert_false(same);
 }
 
+/* Numbers that are answers stand as people write them: an exponent would be the last number of its text. */
+static void reals(void **state)
+{
+	static const struct { const char *in, *out; } cases[] = {
+		{ "0.00005", "0.00005" }, { "5e-05", "0.00005" }, { "-1.25e-7", "-0.000000125" }, { "1e15", "1000000000000000" },
+		{ "-1.5e16", "-15000000000000000" }, { "1e23", "100000000000000000000000" }, { "5.0", "5" }, { "0.0", "0" }, { "0.50", "0.5" },
+		{ "12.75", "12.75" }, { "100.0", "100" }, { "0.1", "0.1" }, { "0.30000000000000004", "0.30000000000000004" }, { "1234567.5e3", "1234567500" },
+	};
+	static const double hard[] = { 5e-324, 2.2250738585072014e-308, -2.2250738585072009e-308, 1.7976931348623157e308, -9.5367431640625e-7, 9007199254740993e3 };
+	char text[512];
+	kf_tasks t;
+	kf_err err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		bool same;
+
+		snprintf(text, sizeof text, "{\"task\": \"t\", \"kind\": \"match\", \"normalize\": \"number\"}\n{\"prompt\": \"q\", \"answer\": %s}\n", cases[i].in);
+		READ("real.jsonl", text);
+		assert_string_equal(t.task[0].item[0].option[0], cases[i].out);
+		assert_int_equal(kf_task_matches(&t.task[0], &t.task[0].item[0], cases[i].out, strlen(cases[i].out), &same, NULL), KF_OK);
+		assert_true(same);
+		kf_tasks_release(&t);
+	}
+	for (size_t i = 0; i < sizeof hard / sizeof *hard; i++) {
+		snprintf(text, sizeof text, "{\"task\": \"t\", \"kind\": \"match\"}\n{\"prompt\": \"q\", \"answer\": %.17g}\n", hard[i]);
+		READ("real.jsonl", text);
+		assert_true(strtod(t.task[0].item[0].option[0], NULL) == hard[i]);
+		assert_null(strchr(t.task[0].item[0].option[0], 'e'));
+		kf_tasks_release(&t);
+	}
+}
+
 /* By counting all subsets. */
 static void pass_at_k(void **state)
 {
@@ -322,7 +355,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(own_form), cmocka_unit_test(humaneval_form), cmocka_unit_test(bigbench_form), cmocka_unit_test(bad_files),
-		cmocka_unit_test(normalizing), cmocka_unit_test(pass_at_k),
+		cmocka_unit_test(normalizing), cmocka_unit_test(reals), cmocka_unit_test(pass_at_k),
 	};
 	return cmocka_run_group_tests_name("task", tests, set_up, NULL);
 }
