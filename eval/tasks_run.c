@@ -3,10 +3,10 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/base/failure.h"
 #include "common/base/file.h"
+#include "common/base/machine.h"
 #include "common/base/progress.h"
 #include "eval/generate.h"
 #include "eval/subject.h"
@@ -294,13 +294,14 @@ out:
 
 static bool generates(const kf_eval_task *t) { return t->kind == KF_TASK_MATCH || t->kind == KF_TASK_CODE; }
 
-/* Whether all weights unpacked take no more than half of this machine's memory: then they are, as steps of generation are small. */
+/* Whether all weights unpacked take no more than half of the memory that is to be had: then they are, as steps of generation are small. */
 static bool fits(const kf_weights *w)
 {
-	double bytes = 0, memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+	const kf_memory memory = kf_memory_now("");
+	double bytes = 0;
 
 	for (int i = 0; i < kf_weights_count(w); i++) bytes += 4 * (double)kf_weights_at(w, i)->rows * (double)kf_weights_at(w, i)->cols;
-	return bytes < memory / 2;
+	return !memory.available || bytes < (double)memory.available / 2;
 }
 
 static kf_status open_model(runner *x, kf_err *err)
