@@ -189,7 +189,6 @@ static kf_status print_table(const results *r, kf_err *err)
 	FILE *to = stdout;
 	kf_status rc;
 
-	if (o.common.quiet) return KF_OK;
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++)
 		if (files[i] && kf_file_is_stdout(files[i])) to = stderr;
 	write_parts(r, &text, kf_eval_table, kf_tasks_table, kf_overlap_table);
@@ -202,7 +201,7 @@ static kf_status print_table(const results *r, kf_err *err)
 static kf_status write_reports(const results *r, kf_err *err)
 {
 	kf_buf text = { 0 };
-	kf_status rc = print_table(r, err);
+	kf_status rc = o.common.quiet ? KF_OK : print_table(r, err);
 
 	if (rc == KF_OK && o.report) rc = write_json(r, o.report, err);
 	if (rc == KF_OK && o.markdown) {
@@ -250,6 +249,7 @@ static kf_status check_usage(const kf_eval_opts *e, kf_err *err)
 	if (o.overlap.n && !o.tasks.n && !o.corpus) return kf_fail(err, KF_EUSAGE, "--overlap needs --tasks or --corpus: what to look for in the training text");
 	if (!e->n_models && !o.overlap.n) return kf_fail(err, KF_EUSAGE, "nothing to evaluate: give --model, --logits or --mixture");
 	if (o.tasks.n && e->n_models && !runs) return kf_fail(err, KF_EUSAGE, "--tasks needs --model: logits of a text answer no questions");
+	if (o.outputs && (!o.tasks.n || !runs)) return kf_fail(err, KF_EUSAGE, "--outputs needs --tasks and --model: it is for what models answer");
 	if (o.samples > 1 && o.temperature == 0) return kf_fail(err, KF_EUSAGE, "--samples %ld needs --temperature: without it all are the same", o.samples);
 	return KF_OK;
 }
@@ -296,7 +296,9 @@ static kf_status run(const kf_list *operands, kf_err *err)
 		if ((rc = kf_tasks_run(job, err)) != KF_OK) {
 			kf_err ignored;
 
-			if (all.text) (void)print_table(&all, &ignored);   /* what came of the text is not lost, at least */
+			/* What came of the text is not lost, at least. No file: make and kf-report would take it for a whole one. */
+			if (all.text && print_table(&all, &ignored) == KF_OK)
+				rc = kf_context(err, rc, "the tasks did not end, and of the text there is the table only");
 			goto out;
 		}
 		all.tasks = &tr;

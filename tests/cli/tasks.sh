@@ -163,9 +163,19 @@ check_fails 1 'no-such-file' "tasks: a file that is not there" "${run[@]}" --tas
 check_fails 1 'called "quiz" already' "tasks: the same task twice" "${run[@]}" "${files[@]}" --tasks "$TMP/quiz.jsonl"
 check_fails 1 'none is left' "tasks: more shown than there are" "${run[@]}" "${files[@]}" --shots 2
 check_fails 2 'needs --temperature' "tasks: samples without temperature" "${run[@]}" "${files[@]}" --samples 5
+check_fails 2 'outputs needs --tasks and --model' "tasks: outputs without tasks" "${run[@]}" --corpus "$TMP/corpus" --outputs "$TMP/none.out"
+check_fails 2 'outputs needs --tasks and --model' "tasks: outputs of nobody" "$eval" --tasks "$TMP/seen.jsonl" --overlap "$TMP/train" --outputs "$TMP/none.out"
 check_fails 2 'needs --model' "tasks: no model" "$eval" --logits "$TMP/logits" "${files[@]}"
 check_fails 2 'nothing to evaluate' "tasks: nothing given" "$eval" "${files[@]}"
 check_fails 2 'needs --tasks or --corpus' "tasks: overlap of nothing" "$eval" --overlap "$TMP/train"
 check_fails 1 'no chat template "x"' "tasks: an unknown template" "${run[@]}" "${files[@]}" --chat-template x
 check_fails 1 'no chat template' "tasks: a model without a template of its own" "${run[@]}" "${files[@]}" --chat-template own
 check_fails 1 'cannot create' "tasks: outputs in a missing folder" "${run[@]}" "${files[@]}" --outputs "$TMP/no/outputs"
+
+# What fails after the text was predicted leaves the text's table, and no half report.
+printf '{"task": "long", "kind": "last-word"}\n{"prompt": "a", "word": "%s"}\n' "$(printf 'x7%.0s' {1..5000})" >"$TMP/long.jsonl"
+check_fails 1 'the tasks did not end, and of the text there is the table only: .*does not fit the context' "tasks: that fail after the text" \
+	"${run[@]}" --quiet --corpus "$TMP/corpus" --tasks "$TMP/long.jsonl" --report "$TMP/half.json" --markdown "$TMP/half.md"
+cp "$TMP/.out" "$TMP/half.out"
+check "tasks: the text's table is printed even so" grep -q prose "$TMP/half.out"
+check "tasks: no half report" test ! -e "$TMP/half.json" -a ! -e "$TMP/half.md"
