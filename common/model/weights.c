@@ -1,5 +1,6 @@
 #include "common/model/weights_impl.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -77,22 +78,31 @@ const kf_tensor *kf_weights_find(const kf_weights *w, const char *name)
 
 /* ---- the tables ---- */
 
-/* What the file calls tensor i. GGUF stacks the experts of a layer; files of before 2024 have one tensor an expert. */
+/* Whether any matrix of an expert is a tensor of its own, as in GGUF files of before 2024: blk.0.ffn_gate.1.weight. */
+static bool experts_apart(const kf_gguf *g)
+{
+	char digit[2];
+
+	for (int i = 0; i < kf_gguf_tensors(g); i++)
+		if (sscanf(kf_gguf_tensor_at(g, i)->name, "blk.%*[0-9].ffn_%*[a-z].%1[0-9]", digit) == 1) return true;
+	return false;
+}
+
+/* What the file calls tensor i, or would call it. GGUF stacks the experts of a layer; in a file that has experts apart, those
+ * without a stack go by their own names. */
 static void source_name(const kf_weights *w, int i, char name[128])
 {
 	kf_place p = kf_arch_place(&w->arch, i);
-	char each[128], *stem;
 	uint64_t rows, cols;
+	char *stack;
 
 	if (!w->gguf) {
 		kf_arch_tensor(&w->arch, i, name, &rows, &cols);
 		return;
 	}
 	kf_arch_gguf_name(&w->arch, i, name);
-	if (p.expert < 0 || kf_gguf_tensor_find(w->gguf, name)) return;
-	if (!(stem = strstr(name, "_exps."))) return;
-	snprintf(each, sizeof each, "%.*s.%d.weight", (int)(stem - name), name, p.expert);
-	if (kf_gguf_tensor_find(w->gguf, each)) memcpy(name, each, sizeof each);
+	if (p.expert < 0 || !w->experts_apart || kf_gguf_tensor_find(w->gguf, name)) return;
+	if ((stack = strstr(name, "_exps."))) snprintf(stack, (size_t)(name + 128 - stack), ".%d.weight", p.expert);
 }
 
 /* Tensor i, called `name` in the file, transforms aside. What is wrong is complained of, once for a stack of experts. */
@@ -227,11 +237,16 @@ static kf_status find_tensors(kf_weights *w, kf_err *err)
 	kf_buf b = { 0 };
 	kf_status rc;
 
+	w->experts_apart = w->gguf && experts_apart(w->gguf);
 	if ((rc = collect(w, &missing, &wrong, err)) != KF_OK || (rc = find_extra(w, &extra, err)) != KF_OK) goto out;
 	kf_listing_put(&missing, &b, "it lacks", "tensor");
 	kf_listing_put(&wrong, &b, "it cannot use", "tensor");
 	kf_listing_put(&extra, &b, "it has no use for", "tensor");
-	if (!b.len && !b.failed) goto out;
+	if (!b.len && !b.failed) {
+		/* what is not there was complained of: nobody computes with a matrix of no rows */
+		for (int i = 0; i < w->n; i++) assert(w->tensor[i].data && w->tensor[i].rows && w->tensor[i].cols);
+		goto out;
+	}
 	kf_buf_put(&b, "", 1);
 	if ((rc = kf_buf_check(&b, err)) != KF_OK) goto out;
 	rc = kf_fail(err, missing.n || wrong.n ? KF_EDATA : KF_EUNSUPPORTED,

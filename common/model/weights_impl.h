@@ -10,6 +10,7 @@ struct kf_weights {
 	char *path;
 	kf_gguf *gguf;           /* one of these two */
 	kf_safetensors *st;
+	bool experts_apart;      /* a GGUF file with tensors of single experts */
 	kf_arch arch;
 	json_t *config, *generation; /* of a folder; or NULL */
 	kf_tensor *tensor;       /* (n) in the architecture's order */

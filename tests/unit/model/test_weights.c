@@ -193,6 +193,64 @@ static void test_missing(void **state)
 		"(2 x 32 x 64, not 3 x 32 x 64); it has no use for tensors blk.0.ffn_gate.weight");
 }
 
+/* A mixture of three experts as of before 2024, a tensor for each expert's matrix, without `skip`; its layer 1 stacked where asked. */
+static const char *write_apart(const char *skip, bool stacked)
+{
+	static const char *const parts[] = { "gate", "down", "up" };
+	gguf_maker m = { 0 };
+	char name[64];
+	kf_rng r;
+
+	kf_rng_seed(&r, 3);
+	put_model(&m, &r, "llama", KF_F32);
+	kf_buf_clear(&m.info); /* the metadata stays */
+	kf_buf_clear(&m.data);
+	m.n_tensors = 0;
+	put_u32(&m, "llama.expert_count", 3);
+	put_u32(&m, "llama.expert_used_count", 2);
+	put_tensor(&m, &r, "token_embd.weight", KF_F32, 40, 32);
+	put_tensor(&m, &r, "output_norm.weight", KF_F32, 0, 32);
+	for (int l = 0; l < 2; l++) {
+		static const struct { const char *name; int rows; } plain[] = { { "attn_q", 32 }, { "attn_k", 16 }, { "attn_v", 16 },
+			{ "attn_output", 32 }, { "attn_norm", 0 }, { "ffn_norm", 0 }, { "ffn_gate_inp", 3 } };
+		for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+			snprintf(name, sizeof name, "blk.%d.%s.weight", l, plain[i].name);
+			put_tensor(&m, &r, name, KF_F32, (uint64_t)plain[i].rows, 32);
+		}
+		for (int i = 0; i < 9; i++) {
+			const bool down = i / 3 == 1;
+			const uint64_t rows = down ? 32 : 64, cols = down ? 64 : 32;
+			if (l && stacked) {
+				snprintf(name, sizeof name, "blk.1.ffn_%s_exps.weight", parts[i / 3]);
+				if (i % 3 == 0) put_stack(&m, &r, name, KF_F32, 3, rows, cols);
+				continue;
+			}
+			snprintf(name, sizeof name, "blk.%d.ffn_%s.%d.weight", l, parts[i / 3], i % 3);
+			if (skip && strstr(skip, name)) continue;
+			put_tensor(&m, &r, name, KF_F32, rows, cols);
+		}
+	}
+	return write_gguf(&m);
+}
+
+/* Each tensor of an expert that a file of before 2024 lacks is told of. */
+static void test_experts_apart(void **state)
+{
+	kf_weights *w;
+	(void)state;
+
+	for (int stacked = 0; stacked < 2; stacked++) {
+		w = open_good(write_apart(NULL, stacked));
+		check_tables(w);
+		kf_weights_close(w);
+	}
+	expect(write_apart("blk.0.ffn_gate.1.weight", false), KF_EDATA, "it lacks tensor blk.0.ffn_gate.1.weight; either");
+	expect(write_apart("blk.0.ffn_gate.1.weight", true), KF_EDATA, "it lacks tensor blk.0.ffn_gate.1.weight; either");
+	expect(write_apart("blk.1.ffn_up.0.weight", false), KF_EDATA, "it lacks tensor blk.1.ffn_up.0.weight; either");
+	expect(write_apart("blk.1.ffn_down.0.weight blk.1.ffn_down.1.weight blk.1.ffn_down.2.weight", false), KF_EDATA,
+		"it lacks tensors blk.1.ffn_down.0.weight, blk.1.ffn_down.1.weight, blk.1.ffn_down.2.weight; either");
+}
+
 /* ---- folders ---- */
 
 #define CONFIG                                                                                               \
@@ -438,7 +496,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_gguf), cmocka_unit_test(test_norm_names), cmocka_unit_test(test_missing),
-		cmocka_unit_test(test_folder), cmocka_unit_test(test_fp), cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_experts_apart), cmocka_unit_test(test_folder), cmocka_unit_test(test_fp), cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_tiny), cmocka_unit_test(test_real),
 	};
 	return cmocka_run_group_tests(tests, make_scratch, drop_scratch);
