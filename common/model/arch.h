@@ -63,7 +63,7 @@ typedef struct {
 	float attn_cap, logit_cap; /* cap * tanh(x / cap) of scores, of logits; 0: none */
 	float alibi;             /* ALiBi's largest exponent; 0: none */
 	int experts, experts_used; /* of each MLP; 0: one MLP, no router */
-	kf_rope rope, rope_local;/* of full-attention layers; of windowed ones */
+	kf_rope rope, rope_local;/* of full-attention layers; of windowed ones: the same, or plain (Gemma 3) */
 	int window;              /* of windowed layers: position i sees (i - window, i]; 0: none */
 	uint8_t windowed[KF_MAX_LAYERS]; /* (L) */
 	int32_t bos, eos;        /* as the config names them, -1: none; only for writing config.json back */

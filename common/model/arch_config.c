@@ -298,10 +298,14 @@ static kf_status get_rope(const json_t *c, kf_arch *a, kf_err *err)
 	}
 	a->rope_local = a->rope;
 	if (!gemma3) return KF_OK;
-	/* Gemma 3's windowed layers have a base of their own and no scaling. */
+	/* Gemma 3's windowed layers have a base of their own and no scaling; the newer form could give them one. */
 	a->rope_local = (kf_rope){ .kind = KF_ROPE_PLAIN };
 	if (!p) return get_theta(c, "rope_local_base_freq", 1e4, &a->rope_local.base, err);
 	if ((rc = get_scaling(c, local, "rope_parameters", a, &a->rope_local, err)) != KF_OK) return rc;
+	/* kf_arch_to_config could not say it: transformers 4 reads no key for it */
+	if (a->rope_local.kind != KF_ROPE_PLAIN)
+		return kf_fail(err, KF_EUNSUPPORTED,
+			"%s: \"sliding_attention\" of \"rope_parameters\" with a \"rope_type\" other than \"default\" is not supported", where);
 	return get_theta(local, "rope_theta", NAN, &a->rope_local.base, err);
 }
 

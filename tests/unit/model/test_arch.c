@@ -243,6 +243,9 @@ static void test_refused(void **state)
 		{ "{" QWEN ",\"layer_types\":[\"full_attention\"]}", KF_EDATA, "is not one entry for each of the 4 layers" },
 		{ "{" QWEN ",\"layer_types\":[\"full_attention\",\"full_attention\",\"full_attention\",\"linear\"]}", KF_EUNSUPPORTED,
 			"\"layer_types\" has \"linear\" for layer 3" },
+		{ "{" GEMMA ",\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"default\",\"rope_theta\":1e6},"
+			"\"sliding_attention\":{\"rope_type\":\"linear\",\"factor\":2,\"rope_theta\":1e4}}}", KF_EUNSUPPORTED,
+			"\"sliding_attention\" of \"rope_parameters\" with a \"rope_type\" other than" },
 		{ "{" GEMMA ",\"query_pre_attn_scalar\":0}", KF_EDATA, "the attention scale 0 makes no sense" },
 		{ "{" GEMMA ",\"sliding_window\":0}", KF_EDATA, "layer 0 has a sliding window, but" },
 		{ "{\"model_type\":\"gemma3\",\"vision_config\":{\"x\":1},\"text_config\":{" GEMMA "}}", KF_EUNSUPPORTED, "\"vision_config\"" },
