@@ -465,15 +465,16 @@ out:
 
 kf_status kf_safetensors_open_dir(const char *dir, kf_safetensors **out, kf_err *err)
 {
-	static const char *const files[] = { "model.safetensors.index.json", "model.safetensors",
-		"pytorch_model.bin.index.json", "pytorch_model.bin" };
+	/* transformers' order: an index may be left of what the folder held before */
+	static const char *const files[] = { "model.safetensors", "model.safetensors.index.json",
+		"pytorch_model.bin", "pytorch_model.bin.index.json" };
 	char path[KF_PATH_MAX];
 	kf_status rc;
 
 	*out = NULL;
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
 		if ((rc = kf_path_join(path, dir, files[i], err)) != KF_OK) return rc;
-		if (kf_exists(path)) return i % 2 ? kf_safetensors_open(path, out, err) : open_index(dir, path, out, err);
+		if (kf_exists(path)) return i % 2 ? open_index(dir, path, out, err) : kf_safetensors_open(path, out, err);
 	}
 	return kf_fail(err, KF_ENOTFOUND,
 		"%s: has neither model.safetensors nor pytorch_model.bin, nor an index (....index.json) of several such files", dir);

@@ -15,8 +15,8 @@
 
 typedef struct kf_safetensors kf_safetensors;
 
-/* Open dir/model.safetensors, or the files that dir/model.safetensors.index.json names; without either, pytorch_model.bin
- * in the same way.
+/* Open dir/model.safetensors; without it, the files that dir/model.safetensors.index.json names; without either, pytorch_model.bin
+ * or its index in the same way. So does transformers: where both are there, one was left by an earlier model.
  * KF_ENOTFOUND when there is neither. A dtype other than F32, F16 and BF16 is refused only for
  * tensors that are asked for: kf_safetensors_check. */
 kf_status kf_safetensors_open_dir(const char *dir, kf_safetensors **out, kf_err *err) KF_MUST_CHECK;

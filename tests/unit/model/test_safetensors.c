@@ -194,6 +194,28 @@ static void test_index(void **state)
 	kf_buf_release(&f);
 }
 
+/* Where a folder has several, the single file counts, then the index; safetensors before PyTorch's. */
+static void test_which(void **state)
+{
+	static const char *const names[] = { "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+		"pytorch_model.bin.index.json" };
+	char dir[] = "/tmp/kf-test-XXXXXX", path[KF_PATH_MAX];
+	kf_safetensors *s;
+	kf_err err;
+	(void)state;
+
+	assert_non_null(mkdtemp(dir));
+	for (int i = 0; i < 4; i++) put_file(dir, names[i], "", 0); /* no good, and the error says which it was */
+	for (int i = 0; i < 4; i++) {
+		snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+		assert_int_equal(kf_safetensors_open_dir(dir, &s, &err), KF_EDATA);
+		assert_true(!strncmp(err.text, path, strlen(path)) && err.text[strlen(path)] != '.');
+		assert_int_equal(unlink(path), 0);
+	}
+	assert_int_equal(kf_safetensors_open_dir(dir, &s, &err), KF_ENOTFOUND);
+	assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -201,6 +223,7 @@ int main(void)
 		cmocka_unit_test(test_bad),
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_index),
+		cmocka_unit_test(test_which),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
