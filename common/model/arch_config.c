@@ -328,6 +328,7 @@ static kf_status get_one_window(const json_t *c, kf_arch *a, kf_err *err)
 static kf_status get_windows(const json_t *c, kf_arch *a, kf_err *err)
 {
 	const json_t *types = get(c, "layer_types");
+	const bool null = json_is_null(json_object_get(c, "sliding_window")); /* none; absent is another thing */
 	bool gemma = defaults[a->family].gemma, use = gemma, any = false;
 	int pattern = a->family == KF_FAMILY_GEMMA2 ? 2 : 6, from = 28;
 	kf_status rc;
@@ -352,13 +353,15 @@ static kf_status get_windows(const json_t *c, kf_arch *a, kf_err *err)
 					t ? t : "(no string)", l);
 			a->windowed[l] = t[0] == 's';
 		} else {
-			a->windowed[l] = gemma ? (l + 1) % pattern != 0 : use && l >= from;
+			a->windowed[l] = gemma ? (l + 1) % pattern != 0 : use && !null && l >= from;
 		}
 		any = any || a->windowed[l];
 	}
 	if (any && !use)
 		return kf_fail(err, KF_EUNSUPPORTED,
 			"%s: \"layer_types\" has sliding windows where \"use_sliding_window\" is false", where);
+	if (any && null)
+		return kf_fail(err, KF_EUNSUPPORTED, "%s: some layers have sliding windows where \"sliding_window\" is null", where);
 	if (!any) a->window = 0;
 	return KF_OK;
 }

@@ -153,6 +153,10 @@ static void test_options(void **state)
 	assert_true(a.window == 9 && !a.windowed[2] && a.windowed[3]);
 	a = good("{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":9,\"max_window_layers\":28}");
 	assert_true(a.window == 0);
+	a = good("{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":null,\"max_window_layers\":1}");
+	assert_true(a.window == 0 && !a.windowed[3]);
+	a = good("{" QWEN ",\"use_sliding_window\":true,\"max_window_layers\":1}");
+	assert_true(a.window == 4096 && a.windowed[3]);
 	a = good("{" GEMMA ",\"sliding_window_pattern\":2,\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":"
 					   "8},\"query_pre_attn_scalar\":168}");
 	assert_true(a.windowed[0] && !a.windowed[1] && a.rope.factor == 8 && a.rope_local.kind == KF_ROPE_PLAIN &&
@@ -247,6 +251,9 @@ static void test_refused(void **state)
 			"\"sliding_attention\":{\"rope_type\":\"linear\",\"factor\":2,\"rope_theta\":1e4}}}", KF_EUNSUPPORTED,
 			"\"sliding_attention\" of \"rope_parameters\" with a \"rope_type\" other than" },
 		{ "{" GEMMA ",\"query_pre_attn_scalar\":0}", KF_EDATA, "the attention scale 0 makes no sense" },
+		{ "{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":null,\"layer_types\":[\"full_attention\",\"full_attention\","
+			"\"full_attention\",\"sliding_attention\"]}", KF_EUNSUPPORTED, "some layers have sliding windows where \"sliding_window\" is null" },
+		{ "{" GEMMA ",\"sliding_window\":null}", KF_EUNSUPPORTED, "some layers have sliding windows where \"sliding_window\" is null" },
 		{ "{" GEMMA ",\"sliding_window\":0}", KF_EDATA, "layer 0 has a sliding window, but" },
 		{ "{\"model_type\":\"gemma3\",\"vision_config\":{\"x\":1},\"text_config\":{" GEMMA "}}", KF_EUNSUPPORTED, "\"vision_config\"" },
 	};
