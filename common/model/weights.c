@@ -261,6 +261,51 @@ out:
 	return rc;
 }
 
+/* ---- a head that is there beside the embedding it is tied to ---- */
+
+#define COMPARED (64u << 20) /* bytes between two drops */
+
+/* Two matrices of one type and shape. Of equal ones everything is read, and nothing is kept in memory. */
+static bool same_bytes(const kf_tensor *a, const kf_tensor *b)
+{
+	const size_t row = kf_dtype_row_bytes(a->dtype, a->cols);
+	const uint64_t step = row < COMPARED ? COMPARED / row : 1;
+	kf_tensor x = *a, y = *b;
+	bool same = true;
+
+	if (a->data == b->data) return true; /* PyTorch's files share them */
+	for (uint64_t at = 0; at < a->rows && same; at += step) {
+		x.data = a->data + at * row;
+		y.data = b->data + at * row;
+		x.rows = y.rows = a->rows - at < step ? a->rows - at : step;
+		same = memcmp(x.data, y.data, x.rows * row) == 0;
+		kf_weights_drop(&x);
+		kf_weights_drop(&y);
+	}
+	return same;
+}
+
+/* Many a folder of a tied model has its embedding again as the head. One that differs transformers 5 uses and 4 does not. */
+static kf_status check_tied(const kf_weights *w, kf_err *err)
+{
+	const kf_tensor *embed = &w->tensor[0];
+	kf_arch untied = w->arch;
+	const kf_st_tensor *head;
+	char name[128];
+	uint64_t rows, cols;
+
+	if (w->gguf || !w->arch.tied) return KF_OK;
+	untied.tied = false;
+	kf_arch_tensor(&untied, w->n, name, &rows, &cols); /* the head is the last */
+	if (!(head = kf_safetensors_find(w->st, name)) || (head->readable && head->t.dtype == embed->dtype && head->t.rows == embed->rows &&
+		head->t.cols == embed->cols && same_bytes(&head->t, embed)))
+		return KF_OK;
+	return kf_fail(err, KF_EUNSUPPORTED,
+		"%s: its %s differs from %s, to which its configuration ties it (\"tie_word_embeddings\"); transformers 5 uses it nevertheless, "
+		"transformers 4 does not. To use it set \"tie_word_embeddings\" to false in config.json, to do without remove it from %s.",
+		w->path, name, embed->name, kf_safetensors_path(w->st, head->file));
+}
+
 /* ---- open ---- */
 
 static bool folder_has(const char *dir, const char *tail)
@@ -354,7 +399,7 @@ kf_status kf_weights_open(const char *path, kf_weights **out, kf_err *err)
 	}
 	kf_arena_init(&w->arena);
 	if ((rc = kf_is_dir(path) ? open_folder(w, err) : open_file(w, err)) != KF_OK) goto fail;
-	if ((rc = find_tensors(w, err)) != KF_OK || (rc = check_vocab(w, err)) != KF_OK)
+	if ((rc = find_tensors(w, err)) != KF_OK || (rc = check_tied(w, err)) != KF_OK || (rc = check_vocab(w, err)) != KF_OK)
 		goto fail;
 	*out = w;
 	return KF_OK;

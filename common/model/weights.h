@@ -15,8 +15,8 @@ typedef struct kf_weights kf_weights;
 /* Open a folder with config.json and *.safetensors or pytorch_model*.bin (with or without an index), or a GGUF
  * file. Unknown architecture, tensor type, or an option that would change the
  * result: KF_EUNSUPPORTED naming it. Damage: KF_EDATA naming file and tensor. Missing
- * tensors of the architecture, wrong shapes, and a vocabulary that disagrees with the
- * weights are found here, not later. */
+ * tensors of the architecture, wrong shapes, a vocabulary that disagrees with the
+ * weights, and a head that is not the embedding that it is tied to are found here, not later. */
 kf_status kf_weights_open(const char *path, kf_weights **out, kf_err *err) KF_MUST_CHECK;
 void kf_weights_close(kf_weights *w);                        /* accepts NULL */
 

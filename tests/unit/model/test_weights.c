@@ -315,7 +315,7 @@ static void test_folder(void **state)
 		assert_true(out[0] == (strstr(t->name, "norm") ? 1.0f : 0.0f));
 	}
 	kf_weights_close(w);
-	kf_weights_close(open_good(make_folder("", NULL, "lm_head.weight")));                /* tied: ignored */
+	kf_weights_close(open_good(make_folder("", NULL, "lm_head.weight")));                /* tied: the embedding again */
 	kf_weights_close(open_good(make_folder("", NULL, "v_head.weight")));
 	kf_weights_close(open_good(make_folder(",\"tie_word_embeddings\":false", NULL, NULL)));
 	expect(make_folder(",\"tie_word_embeddings\":false", "lm_head.weight", NULL), KF_EDATA,
@@ -342,6 +342,37 @@ static void test_folder(void **state)
 	assert_int_equal(unlink(in_scratch("folder/pytorch_model.bin")), 0);
 	expect(
 		in_scratch("folder"), KF_ENOTFOUND, "has neither model.safetensors nor pytorch_model.bin");
+}
+
+/* A tied model's head may stand in its file again; one that differs does not pass for the embedding. */
+static void test_tied_head(void **state)
+{
+	static const char *const reshaped[] = { "\"F16\"", "[4,3]" }, *const was[] = { "\"BF16\"", "[3,4]" };
+	static const char file[] = "folder/model.safetensors", want[] = "its lm_head.weight differs from model.embed_tokens.weight";
+	kf_buf b = { 0 };
+	kf_err err;
+	(void)state;
+
+	for (size_t i = 0; i < 24; i += 23) { /* the first byte and the last */
+		make_folder("", NULL, "lm_head.weight");
+		assert_int_equal(kf_file_read(in_scratch(file), 1 << 20, &b, &err), KF_OK);
+		b.data[b.len - 24 + i] = 1;
+		write_bytes(in_scratch(file), b.data, b.len);
+		expect(in_scratch("folder"), KF_EUNSUPPORTED, want);
+	}
+	for (int i = 0; i < 2; i++) { /* of another type, of another shape */
+		make_folder("", NULL, "lm_head.weight");
+		assert_int_equal(kf_file_read(in_scratch(file), 1 << 20, &b, &err), KF_OK);
+		char *entry = memmem(b.data, b.len, "\"lm_head.weight\"", 16), *at;
+		assert_non_null(entry);
+		at = strstr(entry, was[i]);
+		assert_non_null(at);
+		memset(at, ' ', strlen(was[i]));
+		memcpy(at, reshaped[i], strlen(reshaped[i]));
+		write_bytes(in_scratch(file), b.data, b.len);
+		expect(in_scratch("folder"), KF_EUNSUPPORTED, want);
+	}
+	kf_buf_release(&b);
 }
 
 static kf_fp fp_of(const char *path)
@@ -496,8 +527,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_gguf), cmocka_unit_test(test_norm_names), cmocka_unit_test(test_missing),
-		cmocka_unit_test(test_experts_apart), cmocka_unit_test(test_folder), cmocka_unit_test(test_fp), cmocka_unit_test(test_damage),
-		cmocka_unit_test(test_tiny), cmocka_unit_test(test_real),
+		cmocka_unit_test(test_experts_apart), cmocka_unit_test(test_folder), cmocka_unit_test(test_tied_head),
+		cmocka_unit_test(test_fp), cmocka_unit_test(test_damage), cmocka_unit_test(test_tiny), cmocka_unit_test(test_real),
 	};
 	return cmocka_run_group_tests(tests, make_scratch, drop_scratch);
 }
