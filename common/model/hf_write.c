@@ -7,28 +7,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/behind.h"
 #include "common/base/file.h"
+#include "common/base/lock.h"
 #include "common/base/mem.h"
 #include "common/text/chat.h"
 
 /* A Hugging Face folder, written under the name "<dir>.partial" and renamed when
- * everything in it is on disk. A tensor is converted and written behind the caller's back, in pieces, while the
+ * everything in it is on disk; "<dir>.partial.lock" is locked meanwhile. A tensor is converted and written behind the caller's back, in pieces, while the
  * next is fetched, where both have room in the memory that the largest needs, and an eighth: memory is one tensor in float32. */
 
 #define DEFAULT_SHARD 5000000000u   /* bytes, as transformers cuts by default */
 #define PIECE 65536                 /* elements converted at a time */
 #define PARTIAL ".partial"
+#define LOCK ".lock"                /* behind PARTIAL */
 #define MAX_SHARDS 99999            /* five digits in the name */
 
 struct writer {
 	const char *dir;
 	char tmp[KF_PATH_MAX], parent[KF_PATH_MAX];
-	int lock;                   /* descriptor of tmp, locked; -1: none */
+	kf_lock lock;               /* beside tmp, while it is written */
 	const kf_hf_spec *spec;
 	const kf_arch *arch;        /* the spec's */
 	const kf_out_tensor *t;     /* (n) the spec's */
@@ -467,39 +468,25 @@ static kf_status clear(const char *dir, kf_err *err)
 	return rc;
 }
 
-/* Make the temporary folder and lock it, so that two programs do not write into each other's files. */
+/* Lock the temporary folder, so that two programs do not write into each other's files, and make it. */
 static kf_status take_partial(struct writer *w, kf_err *err)
 {
-	kf_status rc;
+	char path[KF_PATH_MAX + sizeof LOCK];
+	kf_status rc = kf_mkdirs(w->parent, err);
 
-	for (;;) {
-		struct stat named, held;
-		if ((rc = kf_mkdirs(w->tmp, err)) != KF_OK) return rc;
-		if ((w->lock = open(w->tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
-			if (errno == ENOENT) continue; /* whoever held it is done, just now */
-			return kf_fail_errno(err, "cannot open folder %s", w->tmp);
-		}
-		if (flock(w->lock, LOCK_EX | LOCK_NB) < 0)
-			return errno == EWOULDBLOCK
-				? kf_fail(err, KF_EINVAL, "%s: another program is writing this model; wait until it has ended, or end it", w->dir)
-				: kf_fail_errno(err, "cannot lock %s", w->tmp);
-		/* The one it was may have been renamed or removed between the two calls. */
-		if (stat(w->tmp, &named) == 0 && fstat(w->lock, &held) == 0 && named.st_ino == held.st_ino &&
-			named.st_dev == held.st_dev)
-			return KF_OK;
-		close(w->lock);
-		w->lock = -1;
-	}
+	snprintf(path, sizeof path, "%s" LOCK, w->tmp);
+	if (rc != KF_OK || (rc = kf_lock_take(&w->lock, path, false, false, w->dir, err)) != KF_OK) return rc;
+	return kf_mkdirs(w->tmp, err);
 }
 
-/* dir without slashes at its end, with room for PARTIAL, and the folder that it is in. */
+/* dir without slashes at its end, with room for PARTIAL LOCK, and the folder that it is in. */
 static kf_status split(const char *dir, char name[KF_PATH_MAX], char parent[KF_PATH_MAX], kf_err *err)
 {
 	size_t len = strlen(dir);
 	const char *last;
 
 	while (len > 1 && dir[len - 1] == '/') len--;
-	if (len + sizeof PARTIAL > KF_PATH_MAX) return kf_fail(err, KF_EINVAL, "path too long: %s", dir);
+	if (len + sizeof PARTIAL LOCK > KF_PATH_MAX) return kf_fail(err, KF_EINVAL, "path too long: %s", dir);
 	snprintf(name, KF_PATH_MAX, "%.*s", (int)len, dir);
 	last = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
 	if (!*last || !strcmp(last, ".") || !strcmp(last, ".."))
@@ -559,7 +546,7 @@ static kf_status write_folder(struct writer *w, kf_err *err)
 
 kf_status kf_hf_write(const char *dir, const kf_hf_spec *spec, kf_err *err)
 {
-	struct writer w = { .dir = dir, .lock = -1, .spec = spec, .arch = spec->arch, .t = spec->tensors, .n = spec->n,
+	struct writer w = { .dir = dir, .lock = KF_LOCK_NONE, .spec = spec, .arch = spec->arch, .t = spec->tensors, .n = spec->n,
 		.dtype = spec->dtype };
 	kf_err ignored;
 	kf_status rc;
@@ -580,7 +567,7 @@ kf_status kf_hf_write(const char *dir, const kf_hf_spec *spec, kf_err *err)
 	/* the first error is the one to tell */
 	if (rc != KF_OK && clear(w.tmp, &ignored) == KF_OK) rmdir(w.tmp);
 out:
-	if (w.lock >= 0) close(w.lock);
+	kf_lock_drop(&w.lock);
 	kf_free(w.shard);
 	return rc;
 }

@@ -18,7 +18,7 @@ LIBRARY = 300    # of the allocations of libraries in C++ at most so many
 TWICE = 100      # of calls to hold a run at at most so many
 ASK = 100        # of calls to ask a run to end at at most so many
 WAITS = 1.5      # seconds after which a second run is taken to wait until it can tell, or be done
-BUSY = re.compile("being written by|another program is writing|is there already")
+BUSY = re.compile("being written by|is there already")
 KINDS = {"call": ("kill", "half", "short", "EIO", "ENOSPC", "full"), "memory": ("once", "on"), "library": ("lib",), "twice": ("stop", "gone"),
          "asked": ("TERM", "INT", "HUP", "again")}
 ASKED = "stopped by SIG%s; the same command goes on from what is finished"
@@ -49,7 +49,7 @@ class Stage:
 UNFINISHED = re.compile(r"\.(part|tmp)$|\.partial/|(^|/)lock")    # what is put away when a run is asked to end
 LAST = {"set": "manifest.json", "model": "config.json", "trained": "config.json"}
 UNTIMED = re.compile(rb'"(tokens_per_second|seconds)": ?[-+0-9.e]+,?')
-NO_CONTENT = {"times.log", "map.lock"}    # a lock's file says nothing once its process is gone
+NO_CONTENT = {"times.log", "map.lock", "out.partial.lock"}    # a lock's file says nothing once its process is gone
 
 
 def stages(bin, top, threads):
@@ -318,7 +318,7 @@ class Tester:
 			return f"it was to end at once: {text.strip()[-300:]}" if "stopped by" in text else None
 		if ASKED % sig not in text:
 			return f"it does not say so: {text.strip()[-300:]}"
-		left = [k for k in t if k not in before and UNFINISHED.search(k)]
+		left = [k for k in t if k not in before and UNFINISHED.search(k)] + [n for n in os.listdir(self.w) if n.endswith(".lock")]
 		return f"{left} is left" if left else None
 
 	def twice(self, stage, fault, refs, memo):

@@ -430,7 +430,7 @@ static void test_atomic(void **state)
 	write_bytes(in_scratch("broken.partial/model.safetensors"), "x", 1);
 	write_bytes(in_scratch("broken.partial/config.json.part"), "x", 1);
 	copy_good(a, in_scratch("broken"), KF_F32, 0);
-	assert_true(stat(in_scratch("broken.partial"), &st) < 0);
+	assert_true(stat(in_scratch("broken.partial"), &st) < 0 && stat(in_scratch("broken.partial.lock"), &st) < 0);
 	kf_weights_close(open_good(in_scratch("broken")));
 
 	s = (struct source){ a, -1, 0 };
