@@ -57,8 +57,9 @@ static kf_status read_json(const char *path, json_t **out, kf_err *err)
 	return rc;
 }
 
-/* Call fn for every line; a token may hold a NUL. A last line without its end is what a killed program left: it is not read. */
-static kf_status read_lines(const char *path, kf_status (*fn)(void *arg, json_t *line, const char *path, int n, kf_err *err),
+/* Call fn for every line; a token may hold a NUL. A last line without its end is what a killed program left: it is not read. notes: nor is
+ * any other line that is no JSON object, which is an error else. */
+static kf_status read_lines(const char *path, bool notes, kf_status (*fn)(void *arg, json_t *line, const char *path, int n, kf_err *err),
 	void *arg, kf_err *err)
 {
 	kf_buf text = { 0 };
@@ -69,7 +70,10 @@ static kf_status read_lines(const char *path, kf_status (*fn)(void *arg, json_t 
 	for (int n = 1; rc == KF_OK && p < end && (nl = memchr(p, '\n', (size_t)(end - p))); n++, p = nl + 1) {
 		json_t *line = nl > p ? json_loadb(p, (size_t)(nl - p), JSON_ALLOW_NUL, &e) : NULL;
 
-		if (nl == p) continue;
+		if (nl == p || (notes && !json_is_object(line))) {
+			json_decref(line);
+			continue;
+		}
 		if (!line) rc = kf_fail(err, KF_EDATA, "%s, line %d is no JSON: %s", path, n, e.text);
 		else if (!json_is_object(line)) rc = kf_fail(err, KF_EDATA, "%s, line %d holds no JSON object", path, n);
 		else rc = fn(arg, line, path, n, err);
@@ -151,7 +155,7 @@ static kf_status read_model(const char *text, trained *m, kf_err *err)
 		return kf_fail(err, KF_ENOTFOUND, "%s has no kfuse.json: it is no folder that kf-train or kf-merge wrote", m->dir);
 	if ((rc = read_json(path, &m->record, err)) != KF_OK) return rc;
 	if ((rc = kf_path_join(path, m->dir, "log.jsonl", err)) != KF_OK) return rc;
-	return kf_exists(path) ? read_lines(path, log_line, m, err) : KF_OK; /* a merged one has none */
+	return kf_exists(path) ? read_lines(path, false, log_line, m, err) : KF_OK; /* a merged one has none */
 }
 
 /* ---- sets ---- */
@@ -180,7 +184,7 @@ static kf_status read_set(const char *dir, set_input *s, kf_err *err)
 	s->kind = kf_set_get_kind(s->set);
 	s->manifest = kf_set_manifest(s->set);
 	if ((rc = kf_path_join(path, dir, "times.log", err)) != KF_OK) return rc;
-	return kf_exists(path) ? read_lines(path, times_line, s, err) : KF_OK;
+	return kf_exists(path) ? read_lines(path, true, times_line, s, err) : KF_OK;
 }
 
 /* ---- traces ---- */
@@ -395,7 +399,7 @@ kf_status input_read(const kf_report_opts *o, input *in, kf_err *err)
 			return rc;
 		}
 	for (int i = 0; i < o->n_traces; i++)
-		if ((rc = read_lines(o->traces[i], trace_line, in, err)) != KF_OK) return rc;
+		if ((rc = read_lines(o->traces[i], false, trace_line, in, err)) != KF_OK) return rc;
 	find_names(in);
 	add_domains(in, input_at(in->eval, "documents", NULL));
 	for (int s = 0; s < in->n_sets; s++)

@@ -72,20 +72,16 @@ void kf_set_abandon(kf_set_writer *w)
 
 /* ---- the folder ---- */
 
-/* Beginning and completing a set are done by one process at a time. A file system without
- * locks (-1 all the same) leaves atomic renames, which suffice but for a race of two first runs. */
-static int lock_dir(const char *dir)
+/* Beginning and completing a set are done by one process at a time; the others wait. A file system without
+ * locks leaves atomic renames, which suffice but for a race of two first runs. */
+static kf_status lock_manifest(kf_lock *l, const char *dir, kf_err *err)
 {
-	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char path[KF_PATH_MAX];
+	kf_status rc = kf_path_join(path, dir, MANIFEST_LOCK, err);
 
-	while (fd >= 0 && flock(fd, LOCK_EX) < 0 && errno == EINTR)
-		;
-	return fd;
-}
-
-static void unlock_dir(int fd)
-{
-	if (fd >= 0) close(fd);
+	l->fd = -1;
+	if (rc != KF_OK || access(dir, W_OK) < 0) return rc;   /* where nothing can be written nobody is in the way */
+	return kf_lock_take(l, path, false, true, dir, err);
 }
 
 static bool is_lock(const char *name)
@@ -108,8 +104,7 @@ static bool ours(const char *name)
 		strncmp(name, TOKENIZER, strlen(TOKENIZER)) == 0;
 }
 
-/* Nobody has the file locked: whoever wrote it, or held it as a lock, is gone. The folder's lock does not say so: NFS and others keep those
- * of folders to one machine. */
+/* Nobody has the file locked: whoever wrote it, or held it as a lock, is gone. */
 static void remove_if_dead(const char *path)
 {
 	int fd = open(path, O_RDWR | O_CLOEXEC);
@@ -131,6 +126,7 @@ static kf_status look_around(const char *dir, bool whole, char foreign[256], kf_
 	if (!d) return kf_fail_errno(err, "cannot list folder %s", dir);
 	while ((e = readdir(d))) {
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+		if (strncmp(e->d_name, ".nfs", 4) == 0) continue;   /* a lock that was removed while another waited for it, on NFS */
 		if (!ours(e->d_name)) snprintf(foreign, 256, "%s", e->d_name);
 		else if ((is_part(e->d_name) || (whole && is_lock(e->d_name))) && kf_path_join(path, dir, e->d_name, NULL) == KF_OK)
 			remove_if_dead(path);
@@ -217,7 +213,7 @@ static kf_status remove_content(const char *dir, kf_err *err)
 
 	if (!d) return kf_fail_errno(err, "cannot list folder %s", dir);
 	while (rc == KF_OK && (e = readdir(d))) {
-		if (!ours(e->d_name) || is_lock(e->d_name) || strcmp(e->d_name, MANIFEST_PART) == 0) continue;
+		if (!ours(e->d_name) || is_lock(e->d_name) || strcmp(e->d_name, MANIFEST_LOCK) == 0 || strcmp(e->d_name, MANIFEST_PART) == 0) continue;
 		if ((rc = kf_path_join(path, dir, e->d_name, err)) == KF_OK && unlink(path) < 0 && errno != ENOENT)
 			rc = kf_fail_errno(err, "cannot remove %s", path);
 	}
@@ -313,8 +309,8 @@ kf_status kf_set_begin(const kf_set_spec *spec, kf_set_writer **out, kf_set_stat
 {
 	kf_set_writer *w;
 	kf_fp tokenizer = { 0, 0 };
+	kf_lock lock;
 	kf_status rc;
-	int fd;
 
 	*out = NULL;
 	*state = KF_SET_NEW;
@@ -344,9 +340,8 @@ kf_status kf_set_begin(const kf_set_spec *spec, kf_set_writer **out, kf_set_stat
 		kf_set_abandon(w);
 		return kf_fail(err, KF_ENOMEM, "no memory to write %s", spec->dir);
 	}
-	fd = lock_dir(w->dir);
-	rc = begin_locked(spec, w, state, err);
-	unlock_dir(fd);
+	if ((rc = lock_manifest(&lock, w->dir, err)) == KF_OK) rc = begin_locked(spec, w, state, err);
+	kf_lock_drop(&lock);
 	if (rc == KF_OK && *state != KF_SET_CURRENT) rc = look_for_shards(w, err);
 	if (rc != KF_OK) kf_set_abandon(w);
 	else *out = w;
@@ -433,12 +428,12 @@ kf_status kf_set_drop(const char *dir, const bool *bad, int n, kf_err *err)
 {
 	char manifest[KF_PATH_MAX], part[KF_PATH_MAX], path[KF_PATH_MAX];
 	json_t *m = NULL, *begun = NULL;
+	kf_lock lock;
 	kf_status rc;
-	int fd;
 
 	if ((rc = kf_path_join(manifest, dir, MANIFEST, err)) != KF_OK || (rc = kf_path_join(part, dir, MANIFEST_PART, err)) != KF_OK)
 		return rc;
-	fd = lock_dir(dir);
+	if ((rc = lock_manifest(&lock, dir, err)) != KF_OK) return rc;
 	/* One that cannot be read says nothing: the shards tell by themselves what they belong to. */
 	if ((rc = kf_manifest_load(manifest, &m, err)) != KF_OK && rc != KF_EDATA && rc != KF_ENOTFOUND) goto out;
 	rc = KF_OK;
@@ -456,27 +451,31 @@ kf_status kf_set_drop(const char *dir, const bool *bad, int n, kf_err *err)
 out:
 	json_decref(m);
 	json_decref(begun);
-	unlock_dir(fd);
+	kf_lock_drop(&lock);
 	return rc;
 }
 
 void kf_set_leave(kf_set_writer *w)
 {
-	int fd = lock_dir(w->dir);
+	kf_err ignored;
+	kf_lock lock;
 
-	if (w->wrote) note_time(w);
-	unlock_dir(fd);
+	if (w->wrote && lock_manifest(&lock, w->dir, &ignored) == KF_OK) {
+		note_time(w);
+		kf_lock_drop(&lock);
+	}
 	kf_set_abandon(w);
 }
 
 kf_status kf_set_commit(kf_set_writer *w, json_t *stats, bool *complete, kf_err *err)
 {
-	int fd = lock_dir(w->dir);
+	kf_lock lock;
 	bool whole = false;
-	kf_status rc = commit_locked(w, stats, &whole, err);
+	kf_status rc = lock_manifest(&lock, w->dir, err);
 
+	if (rc == KF_OK) rc = commit_locked(w, stats, &whole, err);
 	if (rc == KF_OK && w->wrote) note_time(w);
-	unlock_dir(fd);
+	kf_lock_drop(&lock);
 	if (complete) *complete = whole;
 	kf_set_abandon(w);
 	return rc;

@@ -12,6 +12,7 @@
 
 #define MANIFEST "manifest.json"
 #define MANIFEST_PART "manifest.part.json" /* of a half-written set */
+#define MANIFEST_LOCK "manifest.lock"    /* of whoever begins or completes a set, for as long */
 #define TOKENIZER "tokenizer.zst"
 #define TIMES "times.log"                /* how long its runs took: for people, no part of the set */
 #define FACTS_KEY "facts"                  /* sorts after every block: document numbers stay below 2^56 */

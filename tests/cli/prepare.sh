@@ -245,5 +245,8 @@ check_fails 2 'skip-bad' "prepare: no share" web "$TMP/bad" --skip-bad 101 "$TMP
 mkdir "$TMP/ro"; chmod 555 "$TMP/ro"; chmod 755 "$TMP"
 if unprivileged "$prepare" --help >"$TMP/.out" 2>&1; then
 	check_fails 1 '/ro/c: Permission denied' "prepare: read-only folder" unprivileged "$prepare" --out "$TMP/ro/c" "$TMP/a.txt"
+	cp -r "$TMP/web" "$TMP/done"; chmod 555 "$TMP/done"
+	check "prepare: read-only set: up to date" unprivileged "$prepare" --out "$TMP/done" --doc-bytes 64 --shards 4 --skip-bad 50 "$TMP/web.jsonl"
+	chmod 755 "$TMP/done"
 else skip "prepare: read-only folder" "the programs are where only root may run them"; fi
 check_fails 1 'No space left|cannot' "prepare: no folder can be made" "$prepare" --out /proc/kfuse "$TMP/a.txt"

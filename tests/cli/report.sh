@@ -129,6 +129,9 @@ page = open(sys.argv[1]).read()
 assert page.count("text that no model here was trained on") == 1
 assert "Trained on prose (2 documents," in html.unescape(re.sub("<[^>]*>", "", seen)), seen[:300]' "$TMP/ensemble.html"
 check "sets alone" "$R" --quiet "${sets[@]}" --out "$TMP/sets.html"
+printf '{"shards":1,"do{"shards":1}\nseconds\n[1]\n' >>"$TMP/corpus/times.log"
+check "notes on times that are none do not matter" "$R" --quiet "${sets[@]}" --out "$TMP/notes.html"
+check_same "and say nothing" "$TMP/sets.html" "$TMP/notes.html"
 check "have theirs" python3 "$TMP/check.py" "$TMP/sets.html" "sources alignment sizes provenance missing" "kf-eval --report"
 check "a trace alone" "$R" --quiet --trace "$TMP/trace.jsonl" --passages 1 --passage-tokens 5 --out "$TMP/trace.html"
 check "has a passage" python3 "$TMP/check.py" "$TMP/trace.html" "passages missing" "the first 5 of"

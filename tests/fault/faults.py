@@ -46,7 +46,7 @@ class Stage:
 		self.sometimes = sometimes         # names left over in some cases only
 
 
-UNFINISHED = re.compile(r"\.(part|tmp)$|\.partial/|(^|/)lock")    # what is put away when a run is asked to end
+UNFINISHED = re.compile(r"\.(part|tmp|lock)$|\.partial/|(^|/)lock")    # what is put away when a run is asked to end
 LAST = {"set": "manifest.json", "model": "config.json", "trained": "config.json"}
 UNTIMED = re.compile(rb'"(tokens_per_second|seconds)": ?[-+0-9.e]+,?')
 NO_CONTENT = {"times.log", "map.lock", "out.partial.lock"}    # a lock's file says nothing once its process is gone

@@ -61,6 +61,22 @@ gone
 check "parts: one is killed, the whole goes on" "${extract[@]}"
 check "nothing left over" test -z "$(ls "$TMP/set" | grep -Ev '^(manifest\.json|tokenizer\.zst|shard-[0-9]{5}\.mdb|times\.log)$')"
 
+# whoever begins or completes a set has manifest.lock for as long
+begin=("$BIN/kf-prepare" --out "$TMP/begun" --shards 2 --quiet "$TMP/text.jsonl")
+mkdir "$TMP/begun"; exec 9>"$TMP/begun/manifest.lock"; flock 9
+"${begin[@]}" --shard 0/2 9>&- & first=$!
+"${begin[@]}" --shard 1/2 2>"$TMP/second.err" 9>&- & second=$!
+for p in $first $second; do until ls -l /proc/$p/fd 2>/dev/null | grep -q manifest.lock || ! kill -0 $p 2>/dev/null; do sleep 0.01; done; done
+check "a set is begun by one at a time: others wait" kill -0 $first $second
+check "a set is begun by one at a time: and do nothing" test "$(ls "$TMP/begun")" = manifest.lock
+kill $second; wait $second
+check "a set is begun by one at a time: one that waits is asked to end" test $? -eq 143
+check "a set is begun by one at a time: and says so" grep -q "stopped by SIGTERM" "$TMP/second.err"
+exec 9>&-
+check "a set is begun by one at a time: then it goes on" wait $first
+check "a set is begun by one at a time: the rest" "${begin[@]}"
+check "nothing left over" test -z "$(ls "$TMP/begun" | grep -Ev '^(manifest\.json|shard-[0-9]{5}\.mdb|times\.log)$')"
+
 # ---- a training run ----
 train=("$BIN/kf-train" --model $M/llama-tiny --targets "$TMP/target" --out "$TMP/model" --lambda 0.5 --batch-tokens 128 --save-every 1 --quiet --threads 1)
 held 20 "${train[@]}"
