@@ -293,7 +293,7 @@ static kf_status move_model(const char *best, const char *out, kf_err *err)
 	return rc == KF_OK && config ? move(best, "config.json", out, err) : rc;
 }
 
-kf_status kf_output_publish(const char *out, bool keep, kf_err *err)
+kf_status kf_output_publish(const char *out, kf_err *err)
 {
 	char best[KF_PATH_MAX];
 	kf_status rc;
@@ -306,12 +306,27 @@ kf_status kf_output_publish(const char *out, bool keep, kf_err *err)
 	/* one that was moved already, but for the record, is in OUT */
 	if (!kf_output_has_best(p.dir, epoch) && !kf_exists(p.config))
 		return kf_fail(err, KF_EDATA, "%s is not there, the model that training ended with. --restart begins anew.", best);
-	if ((rc = move_model(best, out, err)) != KF_OK || (rc = move(p.dir, "kfuse.json", out, err)) != KF_OK ||
-	    (rc = kf_sync_dir(out, err)) != KF_OK)
+	if ((rc = move_model(best, out, err)) != KF_OK || (rc = move(p.dir, "kfuse.json", out, err)) != KF_OK)
+		return rc;
+	return kf_sync_dir(out, err);
+}
+
+kf_status kf_output_end(const char *out, bool keep, kf_lock *lock, kf_err *err)
+{
+	static const char *const all[] = { "*" };
+	char state[KF_PATH_MAX];
+	kf_status rc = kf_path_join(state, out, "state", err);
+
+	if (rc != KF_OK || lock->fd < 0)
 		return rc;
 	if (keep)
-		return kf_output_keep_best(p.dir, NULL, 0, err);
-	rc = kf_remove_tree(p.dir, err);
-	/* another run has just put its lock there, to find that all is done */
-	return rc != KF_OK && (errno == ENOTEMPTY || errno == EEXIST) ? KF_OK : rc;
+		return kf_output_keep_best(state, NULL, 0, err);
+	if ((rc = clear(state, all, 1, err)) != KF_OK)
+		return rc;
+	/* NFS does not remove a folder with a file that is open, and keeps one that is removed meanwhile under another name */
+	kf_lock_drop(lock);
+	/* the same of another run that has its lock there, or looks for one, to find that all is done */
+	if (rmdir(state) < 0 && errno != ENOTEMPTY && errno != EEXIST && errno != EBUSY && errno != ENOENT)
+		rc = kf_fail_errno(err, "cannot remove %s", state);
+	return rc;
 }

@@ -44,8 +44,10 @@ bool kf_output_has_best(const char *state, int epoch);
 /* Remove the models of all epochs but these (n). */
 kf_status kf_output_keep_best(const char *state, const int *epochs, int n, kf_err *err) KF_MUST_CHECK;
 
-/* Move the files of the model that state/kfuse.json names into OUT, then that; remove state unless keep. KF_EDATA where the model is
- * neither there nor in OUT. */
-kf_status kf_output_publish(const char *out, bool keep, kf_err *err) KF_MUST_CHECK;
+/* Move the files of the model that state/kfuse.json names into OUT, then that. KF_EDATA where the model is neither there nor in OUT. */
+kf_status kf_output_publish(const char *out, kf_err *err) KF_MUST_CHECK;
+/* What is left of a finished run in OUT/state: no model that might have been published, or (keep false) nothing. The lock is dropped then, and
+ * a folder that is in somebody's use stays; without a lock state is not ours, and stays as it is. */
+kf_status kf_output_end(const char *out, bool keep, kf_lock *lock, kf_err *err) KF_MUST_CHECK;
 
 #endif

@@ -599,11 +599,13 @@ static kf_status run(trainer *t, kf_train_result *out, kf_err *err)
 		return rc;
 	if (state == KF_OUT_CURRENT) {
 		out->current = true;
-		return kf_ranks_agree(t->ranks, o->keep_state || !t->first ? KF_OK : kf_remove_tree(t->state, err), err);
+		return kf_ranks_agree(t->ranks, t->first ? kf_output_end(o->out, o->keep_state, &t->lock, err) : KF_OK, err);
 	}
 	if (state != KF_OUT_TRAINED && (rc = train(t, state, out, err)) != KF_OK)
 		return rc;
-	rc = t->first ? kf_output_publish(o->out, o->keep_state, err) : KF_OK;
+	rc = t->first ? kf_output_publish(o->out, err) : KF_OK;
+	if (t->first && rc == KF_OK)
+		rc = kf_output_end(o->out, o->keep_state, &t->lock, err);
 	if ((rc = kf_ranks_agree(t->ranks, rc, err)) != KF_OK)
 		return rc;
 	out->steps = t->step;
