@@ -299,18 +299,38 @@ static kf_status take(job *j, kf_set_writer *w, kf_err *err)
 	return rc;
 }
 
+/* Whether OUT has shards that none of the others has: it is a part, too. */
+static bool is_part(const job *j)
+{
+	for (int s = 0; s < j->n_shards; s++)
+		if (j->from[s] == j->n) return true;
+	return false;
+}
+
+static void add_times(const char *dir, kf_buf *all)
+{
+	char path[KF_PATH_MAX];
+	kf_buf one = { 0 };
+
+	if (kf_path_join(path, dir, TIMES, NULL) == KF_OK && kf_file_read(path, TIMES_MAX, &one, NULL) == KF_OK) kf_buf_put(all, one.data, one.len);
+	kf_buf_release(&one);
+}
+
 /* How long the parts took stays known: for people, and no reason to fail. */
 static void join_times(const job *j)
 {
 	char path[KF_PATH_MAX];
-	kf_buf all = { 0 }, one = { 0 };
+	kf_buf all = { 0 };
+	size_t own, n;
 
-	for (int i = 0; i < j->n; i++)
-		if (kf_path_join(path, j->part[i].dir, TIMES, NULL) == KF_OK && kf_file_read(path, TIMES_MAX, &one, NULL) == KF_OK)
-			kf_buf_put(&all, one.data, one.len);
-	if (all.len && kf_buf_check(&all, NULL) == KF_OK && kf_path_join(path, j->o->out, TIMES, NULL) == KF_OK)
+	if (is_part(j)) add_times(j->o->out, &all);
+	own = all.len;
+	for (int i = 0; i < j->n; i++) add_times(j->part[i].dir, &all);
+	n = all.len - own;
+	/* an earlier run may have got as far as this */
+	if (n && kf_buf_check(&all, NULL) == KF_OK && (own < n || memcmp(all.data + own - n, all.data + own, n) != 0) &&
+	    kf_path_join(path, j->o->out, TIMES, NULL) == KF_OK)
 		(void)!kf_file_write_atomic(path, all.data, all.len, NULL);
-	kf_buf_release(&one);
 	kf_buf_release(&all);
 }
 

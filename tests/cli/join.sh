@@ -91,6 +91,11 @@ cp -r "$W/source.parts/0" "$W/home"
 check "into one of the parts" "$BIN/kf-join" --out "$W/home" "$W/home" "${parts[1]}" "${parts[2]}"
 same_set "the same" "$W/source" "$W/home"
 check "how long the parts took stays known" test "$(wc -l < "$W/source.joined/times.log")" = 3
+cat "$W"/source.parts/[012]/times.log >"$TMP/times"
+check_same "that of the part it is joined into, too" "$TMP/times" "$W/home/times.log"
+mv "$W/home/manifest.json" "$W/home/manifest.part.json"; rm "$W/home/shard-00001.mdb"   # as a run that was killed leaves it
+check "into it, going on" "$BIN/kf-join" --out "$W/home" "${parts[1]}" "${parts[2]}"
+check_same "times are there once" "$TMP/times" "$W/home/times.log"
 mkdir "$W/elsewhere"
 if mount -t tmpfs -o size=64m tmpfs "$W/elsewhere" 2>/dev/null; then
 	check "to another file system" "$BIN/kf-join" --out "$W/elsewhere/set" "$W/source.parts"
