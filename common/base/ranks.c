@@ -30,7 +30,7 @@ kf_status kf_ranks_agree(kf_ranks *r, kf_status rc, kf_err *err)
 
 	if (!r || r->lost) return rc;
 	if (!(all = kf_alloc((size_t)r->size, sizeof *all))) {   /* it cannot even be said */
-		r->lost = true;
+		r->lost = r->speaks = true;
 		return kf_fail(err, KF_ENOMEM, "no memory for what %d processes say", r->size);
 	}
 	if ((failed = kf_ranks_share(r, &mine, sizeof mine, all, err)) != KF_OK) goto out;
@@ -55,7 +55,7 @@ kf_status kf_ranks_sum(kf_ranks *r, double *v, int n, kf_err *err)
 
 	if (!r) return KF_OK;
 	if (!(all = kf_alloc((size_t)r->size * (size_t)n, sizeof *all))) {
-		r->lost = true;
+		r->lost = r->speaks = true;
 		return kf_fail(err, KF_ENOMEM, "no memory for the sums of %d processes", r->size);
 	}
 	rc = kf_ranks_share(r, v, (size_t)n * sizeof *v, all, err);
@@ -158,11 +158,11 @@ kf_status kf_ranks_watch(kf_ranks *r, double waited, double *asked, kf_err *err)
 	}
 	if (*asked < 0 && kf_stop_check(&stop) != KF_OK) *asked = waited;
 	if (*asked >= 0 && !all_seen && waited - *asked > STOPPED_MOST) {
-		r->lost = true;
+		r->lost = r->speaks = true;
 		return kf_fail(err, KF_EIO, "asked to end, but other processes did not come to do so together for %.0f seconds", waited - *asked);
 	}
 	if (waited > WAIT_MOST) {
-		r->lost = true;
+		r->lost = r->speaks = true;
 		return kf_fail(err, KF_EIO, "other processes have not been heard of for %.0f minutes", waited / 60);
 	}
 	return KF_OK;

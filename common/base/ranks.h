@@ -23,7 +23,7 @@ typedef struct kf_ranks {
 	int local;               /* of those on this machine, which this is (from 0) */
 	int threads;             /* sensible for this process: the cores it may use, by the processes that may use the same ones */
 	bool lost;               /* the others are not to be reached any more */
-	bool speaks;             /* of the processes that are left on its machine this one says what there is to say; rank 0 while all live */
+	bool speaks;             /* of the processes that are left on its machine this one says what there is to say: rank 0 while all live; and whoever gives up by itself */
 	struct kf_ranks_peer *peer;  /* (size) */
 	void *state;
 } kf_ranks;

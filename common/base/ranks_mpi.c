@@ -28,7 +28,7 @@ static kf_status lose(kf_ranks *r, int code, const char *what, kf_err *err)
 	char text[MPI_MAX_ERROR_STRING] = "";
 	int n;
 
-	r->lost = true;
+	r->lost = r->speaks = true;
 	MPI_Error_string(code, text, &n);
 	return kf_fail(err, KF_EIO, "%s: MPI: %.500s", what, text);
 }
