@@ -625,8 +625,8 @@ kf_status kf_train(const kf_train_opts *o, kf_exec *x, kf_train_result *out, kf_
 	bool locked;
 
 	*out = (kf_train_result){ .valid = NAN, .before = NAN, .loss = NAN };
-	if (!t)
-		return kf_fail(err, KF_ENOMEM, "no memory for a training run");
+	if (!t)   /* said where the others meet first */
+		return kf_ranks_agree(o->ranks, kf_fail(err, KF_ENOMEM, "no memory for a training run"), err);
 	t->o = o;
 	t->x = x;
 	t->ranks = o->ranks;
