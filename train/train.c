@@ -235,9 +235,8 @@ static kf_status run_micro(trainer *t, kf_load *l, kf_loss *sum, int64_t *tokens
 	kf_loss loss;
 	kf_status rc;
 
-	if (l->micro.T == 0)
-		return KF_OK;
-	if ((rc = kf_stop_check(err)) != KF_OK)
+	/* first: one without documents is heard, too */
+	if ((rc = kf_stop_check(err)) != KF_OK || l->micro.T == 0)
 		return rc;
 	q.lambda = kf_lambda_at(t->o, t->step + 1, t->total);
 	q.temperature = t->o->temperature;

@@ -165,7 +165,7 @@ void kf_valid_release(kf_valid *v)
 kf_status kf_valid_run(const kf_valid *v, kf_model *model, kf_ranks *ranks, double *bits_per_byte, kf_err *err)
 {
 	double nats = 0;
-	kf_status rc = KF_OK;
+	kf_status rc = kf_stop_check(err);   /* of one that has no part in it, too */
 
 	for (int i = kf_ranks_rank(ranks); i < v->n && rc == KF_OK; i += kf_ranks_size(ranks)) {
 		kf_loss_query q = v->micro[i].query;

@@ -148,6 +148,10 @@ upto 3 "$TMP/elastic" 8 TERM 1
 if grep -q "^kf-train: process 1 of 3: stopped by SIGTERM" "$TMP/upto.err" && [ "$(grep -c '^kf-train:' "$TMP/upto.err")" = 1 ] && [ $status -ne 0 ]; then
 	ok "3 processes go on, and stop together when one is asked to"
 else not_ok "3 processes go on, and stop together when one is asked to" "status $status" "$(tail -n 5 "$TMP/upto.err")"; fi
+BATCH=1 EPOCHS=1 upto 4 "$TMP/idle" 3 TERM 3
+steps=$(grep -c tokens_per_second "$TMP/idle/log.jsonl")
+if grep -q "^kf-train: process 3 of 4: stopped by SIGTERM" "$TMP/upto.err" && [ "$steps" -lt 100 ]; then ok "a process without documents is heard, too"
+else not_ok "a process without documents is heard, too" "$steps steps" "$(tail -n 5 "$TMP/upto.err")"; fi
 check "3 processes: parts are there" compgen -G "$TMP/elastic/state/step-*.ckpt.2-of-3"
 # mpirun may have ended the other before it has said so; from Open MPI 5 on it mostly has.
 for victim in 1 0; do
