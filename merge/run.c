@@ -243,16 +243,6 @@ static kf_status check_apart(const kf_merge_opts *o, kf_err *err)
 	return KF_OK;
 }
 
-static bool has_weights(const char *dir)
-{
-	kf_err ignored;
-	kf_weights *w;
-
-	if (kf_weights_open(dir, &w, &ignored) != KF_OK) return false;
-	kf_weights_close(w);
-	return true;
-}
-
 static kf_status look(const run *r, bool *current, kf_err *err)
 {
 	char done[KF_PATH_MAX], config[KF_PATH_MAX];
@@ -278,7 +268,7 @@ static kf_status look(const run *r, bool *current, kf_err *err)
 		rc = kf_record_same(r->o->out, was, r->identity, "another merge", "Choose another --out, or give --replace to have this one in its place.",
 			err);
 		/* somebody began to take it away */
-		if (rc == KF_OK && !has_weights(r->o->out))
+		if (rc == KF_OK && (rc = kf_hf_check(r->o->out, false, err)) != KF_OK && rc != KF_ENOMEM)
 			rc = kf_fail(err, KF_EDATA, "%s has lost config.json or weights. Give --replace, and it is made again.", r->o->out);
 		*current = rc == KF_OK;
 		if (r->o->replace) rc = KF_OK;

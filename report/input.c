@@ -143,6 +143,15 @@ static char *split_name(const char *text, const char **dir)
 	return name;
 }
 
+/* With --log the log, or what is left of it when the run goes on, is written elsewhere. A merged model has none. */
+static void check_log(trained *m)
+{
+	double steps = input_number(input_at(m->record, "result", "steps", NULL));
+
+	m->elsewhere = isfinite(steps) && !(m->n_steps && m->steps[m->n_steps - 1].step >= steps);
+	if (m->elsewhere) m->n_steps = m->n_epochs = 0;
+}
+
 static kf_status read_model(const char *text, trained *m, kf_err *err)
 {
 	char path[KF_PATH_MAX];
@@ -155,7 +164,9 @@ static kf_status read_model(const char *text, trained *m, kf_err *err)
 		return kf_fail(err, KF_ENOTFOUND, "%s has no kfuse.json: it is no folder that kf-train or kf-merge wrote", m->dir);
 	if ((rc = read_json(path, &m->record, err)) != KF_OK) return rc;
 	if ((rc = kf_path_join(path, m->dir, "log.jsonl", err)) != KF_OK) return rc;
-	return kf_exists(path) ? read_lines(path, false, log_line, m, err) : KF_OK; /* a merged one has none */
+	if (kf_exists(path) && (rc = read_lines(path, false, log_line, m, err)) != KF_OK) return rc;
+	check_log(m);
+	return KF_OK;
 }
 
 /* ---- sets ---- */

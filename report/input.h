@@ -28,6 +28,7 @@ typedef struct {
 	size_t n_steps, cap_steps;
 	log_epoch *epochs;
 	size_t n_epochs, cap_epochs;
+	bool elsewhere;                      /* its folder has not the log of the whole training: none is read then */
 } trained;
 
 typedef struct {

@@ -169,6 +169,19 @@ static void put_table(const input *in, kf_buf *out)
 	table_end(out);
 }
 
+/* Models whose training is not drawn, though they were trained. */
+static void put_elsewhere(const input *in, kf_buf *out)
+{
+	int n = 0;
+
+	for (int m = 0; m < in->n_models; m++) {
+		if (!in->model[m].elsewhere) continue;
+		html_put(out, n++ ? ", <b>%s</b>" : "<p class=\"fine\">Not here, as <code>log.jsonl</code> in their folders is not the log of all their training: <b>%s</b>",
+			in->model[m].name);
+	}
+	if (n) html_raw(out, ".</p>\n");
+}
+
 static void put_training(const input *in, kf_buf *out)
 {
 	html_raw(out, "<p>Every model keeps the epoch that predicts the validation text best. Losses of different mixtures are not comparable, "
@@ -186,6 +199,7 @@ static void put_training(const input *in, kf_buf *out)
 	put_steps(in, lr_of, "Learning rate", NULL, "millionths", out);
 	html_raw(out, "</div>\n");
 	put_table(in, out);
+	put_elsewhere(in, out);
 }
 
 const section section_training = { "training", "Training", training_there, put_training,

@@ -11,7 +11,10 @@
 #include <unistd.h>
 
 #include "common/base/record.h"
+#include "common/model/weights.h"
 #include "train/checkpoint.h"
+
+#define EPOCHS "epoch-[0-9]*"        /* of --keep-epochs */
 
 /* Remove what of a folder has one of these names, but for the lock, which is held. */
 static kf_status clear(const char *dir, const char *const *names, int n, kf_err *err)
@@ -54,17 +57,33 @@ static bool only(const char *dir, const char *const *names, int n)
 	return all;
 }
 
+/* KF_EINVAL where the model of an epoch has company: somebody's results, say. */
+static kf_status check_epochs(const char *out, kf_err *err)
+{
+	DIR *d = opendir(out);
+	const struct dirent *e;
+	char path[KF_PATH_MAX];
+	kf_status rc = KF_OK;
+
+	while (d && rc == KF_OK && (e = readdir(d)))
+		if (fnmatch(EPOCHS, e->d_name, FNM_PERIOD) == 0 && (rc = kf_path_join(path, out, e->d_name, err)) == KF_OK && kf_is_dir(path))
+			rc = kf_hf_check_ours(path, err);
+	if (d)
+		closedir(d);
+	return rc;
+}
+
 /* Remove what a run of ours leaves behind; that it is one, identity.json, goes on saying until the new one does. */
 static kf_status begin_anew(const char *out, const char *state, kf_err *err)
 {
-	static const char *const ours[] = { "epoch-*", "config.json", "generation_config.json",
+	static const char *const ours[] = { EPOCHS, "config.json", "generation_config.json",
 		"model*.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
 		"special_tokens_map.json", "log.jsonl" }, *const all[] = { "[!i]*", "i[!d]*" },
 		*const record[] = { "kfuse.json" };
 	char config[KF_PATH_MAX];
 	kf_status rc = kf_path_join(config, out, "config.json", err);
 
-	if (rc != KF_OK)
+	if (rc != KF_OK || (rc = check_epochs(out, err)) != KF_OK)
 		return rc;
 	unlink(config);                   /* first: what is left is no model to anybody */
 	if ((rc = clear(out, ours, sizeof ours / sizeof ours[0], err)) != KF_OK || (rc = clear(state, all, 2, err)) != KF_OK)
@@ -128,6 +147,8 @@ static kf_status look(const paths *p, const kf_train_opts *o, const json_t *iden
 		if (rc == KF_OK)
 			*state = found == p->trained ? KF_OUT_TRAINED : found == p->started ? KF_OUT_STARTED :
 				kf_exists(p->config) ? KF_OUT_CURRENT : KF_OUT_NEW;
+		if (*state == KF_OUT_CURRENT && (rc = kf_hf_check(out, true, err)) != KF_OK && rc != KF_ENOMEM)
+			rc = kf_fail(err, KF_EDATA, "%s has lost weights or files of the tokenizer. Give --restart, and it is trained again.", out);
 		return rc;
 	}
 	if (kf_is_dir(p->dir) && came_to_nothing(p, out))   /* killed before it could say what it was */

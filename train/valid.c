@@ -80,6 +80,9 @@ static kf_status read_corpus(kf_valid *v, const kf_set *set, const kf_tokenizer 
 	kf_arena arena;
 	kf_status rc = KF_OK;
 
+	if (kf_set_chat(set) && !chat_template && !kf_tokenizer_chat_template(tokenizer))
+		return kf_fail(err, KF_EUNSUPPORTED, "%s has conversations, and neither the model nor what it is trained on has a chat template. Give --valid the "
+			"logits that kf-extract --chat-template makes of it.", kf_set_dir(set));
 	if ((rc = kf_run_chat(set, chat_template, tokenizer, "the model", &chat, err)) != KF_OK) return rc;
 	kf_arena_init(&arena);
 	for (int s = 0; s < kf_set_shards(set) && rc == KF_OK; s++) {

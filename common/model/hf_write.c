@@ -423,8 +423,7 @@ static bool is_ours(const char *name)
 		!strncmp(name, "kfuse.json", 10);
 }
 
-/* Refuse a folder that has anything else in it. */
-static kf_status check_ours(const char *dir, kf_err *err)
+kf_status kf_hf_check_ours(const char *dir, kf_err *err)
 {
 	char path[KF_PATH_MAX];
 	DIR *d = opendir(dir);
@@ -444,6 +443,21 @@ static kf_status check_ours(const char *dir, kf_err *err)
 	return rc;
 }
 
+kf_status kf_hf_check(const char *dir, bool tokenizer, kf_err *err)
+{
+	char config[KF_PATH_MAX];
+	kf_tokenizer *t = NULL;
+	kf_weights *w = NULL;
+	kf_status rc = kf_weights_open(dir, &w, err);
+
+	if (rc == KF_OK && tokenizer && (rc = kf_path_join(config, dir, "tokenizer_config.json", err)) == KF_OK && !kf_exists(config))
+		rc = kf_fail(err, KF_ENOTFOUND, "there is no %s", config);
+	if (rc == KF_OK && tokenizer) rc = kf_weights_tokenizer(w, &t, err);
+	kf_tokenizer_free(t);
+	kf_weights_close(w);
+	return rc;
+}
+
 /* Empty a folder that is half-written, or is to be replaced. First goes what makes it a model, last what says whose it is. One with anything else in
  * it is left alone and reported. */
 static kf_status clear(const char *dir, kf_err *err)
@@ -451,7 +465,7 @@ static kf_status clear(const char *dir, kf_err *err)
 	static const char first[] = "config.json", last[] = "kfuse.json";
 	char path[KF_PATH_MAX];
 	const struct dirent *e;
-	kf_status rc = check_ours(dir, err);
+	kf_status rc = kf_hf_check_ours(dir, err);
 	DIR *d;
 
 	if (rc != KF_OK || (rc = kf_path_join(path, dir, first, err)) != KF_OK) return rc;
@@ -521,7 +535,7 @@ kf_status kf_hf_may_write(const char *dir, bool replace, kf_err *err)
 	if (S_ISDIR(st.st_mode) && (rc = kf_dir_empty(dir, &empty, err)) != KF_OK) return rc;
 	if (empty) return KF_OK;
 	if (!replace) return kf_fail(err, KF_EINVAL, "%s: is there already; a model is written to a new folder only", dir);
-	return check_ours(dir, err);
+	return kf_hf_check_ours(dir, err);
 }
 
 static kf_status publish(const struct writer *w, kf_err *err)

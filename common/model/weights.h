@@ -75,6 +75,10 @@ typedef struct {
  * and renamed, so that a folder is there whole or not at all. Another program at work on the same folder: KF_EIO.
  * transformers loads the folder as it is. */
 kf_status kf_hf_write(const char *dir, const kf_hf_spec *spec, kf_err *err) KF_MUST_CHECK;
+/* Whether what kf_hf_write wrote into dir is there still: weights, and a tokenizer. */
+kf_status kf_hf_check(const char *dir, bool tokenizer, kf_err *err) KF_MUST_CHECK;
+/* KF_EINVAL where dir has anything but files of a model that kf_hf_write wrote. */
+kf_status kf_hf_check_ours(const char *dir, kf_err *err) KF_MUST_CHECK;
 /* Whether dir is where kf_hf_write may put a model: to be asked before long work. KF_EINVAL for what is not empty and not to be replaced, and for
  * what no folder can be renamed onto: a link, a mount point, "." and "..". Makes nothing. */
 kf_status kf_hf_may_write(const char *dir, bool replace, kf_err *err) KF_MUST_CHECK;

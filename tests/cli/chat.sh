@@ -180,6 +180,8 @@ printf '{"text": "plain text"}\n' >"$TMP/text.jsonl"
 "$BIN/kf-prepare" --quiet --out "$TMP/text" "$TMP/text.jsonl"
 check_fails 0 "notice: .*text has no conversations: --chat-template chatml changes nothing" "chat: a template for a corpus without conversations" "$BIN/kf-extract" --model "$TMP/qwen2-tiny" --corpus "$TMP/text" --out "$TMP/none4" --chat-template chatml
 check "chat: it is the set that one without is" grep -q "up to date" <("$BIN/kf-extract" --model "$TMP/qwen2-tiny" --corpus "$TMP/text" --out "$TMP/none4")
+check_fails 1 "corpus has conversations, and neither the model nor what it is trained on has a chat template. Give --valid the logits" "chat: validation by conversations, where nothing says how to render them" \
+	"$BIN/kf-train" --quiet --model tests/models/qwen2-tiny --targets "$TMP/none4" --valid "$C" --out "$TMP/none6"
 for p in kf-extract kf-eval; do
 	check_fails 1 'no chat template "chatlm"; there are smollm2' "chat: $p, a name that is none, and no conversations" "$BIN/$p" --model "$TMP/qwen2-tiny" --corpus "$TMP/text" --chat-template chatlm $([ $p = kf-eval ] || echo --out "$TMP/none5")
 done

@@ -54,6 +54,13 @@ unpublished() {
 	worse && cmp "$TMP/worse/epoch-$best/model.safetensors" "$TMP/worse/model.safetensors" && test "$(cd "$TMP/worse/state" && ls -d best*)" = ""
 }
 check "its model is that of the epoch that the checkpoint names" unpublished
+# What somebody else put beside the model of an epoch is not ours to remove.
+echo '{}' >"$TMP/worse/epoch-1/eval.json"
+for o in --replace --restart; do
+	check_fails 1 "epoch-1: is in the way and has eval.json in it" "$o where an epoch's folder has another file" \
+		train "$TMP/worse" --lambda 0.5 --lr-schedule constant $o
+	check "$o: all is there still" test -s "$TMP/worse/epoch-1/eval.json" -a -s "$TMP/worse/model.safetensors" -a -s "$TMP/worse/log.jsonl"
+done
 check_fails 2 'there is none: give --valid' "patience without validation" train "$TMP/none" --patience 2
 check_fails 2 "has to be a file" "a log on standard output" train "$TMP/none" --log -
 
@@ -84,6 +91,15 @@ check "--replace with a log that cannot be opened" as_it_was 'cannot open the lo
 touch -d '2001-01-01' "$TMP/a/config.json" "$TMP/stamp"
 again() { train "$TMP/a" --lambda 0.5 --valid "$TMP/corpus" | grep -q "up to date" && test "$TMP/a/config.json" -nt "$TMP/stamp"; }
 check "again: up to date, with a new time stamp" again
+for f in model.safetensors tokenizer.json tokenizer_config.json; do
+	mv "$TMP/a/$f" "$TMP/kept"
+	check_fails 1 "$TMP/a has lost weights .*--restart" "again, without $f" train "$TMP/a" --lambda 0.5 --valid "$TMP/corpus"
+	mv "$TMP/kept" "$TMP/a/$f"
+done
+cp "$TMP/a/model.safetensors" "$TMP/kept"; truncate -s 1000 "$TMP/a/model.safetensors"
+check_fails 1 "$TMP/a has lost weights .*--restart" "again, with half of the weights" train "$TMP/a" --lambda 0.5 --valid "$TMP/corpus"
+check "which --restart makes again" train "$TMP/a" --lambda 0.5 --valid "$TMP/corpus" --save-every 1 --restart
+check_same "the same" "$TMP/kept" "$TMP/a/model.safetensors"
 check_fails 1 'another training run \(--lambda was 0.5 and is 0.9' "other options are refused" \
 	train "$TMP/a" --lambda 0.9 --valid "$TMP/corpus"
 check_fails 1 'no valid' "no validation is another run" train "$TMP/a" --lambda 0.5
