@@ -49,7 +49,7 @@ class Stage:
 UNFINISHED = re.compile(r"\.(part|tmp|lock)$|\.partial/|(^|/)lock")    # what is put away when a run is asked to end
 LAST = {"set": "manifest.json", "model": "config.json", "trained": "config.json"}
 UNTIMED = re.compile(rb'"(tokens_per_second|seconds)": ?[-+0-9.e]+,?')
-NO_CONTENT = {"times.log", "map.lock", "out.partial.lock"}    # a lock's file says nothing once its process is gone
+NO_CONTENT = re.compile(r"times\.log$|map\.lock$|\.partial\.lock$")    # a lock's file says nothing once its process is gone
 
 
 def stages(bin, top, threads):
@@ -169,7 +169,7 @@ def tree(w):
 	t = {}
 	for folder, _, names in os.walk(w):
 		for n in names:
-			if n not in NO_CONTENT:
+			if not NO_CONTENT.search(n):
 				path = os.path.join(folder, n)
 				t[os.path.relpath(path, w)] = hashlib.sha1(read(path)).hexdigest()
 	return t
@@ -318,7 +318,7 @@ class Tester:
 			return f"it was to end at once: {text.strip()[-300:]}" if "stopped by" in text else None
 		if ASKED % sig not in text:
 			return f"it does not say so: {text.strip()[-300:]}"
-		left = [k for k in t if k not in before and UNFINISHED.search(k)] + [n for n in os.listdir(self.w) if n.endswith(".lock")]
+		left = [k for k in t if k not in before and UNFINISHED.search(k)] + [n for _, _, names in os.walk(self.w) for n in names if n.endswith(".lock")]
 		return f"{left} is left" if left else None
 
 	def twice(self, stage, fault, refs, memo):
