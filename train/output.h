@@ -29,7 +29,7 @@ typedef enum {
 /* Look at OUT, make OUT/state and lock it, so that two runs do not write into each other's files; the caller drops the lock,
  * which may be none where there is nothing to do. identity: {"program": , "options": {...}, "inputs": {...}}. KF_EMISMATCH names what
  * differs from the run that was here, which is replaced all the same if it came to nothing yet, with restart and with replace; KF_EINVAL for a folder with
- * other things in it, or with the model that is to be trained; KF_ENOTFOUND with resume, where nothing is; KF_EIO where a run is at
+ * other things in it, or with the model that is to be trained; KF_ENOTFOUND with resume, where nothing is; KF_EBUSY where a run is at
  * work, which it names. */
 kf_status kf_output_begin(const kf_train_opts *o, const json_t *identity, kf_out_state *state, kf_lock *lock, kf_err *err) KF_MUST_CHECK;
 

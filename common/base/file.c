@@ -212,7 +212,7 @@ kf_status kf_part_take(char part[KF_PATH_MAX], const char *path, const char *ref
 			/* between open and lock its writer may have given it the final name, with which it is not ours */
 			if (kf_lock_same(*fd, part)) break;
 		} else if (errno == EWOULDBLOCK) {
-			rc = kf_fail(err, KF_EIO, "%s is being written by another %s", part, refuse);
+			rc = kf_fail(err, KF_EBUSY, "%s is being written by another %s", part, refuse);
 			goto fail;
 		} else if (kf_lock_none(errno)) {
 			if ((rc = part_of_own(part, path, fd, err)) != KF_OK) return rc;

@@ -32,7 +32,7 @@ kf_status kf_file_read(const char *path, size_t max, kf_buf *buf, kf_err *err) K
 kf_status kf_file_write_atomic(const char *path, const void *data, size_t n, kf_err *err) KF_MUST_CHECK;
 
 /* The file under whose name something is written before it has its own, path.part: whoever left it, locked, and empty. Where somebody is
- * writing it: KF_EIO, "PART is being written by another " and refuse, or, NULL, wait. Where there are no locks: one of a name that nobody else has.
+ * writing it: KF_EBUSY, "PART is being written by another " and refuse, or, NULL, wait. Where there are no locks: one of a name that nobody else has.
  * fd -1 on failure. */
 kf_status kf_part_take(char part[KF_PATH_MAX], const char *path, const char *refuse, int *fd, kf_err *err) KF_MUST_CHECK;
 
@@ -42,7 +42,7 @@ bool kf_file_is_stdout(const char *path);
 /* Whether kf_file_write_atomic could begin, as far as permissions and folders say: to be asked before long work. Makes nothing. */
 kf_status kf_file_may_write(const char *path, kf_err *err) KF_MUST_CHECK;
 
-/* The same as kf_file_write_atomic for what is written bit by bit, to f. Where another program is writing it: KF_EIO. Stays where it is while open. */
+/* The same as kf_file_write_atomic for what is written bit by bit, to f. Where another program is writing it: KF_EBUSY. Stays where it is while open. */
 typedef struct {
 	FILE *f;
 	char path[KF_PATH_MAX], part[KF_PATH_MAX];

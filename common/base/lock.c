@@ -42,7 +42,7 @@ static kf_status refuse(const kf_lock *l, const char *what, kf_err *err)
 	line[n > 0 ? n : 0] = 0;
 	for (char *c = line; *c; c++)
 		if (*c < ' ' || *c > '~') *c = '?';
-	return kf_fail(err, KF_EIO, "%s is being written by %s; wait until it has ended, or end it", what,
+	return kf_fail(err, KF_EBUSY, "%s is being written by %s; wait until it has ended, or end it", what,
 		n > 0 ? line : "other processes, each a part of it");
 }
 

@@ -16,7 +16,7 @@ typedef struct {
 
 #define KF_LOCK_NONE { .fd = -1 }
 
-/* Lock the file path, which is made; shared: together with others that share it. Where somebody has it, KF_EIO: "what is being
+/* Lock the file path, which is made; shared: together with others that share it. Where somebody has it, KF_EBUSY: "what is being
  * written by process 12 on host x". wait: until it is free, or the program is asked to end (KF_ESTOPPED). */
 kf_status kf_lock_take(kf_lock *l, const char *path, bool shared, bool wait, const char *what, kf_err *err) KF_MUST_CHECK;
 /* Let go, and remove the file unless others share it; does nothing where there is none. */

@@ -271,7 +271,7 @@ int kf_main(const kf_program *p, int argc, char **argv, kf_status (*run)(const k
 	if (rc != KF_OK && rc != KF_END) {
 		kf_main_says(p, rc, &err);
 		if (rc == KF_ESTOPPED) kf_stop_raise();
-		return usage ? 2 : 1;
+		return usage ? 2 : rc == KF_EBUSY ? 75 : 1;
 	}
 	/* A full disk or closed pipe behind standard output is found out here. */
 	errno = 0;

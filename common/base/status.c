@@ -58,6 +58,7 @@ const char *kf_status_name(kf_status code)
 	case KF_EUSAGE: return "wrong usage";
 	case KF_ENOMEM: return "out of memory";
 	case KF_EIO: return "input/output error";
+	case KF_EBUSY: return "being written by another process";
 	case KF_EDATA: return "damaged data";
 	case KF_EMISMATCH: return "mismatch";
 	case KF_EUNSUPPORTED: return "not supported";

@@ -72,7 +72,7 @@ typedef struct {
 
 /* Write config.json, model.safetensors (or several with an index), generation_config.json and the tokenizer's files
  * into dir, which must not exist or be empty (but for what replace allows): built under a temporary name
- * and renamed, so that a folder is there whole or not at all. Another program at work on the same folder: KF_EIO.
+ * and renamed, so that a folder is there whole or not at all. Another program at work on the same folder: KF_EBUSY.
  * transformers loads the folder as it is. */
 kf_status kf_hf_write(const char *dir, const kf_hf_spec *spec, kf_err *err) KF_MUST_CHECK;
 /* Whether what kf_hf_write wrote into dir is there still: weights, and a tokenizer. */

@@ -67,7 +67,7 @@ typedef enum { KF_SET_NEW, KF_SET_RESUMED, KF_SET_CURRENT } kf_set_state;
 /* Begin or continue a set. A folder that holds a set (or a half-written one)
  * of another identity is refused with KF_EMISMATCH and what differs (option,
  * input, version), or, with spec->replace, emptied of it: killed on the way, it is a half-written set of what it was; a newer format with KF_EUNSUPPORTED; a folder with other things in it
- * with KF_EINVAL; one that another process is writing, all or this part, with KF_EIO. KF_SET_CURRENT also refreshes the
+ * with KF_EINVAL; one that another process is writing, all or this part, with KF_EBUSY. KF_SET_CURRENT also refreshes the
  * manifest's time stamp, for make. Of a half-written set every block of this part's shards is looked at before a shard counts
  * as done; those of other parts are not looked at. */
 kf_status kf_set_begin(const kf_set_spec *spec, kf_set_writer **out, kf_set_state *state, kf_err *err) KF_MUST_CHECK;

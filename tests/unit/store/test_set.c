@@ -434,7 +434,7 @@ static void test_same_shard_twice(void **st)
 	spec = spec_of(dir, KF_SET_LOGITS, 2, false);
 	OK(kf_set_begin(&spec, &w, &state, &err));
 	OK(kf_shard_begin(w, 0, &sw, &err));
-	FAILS(KF_EIO, "another process", kf_shard_begin(w, 0, &other, &err));
+	FAILS(KF_EBUSY, "another process", kf_shard_begin(w, 0, &other, &err));
 	FAILS(KF_EINVAL, "no shard 2", kf_shard_begin(w, 2, &other, &err));
 	kf_shard_abandon(sw);
 	kf_set_abandon(w);
