@@ -181,8 +181,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	kf_ranks_close(ranks);
 	if (rc == KF_OK || speaks)
 		return rc;
-	err->code = KF_EELSEWHERE;   /* the launcher's status may be that of any of them */
-	return rc == KF_EBUSY ? rc : KF_EELSEWHERE;
+	return KF_EELSEWHERE;
 }
 
 int main(int argc, char **argv)

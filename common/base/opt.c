@@ -253,6 +253,14 @@ void kf_main_says(const kf_program *p, kf_status rc, kf_err *err)
 	err->code = KF_EELSEWHERE;
 }
 
+/* 1; kf-slurm is told by another status that what holds the output may be gone later. */
+static int failed(kf_status rc)
+{
+	const char *busy = rc == KF_EBUSY ? getenv("KF_BUSY_STATUS") : NULL;
+
+	return busy && atoi(busy) > 0 ? atoi(busy) : 1;
+}
+
 int kf_main(const kf_program *p, int argc, char **argv, kf_status (*run)(const kf_list *operands, kf_err *err))
 {
 	kf_err err = { KF_OK, "" };
@@ -271,7 +279,7 @@ int kf_main(const kf_program *p, int argc, char **argv, kf_status (*run)(const k
 	if (rc != KF_OK && rc != KF_END) {
 		kf_main_says(p, rc, &err);
 		if (rc == KF_ESTOPPED) kf_stop_raise();
-		return usage ? 2 : rc == KF_EBUSY ? 75 : 1;
+		return usage ? 2 : failed(rc);
 	}
 	/* A full disk or closed pipe behind standard output is found out here. */
 	errno = 0;

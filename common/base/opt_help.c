@@ -167,7 +167,7 @@ static void man_page(const kf_program *p, FILE *out)
 		man_text(out, p->notes);
 		fputc('\n', out);
 	}
-	fputs(".SH EXIT STATUS\n0 done, 1 failed, 2 wrong usage, 75 another process is writing what this one was to write.\n", out);
+	fputs(".SH EXIT STATUS\n0 done, 1 failed, 2 wrong usage.\n", out);
 }
 
 /* ---- bash ---- */

@@ -16,7 +16,7 @@ typedef enum {
 	KF_EUSAGE,      /* a program was called wrongly: exit status 2 */
 	KF_ENOMEM,      /* out of memory */
 	KF_EIO,         /* the system refused: open, read, write, rename, full disk */
-	KF_EBUSY,       /* another process is writing it: exit status 75, as sysexits.h has for what may work later */
+	KF_EBUSY,       /* another process is writing it */
 	KF_EDATA,       /* bytes read from outside are damaged or not what they say */
 	KF_EMISMATCH,   /* two good things do not belong together */
 	KF_EUNSUPPORTED,/* understood, but not something kfuse does */

@@ -184,11 +184,11 @@ check "and once more, twice without" turn 3
 check "three times without: not queued again" refuse turn 4
 check "and says what to do" grep -q "without a shard or checkpoint more" "$TMP/said"
 # What another process has locked: the one of before, where its node was lost.
-echo 'exit 75' > "$TMP/recipe"
+echo 'exit $KF_BUSY_STATUS' > "$TMP/recipe"
 locked() { killed "$1"; }
 check "locked: not queued again" refuse locked 0
 check "that ends as it is" test $status -eq 75
-echo 'kill -KILL $$' > "$TMP/recipe"; killed 0; echo 'exit 75' > "$TMP/recipe"
+echo 'kill -KILL $$' > "$TMP/recipe"; killed 0; echo 'exit $KF_BUSY_STATUS' > "$TMP/recipe"
 for turn in 1 2; do check "locked when it was queued again, $turn: once more" locked $turn; done
 check "and not for ever" refuse locked 3
 check "and says what may be" grep -q "4 times in a row.*lines above say which" "$TMP/said"

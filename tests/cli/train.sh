@@ -202,7 +202,7 @@ check "which has the validation" test "$(grep -c valid_bits "$TMP/v.log")" = 3
 EPOCHS=1000 EXEC=exec train "$TMP/twice" --lambda 0.5 >/dev/null 2>&1 &
 pid=$!
 for i in $(seq 100); do test -e "$TMP/twice/log.jsonl" && break; sleep 0.05; done
-check_fails 75 'is being written by process [0-9]+ on' "two at once" train "$TMP/twice" --lambda 0.5
+check_fails 1 'is being written by process [0-9]+ on' "two at once" train "$TMP/twice" --lambda 0.5
 kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null
 
 # Memory for activations and their recomputation change nothing. A layer takes 1,528 bytes a token of a micro-batch: of the two layers 1 MB keeps

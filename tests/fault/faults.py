@@ -19,7 +19,6 @@ TWICE = 100      # of calls to hold a run at at most so many
 ASK = 100        # of calls to ask a run to end at at most so many
 WAITS = 1.5      # seconds after which a second run is taken to wait until it can tell, or be done
 BUSY = re.compile("being written by|is there already")
-HELD = 75        # the status with which the first of these is said
 KINDS = {"call": ("kill", "half", "short", "EIO", "ENOSPC", "full"), "memory": ("once", "on"), "library": ("lib",), "twice": ("stop", "gone"),
          "asked": ("TERM", "INT", "HUP", "again")}
 ASKED = "stopped by SIG%s; the same command goes on from what is finished"
@@ -351,8 +350,8 @@ class Tester:
 		# what was repaired already is a set that lacks something, and is said to be
 		told = re.compile(BUSY.pattern + "|is not complete") if "dropped" in stage.outputs.values() else BUSY
 		for rc, text in ends:
-			if rc not in (0, -signal.SIGKILL) and not (rc in (1, HELD) and told.search(text)):
-				return "crashed" if rc < 0 or rc not in (1, HELD) else "failed", f"status {rc}: {text[-300:]}"
+			if rc not in (0, -signal.SIGKILL) and not (rc == 1 and told.search(text)):
+				return "crashed" if rc < 0 or rc > 1 else "failed", f"status {rc}: {text[-300:]}"
 		if "gone" not in fault and not any(rc == 0 for rc, _ in ends):
 			return "failed", f"neither run ended well: {ends[0][1][-200:]}; {ends[1][1][-200:]}"
 		if any(rc == 0 for rc, _ in ends):

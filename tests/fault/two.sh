@@ -39,8 +39,9 @@ nth() { local name=$1 k=$2; shift 2; FAULT=call:kill:0 FAULT_LOG=$TMP/log LD_PRE
 at=$(nth pwrite 3 "$BIN/kf-extract" --model $M/llama-tiny --corpus "$TMP/corpus" --out "$TMP/count" --quiet --threads 1)
 extract=("$BIN/kf-extract" --model $M/llama-tiny --corpus "$TMP/corpus" --out "$TMP/set" --quiet --threads 1)
 held $at "${extract[@]}"
-check_fails 75 "$TMP/set is being written by process $pid on .*; wait" "a set, whole: refused, and by whom" "${extract[@]}"
-check_fails 75 "is being written by process $pid" "a set, whole: a part is refused" "${extract[@]}" --shard 0/2
+check_fails 1 "$TMP/set is being written by process $pid on .*; wait" "a set, whole: refused, and by whom" "${extract[@]}"
+check_fails 75 "$TMP/set is being written by process $pid" "with the status that kf-slurm asks for" env KF_BUSY_STATUS=75 "${extract[@]}"
+check_fails 1 "is being written by process $pid" "a set, whole: a part is refused" "${extract[@]}" --shard 0/2
 check_fails 1 "made from something else" "a set of something else" "${extract[@]}" --top-k 3
 gone
 check "a set: killed, and at once another" "${extract[@]}"
@@ -50,8 +51,8 @@ rm -r "$TMP/set"
 
 held $at "${extract[@]}" --shard 0/2
 check "parts: the other part works meanwhile" "${extract[@]}" --shard 1/2
-check_fails 75 "part 0/2 of $TMP/set is being written by process $pid on" "parts: the same part is refused" "${extract[@]}" --shard 0/2
-check_fails 75 "$TMP/set is being written by other processes, each a part of it" "parts: the whole is refused" "${extract[@]}"
+check_fails 1 "part 0/2 of $TMP/set is being written by process $pid on" "parts: the same part is refused" "${extract[@]}" --shard 0/2
+check_fails 1 "$TMP/set is being written by other processes, each a part of it" "parts: the whole is refused" "${extract[@]}"
 let_go "parts: the first ends well"
 check "parts: whole" same "$TMP/set" "$TMP/target"
 check "nothing left over" test -z "$(ls "$TMP/set" | grep -Ev '^(manifest\.json|tokenizer\.zst|shard-[0-9]{5}\.mdb|times\.log)$')"
@@ -80,8 +81,8 @@ check "nothing left over" test -z "$(ls "$TMP/begun" | grep -Ev '^(manifest\.jso
 # ---- a training run ----
 train=("$BIN/kf-train" --model $M/llama-tiny --targets "$TMP/target" --out "$TMP/model" --lambda 0.5 --batch-tokens 128 --save-every 1 --quiet --threads 1)
 held 20 "${train[@]}"
-check_fails 75 "$TMP/model is being written by process $pid on" "training: refused, and by whom" "${train[@]}"
-check_fails 75 "$TMP/model is being written by process $pid on" "training: --restart is refused" "${train[@]}" --restart
+check_fails 1 "$TMP/model is being written by process $pid on" "training: refused, and by whom" "${train[@]}"
+check_fails 1 "$TMP/model is being written by process $pid on" "training: --restart is refused" "${train[@]}" --restart
 gone
 check "training: killed, and at once another" "${train[@]}"
 check "training: no state left" test ! -e "$TMP/model/state"
@@ -90,7 +91,7 @@ check "training: --restart of one that ended" "${train[@]}" --restart
 # ---- a merged model ----
 merge=("$BIN/kf-merge" --models $M/llama-tiny --models $M/llama-tiny --method linear --out "$TMP/merged" --quiet --threads 1)
 held 6 "${merge[@]}"
-check_fails 75 "$TMP/merged is being written by process $pid on .*; wait" "a merge: refused, and by whom" "${merge[@]}"
+check_fails 1 "$TMP/merged is being written by process $pid on .*; wait" "a merge: refused, and by whom" "${merge[@]}"
 let_go "a merge: the first ends well"
 check "a merge: then there is nothing to do" "${merge[@]}"
 check "a merge: nothing left over" test -z "$(ls -d "$TMP"/merged.* 2>/dev/null)"
@@ -118,7 +119,7 @@ check "a map: no lock left" test ! -e "$TMP/map.lock" -a ! -e "$TMP/map.part"
 # ---- a file that is written bit by bit ----
 export=("$BIN/kf-export" --set "$TMP/target" --out "$TMP/out.jsonl" --quiet)
 held 3 "${export[@]}"
-check_fails 75 "out.jsonl.part is being written by another program; wait" "a file: refused" "${export[@]}"
+check_fails 1 "out.jsonl.part is being written by another program; wait" "a file: refused" "${export[@]}"
 gone
 check "a file: killed, and at once another" "${export[@]}"
 check "a file: nothing left over" test ! -e "$TMP/out.jsonl.part"
