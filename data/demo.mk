@@ -62,7 +62,11 @@ demo: $(of)/report/$(demo_report).html
 # ---- make pairs: FuseChat's way. The target with each source, and the results merged ----
 
 MERGES ?= linear $(if $(filter 2,$(words $(sources))),slerp) task-arithmetic ties dare varm $(if $(word 2,$(sources)),sce)
-merge_tag = $(if $(filter ties dare,$1),$(DENSITY))$(if $(filter sce,$1),$(SELECT))
+$(call one_of,MERGES,linear slerp task-arithmetic ties dare dare-ties varm sce)
+# What comes of a target has a name in tables, where a model as it comes goes by its own.
+$(foreach m,$(models),$(if $(filter $m,$(if $(filter $m,$(TARGET)),,target) clm fused kd merged ensemble continual $(MERGES)),$(error $m: a model's name must not be \
+  that of a row of the tables: give it another in $(DATA)/models)))
+merge_tag = $(if $(filter ties dare dare-ties,$1),$(DENSITY))$(if $(filter sce,$1),$(SELECT))
 merged = $1$(call merge_tag,$1)-$(demo_name)
 pairs := $(foreach s,$(sources),$(call fused,$s))
 # linear is one of the baselines, whatever there is of these.

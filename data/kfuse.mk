@@ -26,7 +26,9 @@ $(DATA)/models/%.gguf:
 $(DATA)/text/%.jsonl:
 	@echo "kfuse.mk: there is no $@: put the text of the domain $* there, as JSON Lines, or set TEXT to files and folders" >&2; exit 1
 
+ifeq ($(.DEFAULT_GOAL),)
 .DEFAULT_GOAL := fuse
+endif
 .PHONY: fuse
 include $(KFUSE_MK)pipeline.mk $(KFUSE_MK)demo.mk
 fuse: demo

@@ -77,9 +77,25 @@ $(foreach v,TARGET DATA WORK DOCS VALID_DOCS TEST_DOCS DOC_BYTES SEED SKIP_BAD S
   $(filter CHAT_TEMPLATE_%,$(.VARIABLES)),$(if $(filter undefined,$(origin $v)),,$(if $(word 2,$($v)),$(error $v=$($v): must be one word; make cannot do \
   with spaces in names))$(eval override $v := $$(call home,$$(strip $$($v))))))
 
-# Names joined by + are in names, too (plus).
-$(foreach v,TARGET SOURCES ADD,$(foreach m,$($v),$(if $(findstring +,$m),$(error $v: $m: a model's name must not have a +, which joins the names of several: \
-  give it another in $(DATA)/models))))
+# Names of models are in names of files and options, and joined by + (plus).
+$(foreach v,TARGET SOURCES ADD,$(foreach m,$($v),$(foreach c,+ / : = % $(comma),$(if $(findstring $c,$m),$(error $v: $m: a model's name must not have a $c, \
+  which has a meaning in names and options: give it another in $(DATA)/models)))))
+
+# What a program refuses hours later, when its turn comes. A variable, what it may be
+one_of = $(if $(filter-out $2,$($1)),$(error $1=$($1): must be $(if $(word 2,$($1)),some,one) of $2))
+$(call one_of,ALIGN,byte dtw dtw-chat)
+$(call one_of,VOCAB_MAP,prefix exact mined stats)
+$(call one_of,ONE_TO_MANY,last weighted)
+$(call one_of,FUNCTION,min-ce avg-ce domain dynamic)
+$(call one_of,LEVEL,sequence token)
+$(call one_of,WEIGHT,none advantage advantage-domain advantage-position)
+$(call one_of,TAIL,calibrated rest renormalize)
+$(call one_of,COMPUTE,auto f32 bf16)
+$(call one_of,EXTRACT_COMPUTE,auto f32 bf16 int8)
+$(if $(and $(filter token,$(LEVEL)),$(filter-out min-ce avg-ce,$(FUNCTION))),$(error LEVEL=token is for FUNCTION=min-ce and avg-ce: $(FUNCTION) has other weights))
+$(if $(and $(filter byte,$(ALIGN)),$(filter weighted,$(ONE_TO_MANY))),$(error ONE_TO_MANY=weighted is for ALIGN=dtw and dtw-chat: bytes have no partners))
+$(if $(and $(filter-out 0,$(ADAPT)),$(filter stats weighted,$(VOCAB_MAP) $(ONE_TO_MANY))),$(error ADAPT=$(ADAPT) does not go with VOCAB_MAP=stats or \
+  ONE_TO_MANY=weighted, which count in a source's whole text: its folds are several models))
 
 $(if $(filter $(TARGET),$(SOURCES) $(ADD)),$(error TARGET=$(TARGET) is one of the sources, too: it takes part by itself))
 
@@ -152,10 +168,12 @@ $(foreach s,$(splits),$(eval talks_$s := $(findstring "format":2,$(call manifest
 from = $(strip $(call model,$2) $(if $(talks_$1),$(CHAT_TEMPLATE_$2)))
 was_from = $(if $(talks_$1),$2,$(firstword $2))
 other_from = $(if $(filter-out $1,$2)$(filter-out $2,$1),FORCE)
+# All of the text is there before any model runs: that a split of it is empty is no news for later. (Jobs need what they read.)
+corpora := $(if $(KF_SLURM),,$(splits:%=$(run)/corpus/%/manifest.json))
 define logits_rule
 $(run)/logits/$1/$2$(said_tag)/manifest.json: $(call model_files,$2) $(run)/corpus/$1/manifest.json \
     $(sort $(call other_from,$(call from,$1,$2),$(call was_from,$1,$(file <$(run)/logits/$1/$2$(said_tag).from))) \
-    $(call changed,$(call model,$2),$(run)/logits/$1/$2$(said_tag)/manifest.json) $(asked)) | $(bin)/kf-extract
+    $(call changed,$(call model,$2),$(run)/logits/$1/$2$(said_tag)/manifest.json) $(asked)) | $(bin)/kf-extract $(corpora)
 	$(bin)/kf-extract --model $(call model,$2) --corpus $(run)/corpus/$1 --out $$(@D) $(replace) --compute $(EXTRACT_COMPUTE) --threads $$(THREADS) $$(shard) \
 		$(if $(CHAT_TEMPLATE_$2),--chat-template $(CHAT_TEMPLATE_$2))
 	@echo $(call model,$2) $(CHAT_TEMPLATE_$2) > $$(@D).from
@@ -262,7 +280,7 @@ as_they_come = $(foreach s,$(sort $1),--logits $s=$(run)/logits/test/$s$(said_ta
 
 DENSITY ?= 0.5
 SELECT  ?= 0.1
-merge_options = $(if $(filter ties dare,$1),--density $(DENSITY))$(if $(filter sce,$1),--select $(SELECT)) \
+merge_options = $(if $(filter ties dare dare-ties,$1),--density $(DENSITY))$(if $(filter sce,$1),--select $(SELECT)) \
   $(if $(filter linear slerp,$1),,--pivot $(call model,$(TARGET)))
 define merge_rule
 $(of)/merged/$2/config.json: $(3:%=$(of)/train/%/config.json) $(call model_files,$(TARGET)) \

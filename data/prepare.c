@@ -237,9 +237,10 @@ static kf_status converse(pass *p, kf_err *err)
 	return rc;
 }
 
+static const char *const split_names[] = { "all", "train", "valid", "test" };
+
 static kf_status in_split(const pass *p, const kf_found *doc, bool *yes, kf_err *err)
 {
-	static const char *const names[] = { "all", "train", "valid", "test" };
 	kf_split split;
 
 	*yes = true;
@@ -248,7 +249,7 @@ static kf_status in_split(const pass *p, const kf_found *doc, bool *yes, kf_err 
 		split = kf_split_of(doc->id);
 	} else {
 		for (split = KF_SPLIT_TRAIN; split <= KF_SPLIT_TEST; split++)
-			if (strcmp(names[split], doc->split) == 0) break;
+			if (strcmp(split_names[split], doc->split) == 0) break;
 		if (split > KF_SPLIT_TEST)
 			return kf_fail(err, KF_EDATA, "%s: \"split\" is \"%s\", not train, valid or test", doc->where,
 				doc->split);
@@ -427,8 +428,10 @@ kf_status kf_prepare(const kf_prepare_opts *o, kf_prepare_stats *stats, kf_err *
 	}
 	choose(&p);
 	if (p.total == 0) {
-		rc = kf_fail(err, KF_EDATA, "empty corpus: the input holds no document%s%s",
-			o->split != KF_SPLIT_ALL ? " of this split" : "", stats->empty ? ", only records without text" : "");
+		rc = o->split == KF_SPLIT_ALL || stats->empty || stats->records == stats->bad
+			? kf_fail(err, KF_EDATA, "empty corpus: the input holds no document%s", stats->empty ? ", only records without text" : "")
+			: kf_fail(err, KF_EDATA, "empty corpus: none of %" PRIu64 " documents is in the split %s. One in ten is in valid and one in test, by their ids: "
+				"give more, or say \"split\" in the records", stats->records - stats->bad, split_names[o->split]);
 		goto out;
 	}
 	p.shards = (uint64_t)o->shards < p.total ? (int)o->shards : (int)p.total;

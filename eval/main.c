@@ -270,6 +270,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	kf_tasks_job *job = NULL;
 	kf_overlap overlap = { 0 };
 	results all = { .e = &e };
+	const char *const written[] = { o.report, o.markdown, o.outputs };
 	kf_status rc = KF_OK;
 
 	(void)operands;
@@ -277,7 +278,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if ((rc = kf_backend(o.common.backend, &e.ops, &e.compute, err)) != KF_OK) return rc;
 	if ((rc = kf_int8_parse(o.int8, &e.int8, err)) != KF_OK) return rc;
 	if ((rc = collect_models(&e, name, err)) != KF_OK || (rc = check_usage(&e, err)) != KF_OK ||
-	    (rc = parse_templates(&e, err)) != KF_OK || (rc = parse_compare(&e, err)) != KF_OK)
+	    (rc = kf_files_apart(written, 3, o.tasks.item, o.tasks.n, err)) != KF_OK || (rc = parse_templates(&e, err)) != KF_OK || (rc = parse_compare(&e, err)) != KF_OK)
 		goto out;
 	for (int i = 0; i < o.tasks.n; i++)
 		if ((rc = kf_tasks_read(o.tasks.item[i], &tasks, err)) != KF_OK) goto out;

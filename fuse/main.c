@@ -204,11 +204,12 @@ static kf_status fit(const kf_fuse_opts *f, kf_pool *pool, kf_err *err)
 /* What would fail when all is fused: the files, and the documents to trace. */
 static kf_status check_ends(kf_err *err)
 {
+	const char *const written[] = { o.report, o.trace }, *const read[] = { o.weights };
 	kf_set *target = NULL;
 	uint64_t n;
 	kf_status rc;
 
-	if ((o.report && (rc = kf_file_may_write(o.report, err)) != KF_OK) || (o.trace && (rc = kf_file_may_write(o.trace, err)) != KF_OK) ||
+	if ((rc = kf_files_apart(written, 2, read, 1, err)) != KF_OK || (o.report && (rc = kf_file_may_write(o.report, err)) != KF_OK) || (o.trace && (rc = kf_file_may_write(o.trace, err)) != KF_OK) ||
 	    (rc = kf_set_open(o.target, KF_SET_LOGITS, &target, err)) != KF_OK)
 		return rc;
 	n = kf_set_docs(target);

@@ -50,6 +50,9 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if (!o.evals.n && !o.sets.n && !o.models.n && !o.traces.n)
 		return kf_fail(err, KF_EUSAGE, "nothing to report: give --eval, --model, --set or --trace");
 	if (o.result && !o.evals.n) return kf_fail(err, KF_EUSAGE, "--result is a model of --eval, which is missing");
+	if ((rc = kf_files_apart(&o.out, 1, o.evals.item, o.evals.n, err)) != KF_OK || (rc = kf_files_apart(&o.out, 1, o.traces.item, o.traces.n, err)) != KF_OK ||
+	    (rc = kf_file_may_write(o.out, err)) != KF_OK)
+		return rc;
 	if ((rc = kf_report(&r, &html, err)) == KF_OK) rc = kf_file_write_atomic(o.out, html.data, html.len, err);
 	if (rc == KF_OK && !o.common.quiet) fprintf(stderr, "%s: %.0f kB\n", o.out, (double)html.len / 1000);
 	kf_buf_release(&html);

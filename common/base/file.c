@@ -281,6 +281,27 @@ kf_status kf_file_may_write(const char *path, kf_err *err)
 	return KF_OK;
 }
 
+static bool one_file(const char *a, const char *b)
+{
+	struct stat x, y;
+	bool there = stat(a, &x) == 0;
+
+	if (there != (stat(b, &y) == 0) || strcmp(a, "-") == 0) return false;
+	return there ? S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino : strcmp(a, b) == 0;
+}
+
+kf_status kf_files_apart(const char *const *write, int n_write, const char *const *read, int n_read, kf_err *err)
+{
+	for (int i = 0; i < n_write; i++) {
+		for (int j = 0; write[i] && j < n_read; j++)
+			if (read[j] && one_file(write[i], read[j]))
+				return kf_fail(err, KF_EUSAGE, "%s is read, and would be written over: give what is written another name", write[i]);
+		for (int j = 0; write[i] && j < i; j++)
+			if (write[j] && one_file(write[i], write[j])) return kf_fail(err, KF_EUSAGE, "two things would be written to %s: give one another name", write[i]);
+	}
+	return KF_OK;
+}
+
 /* A stream's bytes. Of the first that could not be written the stream keeps that it failed, and this why. */
 static ssize_t put_stream(void *arg, const char *p, size_t n)
 {

@@ -42,6 +42,10 @@ bool kf_file_is_stdout(const char *path);
 /* Whether kf_file_write_atomic could begin, as far as permissions and folders say: to be asked before long work. Makes nothing. */
 kf_status kf_file_may_write(const char *path, kf_err *err) KF_MUST_CHECK;
 
+/* KF_EUSAGE where what a program is to write is also read by it, or written twice: a file of that name, or the one that is there under another.
+ * write (n_write), read (n_read): NULL is no file. */
+kf_status kf_files_apart(const char *const *write, int n_write, const char *const *read, int n_read, kf_err *err) KF_MUST_CHECK;
+
 /* The same as kf_file_write_atomic for what is written bit by bit, to f. Where another program is writing it: KF_EBUSY. Stays where it is while open. */
 typedef struct {
 	FILE *f;

@@ -1,5 +1,6 @@
 /* Reading sets: the manifest, attachments, and shards checked against it. */
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -135,7 +136,7 @@ uint64_t kf_set_shard_disk(const kf_set *s, int shard)
 kf_status kf_shard_verify(const kf_set *set, int shard, const kf_shard *s, kf_err *err)
 {
 	if (kf_fp_equal(kf_fp_of(s->map.data, s->map.size), set->shards[shard].checksum)) return KF_OK;
-	return kf_fail(err, KF_EDATA, "%s: its checksum is not the manifest's; remove it and run the command that makes it", s->path);
+	return kf_fail(err, KF_EDATA, "%s: its checksum is not the manifest's" REPAIR, s->path);
 }
 
 kf_status kf_set_input_fp(const kf_set *s, const char *role, kf_fp *out, kf_err *err)
@@ -174,14 +175,13 @@ kf_status kf_shard_open(const kf_set *set, int shard, kf_shard **out, kf_err *er
 		return kf_fail(err, KF_EINVAL, "%s has %d shards; there is no shard %d", set->dir, set->n_shards, shard);
 	if ((rc = kf_shard_path(path, set->dir, shard, err)) != KF_OK) return rc;
 	f = &set->shards[shard];
+	if (stat(path, &st) < 0 && errno == ENOENT) return kf_fail(err, KF_ENOTFOUND, "%s is missing" REPAIR, path);
 	if (stat(path, &st) < 0) return kf_fail_errno(err, "cannot open %s", path);
 	if ((uint64_t)st.st_size != f->disk)
-		return kf_fail(err, KF_EDATA, "%s: has %llu bytes where the manifest says %llu; remove it and run the command that makes it",
-			path, (unsigned long long)st.st_size, (unsigned long long)f->disk);
+		return kf_fail(err, KF_EDATA, "%s: has %llu bytes where the manifest says %llu" REPAIR, path, (unsigned long long)st.st_size, (unsigned long long)f->disk);
 	if ((rc = kf_shard_open_file(path, &s, err)) != KF_OK) return rc;
 	if (!kf_fp_equal(s->facts.identity, f->identity) || s->facts.docs != f->docs || s->facts.content != f->content) {
-		rc = kf_fail(err, KF_EDATA, "%s: is not the shard that the manifest describes; remove it and run the command that makes it",
-			path);
+		rc = kf_fail(err, KF_EDATA, "%s: is not the shard that the manifest describes" REPAIR, path);
 		kf_shard_close(s);
 		return rc;
 	}

@@ -98,9 +98,9 @@ static kf_status check_block(const kf_shard *s, const struct kf_block_ref *b, kf
 
 	memcpy(&head, b->data, sizeof head);
 	if (s->codec && head.magic != KF_BLOCK_MAGIC(s->codec->letter))
-		return kf_fail(err, KF_EDATA, "it is of another kind or of a newer codec");
+		return kf_fail(err, KF_EDATA, "it is of another kind or of a newer codec" REPAIR);
 	if (head.checksum != kf_hash64(b->data + KF_BLOCK_HEAD, b->size - KF_BLOCK_HEAD))
-		return kf_fail(err, KF_EDATA, "its checksum does not match");
+		return kf_fail(err, KF_EDATA, "its checksum does not match" REPAIR);
 	return KF_OK;
 }
 

@@ -12,6 +12,7 @@
 
 #define MANIFEST "manifest.json"
 #define MANIFEST_PART "manifest.part.json" /* of a half-written set */
+#define REPAIR "; kf-inspect --repair of the set takes it away, and the command that makes the set makes it again"
 #define MANIFEST_LOCK "manifest.lock"    /* of whoever begins or completes a set, for as long */
 #define TOKENIZER "tokenizer.zst"
 #define TIMES "times.log"                /* how long its runs took: for people, no part of the set */

@@ -200,4 +200,7 @@ if [ -e /dev/full ]; then
 	many=(); for i in $(seq 60); do many+=(--logits "model-number-$i-of-sixty=$TMP/llama-tiny"); done
 	check_fails 1 "cannot write standard output" "eval: a table longer than a block, to a full disk" sh -c '"$@" >/dev/full' sh "$eval" "${many[@]}"
 fi
+check_fails 2 'two things would be written to' "eval: two reports in one file" "$eval" --logits "$TMP/llama-tiny" --report "$TMP/one" --markdown "$TMP/one"
+printf '{"task": "q", "kind": "choice"}\n{"prompt": "a", "choices": ["b", "c"], "answer": 0}\n' >"$TMP/q.jsonl"
+for o in --outputs --report; do check_fails 2 'q.jsonl is read' "eval: tasks as $o" "$eval" --model tests/models/llama-tiny --tasks "$TMP/q.jsonl" $o "$TMP/q.jsonl"; done
 check_fails 1 'cannot create' "eval: report in a missing folder" "$eval" --logits "$TMP/llama-tiny" --report "$TMP/no/report.json"

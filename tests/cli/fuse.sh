@@ -149,6 +149,8 @@ check_fails 1 "min-ce|function" "another function into the same folder" fuse --o
 check_fails 2 "function" "an unknown function" fuse --out "$TMP/x" --function mean
 check_fails 2 "aligned" "no source" "$BIN/kf-fuse" --target "$TMP/llama-tiny" --out "$TMP/x"
 check_fails 2 "full-advantage" "a full advantage of 0" fuse --out "$TMP/x" --full-advantage 0 --weight advantage
+cp "$TMP/w.json" "$TMP/w-over.json"
+check_fails 2 "w-over.json is read" "a report in place of the weights" fuse --out "$TMP/x" --function domain --weights "$TMP/w-over.json" --report "$TMP/w-over.json"
 check_fails 2 "about --weight, which is missing" "a full advantage of no weight" fuse --out "$TMP/x" --full-advantage 0.2
 check_fails 1 "cannot create $TMP/no/w.json" "weights to nowhere, before anything is read" "$BIN/kf-fuse" --quiet --target "$TMP/nothing" --aligned "$TMP/nothing" --fit "$TMP/no/w.json"
 check_fails 1 "aligned to another" "sources aligned to another target" "$BIN/kf-fuse" --target "$TMP/qwen2-tiny" --aligned "$TMP/a-gemma3-tiny" --out "$TMP/x"

@@ -129,6 +129,18 @@ mv "$U/models/teacher" "$U/models/was"; cp -a tests/models/gemma3-tiny "$U/model
 check_fails 2 "input model differs.*give --replace" "an older model in its place" mine
 check "is learnt from with REPLACE=1, too" mine REPLACE=1
 check "and then there is nothing to do, again" ran
+# What would fail in hours fails at once.
+for o in FUNCTION=mince ALIGN=dwt COMPUTE=fp16 TAIL=none "MERGES=linear foo"; do check_fails 2 "${o%%=*}=.*: must be (one|some) of" "$o" mine -n "$o"; done
+check_fails 2 "LEVEL=token is for" "a level that the function has not" mine -n LEVEL=token
+check_fails 2 "does not go with VOCAB_MAP=stats" "adapted sources, and a map that counts" mine -n ADAPT=1 ALIGN=dtw-chat VOCAB_MAP=stats
+for m in a/b a:b a,b; do check_fails 2 "SOURCES: $m: a model's name must not have a" "a source called $m" mine -n SOURCES=$m; done
+for m in target fused linear; do check_fails 2 "$m: a model's name must not be that of a row" "a source called $m" mine -n SOURCES=$m; done
+check "a density of dare-ties" test "$(mine -n pairs SOURCES="teacher student2" MERGES=dare-ties DENSITY=0.3 2>/dev/null | grep -c -- "--method dare-ties --density 0.3")" = 1
+mkdir "$TMP/few"; printf 'one\n' > "$TMP/few/1.txt"
+check_fails 2 "none of 1 documents is in the split" "too little text" mine WORK=few TEXT="$TMP/few"
+check "is said before any model runs" test ! -e "$U/few/docs0/logits"
+sed '1i all: fuse\n\t@echo mine, too\n' "$U/Makefile" > "$U/other.mk"
+check "a Makefile's own first target is what make makes" test "$(mine -n -f other.mk 2>/dev/null | tail -n 1)" = "echo mine, too"
 check_fails 2 "no tasks/quiz.jsonl: put the questions there" "a task that is not there" mine tasks TASKS=quiz DATA=.
 check_fails 2 "cannot do with spaces" "a folder with a space" mine WORK="a b"
 check_fails 2 "SOURCES is not set" "without sources it says so" mine SOURCES=

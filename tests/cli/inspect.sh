@@ -46,6 +46,8 @@ check_fails 1 "no such folder" "a folder that is not there" "$I" "$TMP/nowhere"
 check_fails 1 "no manifest.json" "a folder that is no set" "$I" "$TMP"
 check_fails 2 "one folder" "no folder" "$I"
 check_fails 2 "nonsense" "an unknown option" "$I" --nonsense $G/logits
+cp -r $G/logits "$TMP/lost"; rm "$TMP/lost/shard-00000.mdb"
+check_fails 1 "shard-00000.mdb is missing; kf-inspect --repair" "a shard that is gone, for whoever reads it" "$BIN/kf-export" --set "$TMP/lost" --out "$TMP/lost.jsonl"
 if [ -e /dev/full ]; then check_fails 1 "No space left" "output to a full disk" sh -c "'$I' $G/logits --json >/dev/full"; fi
 cp -r $G/logits "$TMP/bad"
 # Without a manifest, another number of shards takes none of those that are there.

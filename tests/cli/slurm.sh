@@ -183,6 +183,11 @@ check "and once more, without" turn 2
 check "and once more, twice without" turn 3
 check "three times without: not queued again" refuse turn 4
 check "and says what to do" grep -q "without a shard or checkpoint more" "$TMP/said"
+# Before its recipe has begun, as it says what it is.
+printf '#!/bin/bash\nkill -USR1 $PPID\nexec /bin/date "$@"\n' > "$TMP/bin/date"; chmod +x "$TMP/bin/date"; rm -f "$TMP/begun"
+check "out of time at once: queued again" killed 0
+check "and nothing was begun" test ! -e "$TMP/begun"
+rm "$TMP/bin/date"
 # What another process has locked: the one of before, where its node was lost.
 echo 'exit $KF_BUSY_STATUS' > "$TMP/recipe"
 locked() { killed "$1"; }
