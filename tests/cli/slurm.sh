@@ -183,11 +183,12 @@ check "and once more, without" turn 2
 check "and once more, twice without" turn 3
 check "three times without: not queued again" refuse turn 4
 check "and says what to do" grep -q "without a shard or checkpoint more" "$TMP/said"
-# Before its recipe has begun, as it says what it is.
-printf '#!/bin/bash\nkill -USR1 $PPID\nexec /bin/date "$@"\n' > "$TMP/bin/date"; chmod +x "$TMP/bin/date"; rm -f "$TMP/begun"
+# As its recipe begins, when nothing runs yet that could be asked to end.
+printf '#!/bin/bash\nkill -USR1 $PPID; sleep 0.2; exec /bin/bash "$@"\n' > "$TMP/bin/bash"; chmod +x "$TMP/bin/bash"
+echo 'for i in $(seq 300); do sleep 0.1; done; touch all' > "$TMP/recipe"
 check "out of time at once: queued again" killed 0
-check "and nothing was begun" test ! -e "$TMP/begun"
-rm "$TMP/bin/date"
+check "and ended before its end" test ! -e "$TMP/all"
+rm "$TMP/bin/bash"
 # What another process has locked: the one of before, where its node was lost.
 echo 'exit $KF_BUSY_STATUS' > "$TMP/recipe"
 locked() { killed "$1"; }
