@@ -146,7 +146,7 @@ ASKED ?= $(or $(TASKS),hellaswag truthfulqa quartz)
 asked_files = $(foreach t,$(ASKED),$(call task_file,$t))
 tasks: $(asked_files) $(foreach m,$(sources) $(TARGET),$(call model_files,$m)) | $(bin)/kf-eval
 	@mkdir -p $(WORK)
-	$(bin)/kf-eval $(foreach m,$(TARGET) $(sources),--model $m=$(call model,$m) $(call template_of,$m)) $(addprefix --tasks ,$(asked_files)) \
+	$(bin)/kf-eval $(foreach m,$(TARGET) $(sources),--model $m=$(call model,$m)) $(call asked_with,$(TARGET) $(sources)) $(addprefix --tasks ,$(asked_files)) \
 	  $(task_limit) --report $(WORK)/tasks.json --markdown $(WORK)/tasks.md --threads $(THREADS)
 	@echo "Saved as $(WORK)/tasks.json and $(WORK)/tasks.md"
 

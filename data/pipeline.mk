@@ -247,9 +247,13 @@ $(of)/train/$1/config.json: $2/manifest.json $5 $(run)/corpus/valid/manifest.jso
 	$(strip $(TRAIN_RUN) $(bin)/kf-train) --model $4 --targets $2 --valid $(run)/corpus/valid --out $$(@D) $(replace) --lambda $3 $(call train_tail,$3)$$(training)
 endef
 
-# Which template a model that is run renders conversations and questions with: a source its own, what comes of the target the target's. "--model NAME=PATH …"
-templates = $(foreach m,$(patsubst --model:%,%,$(filter --model:%,$(subst --model ,--model:,$1))),$(call template_of,$(firstword $(subst =, ,$m))))
-template_of = $(addprefix --chat-template $1=,$(CHAT_TEMPLATE_$(if $(filter $1,$(filter-out $(TARGET),$(models))),$1,$(TARGET))))
+# Which template a model that is run renders conversations and questions with: a source its own, what comes of the target the target's. Questions are asked
+# of all in one way: where a template is named for some model, the others use the one they came with.
+# Names (asked_with), "--model NAME=PATH …" (templates)
+template_of = $(CHAT_TEMPLATE_$(if $(filter $1,$(filter-out $(TARGET),$(models))),$1,$(TARGET)))
+asked_with = $(foreach m,$1,$(addprefix --chat-template $m=,$(or $(call template_of,$m),$(if $(strip $(foreach n,$1,$(call template_of,$n))),own))))
+run_here = $(foreach m,$(patsubst --model:%,%,$(filter --model:%,$(subst --model ,--model:,$1))),$(firstword $(subst =, ,$m)))
+templates = $(if $(TASKS),$(call asked_with,$(call run_here,$1)),$(foreach m,$(call run_here,$1),$(addprefix --chat-template $m=,$(call template_of,$m))))
 
 # ---- evaluation on held-out text. Report, models, arguments, what these depend on. Models that are run here are the target, trained ----
 

@@ -14,7 +14,7 @@
 static struct {
 	kf_list models, logits, mixtures, compare, templates, tasks, overlap;
 	const char *corpus, *report, *markdown, *outputs;
-	bool per_document, unsafe_code;
+	bool per_document, plain_tasks, unsafe_code;
 	int compute;
 	const char *int8;
 	long batch_tokens, shots, limit, samples, max_tokens, cache_mb, code_seconds, code_mb, ngram;
@@ -32,7 +32,8 @@ static const kf_opt table[] = {
 	{ "corpus", KF_OPT_STRING, &o.corpus, "DIR", "the text to predict (needed with --model, but for --tasks alone)", 0, 0, 0 },
 	{ "tasks", KF_OPT_LIST, &o.tasks, "FILE", "questions with answers: docs/eval.md's form, HumanEval's or BIG-bench's", 0, 0, 0 },
 	{ "chat-template", KF_OPT_LIST, &o.templates, "[MODEL=]NAME", "of conversations: the template of a model that is run, or of all, if not "
-		"its own. On tasks: ask in a user's message, with this template (own: the model's)", 0, 0, 0 },
+		"its own. On tasks: ask in a user's message, with this template (own: the model's); all models, or none", 0, 0, 0 },
+	{ "plain-tasks", KF_OPT_FLAG, &o.plain_tasks, NULL, "ask tasks in plain text: --chat-template is for the conversations of --corpus alone", 0, 0, 0 },
 	{ "compare", KF_OPT_LIST, &o.compare, "A,B",
 		"a paired comparison of two models, A minus B; none: each against the first",
 		0, 0, 0 },
@@ -125,6 +126,21 @@ static kf_status parse_compare(kf_eval_opts *e, kf_err *err)
 	return KF_OK;
 }
 
+/* Answers to a message and to plain text are not compared: all models are asked their tasks in the one way. */
+static kf_status check_asked(const kf_eval_opts *e, kf_err *err)
+{
+	const char *in_chat = NULL, *plain = NULL;
+
+	for (int m = 0; m < e->n_models; m++) {
+		if (!e->model[m].run) continue;
+		if (e->model[m].chat_template) in_chat = e->model[m].name;
+		else if (!plain) plain = e->model[m].name;
+	}
+	if (!in_chat || !plain) return KF_OK;
+	return kf_fail(err, KF_EUSAGE, "--chat-template: \"%s\" would be asked its tasks in a user's message, \"%s\" in plain text, and these do not compare: give "
+		"--chat-template %s=own (its own, or a name), too, or --plain-tasks, which asks all in plain text", in_chat, plain, plain);
+}
+
 static kf_status parse_templates(kf_eval_opts *e, kf_err *err)
 {
 	/* those for all first: what is said of one model is said of it wherever it stands */
@@ -137,7 +153,7 @@ static kf_status parse_templates(kf_eval_opts *e, kf_err *err)
 		if (eq && m < 0) return kf_fail(err, KF_EUSAGE, "--chat-template %s: there is no model of that name", text);
 		if (eq) e->model[m].chat_template = eq + 1;
 	}
-	return KF_OK;
+	return o.tasks.n && !o.plain_tasks ? check_asked(e, err) : KF_OK;
 }
 
 /* What came of a run; NULL: not asked for. */
@@ -250,6 +266,7 @@ static kf_status check_usage(const kf_eval_opts *e, kf_err *err)
 	if (!e->n_models && !o.overlap.n) return kf_fail(err, KF_EUSAGE, "nothing to evaluate: give --model, --logits or --mixture");
 	if (o.tasks.n && e->n_models && !runs) return kf_fail(err, KF_EUSAGE, "--tasks needs --model: logits of a text answer no questions");
 	if (o.outputs && (!o.tasks.n || !runs)) return kf_fail(err, KF_EUSAGE, "--outputs needs --tasks and --model: it is for what models answer");
+	if (o.plain_tasks && !o.tasks.n) return kf_fail(err, KF_EUSAGE, "--plain-tasks needs --tasks: it is for how they are asked");
 	if (o.samples > 1 && o.temperature == 0) return kf_fail(err, KF_EUSAGE, "--samples %ld needs --temperature: without it all are the same", o.samples);
 	return KF_OK;
 }
@@ -261,7 +278,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 		.compute = o.compute, .batch_tokens = o.batch_tokens };
 	kf_tasks tasks;
 	const kf_tasks_opts t = { .e = &e, .tasks = &tasks, .shots = (int)o.shots, .limit = (int)o.limit, .samples = (int)o.samples, .max_tokens = (int)o.max_tokens,
-		.temperature = o.temperature, .top_p = o.top_p, .cache_bytes = (size_t)o.cache_mb << 20, .outputs = o.outputs,
+		.temperature = o.temperature, .top_p = o.top_p, .plain = o.plain_tasks, .cache_bytes = (size_t)o.cache_mb << 20, .outputs = o.outputs,
 		.sandbox = { .seconds = (double)o.code_seconds, .memory = o.code_mb << 20, .file_bytes = 16L << 20, .guards = KF_GUARD_ALL,
 			.unsafe = o.unsafe_code } };
 	char *name[3 * KF_LIST_MAX] = { NULL };

@@ -14,6 +14,7 @@ typedef struct {
 	int samples;               /* code: programs an item */
 	int max_tokens;            /* to generate at most, instead of the task's own; 0: the task's */
 	double temperature, top_p;
+	bool plain;                /* ask in plain text even models that have a chat_template */
 	size_t cache_bytes;
 	kf_sandbox_opts sandbox;
 	const char *outputs;       /* JSON Lines of everything that was answered, or NULL */
@@ -44,6 +45,7 @@ typedef struct {
 	const kf_tasks_opts *o;
 	kf_task_result *task;      /* (tasks) */
 	int n;
+	const char *chat[KF_EVAL_MODELS]; /* the template a model's prompts became messages with; NULL: plain text */
 	char sandbox[128];         /* how programs were kept in; "" where none ran */
 } kf_tasks_result;
 

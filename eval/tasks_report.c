@@ -45,6 +45,16 @@ static json_t *metric_json(const kf_tasks_result *r, const kf_metric *m)
 	return o;
 }
 
+/* {MODEL: template or null} */
+static json_t *chat_json(const kf_tasks_result *r)
+{
+	json_t *o = json_object();
+
+	for (int m = 0; m < r->o->e->n_models; m++)
+		if (takes_part(r, m)) json_object_set_new(o, name_of(r, m), r->chat[m] ? json_string(r->chat[m]) : json_null());
+	return o;
+}
+
 json_t *kf_tasks_json(const kf_tasks_result *r)
 {
 	json_t *o = json_object();
@@ -58,6 +68,7 @@ json_t *kf_tasks_json(const kf_tasks_result *r)
 		json_object_set_new(one, "file", kf_print_string(t->task->file));
 		json_object_set_new(one, "items", json_integer(t->n));
 		json_object_set_new(one, "shots", json_integer(t->first));
+		json_object_set_new(one, "chat_template", chat_json(r));
 		if (t->task->kind == KF_TASK_CODE) {
 			json_object_set_new(one, "samples", json_integer(r->o->samples));
 			json_object_set_new(one, "sandbox", json_string(r->sandbox));
@@ -77,6 +88,19 @@ json_t *kf_tasks_json(const kf_tasks_result *r)
 }
 
 /* ---- for people ---- */
+
+/* Which models were asked in chat, if any, on one line. */
+static void tell_chat(const kf_tasks_result *r, const char *before, kf_buf *out)
+{
+	bool any = false;
+
+	for (int m = 0; m < r->o->e->n_models; m++) {
+		if (!r->chat[m]) continue;
+		kf_buf_printf(out, "%s%s with %s", any ? ", " : before, name_of(r, m), r->chat[m]);
+		any = true;
+	}
+	if (any) kf_buf_printf(out, "\n");
+}
 
 /* Whose prompts were cut, a line each. */
 static void tell_cut(const kf_tasks_result *r, const char *before, kf_buf *out)
@@ -130,6 +154,7 @@ void kf_tasks_table(const kf_tasks_result *r, kf_buf *out)
 			kf_print_between(out, d->low, d->high, true);
 			kf_buf_printf(out, "\n");
 		}
+	tell_chat(r, "asked in a user's message: ", out);
 	tell_cut(r, "", out);
 	if (*r->sandbox) kf_buf_printf(out, "programs ran in a sandbox: %s\n", r->sandbox);
 }
@@ -213,6 +238,7 @@ void kf_tasks_markdown(const kf_tasks_result *r, kf_buf *out)
 			"| difference | task | | |\n|---|---|---|---:|\n");
 		for (int c = 0; c < r->o->e->n_compare; c++) differences(out, r, c);
 	}
+	tell_chat(r, "\nAsked in a user's message: ", out);
 	tell_cut(r, "\n", out);
 	if (*r->sandbox) kf_buf_printf(out, "\nPrograms ran in a sandbox: %s.\n", r->sandbox);
 }

@@ -310,7 +310,7 @@ static kf_status open_model(runner *x, kf_err *err)
 	kf_status rc;
 
 	if ((rc = kf_subject_open(&x->s, m->run, err)) != KF_OK) return rc;
-	x->chat = m->chat_template != NULL;
+	x->chat = m->chat_template && !x->o->plain;
 	return x->chat ? kf_subject_chat(&x->s, m->chat_template, err) : KF_OK;
 }
 
@@ -396,6 +396,7 @@ kf_status kf_tasks_ready(const kf_tasks_opts *o, kf_tasks_result *r, kf_tasks_jo
 	for (x->m = 0; x->m < o->e->n_models; x->m++) {
 		if (!o->e->model[x->m].run) continue;
 		if ((rc = open_model(x, err)) == KF_OK && o->e->model[x->m].kind == KF_EVAL_LOGITS) rc = check_logits(x, err);
+		if (x->s.chat) r->chat[x->m] = kf_chat_name(x->s.chat);
 		kf_subject_close(&x->s);
 		if (rc != KF_OK) return rc;
 	}

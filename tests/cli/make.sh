@@ -140,12 +140,13 @@ given() { make -s -n fusechat-demo DATA="$D" TARGET=qwen2-tiny "${both[@]}" "$@"
 same "it takes the command line's WORK and DOMAINS" "$(given WORK=there DOMAINS=talks)" 'WORK=there DOMAINS="talks" '
 same "and has its own otherwise" "$(WORK=elsewhere given)" 'WORK=work/fusechat DOMAINS="faq chitchat" '
 check "of conversations" grep -q '"format": *2' "$W/chat/docs4/corpus/test/manifest.json"
-# Every model that is run is asked with its own template: the target and what comes of it, each source, of which one has none.
-asked() { run "$@" --trace "${both[@]}" CHAT_TEMPLATE_qwen2-tiny=chatml CHAT_TEMPLATE_llama-tiny=plain TASKS=quiz 2>&1 | sed -e ':a' -e '/\\$/N; s/\\\n//; ta' | grep -oE 'bin/kf-eval .*' |
-	grep -oE -- '--chat-template [^ ]*' | sort | tr '\n' ' '; }
-t="--chat-template"
-check "the reports ask each model with its own template" test "$(asked demo)" = "$t clm=chatml $t fused+clm=chatml $t fused=chatml $t llama-tiny=plain $t target=chatml "
-check "so does make tasks" test "$(asked tasks)" = "$t llama-tiny=plain $t qwen2-tiny=chatml "
+# Every model that is run is asked with its own template: the target and what comes of it, each source, of which one has the one it came with.
+asked() { run "$@" "${both[@]}" TASKS=quiz 2>&1 | sed -e ':a' -e '/\\$/N; s/\\\n//; ta' | grep -oE 'bin/kf-eval .*' | grep -oE -- '--chat-template [^ ]*' | sort | tr '\n' ' '; }
+t="--chat-template" named=(CHAT_TEMPLATE_qwen2-tiny=chatml CHAT_TEMPLATE_llama-tiny=plain)
+same "the reports ask each model with its own template" "$(asked demo -n "${named[@]}")" "$t clm=chatml $t fused+clm=chatml $t fused=chatml $t gemma3-tiny=own $t llama-tiny=plain $t target=chatml "
+same "so does make tasks" "$(asked tasks -n "${named[@]}")" "$t gemma3-tiny=own $t llama-tiny=plain $t qwen2-tiny=chatml "
+same "and all in plain text where none is named" "$(asked demo -n)$(asked tasks -n)" ""
+check "which kf-eval takes" run demo "${both[@]}" TASKS=quiz "${named[@]}" CHAT_TEMPLATE_gemma3-tiny=gemma3
 # Conversations in one split only: the others are text.
 for i in $(seq 20); do printf '{"id": "m%d", "domain": "c", "split": "train", "messages": [{"role": "user", "content": "Question %d?"}, {"role": "assistant", "content": "Of course."}]}\n' $i $i
 done > "$D/text/c.jsonl"

@@ -79,6 +79,18 @@ check "tasks: which are not counted" python3 -c 'import json,sys; t=json.load(op
 check "tasks: the first of them" "$eval" --model $models/llama-tiny "${files[@]}" --shots 1 --limit 2 --report "$TMP/limit.json" --outputs "$TMP/limit.out"
 check "tasks: and no others" python3 -c 'import json,sys; t=json.load(open(sys.argv[1]))["tasks"]; assert [v["items"] for v in t.values()] == [2, 1, 1, 1] == [sum(json.loads(x)["task"] == n for x in open(sys.argv[2])) for n in t]' "$TMP/limit.json" "$TMP/limit.out"
 check "tasks: as a chat" "$eval" --model $models/llama-tiny "${files[@]}" --chat-template plain --outputs "$TMP/chat.jsonl"
+# All models are asked in one way, which the reports say; what is named for a corpus's conversations alone is not of tasks.
+check_fails 2 '"qwen2-tiny" would be asked its tasks in a user.s message, "llama-tiny" in plain text.*--chat-template llama-tiny=own .*--plain-tasks' "tasks: some models in chat" \
+	"$eval" "${three[@]}" "${files[@]}" --chat-template qwen2-tiny=chatml
+check "tasks: each with its template" "$eval" "${three[@]}" "${files[@]}" --chat-template plain --chat-template qwen2-tiny=chatml --report "$TMP/each.json" --markdown "$TMP/each.md"
+same "tasks: the table says how they are asked" "$(grep asked "$TMP/.out")" "asked in a user's message: llama-tiny with plain, qwen2-tiny with chatml, gemma3-tiny with plain"
+same "tasks: so does Markdown" "$(grep Asked "$TMP/each.md")" "Asked in a user's message: llama-tiny with plain, qwen2-tiny with chatml, gemma3-tiny with plain"
+templates() { python3 -c 'import json,sys; print(*(t["chat_template"] for t in json.load(open(sys.argv[1]))["tasks"].values()), sep="\n")' "$1" | sort -u; }
+same "tasks: and the report" "$(templates "$TMP/each.json")" "{'llama-tiny': 'plain', 'qwen2-tiny': 'chatml', 'gemma3-tiny': 'plain'}"
+check "tasks: in plain text all the same" "$eval" "${three[@]}" "${files[@]}" --chat-template qwen2-tiny=chatml --plain-tasks --report "$TMP/plain.json" --markdown "$TMP/plain.md"
+check_same "tasks: which is as without a template" "$TMP/a.md" "$TMP/plain.md"
+same "tasks: and said so" "$(templates "$TMP/plain.json")" "{'llama-tiny': None, 'qwen2-tiny': None, 'gemma3-tiny': None}"
+check_fails 2 'plain-tasks needs --tasks' "tasks: plain without any" "$eval" --model $models/llama-tiny --corpus "$TMP/none" --plain-tasks
 # Every token that the model's files name ends what is generated, not the first of them alone: here all of them are named.
 cp -r $models/llama-tiny "$TMP/ends"
 python3 -c 'import json,sys; d = sys.argv[1]; v = json.load(open(d + "/config.json"))["vocab_size"]; json.dump({"eos_token_id": [2, *range(v)]}, open(d + "/generation_config.json", "w"))' "$TMP/ends"

@@ -113,6 +113,7 @@ says tasks '"more": \{' --tasks "$TMP/more.jsonl"
 wrong tasks 1 'nowhere' --tasks nowhere
 changes chat-template : --chat-template plain
 wrong chat-template 1 'no chat template "x"' --chat-template x
+changes plain-tasks --chat-template plain : --plain-tasks
 wrong chat-template 2 'no model of that name' --chat-template z=plain
 says compare '"b": "b"' --compare a,b
 wrong compare 2 'no model called "z"' --compare a,z
