@@ -144,18 +144,6 @@ kf_status kf_subject_prompt(const kf_subject *s, bool chat, const char *prompt, 
 	return join(first, enc.ids + from, all - from, arena, out, n, err);
 }
 
-/* Control tokens that are no end are legitimate within a text: of thoughts, of calls of tools. So names tell. */
-static const char *const end_names[] = { "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>",
-	"<|end_of_turn|>", "<|end|>", "<EOT>" };
-enum { END_NAMES = sizeof end_names / sizeof *end_names };
-
-static bool named_end(const kf_tokenizer *t, int32_t id)
-{
-	for (int i = 0; i < END_NAMES && kf_tokenizer_is_control(t, id); i++)
-		if (strcmp(kf_tokenizer_piece(t, id), end_names[i]) == 0) return true;
-	return false;
-}
-
 /* What eos_token_id is in a file's JSON: an id, or a list of them; else how many there may be is 0. */
 static size_t ids_at_most(const json_t *v) { return json_is_array(v) ? json_array_size(v) : json_is_integer(v); }
 
@@ -166,7 +154,7 @@ kf_status kf_subject_ends(const kf_subject *s, kf_arena *arena, const int32_t **
 	int32_t *end;
 
 	if (!ids_at_most(ids)) ids = json_object_get(kf_weights_config(s->weights), "eos_token_id");
-	if (!(end = KF_ARENA_NEW(arena, int32_t, folder ? ids_at_most(ids) + 1 : END_NAMES))) return no_memory(err);
+	if (!(end = KF_ARENA_NEW(arena, int32_t, folder ? ids_at_most(ids) + 1 : KF_NAMED_ENDS))) return no_memory(err);
 	*out = end;
 	*n = 0;
 	for (size_t i = 0; i < ids_at_most(ids); i++) {
@@ -174,8 +162,7 @@ kf_status kf_subject_ends(const kf_subject *s, kf_arena *arena, const int32_t **
 
 		if (json_is_integer(id) && json_integer_value(id) >= 0 && json_integer_value(id) <= INT32_MAX) end[(*n)++] = (int32_t)json_integer_value(id);
 	}
-	for (int32_t id = 0; !folder && *n < END_NAMES && id < kf_tokenizer_size(s->tokenizer); id++)
-		if (named_end(s->tokenizer, id)) end[(*n)++] = id;
+	if (!folder) *n = kf_tokenizer_named_ends(s->tokenizer, end);
 	return KF_OK;
 }
 

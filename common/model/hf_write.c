@@ -133,6 +133,30 @@ static json_t *with_end(const json_t *v, int32_t end, bool *had)
 	return NULL;
 }
 
+/* Give g, of a model without a generation_config.json, its eos_token_id: a list where its config.json has one; of a GGUF file, which names one
+ * token, with those that end a text by their names. */
+static bool put_ends(const struct writer *w, json_t *g)
+{
+	const json_t *config = w->spec->like ? kf_weights_config(w->spec->like) : NULL, *ids = json_object_get(config, "eos_token_id");
+	const kf_tokenizer *t = w->spec->like && !config ? w->spec->tokenizer : NULL;
+	const int32_t eos = t && w->arch->eos < 0 ? kf_tokenizer_eos(t) : w->arch->eos;
+	int32_t named[KF_NAMED_ENDS];
+	const int n = t ? kf_tokenizer_named_ends(t, named) : 0;
+	json_t *list;
+	bool ok;
+
+	if (!json_array_size(ids)) ids = json_object_get(json_object_get(config, "text_config"), "eos_token_id");
+	if (json_array_size(ids)) return json_object_set(g, "eos_token_id", (json_t *)(uintptr_t)ids) == 0;
+	ok = (list = json_array()) != NULL;
+	if (ok && eos >= 0) ok = json_array_append_new(list, json_integer(eos)) == 0;
+	for (int i = 0; i < n && ok; i++)
+		if (named[i] != eos) ok = json_array_append_new(list, json_integer(named[i])) == 0;
+	if (ok && json_array_size(list)) ok = json_object_set(g, "eos_token_id", json_array_size(list) > 1 ? list : json_array_get(list, 0)) == 0;
+	if (ok && json_array_size(list) > 1) json_object_del(g, "_from_model_config"); /* of which it says more */
+	json_decref(list);
+	return ok;
+}
+
 /* The model's own, or of its config.json; end, unless it is -1, ends generation, too: a list of ids then, as transformers takes it. */
 static json_t *generation_of(const struct writer *w, const json_t *config, int32_t end)
 {
@@ -142,7 +166,10 @@ static json_t *generation_of(const struct writer *w, const json_t *config, int32
 
 	if (!g) return NULL;
 	if (!json_is_object(own) && w->arch->bos >= 0) json_object_set_new(g, "bos_token_id", json_integer(w->arch->bos));
-	if (!json_is_object(own) && w->arch->eos >= 0) json_object_set_new(g, "eos_token_id", json_integer(w->arch->eos));
+	if (!json_is_object(own) && !put_ends(w, g)) {
+		json_decref(g);
+		return NULL;
+	}
 	if (end < 0) return g;
 	if (!(ids = json_object_get(g, "eos_token_id"))) ids = json_object_get(config, "eos_token_id");
 	list = with_end(ids, end, &had);

@@ -130,6 +130,22 @@ bool kf_tokenizer_is_control(const kf_tokenizer *t, int32_t id)
 	return id >= 0 && id < t->n && t->type[id] == KF_TT_CONTROL;
 }
 
+int kf_tokenizer_named_ends(const kf_tokenizer *t, int32_t out[KF_NAMED_ENDS])
+{
+	/* Control tokens that are no end are legitimate within a text: of thoughts, of calls of tools. So names tell. */
+	static const char *const names[KF_NAMED_ENDS] = { "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|endoftext|>",
+		"<|end_of_text|>", "<|end_of_turn|>", "<|end|>", "<EOT>" };
+	int n = 0;
+
+	for (int32_t id = 0; id < t->n && n < KF_NAMED_ENDS; id++)
+		for (int i = 0; i < KF_NAMED_ENDS && t->type[id] == KF_TT_CONTROL; i++)
+			if (strcmp(kf_tokenizer_piece(t, id), names[i]) == 0) {
+				out[n++] = id;
+				break;
+			}
+	return n;
+}
+
 const char *kf_tokenizer_piece(const kf_tokenizer *t, int32_t id)
 {
 	return id < 0 || id >= t->n ? "" : t->piece_pool + t->piece_off[id];

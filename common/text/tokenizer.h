@@ -64,6 +64,10 @@ int32_t kf_tokenizer_eos(const kf_tokenizer *t);                /* -1 when it ha
 /* The bytes of a token; *n = 0 for a control token or an id without bytes. Borrowed. */
 const uint8_t *kf_tokenizer_bytes(const kf_tokenizer *t, int32_t id, uint32_t *n);
 bool kf_tokenizer_is_control(const kf_tokenizer *t, int32_t id);
+/* The control tokens whose names say, as llama.cpp takes them, that a text ends there, in id order: for models whose file names one end
+ * only. Returns how many. */
+enum { KF_NAMED_ENDS = 9 };
+int kf_tokenizer_named_ends(const kf_tokenizer *t, int32_t out[KF_NAMED_ENDS]);
 /* As the vocabulary file spells it ("▁the", "Ġthe"); borrowed, NUL-terminated. For dtw, exact and people. */
 const char *kf_tokenizer_piece(const kf_tokenizer *t, int32_t id);
 /* The model's own chat template (Jinja), or NULL: as it was found, no part of the fingerprint and of what is saved. */

@@ -24,6 +24,38 @@ static int drop_scratch(void **state)
 
 static void in_scratch(char path[64], const char *name) { snprintf(path, 64, "%s/%s", scratch, name); }
 
+static kf_status get(void *arg, int i, float *out, kf_err *err)
+{
+	const kf_tensor *t = kf_weights_at(arg, i);
+
+	(void)err;
+	kf_tensor_rows(t, 0, t->rows, out);
+	return KF_OK;
+}
+
+/* The folder that training would write of a model. */
+static void write_folder(const char *path, const char *dir)
+{
+	kf_out_tensor *t;
+	kf_tokenizer *tokenizer;
+	kf_weights *w;
+	kf_err err;
+
+	if (kf_weights_open(path, &w, &err) != KF_OK || kf_weights_tokenizer(w, &tokenizer, &err) != KF_OK) fail_msg("%s", err.text);
+	assert_non_null(t = calloc((size_t)kf_weights_count(w), sizeof *t));
+	for (int i = 0; i < kf_weights_count(w); i++) {
+		const kf_tensor *k = kf_weights_at(w, i);
+
+		t[i] = (kf_out_tensor){ k->name, k->rows, k->cols, k->n_dims, get, w };
+	}
+	if (kf_hf_write(dir, &(kf_hf_spec){ .arch = kf_weights_arch(w), .tensors = t, .n = kf_weights_count(w), .dtype = KF_F32,
+		.tokenizer = tokenizer, .like = w }, &err) != KF_OK)
+		fail_msg("%s", err.text);
+	free(t);
+	kf_tokenizer_free(tokenizer);
+	kf_weights_close(w);
+}
+
 static void check_ends(const char *path, const int32_t *want, int n_want)
 {
 	kf_subject s = { 0 };
@@ -75,9 +107,9 @@ static void folder(void **state)
 static void gguf(void **state)
 {
 	static const char *const special[] = { "<unk>", "<s>", "</s>", "<|endoftext|>", "<|im_end|>", "[TOOL_CALLS]", "<|end|>" };
-	static const int32_t want[] = { 3, 4 };
+	static const int32_t want[] = { 3, 4 }, written[] = { 2, 3, 4 }; /* EOS first */
 	enum { V = 40, SPECIAL = 7 };
-	char text[V][8], path[64];
+	char text[V][8], path[64], out[64];
 	const char *list[V];
 	gguf_maker m = { 0 };
 	kf_buf file = { 0 };
@@ -101,6 +133,10 @@ static void gguf(void **state)
 	write_bytes(path, file.data, file.len);
 	kf_buf_release(&file);
 	check_ends(path, want, 2);
+	/* written as a folder it ends as before */
+	in_scratch(out, "written");
+	write_folder(path, out);
+	check_ends(out, written, 3);
 }
 
 int main(void)

@@ -250,6 +250,7 @@ static void test_template_end(void **state)
 		{ "[410,3]", "{\"top_k\":7}", "{\"top_k\":7,\"eos_token_id\":[410,3,412]}" },
 		{ "null", "{\"eos_token_id\":null}", "{\"eos_token_id\":[412]}" },
 		{ "410", NULL, "{\"bos_token_id\":410,\"eos_token_id\":[410,412]}" },
+		{ "[410,3]", NULL, "{\"bos_token_id\":410,\"eos_token_id\":[410,3,412]}" },
 		/* it does already */
 		{ "410", "{\"eos_token_id\":[412,410],\"_from_model_config\":true}", "{\"eos_token_id\":[412,410],\"_from_model_config\":true}" },
 		{ "412", NULL, "{\"_from_model_config\":true,\"bos_token_id\":410,\"eos_token_id\":412}" },
@@ -281,6 +282,8 @@ static void test_template_end(void **state)
 			run("rm -rf %s", out);
 			if (copy(&source, out, KF_F32, 0, t, &err) != KF_OK) fail_msg("%s", err.text);
 			now = read_json(out, "generation_config.json");
+			if (!chosen && !more && json_is_array(json_object_get(config, "eos_token_id")))
+				assert_true(json_equal(json_object_get(now, "eos_token_id"), json_object_get(config, "eos_token_id")));
 			if (chosen ? !json_equal(now, want) : more && !json_equal(now, more)) fail_msg("case %zu: %s", i, json_dumps(now, 0));
 			json_decref(now);
 			now = read_json(out, "config.json");
