@@ -270,7 +270,9 @@ struct kf_tokenizer {
 	int32_t n_bytes;
 	uint64_t *head;          /* (n_bytes) the first eight bytes of each of sorted, the first highest, zeros after the end */
 	int32_t *range2;         /* (65537) first of sorted not before these two bytes */
-	int32_t bos, eos, unk, pad;    /* as named; -1 none */
+	int32_t bos, eos, pad, unk;    /* as named; -1 none */
+	/* Bit i of the i-th of these four: the files of the model's tokenizer do not name it, its other files have it by number; they say that there is none. */
+	uint8_t unnamed, none;
 	bool add_bos, add_eos;
 	char *hf_class;          /* transformers' tokenizer_class, or NULL */
 	char *chat_template;     /* or NULL */

@@ -242,13 +242,14 @@ static const char *template_token(const json_t *j, bool first)
 	return json_string_value(json_object_get(json_object_get(v, "SpecialToken"), "id"));
 }
 
-/* A special token of the small files: by name in tokenizer_config.json or special_tokens_map.json, by id in the others. */
-static int32_t special_id(const folder *f, const draft *d, const char *name)
+/* A special token of the small files: by name in tokenizer_config.json or special_tokens_map.json, by id in the others (*by_id). */
+static int32_t special_id(const folder *f, const draft *d, const char *name, bool *by_id)
 {
 	const json_t *where[] = { f->config, f->special };
 	const json_t *numbers[] = { f->generation, f->model };
 	char key[32];
 
+	*by_id = false;
 	for (int i = 0; i < 2; i++) {
 		snprintf(key, sizeof key, "%s_token", name);
 		int32_t id = find_piece(d, token_text(json_object_get(where[i], key)));
@@ -260,7 +261,8 @@ static int32_t special_id(const folder *f, const draft *d, const char *name)
 		const json_t *v = json_object_get(numbers[i], key);
 		if (json_is_array(v))
 			v = json_array_get(v, 0);
-		if (json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) < d->n)
+		*by_id = json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) < d->n;
+		if (*by_id)
 			return (int32_t)json_integer_value(v);
 	}
 	return -1;
@@ -276,16 +278,21 @@ static bool hears(const char *class, bool *bos)
 
 static kf_status specials(const folder *f, const draft *d, kf_tokenizer *t, kf_err *err)
 {
-	static const char *const names[] = { "bos", "eos", "unk", "pad" };
-	int32_t *ids[] = { &t->bos, &t->eos, &t->unk, &t->pad };
+	static const char *const names[] = { "bos", "eos", "pad", "unk" }, *const keys[] = { "bos_token", "eos_token", "pad_token", "unk_token" };
+	int32_t *ids[] = { &t->bos, &t->eos, &t->pad, &t->unk };
 	const char *class = json_string_value(json_object_get(f->config, "tokenizer_class"));
 	const json_t *post = json_object_get(f->tokenizer, "post_processor");
 	bool usual, heard = hears(class, &usual) || !f->tokenizer;
 
 	for (int i = 0; i < 4; i++) {
-		int32_t id = special_id(f, d, names[i]);
+		bool by_id;
+		int32_t id = special_id(f, d, names[i], &by_id);
 		if (id >= 0)
 			*ids[i] = id;
+		if (by_id && (f->config || f->special))
+			t->unnamed |= (uint8_t)(1 << i);
+		if ((id < 0 || by_id) && json_is_null(json_object_get(f->config, keys[i])))
+			t->none |= (uint8_t)(1 << i);
 	}
 	for (int i = 0; i < 2; i++) { /* BOS, then EOS */
 		const json_t *says = json_object_get(f->config, i ? "add_eos_token" : "add_bos_token");

@@ -279,16 +279,30 @@ static const struct { const char *key; size_t at; } named[] = {
 	{ "pad_token", offsetof(kf_tokenizer, pad) }, { "unk_token", offsetof(kf_tokenizer, unk) }
 };
 
-static void put_named(kf_buf *b, const kf_tokenizer *t, bool comma)
+/* Whether token i of named is one of the tokenizer's, as transformers has it: where its files do not name it, if it is added to texts, or a
+ * template of ours asks for it. */
+static bool is_named(const kf_tokenizer *t, int i)
+{
+	if (!((t->unnamed | t->none) >> i & 1) || (i == 0 && t->add_bos) || (i == 1 && t->add_eos))
+		return true;
+	return t->other_template && strstr(t->chat_template, named[i].key);
+}
+
+/* nulls: say of which there is none, as classes of transformers have names of their own. */
+static void put_named(kf_buf *b, const kf_tokenizer *t, bool comma, bool nulls)
 {
 	for (int i = 0; i < 4; i++) {
 		int32_t id = *(const int32_t *)(const void *)((const char *)t + named[i].at);
-		if (id < 0)
+		bool is = id >= 0 && is_named(t, i);
+		if (!is && !(nulls && t->none >> i & 1))
 			continue;
 		put(b, comma ? ",\n\"" : "\n\"");
 		put(b, named[i].key);
 		put(b, "\":");
-		put_piece(b, t, id);
+		if (is)
+			put_piece(b, t, id);
+		else
+			put(b, "null");
 		comma = true;
 	}
 }
@@ -365,7 +379,7 @@ static kf_status write_config(const kf_tokenizer *t, const char *dir, kf_buf *b,
 		put(b, metaspace(t) ? ",\n\"legacy\":false" : ",\n\"legacy\":true");
 	put(b, ",\n\"clean_up_tokenization_spaces\":false,\n\"tokenizer_class\":");
 	put_string(b, class, strlen(class));
-	put_named(b, t, true);
+	put_named(b, t, true, true);
 	if (t->chat_template) {
 		put(b, ",\n\"chat_template\":");
 		put_string(b, t->chat_template, strlen(t->chat_template));
@@ -404,7 +418,7 @@ kf_status kf_tokenizer_write_hf(const kf_tokenizer *t, const char *dir, kf_err *
 	if (rc == KF_OK) {
 		kf_buf_clear(&b);
 		put(&b, "{");
-		put_named(&b, t, false);
+		put_named(&b, t, false, false);
 		put(&b, "}\n");
 		rc = write_file(dir, "special_tokens_map.json", &b, err);
 	}

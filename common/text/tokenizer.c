@@ -55,7 +55,7 @@ kf_status kf_tokenizer_finish(kf_tokenizer *t, kf_err *err)
 
 kf_status kf_tokenizer_from_spec(const kf_vocab_spec *spec, kf_tokenizer **out, kf_err *err)
 {
-	const int32_t ids[] = { spec->bos, spec->eos, spec->unk, spec->pad };
+	const int32_t ids[] = { spec->bos, spec->eos, spec->pad, spec->unk };
 	const char *model = spec->model ? spec->model : "";
 	bool bpe = strcmp(model, "gpt2") == 0;
 	kf_status rc;
@@ -69,7 +69,7 @@ kf_status kf_tokenizer_from_spec(const kf_vocab_spec *spec, kf_tokenizer **out, 
 	for (int i = 0; i < 4; i++)
 		if (ids[i] < -1 || ids[i] >= spec->n)
 			return kf_fail(err, KF_EDATA, "the vocabulary's %s token is %d, but there are %d tokens",
-				(const char *[]){ "BOS", "EOS", "unknown", "padding" }[i], (int)ids[i], (int)spec->n);
+				(const char *[]){ "BOS", "EOS", "padding", "unknown" }[i], (int)ids[i], (int)spec->n);
 	kf_tokenizer *t = kf_tokenizer_blank(bpe ? KF_TOK_BPE : KF_TOK_SENTENCEPIECE);
 	if (!t)
 		return kf_fail(err, KF_ENOMEM, "no memory for a tokenizer");
@@ -77,6 +77,8 @@ kf_status kf_tokenizer_from_spec(const kf_vocab_spec *spec, kf_tokenizer **out, 
 	t->eos = spec->eos;
 	t->unk = spec->unk;
 	t->pad = spec->pad;
+	for (int i = 0; i < 4; i++)
+		t->none |= (uint8_t)((ids[i] < 0) << i);
 	t->add_bos = spec->add_bos && spec->bos >= 0;
 	t->add_eos = spec->add_eos && spec->eos >= 0;
 	rc = bpe ? kf_bpe_from_spec(t, spec, NULL, err) : kf_sp_from_spec(t, spec, err);

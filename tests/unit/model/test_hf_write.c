@@ -158,7 +158,8 @@ static json_t *read_json(const char *dir, const char *name)
 	json_t *v;
 
 	snprintf(path, sizeof path, "%s/%s", dir, name);
-	if (!(v = json_load_file(path, 0, &je))) fail_msg("%s: %s", path, je.text);
+	/* "no limit" is above any integer there */
+	if (!(v = json_load_file(path, strcmp(name, "tokenizer_config.json") ? 0 : JSON_DECODE_INT_AS_REAL, &je))) fail_msg("%s: %s", path, je.text);
 	return v;
 }
 
@@ -558,12 +559,105 @@ static void test_tokenizer(void **state)
 	kf_arena_release(&arena);
 }
 
+static void change(const char *dir, const char *name, const char *with)
+{
+	json_t *j = read_json(dir, name), *v = json_loads(with, 0, NULL);
+	char path[256];
+
+	assert_true(j && v && json_object_update(j, v) == 0);
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	assert_int_equal(json_dump_file(j, path, 0), 0);
+	json_decref(j);
+	json_decref(v);
+}
+
+/* Special tokens that the tokenizer's files do not name are not named in what is written, even if config.json numbers them, but where they are
+ * needed; what is said to be none stays so. */
+static void test_special(void **state)
+{
+	static const struct { const char *model, *config, *template, *want; } cases[] = {
+		{ "qwen2-tiny", "{}", NULL, "{\"eos_token\":\"<|im_end|>\",\"pad_token\":\"<|endoftext|>\"}" },
+		{ "qwen2-tiny", "{\"bos_token\":null,\"unk_token\":null}", NULL,
+			"{\"bos_token\":null,\"eos_token\":\"<|im_end|>\",\"pad_token\":\"<|endoftext|>\",\"unk_token\":null}" },
+		{ "qwen2-tiny", "{\"bos_token\":null}", "internlm2",
+			"{\"bos_token\":\"<|endoftext|>\",\"eos_token\":\"<|im_end|>\",\"pad_token\":\"<|endoftext|>\"}" },
+		{ "qwen2-tiny", NULL, NULL, "{\"bos_token\":\"<|endoftext|>\",\"eos_token\":\"<|im_end|>\"}" }, /* nothing is named */
+		{ "llama-untied", "{\"bos_token\":null}", NULL, "{\"bos_token\":\"<|begin_of_text|>\",\"eos_token\":\"<|end_of_text|>\"}" }, /* added to texts */
+		{ "endtoend/openllama", "{\"bos_token\":null,\"add_bos_token\":false,\"unk_token\":null}", NULL,
+			"{\"bos_token\":null,\"eos_token\":\"</s>\",\"unk_token\":null}" },
+	};
+	static const char *const keys[] = { "bos_token", "eos_token", "pad_token", "unk_token" };
+	char dir[64], out[80];
+
+	(void)state;
+	snprintf(dir, sizeof dir, "%s", in_scratch("special"));
+	snprintf(out, sizeof out, "%s-out", dir);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		json_t *want = json_loads(cases[i].want, 0, NULL), *now, *map;
+		kf_tokenizer *t, *again;
+		char path[128];
+		kf_err err;
+
+		run("rm -rf %s", dir);
+		run("rm -rf %s", out);
+		snprintf(path, sizeof path, "cp -r tests/models/%s %%s", cases[i].model);
+		run(path, dir);
+		/* what is null is in no file */
+		if (cases[i].config) change(dir, "tokenizer_config.json", cases[i].config);
+		else run("rm %s/tokenizer_config.json", dir);
+		if (!cases[i].config || strstr(cases[i].config, "null")) run("rm -f %s/special_tokens_map.json", dir);
+		kf_weights *w = open_good(dir), *written;
+		struct source source = { w, -1, 0 };
+		assert_int_equal(kf_weights_tokenizer(w, &t, &err), KF_OK);
+		if (cases[i].template && kf_chat_adopt(cases[i].template, t, &err) != KF_OK) fail_msg("%s", err.text);
+		if (copy(&source, out, KF_F32, 0, t, &err) != KF_OK) fail_msg("%s", err.text);
+		now = read_json(out, "tokenizer_config.json");
+		map = read_json(out, "special_tokens_map.json");
+		for (size_t k = 0; k < 4; k++) {
+			const json_t *v = json_object_get(want, keys[k]), *is = json_object_get(now, keys[k]);
+
+			if (v ? !json_equal(v, is) : is != NULL) fail_msg("case %zu: %s", i, keys[k]);
+			assert_true(json_is_string(v) ? json_equal(v, json_object_get(map, keys[k])) : !json_object_get(map, keys[k]));
+		}
+		written = open_good(out);
+		assert_int_equal(kf_weights_tokenizer(written, &again, &err), KF_OK);
+		assert_true(kf_fp_equal(kf_tokenizer_fp(again), kf_tokenizer_fp(t)));
+		kf_tokenizer_free(again);
+		kf_tokenizer_free(t);
+		kf_weights_close(written);
+		kf_weights_close(w);
+		json_decref(want);
+		json_decref(now);
+		json_decref(map);
+	}
+}
+
+/* A GGUF file has all that there are. */
+static void test_special_gguf(void **state)
+{
+	static const char *const pieces[] = { "a", "b", "<|endoftext|>" };
+	static const int32_t types[] = { KF_TT_NORMAL, KF_TT_NORMAL, KF_TT_CONTROL };
+	const kf_vocab_spec spec = { .model = "gpt2", .pre = "qwen2", .n = 3, .pieces = pieces, .types = types, .bos = -1, .eos = 2, .unk = -1, .pad = 2 };
+	kf_tokenizer *t;
+	kf_err err;
+	json_t *now;
+
+	(void)state;
+	if (kf_tokenizer_from_spec(&spec, &t, &err) != KF_OK || kf_tokenizer_write_hf(t, in_scratch("spec"), &err) != KF_OK) fail_msg("%s", err.text);
+	now = read_json(in_scratch("spec"), "tokenizer_config.json");
+	assert_true(json_is_null(json_object_get(now, "bos_token")) && json_is_null(json_object_get(now, "unk_token")));
+	assert_string_equal(json_string_value(json_object_get(now, "pad_token")), "<|endoftext|>");
+	json_decref(now);
+	kf_tokenizer_free(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tiny), cmocka_unit_test(test_unknown_keys), cmocka_unit_test(test_places), cmocka_unit_test(test_template_end), cmocka_unit_test(test_families), cmocka_unit_test(test_from_gguf),
 		cmocka_unit_test(test_families_from_gguf), cmocka_unit_test(test_shards),
 		cmocka_unit_test(test_atomic), cmocka_unit_test(test_behind), cmocka_unit_test(test_arguments), cmocka_unit_test(test_tokenizer),
+		cmocka_unit_test(test_special), cmocka_unit_test(test_special_gguf),
 	};
 	return cmocka_run_group_tests(tests, make_scratch, drop_scratch);
 }
