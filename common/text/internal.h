@@ -276,6 +276,7 @@ struct kf_tokenizer {
 	bool add_bos, add_eos;
 	char *hf_class;          /* transformers' tokenizer_class, or NULL */
 	char *chat_template;     /* or NULL */
+	json_t *chat_templates;  /* where there are several, of which that is "default": a list as in tokenizer_config.json; or NULL */
 	bool other_template;     /* it took the place of what the model came with */
 	json_t *settings;        /* (kf_tokenizer_settings) of the folder it was read from, or NULL */
 	kf_fp fp;
@@ -287,6 +288,9 @@ struct kf_tokenizer {
 
 /* tok_write.c: what of a folder's tokenizer_config.json (may be NULL) stands in a folder that is written, too. NULL: no memory. */
 json_t *kf_tokenizer_settings(const json_t *config);
+
+/* tok_templates.c: the chat templates of a folder, whose tokenizer_config.json this is (may be NULL). */
+kf_status kf_tokenizer_read_templates(kf_tokenizer *t, const char *dir, const json_t *config, kf_err *err);
 
 /* vocab.c */
 kf_status kf_vocab_pieces(kf_tokenizer *t, int32_t n, const char *const *pieces, const int32_t *types, kf_err *err);

@@ -585,39 +585,6 @@ static kf_status open_json(folder *f, draft *d, kf_tokenizer *t, kf_err *err)
 	return kf_bpe_from_spec(t, &spec, d->flags, err);
 }
 
-/* The chat template: a file of its own, else in tokenizer_config.json, alone or in a list of several by name. */
-static kf_status chat_template(const folder *f, kf_tokenizer *t, kf_err *err)
-{
-	const json_t *v = json_object_get(f->config, "chat_template"), *item;
-	char path[KF_PATH_MAX];
-	kf_buf b = { 0 };
-	size_t i;
-	kf_status rc = kf_path_join(path, f->dir, "chat_template.jinja", err);
-
-	if (rc == KF_OK && kf_exists(path)) {
-		if ((rc = kf_file_read(path, FILE_MAX, &b, err)) == KF_OK && memchr(b.data, 0, b.len))
-			rc = kf_fail(err, KF_EDATA, "%s: there is a NUL in it", path);
-		kf_buf_u8(&b, 0);
-		if (rc == KF_OK && (rc = kf_buf_check(&b, err)) == KF_OK && !(t->chat_template = kf_strdup((const char *)b.data)))
-			rc = no_memory(err);
-		kf_buf_release(&b);
-		return rc;
-	}
-	if (rc != KF_OK)
-		return rc;
-	if (json_is_array(v))
-		json_array_foreach(v, i, item) {
-			const char *name = json_string_value(json_object_get(item, "name"));
-			if (name && strcmp(name, "default") == 0) {
-				v = json_object_get(item, "template");
-				break;
-			}
-		}
-	if (json_is_string(v) && !(t->chat_template = kf_strdup(json_string_value(v))))
-		rc = no_memory(err);
-	return rc;
-}
-
 kf_status kf_tokenizer_open_dir(const char *dir, kf_tokenizer **out, kf_err *err)
 {
 	char path[KF_PATH_MAX];
@@ -654,7 +621,7 @@ kf_status kf_tokenizer_open_dir(const char *dir, kf_tokenizer **out, kf_err *err
 	else
 		rc = kf_context(err, open_json(&f, &d, t, err), "%s/tokenizer.json", dir);
 	if (rc == KF_OK)
-		rc = chat_template(&f, t, err);
+		rc = kf_tokenizer_read_templates(t, dir, f.config, err);
 	if (rc == KF_OK && !(t->settings = kf_tokenizer_settings(f.config)))
 		rc = no_memory(err);
 	if (rc == KF_OK)

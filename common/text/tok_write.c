@@ -380,7 +380,10 @@ static kf_status write_config(const kf_tokenizer *t, const char *dir, kf_buf *b,
 	put(b, ",\n\"clean_up_tokenization_spaces\":false,\n\"tokenizer_class\":");
 	put_string(b, class, strlen(class));
 	put_named(b, t, true, true);
-	if (t->chat_template) {
+	if (t->chat_templates) {
+		put(b, ",\n\"chat_template\":");
+		put_json(b, json_incref(t->chat_templates));
+	} else if (t->chat_template) {
 		put(b, ",\n\"chat_template\":");
 		put_string(b, t->chat_template, strlen(t->chat_template));
 	}

@@ -33,6 +33,7 @@ void kf_tokenizer_free(kf_tokenizer *t)
 	kf_free(t->range2);
 	kf_free(t->hf_class);
 	kf_free(t->chat_template);
+	json_decref(t->chat_templates);
 	json_decref(t->settings);
 	kf_free(t);
 }
@@ -112,6 +113,8 @@ kf_status kf_tokenizer_set_chat_template(kf_tokenizer *t, const char *text, kf_e
 	if (!copy)
 		return kf_fail(err, KF_ENOMEM, "no memory for a chat template");
 	kf_free(t->chat_template);
+	json_decref(t->chat_templates);
+	t->chat_templates = NULL;
 	t->chat_template = copy;
 	t->other_template = true;
 	return KF_OK;

@@ -40,7 +40,7 @@ typedef struct {
 
 kf_status kf_tokenizer_from_spec(const kf_vocab_spec *spec, kf_tokenizer **out, kf_err *err) KF_MUST_CHECK;
 /* From a Hugging Face folder: tokenizer.model or tokenizer.json, with tokenizer_config.json,
- * special_tokens_map.json, added_tokens.json, generation/config.json (eos), chat_template.jinja as there are; docs/extract.md
+ * special_tokens_map.json, added_tokens.json, generation/config.json (eos), chat_template.jinja, additional_chat_templates as there are; docs/extract.md
  * says what counts. */
 kf_status kf_tokenizer_open_dir(const char *dir, kf_tokenizer **out, kf_err *err) KF_MUST_CHECK;
 /* From the bytes that kf_tokenizer_save wrote (hostile bytes are refused). */
@@ -70,9 +70,10 @@ enum { KF_NAMED_ENDS = 9 };
 int kf_tokenizer_named_ends(const kf_tokenizer *t, int32_t out[KF_NAMED_ENDS]);
 /* As the vocabulary file spells it ("▁the", "Ġthe"); borrowed, NUL-terminated. For dtw, exact and people. */
 const char *kf_tokenizer_piece(const kf_tokenizer *t, int32_t id);
-/* The model's own chat template (Jinja), or NULL: as it was found, no part of the fingerprint and of what is saved. */
+/* The model's own chat template (Jinja), of several by name the default one, or NULL: as it was found, no part of the fingerprint and of what
+ * is saved. */
 const char *kf_tokenizer_chat_template(const kf_tokenizer *t);
-/* Another in its place, copied; before others use the tokenizer. */
+/* Another in its place, and in that of all of several, copied; before others use the tokenizer. */
 kf_status kf_tokenizer_set_chat_template(kf_tokenizer *t, const char *text, kf_err *err) KF_MUST_CHECK;
 /* Whether encoding puts a space in front of a text ("dummy prefix"); of some tokenizers, unless it begins with one. */
 bool kf_tokenizer_dummy_prefix(const kf_tokenizer *t);

@@ -651,13 +651,90 @@ static void test_special_gguf(void **state)
 	kf_tokenizer_free(t);
 }
 
+/* What of a model's chat templates is in the folder written, with the named one chosen, or NULL. */
+static json_t *templates_written(const char *dir, const char *chosen)
+{
+	char out[80];
+	kf_weights *w = open_good(dir);
+	struct source source = { w, -1, 0 };
+	kf_tokenizer *t;
+	kf_err err;
+	json_t *now, *v;
+
+	snprintf(out, sizeof out, "%s-out", dir);
+	run("rm -rf %s", out);
+	assert_int_equal(kf_weights_tokenizer(w, &t, &err), KF_OK);
+	if (chosen && kf_chat_adopt(chosen, t, &err) != KF_OK) fail_msg("%s", err.text);
+	if (copy(&source, out, KF_F32, 0, t, &err) != KF_OK) fail_msg("%s", err.text);
+	now = read_json(out, "tokenizer_config.json");
+	v = json_incref(json_object_get(now, "chat_template"));
+	json_decref(now);
+	kf_tokenizer_free(t);
+	kf_weights_close(w);
+	return v;
+}
+
+static void check_templates(const char *dir, const char *chosen, json_t *want)
+{
+	json_t *now = templates_written(dir, chosen);
+
+	if (want ? !json_equal(now, want) : now != NULL) fail_msg("%s: %s", chosen ? chosen : "none chosen", json_dumps(now, JSON_ENCODE_ANY));
+	json_decref(now);
+	json_decref(want);
+}
+
+/* Of several chat templates all stay, unless another was chosen. */
+static void test_templates(void **state)
+{
+	char dir[64];
+	json_t *chatml, *v;
+	kf_tokenizer *t;
+	kf_err err;
+
+	(void)state;
+	snprintf(dir, sizeof dir, "%s", in_scratch("templates"));
+	run("cp -r tests/models/qwen2-tiny %s", dir);
+	check_templates(dir, NULL, NULL);
+	assert_non_null(chatml = templates_written(dir, "chatml"));
+	for (int named = 0; named < 2; named++) {
+		v = json_pack("{s:[{s:s,s:s},{s:s,s:O}]}", "chat_template", "name", "tool_use", "template", "{{ tools }}", "name", named ? "default" : "other", "template", chatml);
+		char *text = json_dumps(v, 0);
+		change(dir, "tokenizer_config.json", text);
+		free(text);
+		check_templates(dir, NULL, json_incref(json_object_get(v, "chat_template")));
+		check_templates(dir, "chatml", named ? json_incref(json_object_get(v, "chat_template")) : json_incref(chatml));
+		json_decref(v);
+	}
+	v = templates_written(dir, "plain");
+	assert_true(json_is_string(v) && !json_equal(v, chatml));
+	json_decref(v);
+	/* files are before the list */
+	run("mkdir %s/additional_chat_templates", dir);
+	run("printf '{{ b }}' > %s/additional_chat_templates/b.jinja", dir);
+	run("printf '{{ a }}' > %s/additional_chat_templates/a.jinja", dir);
+	run("touch %s/additional_chat_templates/note.txt", dir);
+	check_templates(dir, NULL, json_pack("[{s:s,s:s},{s:s,s:s}]", "name", "a", "template", "{{ a }}", "name", "b", "template", "{{ b }}"));
+	run("printf '{{ c }}' > %s/chat_template.jinja", dir);
+	check_templates(dir, NULL, json_pack("[{s:s,s:s},{s:s,s:s},{s:s,s:s}]", "name", "default", "template", "{{ c }}", "name", "a", "template", "{{ a }}",
+		"name", "b", "template", "{{ b }}"));
+	run("printf '\\377' > %s/additional_chat_templates/b.jinja", dir);
+	assert_int_equal(kf_tokenizer_open_dir(dir, &t, &err), KF_EDATA);
+	assert_non_null(strstr(err.text, "additional_chat_templates: the chat template \"b\" is not UTF-8"));
+	run("printf 'a\\0' > %s/additional_chat_templates/b.jinja", dir);
+	assert_int_equal(kf_tokenizer_open_dir(dir, &t, &err), KF_EDATA);
+	run("for i in $(seq 63); do touch %s/additional_chat_templates/c$i.jinja; done", dir);
+	assert_int_equal(kf_tokenizer_open_dir(dir, &t, &err), KF_EDATA);
+	assert_non_null(strstr(err.text, "65 chat templates"));
+	json_decref(chatml);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tiny), cmocka_unit_test(test_unknown_keys), cmocka_unit_test(test_places), cmocka_unit_test(test_template_end), cmocka_unit_test(test_families), cmocka_unit_test(test_from_gguf),
 		cmocka_unit_test(test_families_from_gguf), cmocka_unit_test(test_shards),
 		cmocka_unit_test(test_atomic), cmocka_unit_test(test_behind), cmocka_unit_test(test_arguments), cmocka_unit_test(test_tokenizer),
-		cmocka_unit_test(test_special), cmocka_unit_test(test_special_gguf),
+		cmocka_unit_test(test_special), cmocka_unit_test(test_special_gguf), cmocka_unit_test(test_templates),
 	};
 	return cmocka_run_group_tests(tests, make_scratch, drop_scratch);
 }
