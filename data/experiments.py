@@ -390,7 +390,7 @@ class Experiments:
             return
         run([self.bin + "kf-merge", "--quiet", "--method", method, "--out", out, "--seed", str(seed),
              *([] if method in ("linear", "slerp") else ["--pivot", self.model(self.target)]),
-             *(["--density", "0.5"] if method in ("ties", "dare") else []), *(a for p in models for a in ("--models", p)), *options])
+             *(["--density", "0.5"] if method in ("ties", "dare") else []), *(["--replace"] if self.args.replace else []), *(a for p in models for a in ("--models", p)), *options])
 
     def merged(self, work, models, methods, seed):
         """The models merged in every way, {method: folder}."""

@@ -19,6 +19,8 @@ endif
 WORK    ?= work/demo
 # What the command line gave (make fusechat-demo has defaults of its own, and so have kf-slurm's threads).
 given := $(foreach v,$(.VARIABLES),$(if $(filter command,$(origin $v)),$v))
+# What came from the environment may be meant for others, and is no reason not to build.
+inherited := $(foreach v,$(.VARIABLES),$(if $(filter environment,$(origin $v)),$v))
 
 # Documents a domain, and their size; the seed of which ones.
 DOCS       ?= 8
@@ -78,11 +80,11 @@ $(foreach v,TARGET DATA WORK DOCS VALID_DOCS TEST_DOCS DOC_BYTES SEED SKIP_BAD S
   with spaces in names))$(eval override $v := $$(call home,$$(strip $$($v))))))
 
 # Names of models are in names of files and options, and joined by + (plus).
-$(foreach v,TARGET SOURCES ADD,$(foreach m,$($v),$(foreach c,+ / : = % $(comma),$(if $(findstring $c,$m),$(error $v: $m: a model's name must not have a $c, \
+$(foreach v,$(filter-out $(inherited),TARGET SOURCES ADD),$(foreach m,$($v),$(foreach c,+ / : = % $(comma),$(if $(findstring $c,$m),$(error $v: $m: a model's name must not have a $c, \
   which has a meaning in names and options: give it another in $(DATA)/models)))))
 
 # What a program refuses hours later, when its turn comes. A variable, what it may be
-one_of = $(if $(filter-out $2,$($1)),$(error $1=$($1): must be $(if $(word 2,$($1)),some,one) of $2))
+one_of = $(if $(filter-out $2,$(if $(filter $1,$(inherited)),,$($1))),$(error $1=$($1): must be $(if $(word 2,$($1)),some,one) of $2))
 $(call one_of,ALIGN,byte dtw dtw-chat)
 $(call one_of,VOCAB_MAP,prefix exact mined stats)
 $(call one_of,ONE_TO_MANY,last weighted)
@@ -92,7 +94,7 @@ $(call one_of,WEIGHT,none advantage advantage-domain advantage-position)
 $(call one_of,TAIL,calibrated rest renormalize)
 $(call one_of,COMPUTE,auto f32 bf16)
 $(call one_of,EXTRACT_COMPUTE,auto f32 bf16 int8)
-$(if $(and $(filter token,$(LEVEL)),$(filter-out min-ce avg-ce,$(FUNCTION))),$(error LEVEL=token is for FUNCTION=min-ce and avg-ce: $(FUNCTION) has other weights))
+$(if $(and $(filter token,$(LEVEL)),$(filter-out min-ce avg-ce,$(FUNCTION)),$(if $(filter LEVEL FUNCTION,$(inherited)),,1)),$(error LEVEL=token is for FUNCTION=min-ce and avg-ce: $(FUNCTION) has other weights))
 $(if $(and $(filter byte,$(ALIGN)),$(filter weighted,$(ONE_TO_MANY))),$(error ONE_TO_MANY=weighted is for ALIGN=dtw and dtw-chat: bytes have no partners))
 $(if $(and $(filter-out 0,$(ADAPT)),$(filter stats weighted,$(VOCAB_MAP) $(ONE_TO_MANY))),$(error ADAPT=$(ADAPT) does not go with VOCAB_MAP=stats or \
   ONE_TO_MANY=weighted, which count in a source's whole text: its folds are several models))
@@ -168,8 +170,9 @@ $(foreach s,$(splits),$(eval talks_$s := $(findstring "format":2,$(call manifest
 from = $(strip $(call model,$2) $(if $(talks_$1),$(CHAT_TEMPLATE_$2)))
 was_from = $(if $(talks_$1),$2,$(firstword $2))
 other_from = $(if $(filter-out $1,$2)$(filter-out $2,$1),FORCE)
-# All of the text is there before any model runs: that a split of it is empty is no news for later. (Jobs need what they read.)
-corpora := $(if $(KF_SLURM),,$(splits:%=$(run)/corpus/%/manifest.json))
+# All of the text is there before any model runs: that a split of it is empty is no news for later. (Jobs need what they read, and so do goals that
+# are one model or set.)
+corpora := $(if $(or $(KF_SLURM),$(if $(filter-out train-fused train-clm train-kd ensemble,$(or $(MAKECMDGOALS),all)),,1)),,$(splits:%=$(run)/corpus/%/manifest.json))
 define logits_rule
 $(run)/logits/$1/$2$(said_tag)/manifest.json: $(call model_files,$2) $(run)/corpus/$1/manifest.json \
     $(sort $(call other_from,$(call from,$1,$2),$(call was_from,$1,$(file <$(run)/logits/$1/$2$(said_tag).from))) \

@@ -154,6 +154,7 @@ kf_status kf_subject_ends(const kf_subject *s, kf_arena *arena, const int32_t **
 	int32_t *end;
 
 	if (!ids_at_most(ids)) ids = json_object_get(kf_weights_config(s->weights), "eos_token_id");
+	if (!ids_at_most(ids)) ids = json_object_get(json_object_get(kf_weights_config(s->weights), "text_config"), "eos_token_id");
 	if (!(end = KF_ARENA_NEW(arena, int32_t, folder ? ids_at_most(ids) + 1 : KF_NAMED_ENDS))) return no_memory(err);
 	*out = end;
 	*n = 0;

@@ -108,13 +108,6 @@ static kf_status check_same(const kf_merge_inputs *in, const kf_weights *w, kf_t
 	return rc;
 }
 
-static bool same_template(const kf_tokenizer *a, const kf_tokenizer *b)
-{
-	const char *x = kf_tokenizer_chat_template(a), *y = kf_tokenizer_chat_template(b);
-
-	return x && y ? strcmp(x, y) == 0 : x == y;
-}
-
 /* ---- open ---- */
 
 kf_status kf_merge_open(kf_merge_inputs *in, const char *pivot, const kf_list *models, kf_err *err)
@@ -131,14 +124,14 @@ kf_status kf_merge_open(kf_merge_inputs *in, const char *pivot, const kf_list *m
 	if ((rc = kf_weights_tokenizer(in->first, &in->tokenizer, err)) != KF_OK) goto fail;
 	for (int i = in->pivot ? 0 : 1; i < in->n; i++) {
 		if ((rc = check_same(in, in->model[i], &model, err)) != KF_OK) goto fail;
-		agree = agree && (!one || same_template(one, model));
+		agree = agree && (!one || kf_tokenizer_same_chat_templates(one, model));
 		if (one) kf_tokenizer_free(model);
 		else one = model;
 		model = NULL;
 	}
 	/* what the models were trained with since they left the pivot */
-	if (in->pivot && agree && kf_tokenizer_chat_template(one) && !same_template(one, in->tokenizer)) {
-		if ((rc = kf_tokenizer_set_chat_template(in->tokenizer, kf_tokenizer_chat_template(one), err)) != KF_OK) goto fail;
+	if (in->pivot && agree && kf_tokenizer_chat_template(one) && !kf_tokenizer_same_chat_templates(one, in->tokenizer)) {
+		if ((rc = kf_tokenizer_take_chat_templates(in->tokenizer, one, err)) != KF_OK) goto fail;
 		in->models_template = true;
 	}
 	kf_tokenizer_free(one);

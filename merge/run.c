@@ -268,8 +268,8 @@ static kf_status look(const run *r, bool *current, kf_err *err)
 		rc = kf_record_same(r->o->out, was, r->identity, "another merge", "Choose another --out, or give --replace to have this one in its place.",
 			err);
 		/* somebody began to take it away */
-		if (rc == KF_OK && (rc = kf_hf_check(r->o->out, false, err)) != KF_OK && rc != KF_ENOMEM)
-			rc = kf_fail(err, KF_EDATA, "%s has lost config.json or weights. Give --replace, and it is made again.", r->o->out);
+		if (rc == KF_OK && (rc = kf_hf_check(r->o->out, false, err)) != KF_OK && (rc == KF_ENOTFOUND || rc == KF_EDATA))
+			rc = kf_context(err, rc, "%s has lost config.json or weights; --replace makes it again", r->o->out);
 		*current = rc == KF_OK;
 		if (r->o->replace) rc = KF_OK;
 	}

@@ -148,7 +148,7 @@ static void check_log(trained *m)
 {
 	double steps = input_number(input_at(m->record, "result", "steps", NULL));
 
-	m->elsewhere = isfinite(steps) && !(m->n_steps && m->steps[m->n_steps - 1].step >= steps);
+	m->elsewhere = isfinite(steps) && !(m->n_steps && m->steps[0].step <= 1 && m->steps[m->n_steps - 1].step >= steps);
 	if (m->elsewhere) m->n_steps = m->n_epochs = 0;
 }
 

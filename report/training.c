@@ -9,7 +9,7 @@
 static bool training_there(const input *in)
 {
 	for (int i = 0; i < in->n_models; i++)
-		if (in->model[i].n_steps || in->model[i].n_epochs) return true;
+		if (in->model[i].n_steps || in->model[i].n_epochs || in->model[i].elsewhere) return true;
 	return false;
 }
 
@@ -184,6 +184,13 @@ static void put_elsewhere(const input *in, kf_buf *out)
 
 static void put_training(const input *in, kf_buf *out)
 {
+	bool drawn = false;
+
+	for (int m = 0; m < in->n_models; m++) drawn = drawn || in->model[m].n_steps || in->model[m].n_epochs;
+	if (!drawn) {
+		put_elsewhere(in, out);
+		return;
+	}
 	html_raw(out, "<p>Every model keeps the epoch that predicts the validation text best. Losses of different mixtures are not comparable, "
 		"the cross-entropy of the text is.</p>\n<p class=\"legend\">");
 	for (int m = 0; m < in->n_models; m++) {

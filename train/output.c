@@ -147,8 +147,8 @@ static kf_status look(const paths *p, const kf_train_opts *o, const json_t *iden
 		if (rc == KF_OK)
 			*state = found == p->trained ? KF_OUT_TRAINED : found == p->started ? KF_OUT_STARTED :
 				kf_exists(p->config) ? KF_OUT_CURRENT : KF_OUT_NEW;
-		if (*state == KF_OUT_CURRENT && (rc = kf_hf_check(out, true, err)) != KF_OK && rc != KF_ENOMEM)
-			rc = kf_fail(err, KF_EDATA, "%s has lost weights or files of the tokenizer. Give --restart, and it is trained again.", out);
+		if (*state == KF_OUT_CURRENT && (rc = kf_hf_check(out, true, err)) != KF_OK && (rc == KF_ENOTFOUND || rc == KF_EDATA))
+			rc = kf_context(err, rc, "%s has lost weights or files of the tokenizer; --restart trains it again", out);
 		return rc;
 	}
 	if (kf_is_dir(p->dir) && came_to_nothing(p, out))   /* killed before it could say what it was */

@@ -279,11 +279,26 @@ static const struct { const char *key; size_t at; } named[] = {
 	{ "pad_token", offsetof(kf_tokenizer, pad) }, { "unk_token", offsetof(kf_tokenizer, unk) }
 };
 
+static const char *class_of(const kf_tokenizer *t)
+{
+	bool bpe = t->kind == KF_TOK_BPE;
+	/* Llama's and Gemma's classes add BOS by their own settings, so these must be said. */
+	const char *class = t->hf_class ? t->hf_class : bpe ? "PreTrainedTokenizerFast"
+		: t->sp.dummy_prefix ? "LlamaTokenizer" : "GemmaTokenizer";
+
+	/* transformers 5 lets the class of GPT-2 put its own steps in the place of tokenizer.json's */
+	if (bpe && !strncmp(class, "GPT2Tokenizer", 13) && t->bpe.pretok.n > 1) return "PreTrainedTokenizerFast";
+	/* its code came with the model, and does what Llama's does */
+	return strcmp(class, "InternLM2Tokenizer") && strcmp(class, "InternLM2TokenizerFast") ? class : "LlamaTokenizer";
+}
+
 /* Whether token i of named is one of the tokenizer's, as transformers has it: where its files do not name it, if it is added to texts, or a
- * template of ours asks for it. */
+ * template of ours asks for it, or the class is another, without the names that the model's has. */
 static bool is_named(const kf_tokenizer *t, int i)
 {
-	if (!((t->unnamed | t->none) >> i & 1) || (i == 0 && t->add_bos) || (i == 1 && t->add_eos))
+	int unnamed = class_of(t) == t->hf_class ? t->unnamed : 0;
+
+	if (!((unnamed | t->none) >> i & 1) || (i == 0 && t->add_bos) || (i == 1 && t->add_eos))
 		return true;
 	return t->other_template && strstr(t->chat_template, named[i].key);
 }
@@ -362,13 +377,7 @@ static void put_settings(kf_buf *b, const json_t *settings)
 static kf_status write_config(const kf_tokenizer *t, const char *dir, kf_buf *b, kf_err *err)
 {
 	bool bpe = t->kind == KF_TOK_BPE, comma = false;
-	/* Llama's and Gemma's classes add BOS by their own settings, so these must be said. */
-	const char *class = t->hf_class ? t->hf_class : bpe ? "PreTrainedTokenizerFast"
-		: t->sp.dummy_prefix ? "LlamaTokenizer" : "GemmaTokenizer";
-	/* transformers 5 lets the class of GPT-2 put its own steps in the place of tokenizer.json's */
-	if (bpe && !strncmp(class, "GPT2Tokenizer", 13) && t->bpe.pretok.n > 1) class = "PreTrainedTokenizerFast";
-	/* its code came with the model, and does what Llama's does */
-	if (!strcmp(class, "InternLM2Tokenizer") || !strcmp(class, "InternLM2TokenizerFast")) class = "LlamaTokenizer";
+	const char *class = class_of(t);
 
 	kf_buf_clear(b);
 	put(b, t->add_bos ? "{\"add_bos_token\":true" : "{\"add_bos_token\":false");

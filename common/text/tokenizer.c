@@ -120,6 +120,24 @@ kf_status kf_tokenizer_set_chat_template(kf_tokenizer *t, const char *text, kf_e
 	return KF_OK;
 }
 
+kf_status kf_tokenizer_take_chat_templates(kf_tokenizer *t, const kf_tokenizer *from, kf_err *err)
+{
+	kf_status rc = from->chat_template ? kf_tokenizer_set_chat_template(t, from->chat_template, err) : KF_OK;
+
+	if (rc != KF_OK || !from->chat_templates)
+		return rc;
+	json_decref(t->chat_templates);
+	t->chat_templates = json_incref(from->chat_templates);
+	return KF_OK;
+}
+
+bool kf_tokenizer_same_chat_templates(const kf_tokenizer *a, const kf_tokenizer *b)
+{
+	if (!a->chat_templates != !b->chat_templates || (a->chat_templates && !json_equal(a->chat_templates, b->chat_templates)))
+		return false;
+	return a->chat_template && b->chat_template ? strcmp(a->chat_template, b->chat_template) == 0 : a->chat_template == b->chat_template;
+}
+
 const uint8_t *kf_tokenizer_bytes(const kf_tokenizer *t, int32_t id, uint32_t *n)
 {
 	if (id < 0 || id >= t->n) {

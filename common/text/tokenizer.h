@@ -75,6 +75,9 @@ const char *kf_tokenizer_piece(const kf_tokenizer *t, int32_t id);
 const char *kf_tokenizer_chat_template(const kf_tokenizer *t);
 /* Another in its place, and in that of all of several, copied; before others use the tokenizer. */
 kf_status kf_tokenizer_set_chat_template(kf_tokenizer *t, const char *text, kf_err *err) KF_MUST_CHECK;
+/* Another tokenizer's own, of several all, in their place; whether two have the same. */
+kf_status kf_tokenizer_take_chat_templates(kf_tokenizer *t, const kf_tokenizer *from, kf_err *err) KF_MUST_CHECK;
+bool kf_tokenizer_same_chat_templates(const kf_tokenizer *a, const kf_tokenizer *b);
 /* Whether encoding puts a space in front of a text ("dummy prefix"); of some tokenizers, unless it begins with one. */
 bool kf_tokenizer_dummy_prefix(const kf_tokenizer *t);
 

@@ -14,7 +14,7 @@ class Stub(experiments.Experiments):
     """Nothing is trained: valid(method, lambda, lr) says what would come of it, mixed(folders) what of a mean."""
     def __init__(self, valid=None, mixed=None, lambdas=("0.9", "0.5", "0.3"), lrs=("1e-4", "5e-5"), seeds=(1, 2)):
         self.size = {"lambdas": list(lambdas), "lrs": list(lrs), "d": {}}
-        self.args = types.SimpleNamespace(threads=1)
+        self.args = types.SimpleNamespace(threads=1, replace=False)
         self.work, self.bin, self.sources, self.seeds, self.runs, self.done, self.start = tmp, tmp + "/bin/", ["s"], list(seeds), 0, 0, 0
         self.valid, self.mixed, self.trained, self.means, self.evaluated, self.asked = valid, mixed, [], [], {}, []
 
@@ -152,6 +152,14 @@ def a_mean_counts_each_model_as_often_as_it_is_named():
     assert json.load(open(out + "/config.json")) == {x: "3", y: "1"}, json.load(open(out + "/config.json"))
     assert s.mean(s.work, [x, x], 1) == x and s.mean(s.work, [x, x, x, y], 1) == out and len(calls(s)) == 1
     assert s.mean(s.work, [x, y, y], 1) != out
+
+def what_is_merged_is_made_anew_where_that_is_asked_for():
+    s, b, (x, y) = on_disk("anew")
+    s.target, s.data = "t", s.work
+    for replace in (False, True):
+        s.args.replace = replace
+        s.merge("linear", [x, y], s.work + "/out-%d" % replace, 1, "--weights", "1,1")
+    assert ["--replace" in c for c in calls(s)] == [False, True], calls(s)
 
 def a_mean_that_was_tried_is_not_kept_but_its_score_is():
     s, b, (x, y) = on_disk("tried")

@@ -315,3 +315,22 @@ check_same "the same" "$TMP/limited/model.safetensors" "$TMP/sce/model.safetenso
 cp -r tests/models/llama-tiny "$TMP/"$'m\xe9'
 check "a path that is no UTF-8" "$BIN/kf-merge" --method linear --models "$TMP/"$'m\xe9' --models tests/models/llama-tiny --out "$TMP/latin"
 check "its record has question marks" grep -q '"path": ".*/m?"' "$TMP/latin/merge.json"
+
+# Templates that the models have by name are kept, all of them; tokens that only a number names stay named where another class is written.
+python3 - "$TMP" <<'END'
+import json, os, shutil, sys
+tmp = sys.argv[1]
+for name, base in (("listed", "llama-tiny"), ("classless", "qwen2-tiny")):
+    shutil.copytree("tests/models/" + base, f"{tmp}/{name}")
+    at = f"{tmp}/{name}/tokenizer_config.json"
+    c = json.load(open(at))
+    if name == "listed": c["chat_template"] = [{"name": "default", "template": "{{ bos_token }}D"}, {"name": "tool_use", "template": "{{ tools }}"}]
+    else:
+        c = {"model_max_length": 2048}
+        if os.path.exists(f"{tmp}/{name}/special_tokens_map.json"): os.remove(f"{tmp}/{name}/special_tokens_map.json")
+    json.dump(c, open(at, "w"))
+END
+check "models with templates by name, and a pivot without" "$BIN/kf-merge" --quiet --method ties --pivot tests/models/llama-tiny --models "$TMP/listed" --out "$TMP/merged-listed"
+check "all are kept" python3 -c 'import json, sys; t = json.load(open(sys.argv[1])); assert [x["name"] for x in t["chat_template"]] == ["default", "tool_use"], t["chat_template"]' "$TMP/merged-listed/tokenizer_config.json"
+check "a tokenizer of no class" "$BIN/kf-merge" --quiet --method linear --models "$TMP/classless" --models "$TMP/classless" --out "$TMP/merged-classless"
+check "still has its end of text" python3 -c 'import json, sys; t = json.load(open(sys.argv[1])); assert t["eos_token"] and t["tokenizer_class"] == "PreTrainedTokenizerFast", t' "$TMP/merged-classless/tokenizer_config.json"

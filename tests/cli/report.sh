@@ -324,11 +324,13 @@ cp -r "$TMP/fused" "$TMP/torn"; echo '{"step": 1, "loss": }' >>"$TMP/torn/log.js
 check_fails 1 "log.jsonl, line [0-9]+ is no JSON" "a damaged log" "$R" --model "$TMP/torn" --out "$TMP/no.html"
 cp "$TMP/fused/log.jsonl" "$TMP/torn/log.jsonl"; printf '{"step": 99, "lo' >>"$TMP/torn/log.jsonl"
 check "a log whose last line a killed run left" "$R" --quiet --model "fused=$TMP/torn" --out "$TMP/torn.html"
-for log in "" "$(head -n 3 "$TMP/fused/log.jsonl")"; do
+for log in "" "$(head -n 3 "$TMP/fused/log.jsonl")" "$(tail -n 3 "$TMP/fused/log.jsonl")"; do
 	rm "$TMP/torn/log.jsonl"; [ -z "$log" ] || echo "$log" >"$TMP/torn/log.jsonl"
 	check "a model whose log is elsewhere${log:+ in the end}" "$R" --quiet --model "torn=$TMP/torn" --model "clm=$TMP/clm" --out "$TMP/torn.html"
 	check "is named, and has no curve" sh -c 'grep -q "not the log of all their training: <b>torn</b>\." "$1" && ! grep -q "<small class=\"path\">[^<]*torn</small></th><td class=\"left\">training" "$1"' sh "$TMP/torn.html"
 done
+check "nor alone on a page" "$R" --quiet --model "torn=$TMP/torn" --out "$TMP/torn.html"
+check "is a model without a log passed over" grep -q "not the log of all their training: <b>torn</b>\." "$TMP/torn.html"
 sed 's/"weights":\[null,\[[^]]*\]/"weights":[null,[1]/' "$TMP/trace.jsonl" >"$TMP/short.jsonl"
 check_fails 1 "short.jsonl, line 1 is no document" "weights of other models" "$R" --trace "$TMP/short.jsonl" --out "$TMP/no.html"
 sed 's/"cut":\[0,[0-9]*/"cut":[0,99999/' "$TMP/trace.jsonl" >"$TMP/far.jsonl"

@@ -111,6 +111,7 @@ for f in 1 11 two; do
 done
 
 for v in TARGET SOURCES ADD; do
+	check "$v with a / in the environment is no reason not to build" env $v=/some/where make -n -s programs B="${BIN%/bin}"
 	check_fails 2 "$v: ge\+mma: a model's name must not have a \+" "$v with a + is refused before anything is made" make -n -s demo $v=ge+mma WORK="$W" DATA="$D" B="${BIN%/bin}"
 done
 

@@ -45,7 +45,9 @@ int unlink(const char *path)
 
 int remove(const char *path)
 {
-	return unlink(path) < 0 && errno == EISDIR ? rmdir(path) : 0;
+	const int rc = unlink(path);
+
+	return rc < 0 && errno == EISDIR ? rmdir(path) : rc;
 }
 
 int close(int fd)
