@@ -146,7 +146,7 @@ same batch-tokens --compute bf16 : --batch-tokens 50
 quiet
 # A program that takes two seconds of processor time and 200 MB, then ends well.
 cat > "$TMP/code.jsonl" <<'END'
-{"task_id": "c", "prompt": "s = r'''", "entry_point": "f", "test": "'''\nimport time\ndef f():\n    b = bytearray(200 << 20)\n    while time.process_time() < 1.3: pass\ndef check(c):\n    c()\n"}
+{"task_id": "c", "prompt": "s = r'''", "entry_point": "f", "test": "'''\nimport time\ndef f():\n    b = bytearray(200 << 20)\n    while time.process_time() < 2: pass\ndef check(c):\n    c()\n"}
 END
 of kf-eval --model a=$M/llama-tiny --tasks "$TMP/code.jsonl" --max-tokens 4 --unsafe-code --outputs "$TMP/to/o"
 check "$program: the program ends well" grep -q '"verdict":"passed"' "$TMP/base"
