@@ -403,11 +403,8 @@ class Experiments:
     # ---- C: FuseChat ----
 
     def c(self):
-        domains, merges = self.args.chat_domains.split(), ["linear", "varm", "task-arithmetic", "ties", "dare"]
-        if len(self.sources) == 2:
-            merges.insert(1, "slerp")
-        if len(self.sources) > 1:
-            merges.append("sce")
+        domains, n = self.args.chat_domains.split(), len(self.sources)
+        merges = ["linear", *(["slerp"] if n == 2 else []), "varm", "task-arithmetic", "ties", "dare", *(["sce"] if n > 1 else [])]
         methods = [Method("clm", "train-clm", lam="1"), *(Method("target+" + m, "train-fused", SOURCES=m) for m in self.sources),
                    Method("joint", "train-fused")]
 

@@ -50,12 +50,11 @@ bool kf_print_utf8(const char *text)
 
 json_t *kf_print_string(const char *text)
 {
-	char out[3 * KF_PATH_MAX + 1];
-	size_t left = strnlen(text, KF_PATH_MAX), n, k = 0;
+	kf_buf b = { 0 };
+	json_t *v;
 
-	for (; left; text += n, left -= n) {
-		if ((n = kf_json_char((const uint8_t *)text, left))) memcpy(out + k, text, n), k += n;
-		else memcpy(out + k, "\xEF\xBF\xBD", 3), k += 3, n = 1;
-	}
-	return json_stringn(out, k);
+	kf_json_text(&b, text, strnlen(text, KF_PATH_MAX));
+	v = kf_buf_check(&b, NULL) == KF_OK ? json_stringn(b.len ? (const char *)b.data : "", b.len) : NULL;
+	kf_buf_release(&b);
+	return v;
 }

@@ -127,14 +127,10 @@ static int text_order(const void *x, const void *y, void *arg)
 /* An id as JSON has it, where bytes that are not UTF-8 are U+FFFD each (kf_json_string): file names may have some. */
 static kf_status hash_id(const char *id, kf_buf *b, uint64_t *out, kf_err *err)
 {
-	size_t n = strlen(id), len;
 	kf_status rc;
 
 	kf_buf_clear(b);
-	for (const uint8_t *s = (const uint8_t *)id; n; s += len, n -= len) {
-		if ((len = kf_json_char(s, n))) kf_buf_put(b, s, len);
-		else kf_buf_put(b, "\xef\xbf\xbd", 3), len = 1;
-	}
+	kf_json_text(b, id, strlen(id));
 	if ((rc = kf_buf_check(b, err)) == KF_OK) *out = kf_hash64(b->data, b->len);
 	return rc;
 }

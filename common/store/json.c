@@ -22,6 +22,16 @@ size_t kf_json_char(const uint8_t *s, size_t n)
 	return len;
 }
 
+void kf_json_text(kf_buf *out, const char *text, size_t n)
+{
+	size_t len;
+
+	for (const uint8_t *s = (const uint8_t *)text; n; s += len, n -= len) {
+		if ((len = kf_json_char(s, n))) kf_buf_put(out, s, len);
+		else kf_buf_put(out, "\xef\xbf\xbd", 3), len = 1;
+	}
+}
+
 void kf_json_string(FILE *out, const uint8_t *s, size_t n)
 {
 	putc('"', out);

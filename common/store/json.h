@@ -18,7 +18,9 @@ void kf_json_logits(FILE *out, const kf_logits_rec *r, unsigned flags);
 void kf_json_dist(FILE *out, const kf_dist_rec *r, unsigned flags);
 /* Bytes of the UTF-8 character at s (n > 0 bytes), 0 when there is none: shortest form, no surrogates, to U+10FFFF. */
 size_t kf_json_char(const uint8_t *s, size_t n);
-/* A string with quotes; bytes that are not UTF-8 become U+FFFD, one for every byte. */
+/* Text of n bytes; those that are not UTF-8 become U+FFFD, one for every byte. */
+void kf_json_text(kf_buf *out, const char *text, size_t n);
+/* The same as a string with quotes. */
 void kf_json_string(FILE *out, const uint8_t *s, size_t n);
 
 #endif

@@ -4,23 +4,7 @@
 #include <jansson.h>
 
 #include "eval/subject.h"
-
-static char scratch[] = "/tmp/kf-test-XXXXXX";
-
-static int make_scratch(void **state)
-{
-	(void)state;
-	return mkdtemp(scratch) ? 0 : -1;
-}
-
-static int drop_scratch(void **state)
-{
-	char cmd[64];
-
-	(void)state;
-	snprintf(cmd, sizeof cmd, "rm -r %s", scratch);
-	return system(cmd);
-}
+#include "tests/unit/scratch.h"
 
 static void in_scratch(char path[64], const char *name) { snprintf(path, 64, "%s/%s", scratch, name); }
 

@@ -5,22 +5,7 @@
 
 #include "common/model/weights.h"
 #include "common/text/chat.h"
-
-static char scratch[] = "/tmp/kf-test-XXXXXX";
-
-static int make_scratch(void **state)
-{
-	(void)state;
-	return mkdtemp(scratch) ? 0 : -1;
-}
-
-static int drop_scratch(void **state)
-{
-	char cmd[64];
-	(void)state;
-	snprintf(cmd, sizeof cmd, "rm -r %s", scratch);
-	return system(cmd);
-}
+#include "tests/unit/scratch.h"
 
 static const char *in_scratch(const char *name)
 {
