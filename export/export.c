@@ -162,8 +162,7 @@ static kf_status to_file(job *j, FILE *standard, kf_err *err)
 	if (j->o->parts > 1)
 		return kf_fail(err, KF_EUSAGE, "--shard writes a part of the files of a folder: give --out a folder, not %s", j->o->out);
 	if (strcmp(j->o->out, "-") == 0) {
-		if ((rc = all_shards(j, standard, err)) == KF_OK && (fflush(standard) || ferror(standard)) && errno != EPIPE)
-			rc = kf_fail_errno(err, "cannot write standard output");
+		if ((rc = all_shards(j, standard, err)) == KF_OK) rc = kf_flush_piped(standard, "standard output", err);
 	} else if ((rc = kf_outfile_open(&out, j->o->out, err)) == KF_OK && (rc = all_shards(j, out.f, err)) == KF_OK) {
 		rc = kf_outfile_commit(&out, err);
 	}

@@ -1,6 +1,5 @@
 #include "inspect/inspect.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -402,15 +401,6 @@ static kf_status cannot_open(struct job *j, kf_status rc)
 	return take_away(j, NULL, 0, rc);
 }
 
-/* A reader that has seen enough is no error; a full disk is. */
-static kf_status flushed(FILE *out, kf_err *err)
-{
-	if (fflush(out) == 0 && !ferror(out)) return KF_OK;
-	if (errno != EPIPE) return kf_fail_errno(err, "cannot write the output");
-	clearerr(out); /* whoever read it has had enough, as in `kf-inspect … | head` */
-	return KF_OK;
-}
-
 kf_status kf_inspect(const kf_inspect_opts *o, FILE *out, kf_err *err)
 {
 	struct job j = { .o = o, .out = out, .err = err };
@@ -420,7 +410,7 @@ kf_status kf_inspect(const kf_inspect_opts *o, FILE *out, kf_err *err)
 
 	if (kf_exists(o->dir) && !kf_is_dir(o->dir)) {
 		if ((rc = kf_inspect_map(o, out, err)) != KF_OK) return rc;
-		return flushed(out, err);
+		return kf_flush_piped(out, "the output", err);
 	}
 	if ((rc = kf_set_open(o->dir, KF_SET_KINDS, &j.set, err)) != KF_OK) return cannot_open(&j, rc);
 	j.kind = kf_set_get_kind(j.set);
@@ -435,7 +425,7 @@ kf_status kf_inspect(const kf_inspect_opts *o, FILE *out, kf_err *err)
 	else if (o->doc >= 0) rc = find_doc(&j);
 	else if (o->json) rc = each_shard(&j, all_of, NULL);
 	else rc = summary(&j);
-	if (rc == KF_OK) rc = flushed(out, err);
+	if (rc == KF_OK) rc = kf_flush_piped(out, "the output", err);
 out:
 	kf_tokenizer_free(j.tokenizer);
 	kf_arena_release(&j.arena);

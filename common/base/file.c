@@ -281,6 +281,14 @@ kf_status kf_file_may_write(const char *path, kf_err *err)
 	return KF_OK;
 }
 
+kf_status kf_flush_piped(FILE *out, const char *what, kf_err *err)
+{
+	if (fflush(out) == 0 && !ferror(out)) return KF_OK;
+	if (errno != EPIPE) return kf_fail_errno(err, "cannot write %s", what);
+	clearerr(out);
+	return KF_OK;
+}
+
 static bool one_file(const char *a, const char *b)
 {
 	struct stat x, y;

@@ -39,6 +39,10 @@ kf_status kf_part_take(char part[KF_PATH_MAX], const char *path, const char *ref
 /* Whether that is standard output, where nothing else may stand then. */
 bool kf_file_is_stdout(const char *path);
 
+/* Flush what standard output or a pipe was given (what: what it is, for messages). A reader that has seen enough (EPIPE) is no error, and the stream
+ * does not remember it; a full disk is. */
+kf_status kf_flush_piped(FILE *out, const char *what, kf_err *err) KF_MUST_CHECK;
+
 /* Whether kf_file_write_atomic could begin, as far as permissions and folders say: to be asked before long work. Makes nothing. */
 kf_status kf_file_may_write(const char *path, kf_err *err) KF_MUST_CHECK;
 

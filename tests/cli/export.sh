@@ -51,6 +51,8 @@ check "what a killed run left is taken over" "$E" --set "$TMP/targets" --out "$T
 check "and gone" test "$(ls "$TMP/parts" | tr '\n' ' ')" = "part-00000.jsonl part-00001.jsonl "
 bash -c "'$E' --set '$TMP/targets' --out - --format axolotl; echo \$? >'$TMP/status'" 2>"$TMP/err" | head -c 1 >/dev/null
 check "a reader that has seen enough is no error" test "$(cat "$TMP/status")" = 0
+bash -c "sleep 0.3; '$E' --set '$TMP/targets' --out - --format axolotl; echo \$? >'$TMP/status'" 2>"$TMP/err" | :
+check "nor one that is gone before anything comes" test "$(cat "$TMP/status")" = 0
 
 check_fails 1 "is a corpus.*kf-inspect" "a corpus" "$E" --set "$TMP/corpus" --out "$TMP/no.jsonl"
 check_fails 1 "nowhere" "a set that is not there" "$E" --set "$TMP/nowhere" --out "$TMP/no.jsonl"
