@@ -144,21 +144,17 @@ kf_status kf_subject_prompt(const kf_subject *s, bool chat, const char *prompt, 
 	return join(first, enc.ids + from, all - from, arena, out, n, err);
 }
 
-/* What eos_token_id is in a file's JSON: an id, or a list of them; else how many there may be is 0. */
-static size_t ids_at_most(const json_t *v) { return json_is_array(v) ? json_array_size(v) : json_is_integer(v); }
-
 kf_status kf_subject_ends(const kf_subject *s, kf_arena *arena, const int32_t **out, int *n, kf_err *err)
 {
 	const bool folder = kf_weights_config(s->weights) != NULL;
-	const json_t *ids = json_object_get(kf_weights_generation(s->weights), "eos_token_id");
+	const json_t *ids = kf_weights_ends(s->weights);
+	const size_t most = json_is_array(ids) ? json_array_size(ids) : ids != NULL;
 	int32_t *end;
 
-	if (!ids_at_most(ids)) ids = json_object_get(kf_weights_config(s->weights), "eos_token_id");
-	if (!ids_at_most(ids)) ids = json_object_get(json_object_get(kf_weights_config(s->weights), "text_config"), "eos_token_id");
-	if (!(end = KF_ARENA_NEW(arena, int32_t, folder ? ids_at_most(ids) + 1 : KF_NAMED_ENDS))) return no_memory(err);
+	if (!(end = KF_ARENA_NEW(arena, int32_t, folder ? most + 1 : KF_NAMED_ENDS))) return no_memory(err);
 	*out = end;
 	*n = 0;
-	for (size_t i = 0; i < ids_at_most(ids); i++) {
+	for (size_t i = 0; i < most; i++) {
 		const json_t *id = json_is_array(ids) ? json_array_get(ids, i) : ids;
 
 		if (json_is_integer(id) && json_integer_value(id) >= 0 && json_integer_value(id) <= INT32_MAX) end[(*n)++] = (int32_t)json_integer_value(id);

@@ -16,11 +16,26 @@ bool task_lower_is_better(const json_t *metric)
 
 double task_scale(const json_t *metric) { return task_lower_is_better(metric) ? 1 : 100; }
 
+/* How a task was asked: how many items, after how many solved ones, as messages or as plain text. */
+static void how_asked(const json_t *facts, char *out, size_t room)
+{
+	const json_t *chat = json_object_get(facts, "chat_template");
+	const double shots = input_real(facts, "shots");
+	char after[40] = "";
+	const char *model;
+	bool any = false;
+	json_t *v;
+
+	json_object_foreach((json_t *)(uintptr_t)chat, model, v) any = any || json_is_string(v);
+	if (shots > 0) snprintf(after, sizeof after, ", %.0f shot%s", shots, shots == 1 ? "" : "s");
+	snprintf(out, room, "%lld items%s%s", (long long)json_integer_value(json_object_get(facts, "items")), after, any ? ", in chat" : "");
+}
+
 static void put_scores(const input *in, const char *task, const json_t *facts, const char *name, const json_t *metric, kf_buf *out)
 {
 	const json_t *models = json_object_get(metric, "models");
 	chart_dot row[NAMES];
-	char note[160], what[500];
+	char asked[100], note[180], what[500];
 	double by = task_scale(metric);
 	const char *model;
 	json_t *v;
@@ -35,7 +50,8 @@ static void put_scores(const input *in, const char *task, const json_t *facts, c
 		n++;
 	}
 	if (best < 0) return;
-	snprintf(note, sizeof note, "%.60s, %lld items", name, (long long)json_integer_value(json_object_get(facts, "items")));
+	how_asked(facts, asked, sizeof asked);
+	snprintf(note, sizeof note, "%.60s, %s", name, asked);
 	snprintf(what, sizeof what, "%.100s: %.60s in per cent of %d models. Highest: %.100s, %.1f.", task, name, n, row[best].label, row[best].value);
 	chart_begin(out, task, note);
 	chart_dots(out, row, n, false, 1, "% (higher is better)", what);

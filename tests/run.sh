@@ -39,7 +39,8 @@ count() { # TEST LOG
 	local p f s status seconds
 	read -r status seconds <"$2.end"
 	p=$(grep -c '^ok ' "$2"); f=$(grep -c '^not ok ' "$2"); s=$(grep -c '^skip ' "$2")
-	if [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then echo "not ok $1: exit status $status"; f=1
+	if [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then
+		echo "not ok $1: exit status $status, and it ended with"; tail -n 12 "$2" | sed 's/^/#   /'; f=1
 	elif [ $((p + f + s)) -eq 0 ]; then echo "not ok $1: ran no test"; f=1; fi
 	grep -E '^(not ok|skip) ' -A 12 "$2" | grep -Ev '^ok |^--$'
 	printf '%-44s %4d ok %s%s  %ds\n' "$1" "$p" "$([ "$f" -gt 0 ] && echo "$f FAILED ")" "$([ "$s" -gt 0 ] && echo "$s skipped")" "$seconds"

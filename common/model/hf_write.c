@@ -133,20 +133,20 @@ static json_t *with_end(const json_t *v, int32_t end, bool *had)
 	return NULL;
 }
 
-/* Give g, of a model without a generation_config.json, its eos_token_id: a list where its config.json has one; of a GGUF file, which names one
+/* Give g, of a model without a generation_config.json, its eos_token_id: what its config.json has; of a GGUF file, which names one
  * token, with those that end a text by their names. */
 static bool put_ends(const struct writer *w, json_t *g)
 {
-	const json_t *config = w->spec->like ? kf_weights_config(w->spec->like) : NULL, *ids = json_object_get(config, "eos_token_id");
-	const kf_tokenizer *t = w->spec->like && !config ? w->spec->tokenizer : NULL;
+	const kf_weights *like = w->spec->like;
+	const json_t *ids = like ? kf_weights_ends(like) : NULL;
+	const kf_tokenizer *t = like && !kf_weights_config(like) ? w->spec->tokenizer : NULL;
 	const int32_t eos = t && w->arch->eos < 0 ? kf_tokenizer_eos(t) : w->arch->eos;
 	int32_t named[KF_NAMED_ENDS];
 	const int n = t ? kf_tokenizer_named_ends(t, named) : 0;
 	json_t *list;
 	bool ok;
 
-	if (!json_array_size(ids)) ids = json_object_get(json_object_get(config, "text_config"), "eos_token_id");
-	if (json_array_size(ids)) return json_object_set(g, "eos_token_id", (json_t *)(uintptr_t)ids) == 0;
+	if (ids) return json_object_set(g, "eos_token_id", (json_t *)(uintptr_t)ids) == 0;
 	ok = (list = json_array()) != NULL;
 	if (ok && eos >= 0) ok = json_array_append_new(list, json_integer(eos)) == 0;
 	for (int i = 0; i < n && ok; i++)

@@ -19,6 +19,19 @@ const char *kf_weights_path(const kf_weights *w) { return w->path; }
 const kf_arch *kf_weights_arch(const kf_weights *w) { return &w->arch; }
 const json_t *kf_weights_config(const kf_weights *w) { return w->config; }
 const json_t *kf_weights_generation(const kf_weights *w) { return w->generation; }
+
+const json_t *kf_weights_ends(const kf_weights *w)
+{
+	const json_t *in[] = { w->generation, w->config, json_object_get(w->config, "text_config") };
+
+	for (int i = 0; i < 3; i++) {
+		const json_t *ids = json_object_get(in[i], "eos_token_id");
+
+		if (json_is_integer(ids) || json_array_size(ids) > 0) return ids;
+	}
+	return NULL;
+}
+
 int kf_weights_count(const kf_weights *w) { return w->n; }
 const kf_tensor *kf_weights_at(const kf_weights *w, int i)
 {

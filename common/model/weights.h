@@ -25,6 +25,9 @@ const kf_arch *kf_weights_arch(const kf_weights *w);
 /* config.json as it was read, and generation_config.json; borrowed, NULL where there is none (GGUF). */
 const json_t *kf_weights_config(const kf_weights *w);
 const json_t *kf_weights_generation(const kf_weights *w);
+/* What ends a text that a folder's model goes on with, as transformers has it: eos_token_id of generation_config.json, else of config.json, else of
+ * its text_config: an id or a list of some, not looked at; borrowed. NULL: none of them names one. */
+const json_t *kf_weights_ends(const kf_weights *w);
 /* Fingerprint of everything that decides what the model computes (config and tensors; not the tokenizer). */
 kf_status kf_weights_fp(kf_weights *w, kf_fp *out, kf_err *err) KF_MUST_CHECK;
 
