@@ -29,6 +29,4 @@ $(DATA)/text/%.jsonl:
 ifeq ($(.DEFAULT_GOAL),)
 .DEFAULT_GOAL := fuse
 endif
-.PHONY: fuse
 include $(KFUSE_MK)pipeline.mk $(KFUSE_MK)demo.mk
-fuse: demo

@@ -17,6 +17,21 @@ END
 }
 
 both=(SOURCES="gemma3-tiny llama-tiny")
+# A stage at a time: each ends with its folders, and the next goes on from there.
+stage() { # NAME FOLDER...: makes it, with these as its last words, sets all of them
+	local name=$1 want
+	shift; want=$(printf "$W/docs4/%s\n" "$@")
+	run "$name" SOURCES=llama-tiny >"$TMP/stage" && [ "$(tail -n $# "$TMP/stage")" = "$want" ] && for f in "$@"; do test -s "$W/docs4/$f/manifest.json" || return 1; done
+}
+todo() { run -n demo SOURCES=llama-tiny | grep -o 'kf-[a-z]* --[mcsto]' | sort -u | tr '\n' ' '; }
+check "make corpus" stage corpus corpus/{train,valid,test}
+check "make extract" stage extract logits/{train,test}/{qwen2-tiny,llama-tiny}
+same "what is left to do" "$(todo)" "kf-align --s kf-eval --c kf-fuse --t kf-merge --m kf-report --o kf-train --m "
+check "make aligned" stage aligned for-qwen2-tiny/aligned/train/llama-tiny
+check "make targets" stage targets for-qwen2-tiny/targets/llama-tiny-dynamic-sequence-none
+same "what is left to do" "$(todo)" "kf-eval --c kf-merge --m kf-report --o kf-train --m "
+check "make fuse, which is all of it" run fuse SOURCES=llama-tiny
+check "leaves make demo nothing" test -z "$(todo)"
 check "make demo" run demo SOURCES=llama-tiny
 check "make demo with two sources" run demo "${both[@]}"
 check "its report" rows report gemma3-tiny llama-tiny target clm fused fused+clm
