@@ -104,6 +104,7 @@ $(eval $(call train_rule,$(kd_model),$(of)/targets/$(kd),$(LAMBDA),$(start),$(st
 
 # All models at once, nothing trained: what they say of the test text, mixed by what each predicted so far.
 ENSEMBLE ?= dynamic
+$(call one_of,ENSEMBLE,min-ce avg-ce dynamic)
 ensemble := ensemble-$(call plus,$(sources))-$(ENSEMBLE)$(align_tag)
 $(eval $(call fuse_rule,$(ensemble),test,$(sources),--function $(ENSEMBLE)))
 

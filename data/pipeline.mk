@@ -95,7 +95,7 @@ $(call one_of,TAIL,calibrated rest renormalize)
 $(call one_of,COMPUTE,auto f32 bf16)
 $(call one_of,EXTRACT_COMPUTE,auto f32 bf16 int8)
 $(if $(and $(filter token,$(LEVEL)),$(filter-out min-ce avg-ce,$(FUNCTION)),$(if $(filter LEVEL FUNCTION,$(inherited)),,1)),$(error LEVEL=token is for FUNCTION=min-ce and avg-ce: $(FUNCTION) has other weights))
-$(if $(and $(filter byte,$(ALIGN)),$(filter weighted,$(ONE_TO_MANY))),$(error ONE_TO_MANY=weighted is for ALIGN=dtw and dtw-chat: bytes have no partners))
+$(if $(and $(filter-out dtw-chat,$(ALIGN)),$(filter weighted,$(ONE_TO_MANY))),$(error ONE_TO_MANY=weighted is for ALIGN=dtw-chat: nothing else takes several of a source's tokens for one))
 $(if $(and $(filter-out 0,$(ADAPT)),$(filter stats weighted,$(VOCAB_MAP) $(ONE_TO_MANY))),$(error ADAPT=$(ADAPT) does not go with VOCAB_MAP=stats or \
   ONE_TO_MANY=weighted, which count in a source's whole text: its folds are several models))
 

@@ -54,7 +54,7 @@ static const kf_opt table[] = {
 	{ "cache-mb", KF_OPT_INT, &o.cache_mb, "MB", "of keys and values while generating", 1, 1e7, 0 },
 	{ "overlap", KF_OPT_LIST, &o.overlap, "CORPUS", "training text: count the items and documents that share words with it", 0, 0, 0 },
 	{ "ngram", KF_OPT_INT, &o.ngram, "N", "words in a row that count as shared", 1, 1000, 0 },
-	{ "compute", KF_OPT_CHOICE, &o.compute, "auto|f32|bf16|int8", "of the matrix products; auto is f32 on the CPU, bf16 on CUDA", 0, 0, 0 },
+	{ "compute", KF_OPT_CHOICE, &o.compute, "auto|f32|bf16|int8", "of the matrix products; auto is f32 on the CPU, bf16 on CUDA; int8 is the CPU's", 0, 0, 0 },
 	{ "int8", KF_OPT_STRING, &o.int8, "KINDS", "with --compute int8: the matrices it is for, all or some of head,qkv,out,up,down; the others "
 		"are computed in bf16", 0, 0, 0 },
 	{ "batch-tokens", KF_OPT_INT, &o.batch_tokens, "N", "tokens in a batch", 1, 1e7, 0 },

@@ -30,7 +30,7 @@ static const kf_opt table[] = {
 	{ "path-extra", KF_OPT_INT, &o.x.path_extra, "E", "extra candidates a position, at most, to have them", 0, 64, KF_OPT_SHAPES },
 	{ "context", KF_OPT_INT, &o.x.context, "N", "longest sequence in tokens, 0 for the model's; longer documents are run in "
 		"windows that overlap by half", 0, 1 << 24, KF_OPT_SHAPES },
-	{ "fold", KF_OPT_STRING, &o.x.fold_text, "I/N", "run part I (0-based) of N of the texts only: those that kf-train --fold I/N left out; "
+	{ "fold", KF_OPT_STRING, &o.x.fold_text, "I/N", "run part I (0-based) of N, at least 2, of the texts only: those that kf-train --fold I/N left out; "
 		"give the sets of all N to kf-align", 0, 0, KF_OPT_SHAPES | KF_OPT_OFF },
 	{ "precision", KF_OPT_CHOICE, &o.precision, "packed|f32", "how numbers are stored: packed within 1/32 and 1/512 nat, or as they are",
 		0, 0, KF_OPT_SHAPES },
@@ -44,7 +44,7 @@ static const kf_opt table[] = {
 	{ "json", KF_OPT_FLAG, &o.json, NULL, "the plan as JSON", 0, 0, 0 },
 	{ "memory", KF_OPT_INT, &o.x.memory, "MB", "memory to plan for, 0 for nine tenths of what is available", 0, 1e9, 0 },
 	{ "compute", KF_OPT_CHOICE, &o.compute, "auto|f32|bf16|int8", "matrix products; auto is bf16 on CUDA, and on the CPU what is fastest of "
-		"those that stay within 1e-3 nats a token of f32, measured on some of the text; f32 for a small corpus", 0, 0, KF_OPT_SHAPES },
+		"those that stay within 1e-3 nats a token of f32, measured on some of the text; f32 for a small corpus; int8 is the CPU's", 0, 0, KF_OPT_SHAPES },
 	{ "int8", KF_OPT_STRING, &o.int8, "KINDS", "with --compute int8: the matrices it is for, all or some of head,qkv,out,up,down; the others "
 		"are computed in bf16", 0, 0, 0 },
 	KF_OPT_REPLACE(&o.x.replace),

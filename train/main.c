@@ -22,7 +22,7 @@ static const kf_opt TABLE[] = {
 		"same tokenizer serve too", .flags = KF_OPT_REQUIRED },
 	{ "out", KF_OPT_STRING, &o.out, "DIR", "folder to make, in Hugging Face's format", .flags = KF_OPT_REQUIRED },
 	{ "valid", KF_OPT_STRING, &o.valid, "DIR", "corpus to measure after each epoch; the best epoch becomes the output", 0, 0, 0 },
-	{ "fold", KF_OPT_STRING, &fold, "I/N", "leave out part I (0-based) of N of the texts, all pieces of a text together: kf-extract --fold I/N has the model "
+	{ "fold", KF_OPT_STRING, &fold, "I/N", "leave out part I (0-based) of N, at least 2, of the texts, all pieces of a text together: kf-extract --fold I/N has the model "
 		"predict these, which it has not seen", 0, 0, KF_OPT_SHAPES | KF_OPT_OFF },
 	{ "lambda", KF_OPT_REAL, &o.lambda, "X", "share of the plain language-model loss; the rest is fusion", 0, 1, KF_OPT_SHAPES },
 	{ "lambda-schedule", KF_OPT_CHOICE, &o.lambda_decay, "constant|decay", "decay: fusion's share falls to 0 along the run",

@@ -89,6 +89,7 @@ check "make slurm-demo THREADS=3" make -s slurm-demo "${what[@]}" WORK="$TMP/fre
 check "threads are those" test "$(grep -cE 'kf-(extract|train) .*--threads 3( |$)' "$TMP/.out")" -gt 3 -a "$(grep -c SLURM_CPUS "$TMP/.out")" = 0
 check "kf-slurm of a finished demo" print demo; cp "$TMP/.out" "$TMP/plan"
 check "what is there is not submitted: a finished demo is the printing of its table" test "$(grep -c '^sbatch' "$TMP/plan")" -le 1
+check "which is not done" test "$(grep -c '^# here, before any job: demo$' "$TMP/plan")" = 1 -a "$(grep -c '^kf-slurm: .*demo\|bits per byte' "$TMP/plan")" = 0
 check "kf-slurm of pairs" print pairs; cp "$TMP/.out" "$TMP/plan"
 check "pairs reuse what the demo made" test "$(grep '^# job' "$TMP/plan" | grep -cE 'logits|aligned')" = 0 -a "$(grep -c '^# job.*train' "$TMP/plan")" -gt 0
 touch "$W/docs6/logits/train/llama-tiny/manifest.json"
