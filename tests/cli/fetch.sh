@@ -77,6 +77,43 @@ check "fetch: no file is in two splits" python3 "$TMP/verify.py" "$TMP/p.jsonl"
 tar -cf "$TMP/nothing.tar" -T /dev/null
 check_fails 1 'has no text' "fetch: a package without the text" sh -c "python3 -I data/passages.py python '$TMP/p3.jsonl' <'$TMP/nothing.tar'"
 
+# What other releases have instead: an apt that knows one package, and makes it.
+if command -v dpkg-deb >/dev/null; then
+mkdir -p "$TMP/apt" "$TMP/deb/DEBIAN" "$TMP/deb/usr/lib/python3/dist-packages" "$TMP/deb/usr/share/doc/python3.13/html/_sources"
+cp -r "$TMP/tree/usr/lib/python3/dist-packages/p" "$TMP/deb/usr/lib/python3/dist-packages/"
+for f in "$TMP"/tree/usr/lib/python3/dist-packages/p/*.py; do cp "$f" "$TMP/deb/usr/share/doc/python3.13/html/_sources/$(basename "$f" .py).rst.txt"; done
+cat >"$TMP/apt/apt-cache" <<'APT'
+#!/bin/bash
+[ "$1" = show ] && [ "$2" = "$FAKE_HAS" ]
+APT
+cat >"$TMP/apt/apt-get" <<'APT'
+#!/bin/bash
+echo "$*" >>"$FAKE_LOG"
+[ "$1" = download ] || exit 0
+name=${!#}; version=3:3.2.25-0+deb12u7
+[ "${name%%=*}" = "$FAKE_HAS" ] || exit 100
+[ "$name" = "$FAKE_HAS" ] || [ "$name" = "$FAKE_HAS=$version" ] || exit 100
+cp -r "$FAKE_DEB" "$PWD/tree"
+printf 'Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: x <x@x>\nDescription: x\n' "$FAKE_HAS" "$version" >"$PWD/tree/DEBIAN/control"
+dpkg-deb --build tree "${FAKE_HAS}_1_all.deb" >/dev/null && rm -r tree
+APT
+chmod +x "$TMP"/apt/*
+for id in debian ubuntu; do echo "ID=$id" >"$TMP/$id"; done
+apt() { # HAS SYSTEM DOMAIN: into $TMP/a.jsonl, what was said into $TMP/said
+	rm -rf "$TMP/cache" "$TMP/a.jsonl"
+	PATH=$TMP/apt:$PATH FAKE_HAS=$1 FAKE_DEB=$TMP/deb FAKE_LOG=$TMP/asked KFUSE_OS_RELEASE=$TMP/$2 bash data/fetch.sh text "$3" "$TMP/a.jsonl" 2>"$TMP/said"
+}
+check "fetch: another package, where a release does not have the pinned one" apt python3.13-doc debian docs
+check "fetch: is named" grep -q "has no python3.11-doc: taking python3.13-doc" "$TMP/said"
+check "fetch: its text" python3 "$TMP/verify.py" <(sed -E 's,"(m1|copy)[.]rst[.]txt,"p/\1.py,' "$TMP/a.jsonl")
+check_fails 1 "expected 9ad8ed29.*Nothing was kept" "fetch: a pinned version of another content" sh -c '"$@"; s=$?; cat "$0" >&2; exit $s' "$TMP/said" bash -c "$(declare -f apt); TMP='$TMP'; apt python3-django debian python"
+check "fetch: of another system, which builds its own" apt python3-django ubuntu python
+check "fetch: is said" grep -q "what is pinned is Debian's python3-django: taking that of ubuntu" "$TMP/said"
+check_fails 1 "knows no package python3.11-doc, nor python3.13-doc" "fetch: none of them" sh -c '"$@"; s=$?; cat "$0" >&2; exit $s' "$TMP/said" bash -c "$(declare -f apt); TMP='$TMP'; apt no-such debian docs"
+else
+	skip "fetch: other releases" "no dpkg-deb"
+fi
+
 # Conversations: from an archive and a list of our making.
 mkdir -p "$TMP/pod/usr/share/perl/5/pod"
 python3 - "$TMP" <<'CODE'
