@@ -364,8 +364,12 @@ kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format,
 			rc = kf_fail(err, KF_EINVAL, "%s is a shard set, not text; leave it out (kf-prepare reads what sets are made from, not sets)", paths[i]);
 		else if (S_ISDIR(st.st_mode)) rc = add_folder(in, paths[i], format, i, 0, err);
 		else if (S_ISREG(st.st_mode)) {
-			if ((rc = look(paths[i], paths[i], &first, err)) == KF_OK)
-				rc = first == NO_TEXT ? no_text(paths[i], err) : add_file(in, paths[i], paths[i], is_jsonl(paths[i], format), i, err);
+			const bool jsonl = is_jsonl(paths[i], format);
+
+			if ((rc = look(paths[i], paths[i], &first, err)) != KF_OK) break;
+			if (first == NO_TEXT) rc = no_text(paths[i], err);
+			else if (first == 0 && jsonl) in->left_out++;   /* of many, one may have no record; a document without text is an error */
+			else rc = add_file(in, paths[i], paths[i], jsonl, i, err);
 		} else
 			rc = kf_fail(err, KF_EINVAL, "%s is neither a file nor a folder (for a pipe, use - and standard "
 				"input)", paths[i]);

@@ -43,7 +43,7 @@ kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format,
 	kf_err *err) KF_MUST_CHECK;
 void kf_inputs_close(kf_inputs *in);               /* accepts NULL */
 int kf_inputs_files(const kf_inputs *in);
-int kf_inputs_left_out(const kf_inputs *in);       /* files of folders that were empty or not text */
+int kf_inputs_left_out(const kf_inputs *in);       /* files that were empty, or in folders and not text */
 /* How many files are there more than once, by whatever names; *name (borrowed) is that of one of them. */
 int kf_inputs_again(const kf_inputs *in, const char **name);
 uint64_t kf_inputs_bytes(const kf_inputs *in);

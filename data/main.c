@@ -79,7 +79,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 		fprintf(stderr, "kf-prepare: notice: files given more than once: %d; what they hold is in the corpus as often. The first is %s\n",
 			s.again, s.first_again);
 	if (s.left_out)
-		fprintf(stderr, "kf-prepare: notice: %d files of the folders are empty, blank or not text and were left out\n",
+		fprintf(stderr, "kf-prepare: notice: %d files are empty, blank or (in folders) not text and were left out\n",
 			s.left_out);
 	if (s.bad) snprintf(left_out, sizeof left_out, "; %" PRIu64 " bad records left out", s.bad);
 	if (s.state == KF_SET_CURRENT) printf("%s: up to date\n", o.p.out);

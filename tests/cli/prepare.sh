@@ -20,7 +20,7 @@ check_fails 1 'input text differs' "prepare: refuses changed input" "$prepare" -
 
 mkdir "$TMP/tree"; echo 'x = 1' >"$TMP/tree/a.py"; printf '\n' >"$TMP/tree/__init__.py"; : >"$TMP/tree/empty.py"
 "$prepare" --out "$TMP/of-tree" "$TMP/tree" 2>"$TMP/tree.err" >"$TMP/tree.out"
-check "prepare: blank files of a folder are left out, and counted" grep -q "2 files of the folders are empty, blank or not text" "$TMP/tree.err"
+check "prepare: blank files of a folder are left out, and counted" grep -q "2 files are empty, blank or (in folders) not text" "$TMP/tree.err"
 printf '{"text": "a table", "messages": null, "id": null}\n{"text": null, "messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "I."}]}\n' >"$TMP/null.jsonl"
 check "prepare: what is null is not there" "$prepare" --out "$TMP/null" "$TMP/null.jsonl"
 check_fails 2 'domain.*UTF-8' "prepare: a domain that is not UTF-8" "$prepare" --out "$TMP/bad" --domain $'\xff' "$TMP/b.jsonl"
