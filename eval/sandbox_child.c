@@ -9,6 +9,7 @@
 #include <linux/filter.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
+#include <math.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
@@ -296,7 +297,7 @@ static void limit(int what, rlim_t value)
 
 static void set_limits(const kf_sandbox_opts *o, long tasks)
 {
-	limit(RLIMIT_CPU, (rlim_t)o->seconds + 1);
+	limit(RLIMIT_CPU, (rlim_t)ceil(o->seconds));
 	limit(RLIMIT_AS, (rlim_t)o->memory);
 	limit(RLIMIT_FSIZE, (rlim_t)o->file_bytes);
 	limit(RLIMIT_NOFILE, 64);

@@ -9,7 +9,7 @@ then the first goes on, or (gone) is killed. After each fault: what the stage wr
 that tells what and why; and the same command, given again, ends with the bytes of an undisturbed run. Prints a line a stage and
 class of faults: "ok NAME: 1,234 faults …: 0 lost, 0 crashed", or "not ok" with what happened.
 """
-import argparse, hashlib, json, multiprocessing, os, re, shutil, signal, subprocess, sys, tempfile, time
+import argparse, hashlib, json, multiprocessing, os, random, re, shutil, signal, subprocess, sys, tempfile, time
 
 HANG = 120       # seconds; a run takes a fraction of one
 REASON = {"EIO": "Input/output error", "ENOSPC": "No space left", "full": "No space left"}
@@ -381,7 +381,7 @@ class Tester:
 		s = min(x for x in (self.args.sample, most, n) if x) if n else 0
 		if not s or n <= s:
 			return range(1, n + 1)
-		return sorted({1 + int((i + 0.5 + 0.37 * (-1) ** i) * n / s) for i in range(s)} - {n + 1})
+		return sorted(random.Random(n).sample(range(1, n + 1), s))
 
 	def faults(self, stage, kind):
 		counted = self.count(stage, kind)
