@@ -63,6 +63,17 @@ elif what == "make":
                 name, value, _ = w.partition("=")
                 if value and not re.search(rf"\b{re.escape(name)}\b", sources): wrong.append(f"{page}: nothing takes {name}: {line}")
                 if not value and re.fullmatch(r"[a-z][a-z-]+", w) and not w.startswith("slurm-") and w not in targets: wrong.append(f"{page}: no target {w}: {line}")
+elif what == "tree": # docs/contributing.md: dependencies point down, and no stage includes another
+    may = {"base": [], "text": ["base"], "store": ["base"], "ops": ["base"], "model": ["base", "text", "store", "ops"]}
+    for path in glob.glob("*/**/*.[ch]", recursive=True) + glob.glob("common/**/*.cu*", recursive=True) + glob.glob("common/**/*.cpp", recursive=True):
+        top, *rest = path.split("/")
+        if top.startswith("build") or top == "tests": continue
+        for to in re.findall(r'^#include "([^"]+)"', open(path, encoding="utf-8").read(), re.M):
+            into, *below = to.split("/")
+            if not os.path.exists(to): continue
+            if top != "common": ok = into in (top, "common")
+            else: ok = into == "common" and below[0] in (rest[0], *may[rest[0]])
+            if not ok: wrong.append(f"{path} includes {to}")
 print("\n".join(sorted(set(wrong))))
 sys.exit(bool(wrong))
 PY
@@ -70,3 +81,4 @@ check "options that pages name are there" python3 "$TMP/docs.py" "$BIN" options
 check "options of programs are on a page" python3 "$TMP/docs.py" "$BIN" pages
 check "files and headings that pages link to are there" python3 "$TMP/docs.py" "$BIN" links
 check "make's targets and variables that pages name are there" python3 "$TMP/docs.py" "$BIN" make
+check "what includes what points down" python3 "$TMP/docs.py" "$BIN" tree
