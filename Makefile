@@ -132,7 +132,7 @@ clean:
 define HELP
 make                  the programs, into $B/bin        make DEV=1, ASAN=1   strict; with sanitizers
 make demo             fuse three real models: fetch, prepare, extract, align, fuse, train, evaluate
-make corpus, logits, aligned, targets, train-fused    a stage of it, with those before
+make stage-corpus, stage-logits, stage-aligned, stage-targets, train-fused    a stage of it, with those before
 make baselines        what fusion is compared with: CLM, distillation, ensemble, merging
 make pairs            FuseChat: the target with each source, the results merged in every way
 make fusechat-demo    the same on conversations

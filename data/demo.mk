@@ -7,8 +7,8 @@
 #   make pairs                             FuseChat: the target with each source, then the results merged in every way
 #   make fusechat-demo                     the same on conversations
 #   make continual ADD=MODEL               one source more for a model that is fused already
-#   make corpus, logits, aligned, targets  a stage of it, with what comes before; the last lines printed are its sets
-#   make extract, align, fuse, train       the same as logits, aligned, demo, train-fused
+#   make stage-corpus, stage-logits, stage-aligned, stage-targets     a stage of it, with what comes before; the last lines
+#                                          printed are its sets. Here, where folders are called so: make extract, align, fuse (all), train
 #   make train-fused, train-clm, train-kd  one model alone; the last line printed is its folder
 #   make tasks TASKS="hellaswag mmlu"      the models as they come, on questions with answers
 #   make demo TASKS=hellaswag              … and in the reports of all the others
@@ -119,21 +119,24 @@ $(eval $(call page_rule,$(baselines_report),fused,clm=$(of)/train/$(clm) kd=$(of
 baselines: $(of)/report/$(baselines_report).html
 	$(call finish,$(baselines_report),baselines)
 
-# ---- make STAGE: the sets of one stage for make demo, and those before it. The last lines printed are their folders ----
+# ---- make stage-NAME: the sets of one stage for make demo, and those before it. The last lines printed are their folders ----
 
-stage_corpus  := $(splits:%=$(run)/corpus/%)
-stage_logits  := $(foreach s,train test $(if $(call fitted,$(sources)),valid),$(call logits,$s) $(foreach m,$(sources),$(call said,$s,$m)))
-stage_aligned := $(foreach s,train $(if $(call fitted,$(sources)),valid),$(foreach m,$(sources),$(call aligned,$s,$m)))
-stage_targets := $(of)/targets/$(demo_mix)
-stages := corpus logits aligned targets
-$(foreach s,$(stages),$(eval $s: $(stage_$s:%=%/manifest.json)))
+stage-corpus  := $(splits:%=$(run)/corpus/%)
+stage-logits  := $(foreach s,train test $(if $(call fitted,$(sources)),valid),$(call logits,$s) $(foreach m,$(sources),$(call said,$s,$m)))
+stage-aligned := $(foreach s,train $(if $(call fitted,$(sources)),valid),$(foreach m,$(sources),$(call aligned,$s,$m)))
+stage-targets := $(of)/targets/$(demo_mix)
+stages := stage-corpus stage-logits stage-aligned stage-targets
+$(foreach s,$(stages),$(eval $s: $($s:%=%/manifest.json)))
 $(stages):
-	@printf '%s\n' $(stage_$@)
-# By the names of what is done, some of which are folders here.
-extract: logits
-align: aligned
+	@printf '%s\n' $($@)
+# By what is done, which are names of folders here; a Makefile of one's own may have such targets itself.
 fuse: demo
+ifndef KFUSE_MK
+extract: stage-logits
+align: stage-aligned
 train: train-fused
+.PHONY: extract align train
+endif
 
 # ---- make train-NAME: one model alone. The last line printed is its folder ----
 
@@ -174,5 +177,4 @@ results := $(foreach r,report pairs baselines continual tasks,$(addprefix $r.,js
 clean-demo:
 	rm -rf $(patsubst %/corpus,%,$(wildcard $(WORK)/docs[0-9]*/corpus)) $(addprefix $(WORK)/,maps $(results))
 	@rmdir $(WORK) 2>/dev/null || true
-.PHONY: $(stages) extract align fuse train
-.PHONY: train-fused train-clm train-kd ensemble tasks demo pairs fusechat-demo baselines continual clean-demo
+.PHONY: $(stages) fuse train-fused train-clm train-kd ensemble tasks demo pairs fusechat-demo baselines continual clean-demo

@@ -24,11 +24,11 @@ stage() { # NAME FOLDER...: makes it, with these as its last words, sets all of 
 	run "$name" SOURCES=llama-tiny >"$TMP/stage" && [ "$(tail -n $# "$TMP/stage")" = "$want" ] && for f in "$@"; do test -s "$W/docs4/$f/manifest.json" || return 1; done
 }
 todo() { run -n demo SOURCES=llama-tiny | grep -o 'kf-[a-z]* --[mcsto]' | sort -u | tr '\n' ' '; }
-check "make corpus" stage corpus corpus/{train,valid,test}
+check "make stage-corpus" stage stage-corpus corpus/{train,valid,test}
 check "make extract" stage extract logits/{train,test}/{qwen2-tiny,llama-tiny}
 same "what is left to do" "$(todo)" "kf-align --s kf-eval --c kf-fuse --t kf-merge --m kf-report --o kf-train --m "
-check "make aligned" stage aligned for-qwen2-tiny/aligned/train/llama-tiny
-check "make targets" stage targets for-qwen2-tiny/targets/llama-tiny-dynamic-sequence-none
+check "make stage-aligned" stage stage-aligned for-qwen2-tiny/aligned/train/llama-tiny
+check "make stage-targets" stage stage-targets for-qwen2-tiny/targets/llama-tiny-dynamic-sequence-none
 same "what is left to do" "$(todo)" "kf-eval --c kf-merge --m kf-report --o kf-train --m "
 check "make fuse, which is all of it" run fuse SOURCES=llama-tiny
 check "leaves make demo nothing" test -z "$(todo)"
