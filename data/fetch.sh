@@ -195,10 +195,12 @@ get_deb() {
 		kept=$cache/debs/${package}_${version//:/%3a}.deb
 		if [ -e "$kept" ]; then deb=$kept; return; fi
 	done <<<"$pins"
-	for known in $package $others; do
-		kept=$cache/debs/${known}_other.deb
-		if [ -e "$kept" ]; then deb=$kept package=$known; return; fi
-	done
+	if ! { command -v apt-get && apt_knows $package $others; } >/dev/null 2>&1; then # what was fetched when it could be
+		for known in $package $others; do
+			kept=$cache/debs/${known}_other.deb
+			if [ -e "$kept" ]; then deb=$kept package=$known; return; fi
+		done
+	fi
 
 	need apt-get "the demo's text comes from Debian packages. Elsewhere, put your own JSONL files in place (see README)"
 	need dpkg-deb "install dpkg"
@@ -208,7 +210,7 @@ get_deb() {
 			apt-get update -q >&2 || die "apt-get update failed (its message is above). Is there a network?"
 			apt_knows $package $others || die "apt knows no package $package${others:+, nor }${others// / nor }. Put a JSONL file of your own in place (see README)"
 		else
-			die "apt knows no package $package: are its lists there? Run: sudo apt-get update"
+			die "apt knows no package $package${others:+, nor }${others// / nor }: are its lists there? Run: sudo apt-get update. Or put a JSONL file of your own in place (see README)"
 		fi
 	fi
 	if [ "$known" != "$package" ]; then
@@ -236,6 +238,7 @@ get_deb() {
 	done <<<"$pins"
 	[ -z "$pins" ] || say "notice: no pinned version of $package is on offer; taking the one that is (the text may differ a little)"
 	kept=$cache/debs/${package}_other.deb
+	if [ -e "$kept" ]; then deb=$kept; return; fi
 	(cd "$tmp" && apt-get download -q "${options[@]}" "$package" >apt.log 2>&1) ||
 		{ cat "$tmp/apt.log" >&2; die "cannot download $package (apt's message is above). Is there a network?"; }
 	deb=$(find "$tmp" -name '*.deb' -print -quit)

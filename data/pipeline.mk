@@ -172,7 +172,7 @@ was_from = $(if $(talks_$1),$2,$(firstword $2))
 other_from = $(if $(filter-out $1,$2)$(filter-out $2,$1),FORCE)
 # All of the text is there before any model runs: that a split of it is empty is no news for later. (Jobs need what they read, and so do goals that
 # are one model or set.)
-corpora := $(if $(or $(KF_SLURM),$(if $(filter-out train-fused train-clm train-kd ensemble,$(or $(MAKECMDGOALS),all)),,1)),,$(splits:%=$(run)/corpus/%/manifest.json))
+corpora := $(if $(or $(KF_SLURM),$(if $(filter-out train-fused train-clm train-kd ensemble stage-aligned stage-targets $(if $(KFUSE_MK),,align train),$(or $(MAKECMDGOALS),all)),,1)),,$(splits:%=$(run)/corpus/%/manifest.json))
 define logits_rule
 $(run)/logits/$1/$2$(said_tag)/manifest.json: $(call model_files,$2) $(run)/corpus/$1/manifest.json \
     $(sort $(call other_from,$(call from,$1,$2),$(call was_from,$1,$(file <$(run)/logits/$1/$2$(said_tag).from))) \

@@ -93,7 +93,7 @@ echo "$*" >>"$FAKE_LOG"
 name=${!#}; version=3:3.2.25-0+deb12u7
 [ "${name%%=*}" = "$FAKE_HAS" ] || exit 100
 [ "$name" = "$FAKE_HAS" ] || [ "$name" = "$FAKE_HAS=$version" ] || exit 100
-cp -r "$FAKE_DEB" "$PWD/tree"
+cp -r "$FAKE_DEB" "$PWD/tree"; chmod -R g-s "$PWD/tree"
 printf 'Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: x <x@x>\nDescription: x\n' "$FAKE_HAS" "$version" >"$PWD/tree/DEBIAN/control"
 dpkg-deb --build tree "${FAKE_HAS}_1_all.deb" >/dev/null && rm -r tree
 APT
@@ -108,6 +108,12 @@ check "fetch: is named" grep -q "has no python3.11-doc: taking python3.13-doc" "
 check "fetch: its text" python3 "$TMP/verify.py" <(sed -E 's,"(m1|copy)[.]rst[.]txt,"p/\1.py,' "$TMP/a.jsonl")
 check_fails 1 "expected 9ad8ed29.*Nothing was kept" "fetch: a pinned version of another content" sh -c '"$@"; s=$?; cat "$0" >&2; exit $s' "$TMP/said" bash -c "$(declare -f apt); TMP='$TMP'; apt python3-django debian python"
 check "fetch: of another system, which builds its own" apt python3-django ubuntu python
+cp "$TMP/cache/debs/python3-django_other.deb" "$TMP/kept.deb"
+pinned() { # its own release again, with what another left in the cache
+	PATH=$TMP/apt:$PATH FAKE_HAS=python3-django FAKE_DEB=$TMP/deb FAKE_LOG=$TMP/asked KFUSE_OS_RELEASE=$TMP/debian bash data/fetch.sh text python "$TMP/b.jsonl"
+}
+check_fails 1 "expected 9ad8ed29.*Nothing was kept" "fetch: what another release left in the cache does not go before the pinned" pinned
+check "fetch: but where apt knows nothing" sh -c 'PATH=$1:$PATH FAKE_HAS=none FAKE_LOG=$2 bash data/fetch.sh text python "$3"' sh "$TMP/apt" "$TMP/asked" "$TMP/b.jsonl"
 check "fetch: is said" grep -q "what is pinned is Debian's python3-django: taking that of ubuntu" "$TMP/said"
 check_fails 1 "knows no package python3.11-doc, nor python3.13-doc" "fetch: none of them" sh -c '"$@"; s=$?; cat "$0" >&2; exit $s' "$TMP/said" bash -c "$(declare -f apt); TMP='$TMP'; apt no-such debian docs"
 else

@@ -16,8 +16,10 @@ check "it leaves nothing" test ! -e "$TMP/logs" -a ! -e "$W"
 cat > "$TMP/run.py" <<'END'
 import os, re, shlex, subprocess, sys
 plan, folder, run = sys.argv[1], sys.argv[2], sys.argv[3:]
-jobs, job = [], None
+jobs, job, here = [], None, False
 for line in open(plan):
+    here = line.startswith("# here") or here and line.startswith("    ") # not a job: building what is old
+    if here: continue
     m = re.match(r"# job (\d+): (.*)", line)
     if m:
         job = {"id": m[1], "name": m[2], "recipe": ""}
@@ -90,6 +92,10 @@ check "threads are those" test "$(grep -cE 'kf-(extract|train) .*--threads 3( |$
 check "kf-slurm of a finished demo" print demo; cp "$TMP/.out" "$TMP/plan"
 check "what is there is not submitted: a finished demo is the printing of its table" test "$(grep -c '^sbatch' "$TMP/plan")" -le 1
 check "which is not done" test "$(grep -c '^# here, before any job: demo$' "$TMP/plan")" = 1 -a "$(grep -c '^kf-slurm: .*demo\|bits per byte' "$TMP/plan")" = 0
+mkdir -p "$TMP/missing/models"; ln -s "$D/text" "$TMP/missing/text"
+printf 'TARGET = no-such\nSOURCES = none-either\nDOMAINS = a\nKFUSE_BIN = %s\ninclude %s\n' "$(cd "$BIN" && pwd)" "$PWD/data/kfuse.mk" > "$TMP/missing/Makefile"
+missing() { local bin; bin=$(cd "$BIN" && pwd); (cd "$TMP/missing" && "$bin/kf-slurm" --print fuse); }
+check_fails 1 "there is no model" "a plan that lacks a model is none" missing
 check "kf-slurm of pairs" print pairs; cp "$TMP/.out" "$TMP/plan"
 check "pairs reuse what the demo made" test "$(grep '^# job' "$TMP/plan" | grep -cE 'logits|aligned')" = 0 -a "$(grep -c '^# job.*train' "$TMP/plan")" -gt 0
 touch "$W/docs6/logits/train/llama-tiny/manifest.json"
