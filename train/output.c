@@ -38,23 +38,25 @@ static kf_status clear(const char *dir, const char *const *names, int n, kf_err 
 	return rc;
 }
 
-/* Whether a folder has nothing but what has one of these names; one that is not there has nothing. */
-static bool only(const char *dir, const char *const *names, int n)
+/* *all: whether a folder has nothing but what has one of these names; one that is not there has nothing. */
+static kf_status only(const char *dir, const char *const *names, int n, bool *all, kf_err *err)
 {
 	DIR *d = opendir(dir);
 	struct dirent *e;
-	bool all = d || errno == ENOENT;
 
-	while (d && all && (e = readdir(d))) {
+	if (!d && errno != ENOENT && errno != ENOTDIR)
+		return kf_fail_errno(err, "cannot read the folder %s", dir);
+	*all = d || errno == ENOENT;
+	while (d && *all && (e = readdir(d))) {
 		bool known = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
 
 		for (int i = 0; i < n && !known; i++)
 			known = fnmatch(names[i], e->d_name, FNM_PERIOD) == 0;
-		all = known;
+		*all = known;
 	}
 	if (d)
 		closedir(d);
-	return all;
+	return KF_OK;
 }
 
 /* KF_EINVAL where the model of an epoch has company: somebody's results, say. */
@@ -107,12 +109,13 @@ static kf_status make_paths(paths *p, const char *out, kf_err *err)
 	return kf_path_join(p->trained, p->dir, "kfuse.json", err);
 }
 
-/* Whether the run that was here has come to nothing that anyone could miss: it has neither a checkpoint nor a model. */
-static bool came_to_nothing(const paths *p, const char *out)
+/* *nothing: whether the run that was here has come to nothing that anyone could miss: it has neither a checkpoint nor a model. */
+static kf_status came_to_nothing(const paths *p, const char *out, bool *nothing, kf_err *err)
 {
 	static const char *const mine[] = { "state", "log.jsonl" }, *const begun[] = { KF_LOCK_FILE, "identity.json", "*.part" };
+	kf_status rc = only(out, mine, 2, nothing, err);
 
-	return only(out, mine, 2) && only(p->dir, begun, 3);
+	return rc == KF_OK && *nothing ? only(p->dir, begun, 3, nothing, err) : rc;
 }
 
 /* What is in OUT. What is to be replaced is a run, to be told by its record. */
@@ -123,15 +126,17 @@ static kf_status look(const paths *p, const kf_train_opts *o, const json_t *iden
 	const char *out = o->out, *program;
 	json_t *was = NULL;
 	kf_status rc;
-	bool empty;
+	bool nothing = false, empty;
 
 	*state = KF_OUT_NEW;
+	if (kf_is_dir(p->dir) && (rc = came_to_nothing(p, out, &nothing, err)) != KF_OK)
+		return rc;
 	if (found) {
 		rc = kf_record_read(found, &was, err);
 		program = json_string_value(json_object_get(was, "program"));
 		if (program && strcmp(program, "kf-train") != 0)
 			rc = kf_fail(err, KF_EMISMATCH, "%s holds what %.40s made, and no training run. Choose another --out.", out, program);
-		else if (o->restart || came_to_nothing(p, out)) {
+		else if (o->restart || nothing) {
 			*state = o->restart ? KF_OUT_REPLACE : KF_OUT_NEW;
 			json_decref(was);
 			return KF_OK;
@@ -151,7 +156,7 @@ static kf_status look(const paths *p, const kf_train_opts *o, const json_t *iden
 			rc = kf_context(err, rc, "%s has lost weights or files of the tokenizer; --restart trains it again", out);
 		return rc;
 	}
-	if (kf_is_dir(p->dir) && came_to_nothing(p, out))   /* killed before it could say what it was */
+	if (nothing)   /* killed before it could say what it was */
 		return KF_OK;
 	if ((rc = kf_dir_empty(out, &empty, err)) == KF_OK && !empty)
 		rc = kf_fail(err, KF_EINVAL, "%s is not empty and holds no training run. Choose another --out.", out);

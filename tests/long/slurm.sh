@@ -202,7 +202,7 @@ two_nodes() {
 	export OMPI_MCA_btl=self,tcp OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1
 	(cd "$TMP/jobs" && "$TMP/bin/kf-slurm" --for all="--mem=0" --for train="--nodes=2 --ntasks-per-node=1 --cpus-per-task=1" "${again[@]}" KFUSE_BIN="$TMP/bin" \
 		TRAIN_RUN="srun --mpi=pmix") >"$TMP/submit" 2>&1
-	for _ in $(seq 600); do [ -n "$(ls "$TMP/jobs/$work"/state/step-* 2>/dev/null)" ] && break; sleep 0.1; done
+	for _ in $(seq 3000); do [ -n "$(ls "$TMP/jobs/$work"/state/step-* 2>/dev/null)" ] && break; sleep 0.1; done
 	node_lost two
 	for _ in $(seq 300); do node_is two 'down|future' && break; sleep 0.2; done
 	node_up two
