@@ -89,6 +89,8 @@ class Bench:
         for r in range(rounds):
             for n in (1, 2) if r % 2 == 0 else (2, 1):
                 log, _, seconds = self.train(n, "--batch-tokens", str(batch), "--max-steps", str(steps + 1))
+                if len(log) <= steps:
+                    sys.exit("bench: the text is %d steps of %d tokens, and the first is not counted: fewer --steps" % (len(log), batch))
                 before = [0] + [s["tokens"] for s in log]
                 log = [(s["tokens"] - b, s["tokens_per_second"], s["loss"]) for s, b in zip(log, before)]
                 losses[n] = [loss for _, _, loss in log]
