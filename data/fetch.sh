@@ -183,35 +183,35 @@ text_recipe() {
 }
 domains="prose docs python c german french spanish italian essays faq chitchat"
 
-# The first of these packages that apt knows, into known.
-apt_knows() { for known; do apt-cache show "$known" >/dev/null 2>&1 && return; done; return 1; }
+# The first of these packages that apt knows, into known; else nothing.
+ask_apt() { for known in "$@" ''; do if [ -z "$known" ] || apt-cache show "$known" >/dev/null 2>&1; then return; fi; done; }
 
 # Download $package at a pinned version, else whatever there is, of it or else of $others, into the cache; sets deb, and package to what it is of.
 get_deb() {
-	local version want got kept known system
+	local version want got kept known system other unknown
 	system=$(. "${KFUSE_OS_RELEASE:-/etc/os-release}" 2>/dev/null; echo "${ID:-debian}")
 	mkdir -p "$cache/debs"
 	while read -r version want; do
 		kept=$cache/debs/${package}_${version//:/%3a}.deb
 		if [ -e "$kept" ]; then deb=$kept; return; fi
 	done <<<"$pins"
-	if ! { command -v apt-get && apt_knows $package $others; } >/dev/null 2>&1; then # what was fetched when it could be
-		for known in $package $others; do
-			kept=$cache/debs/${known}_other.deb
-			if [ -e "$kept" ]; then deb=$kept package=$known; return; fi
+	ask_apt $package $others
+	if [ -z "$known" ]; then # what was fetched when it could be
+		for other in $package $others; do
+			kept=$cache/debs/${other}_other.deb
+			if [ -e "$kept" ]; then deb=$kept package=$other; return; fi
 		done
 	fi
 
 	need apt-get "the demo's text comes from Debian packages. Elsewhere, put your own JSONL files in place (see README)"
 	need dpkg-deb "install dpkg"
-	if ! apt_knows $package $others; then
-		if [ "$(id -u)" = 0 ]; then
-			say "apt knows no package $package: running apt-get update"
-			apt-get update -q >&2 || die "apt-get update failed (its message is above). Is there a network?"
-			apt_knows $package $others || die "apt knows no package $package${others:+, nor }${others// / nor }. Put a JSONL file of your own in place (see README)"
-		else
-			die "apt knows no package $package${others:+, nor }${others// / nor }: are its lists there? Run: sudo apt-get update. Or put a JSONL file of your own in place (see README)"
-		fi
+	if [ -z "$known" ]; then
+		unknown="apt knows no package $package${others:+, nor ${others// / nor }}"
+		[ "$(id -u)" = 0 ] || die "$unknown: are its lists there? Run: sudo apt-get update. Or put a JSONL file of your own in place (see README)"
+		say "$unknown: running apt-get update"
+		apt-get update -q >&2 || die "apt-get update failed (its message is above). Is there a network?"
+		ask_apt $package $others
+		[ -n "$known" ] || die "$unknown. Put a JSONL file of your own in place (see README)"
 	fi
 	if [ "$known" != "$package" ]; then
 		say "notice: this release has no $package: taking $known, another text of the kind"

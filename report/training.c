@@ -6,11 +6,19 @@
 
 #define POINTS 160                       /* of a line at most: more are averaged */
 
+/* Whether a model has something to draw. */
+static bool drawn(const input *in)
+{
+	for (int i = 0; i < in->n_models; i++)
+		if (in->model[i].n_steps || in->model[i].n_epochs) return true;
+	return false;
+}
+
 static bool training_there(const input *in)
 {
 	for (int i = 0; i < in->n_models; i++)
-		if (in->model[i].n_steps || in->model[i].n_epochs || in->model[i].elsewhere) return true;
-	return false;
+		if (in->model[i].elsewhere) return true;
+	return drawn(in);
 }
 
 static bool is_result(const input *in, int m)
@@ -184,10 +192,7 @@ static void put_elsewhere(const input *in, kf_buf *out)
 
 static void put_training(const input *in, kf_buf *out)
 {
-	bool drawn = false;
-
-	for (int m = 0; m < in->n_models; m++) drawn = drawn || in->model[m].n_steps || in->model[m].n_epochs;
-	if (!drawn) {
+	if (!drawn(in)) {
 		put_elsewhere(in, out);
 		return;
 	}

@@ -52,8 +52,8 @@ elif what == "links":
 elif what == "make":
     known = subprocess.run(["make", "-npRr", "help"], capture_output=True, text=True).stdout
     targets = set(re.findall(r"^([a-zA-Z][\w-]*)\s*:", known, re.M)) | {"gpu-check", "gpu-bench", "cuda-deps"}
-    sources = "".join(open(p).read() for p in ["Makefile", *glob.glob("*.mk"), *glob.glob("data/*.mk"), *glob.glob("tests/*.mk")]) + \
-        "".join(open(p).read() for p in glob.glob("tests/*.sh") + glob.glob("tests/*/*.sh") + glob.glob("tests/*/*.bash") + glob.glob("tests/bench/*") if os.path.isfile(p) and not p.endswith(".png"))
+    where = ["Makefile", "*.mk", "data/*.mk", "tests/*.mk", "tests/*.sh", "tests/*/*.sh", "tests/*/*.bash", "tests/bench/*.py"]
+    sources = "".join(open(p, encoding="utf-8").read() for pattern in where for p in glob.glob(pattern))
     for page, text in pages.items():
         for line in [*commands(text), *re.findall(r"`(make [^`]+)`", text)]:
             m = re.search(r"^(?:[A-Z_]+=\S+ )*make\s(.*)", line)

@@ -12,15 +12,14 @@
 
 #include "common/base/file.h"
 #include "data/input.h"
-
-static char dir[] = "/tmp/kfuse-input.XXXXXX";
+#include "tests/unit/scratch.h"
 
 static void put(const char *name, const char *text, size_t n)
 {
 	char path[KF_PATH_MAX];
 	kf_err err;
 
-	assert_int_equal(kf_path_join(path, dir, name, &err), KF_OK);
+	assert_int_equal(kf_path_join(path, scratch, name, &err), KF_OK);
 	assert_int_equal(kf_file_write_atomic(path, text, n, &err), KF_OK);
 }
 
@@ -30,7 +29,7 @@ static kf_status note(void *arg, const kf_found *d, kf_err *err)
 {
 	seen *s = arg;
 	size_t n = strlen(s->log);
-	const char *id = strncmp(d->id, dir, strlen(dir)) == 0 ? d->id + strlen(dir) : d->id;
+	const char *id = strncmp(d->id, scratch, strlen(scratch)) == 0 ? d->id + strlen(scratch) : d->id;
 
 	(void)err;
 	snprintf(s->log + n, sizeof s->log - n, "%s|%s|%s|%.*s;", id, d->domain ? d->domain : "-",
@@ -48,7 +47,7 @@ static kf_status read_all(const char *name, kf_text_format format, seen *s, kf_e
 	kf_status rc;
 
 	memset(s, 0, sizeof *s);
-	assert_int_equal(kf_path_join(path, dir, name, err), KF_OK);
+	assert_int_equal(kf_path_join(path, scratch, name, err), KF_OK);
 	if ((rc = kf_inputs_open(paths, 1, format, &in, err)) != KF_OK) return rc;
 	rc = kf_inputs_each(in, note, NULL, note_bytes, s, err);
 	kf_inputs_close(in);
@@ -132,8 +131,8 @@ static void test_folders(void **state)
 	kf_err err;
 
 	(void)state;
-	assert_int_equal(kf_path_join(path, dir, "tree", &err), KF_OK);
-	assert_int_equal(kf_path_join(loop, dir, "tree/sub", &err), KF_OK);
+	assert_int_equal(kf_path_join(path, scratch, "tree", &err), KF_OK);
+	assert_int_equal(kf_path_join(loop, scratch, "tree/sub", &err), KF_OK);
 	assert_int_equal(kf_mkdirs(loop, &err), KF_OK);
 	put("tree/b.txt", "bee", 3);
 	put("tree/a.txt", "ay", 2);
@@ -193,26 +192,11 @@ static void test_numbers(void **state)
 	BAD("{\"text\": \"a\", \"text\": \"b\", \"x\": 1e999}", KF_EDATA, "line 1: not valid JSON: duplicate object key");
 }
 
-static int make_dir(void **state)
-{
-	(void)state;
-	return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-	char command[128];
-
-	(void)state;
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	return system(command);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_jsonl), cmocka_unit_test(test_errors), cmocka_unit_test(test_folders), cmocka_unit_test(test_numbers),
 	};
 
-	return cmocka_run_group_tests(tests, make_dir, remove_dir);
+	return cmocka_run_group_tests(tests, make_scratch, drop_scratch);
 }

@@ -11,8 +11,8 @@
 #include "common/base/file.h"
 #include "common/store/record.h"
 #include "data/prepare.h"
+#include "tests/unit/scratch.h"
 
-static char dir[] = "/tmp/kfuse-prepare.XXXXXX";
 static char in_path[64], out_path[64];
 
 static void put(const void *text, size_t n)
@@ -167,22 +167,12 @@ static void test_choice(void **state)
 	assert_in_range(part[KF_SPLIT_TEST], 850, 1150);
 }
 
-static int make_dir(void **state)
+static int make_paths(void **state)
 {
-	(void)state;
-	if (!mkdtemp(dir)) return -1;
-	snprintf(in_path, sizeof in_path, "%s/in.txt", dir);
-	snprintf(out_path, sizeof out_path, "%s/out", dir);
+	if (make_scratch(state) != 0) return -1;
+	snprintf(in_path, sizeof in_path, "%s/in.txt", scratch);
+	snprintf(out_path, sizeof out_path, "%s/out", scratch);
 	return 0;
-}
-
-static int remove_dir(void **state)
-{
-	char command[128];
-
-	(void)state;
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	return system(command);
 }
 
 int main(void)
@@ -191,5 +181,5 @@ int main(void)
 		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_invalid), cmocka_unit_test(test_choice),
 	};
 
-	return cmocka_run_group_tests(tests, make_dir, remove_dir);
+	return cmocka_run_group_tests(tests, make_paths, drop_scratch);
 }
