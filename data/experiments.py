@@ -73,6 +73,18 @@ TABLE_A = [
 TABLE_D = ["clm", "min-ce dtw exact", "kfuse"]
 
 
+def chosen_rows(names):
+    """Which rows of A, B and D are trained: those named, with commas between them; clm and kfuse, which the others are held against, always."""
+    all_rows = [m.name for m in TABLE_A]
+    if not names:
+        return all_rows
+    named = [n.strip() for n in names.split(",")]
+    for n in named:
+        if n not in all_rows:
+            sys.exit("experiments: METHODS: there is no row '%s' in A, B or D: name some of %s" % (n, ", ".join(all_rows)))
+    return [n for n in all_rows if n in named or n in ("clm", "kfuse")]
+
+
 def words(text):
     """A list as it is given: with commas or blanks."""
     return text.replace(",", " ").split()
@@ -107,6 +119,9 @@ class Experiments:
         self.args, self.size = args, SIZES[args.size]
         for size in (self.size, self.size["d"]):
             size.update({k: words(v) for k, v in (("lambdas", args.lambdas), ("lrs", args.lrs)) if v})
+            size.update({k: v for k, v in (("docs", args.docs), ("epochs", args.epochs)) if v})
+        if args.docs:
+            self.size.update(b_docs=args.docs, chat=args.docs)
         if args.tasks is not None:
             self.size["tasks"] = words(args.tasks)
         if args.task_limit is not None:
@@ -114,6 +129,7 @@ class Experiments:
         self.bin, self.work, self.data = args.bin + "/", args.work + "/" + args.size, args.data
         self.target, self.sources, self.domains = args.target, args.sources.split(), args.domains.split()
         self.seeds = [int(s) for s in words(args.seeds)] if args.seeds else self.size["seeds"]
+        self.wanted = chosen_rows(args.methods)
         self.start, self.runs, self.done = time.monotonic(), 0, 0
         # each make is told all it needs: nothing is handed down from the one that runs this, or from its shell
         known = {"MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL"}
@@ -243,7 +259,7 @@ class Experiments:
             EPOCHS=size["epochs"], PATIENCE=2, BATCH=1024), TABLE_D, size)
 
     def compared(self, part, title, base, rows, size):
-        methods = [m for m in self.table_a(part, base(self.seeds[0])) if m.name in rows]
+        methods = [m for m in self.table_a(part, base(self.seeds[0])) if m.name in rows and m.name in self.wanted]
         found, tried = self.searched(part, methods, base, size)
         reports, again = {}, self.second_clm(tried["clm"])
         soups = {name: self.soup(name, base(self.seeds[0]), [(m, t) for m in methods if m.name in of for t in tried[m.name][:SOUP]])
@@ -264,7 +280,7 @@ class Experiments:
             pairs = [(a, b) for a in ("kfuse", "kfuse + clm", "kfuse soup") for b in folders if b not in (a, "kfuse + clm", "kfuse soup")]
             reports[seed] = self.evaluate("%s-seed%d" % (part, seed), base(seed), known, pairs, folders)
         self.page(part, title, "kfuse", base(self.seeds[0]), found)
-        self.keep(part, reports, tried, [*self.sources, "target", *rows, "clm + clm", "kfuse + clm", *soups, "ensemble"], "clm")
+        self.keep(part, reports, tried, [*self.sources, "target", *(m.name for m in methods), "clm + clm", "kfuse + clm", *soups, "ensemble"], "clm")
 
     def second_clm(self, tried):
         """The learning rate of a second run of CLM: the next best that was tried, or half of the only one."""
@@ -328,7 +344,8 @@ class Experiments:
         domains, experts = self.args.expert_domains.split(), {}
         merges = ["linear", "ties", "dare", *(["sce"] if len(domains) > 1 else [])]     # sce compares models with one another
         texts = self.halves(domains)
-        methods = [Method("clm", "train-clm", lam="1"), Method("min-ce", "train-fused", **papers(BYTE, "min-ce")), Method("kfuse", "train-fused")]
+        methods = [m for m in (Method("clm", "train-clm", lam="1"), Method("min-ce", "train-fused", **papers(BYTE, "min-ce")),
+                               Method("kfuse", "train-fused")) if m.name in self.wanted]
         self.runs += len(self.seeds) * len(domains)
         for seed in self.seeds:
             models = "%s/B-seed%d/data/models" % (self.work, seed)
@@ -352,9 +369,9 @@ class Experiments:
             folders = self.merged(base(seed)["WORK"], list(experts[seed].values()), merges, seed)
             folders.update({n: r["folder"] for n, r in found[seed].items()})
             reports[seed] = self.evaluate("B-seed%d" % seed, base(seed), rows,
-                                          [("kfuse", n) for n in ("clm", "min-ce", *merges)], folders)
+                                          [("kfuse", n) for n in (*(m.name for m in methods if m.name != "kfuse"), *merges)], folders)
         self.page("B", "Fusion beside merging", "kfuse", base(self.seeds[0]), found)
-        self.keep("B", reports, tried, ["target", *("expert-" + d for d in domains), "clm", "min-ce", "kfuse", *merges, "ensemble"], "clm")
+        self.keep("B", reports, tried, ["target", *("expert-" + d for d in domains), *(m.name for m in methods), *merges, "ensemble"], "clm")
 
     def halves(self, domains):
         """Each domain's text twice: what experts learn from, and what is fused. Training passages are in one of them only."""
@@ -487,6 +504,9 @@ def main():
     p.add_argument("--seeds", help="instead of the size's own")
     p.add_argument("--lambdas", help="to search among, instead of the size's own")
     p.add_argument("--lrs", help="the same: learning rates")
+    p.add_argument("--methods", help="rows of A, B and D to train, with commas between them, beside clm and kfuse; all of them otherwise")
+    p.add_argument("--docs", type=int, metavar="N", help="training passages a domain, of C conversations, instead of the size's own")
+    p.add_argument("--epochs", type=int, metavar="N", help="the same: epochs")
     p.add_argument("--tasks", help="questions that every model is asked, instead of the size's own")
     p.add_argument("--task-limit", type=int, metavar="N", help="the first N items of each task, 0 for all, instead of the size's own")
     p.add_argument("--target", required=True)
@@ -503,6 +523,9 @@ def main():
     p.add_argument("--threads", type=int, default=0)
     p.add_argument("--replace", action="store_true", help="what was made from other texts, models or options is made anew")
     args = p.parse_args()
+    for name, n in (("DOCS", args.docs), ("EPOCHS", args.epochs)):
+        if n is not None and n < 1:
+            sys.exit("experiments: %s=%d: must be at least 1" % (name, n))
     e = Experiments(args)
     for part in words(args.only):
         {"a": e.a, "b": e.b, "c": e.c, "d": e.d}[part]()

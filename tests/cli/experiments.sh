@@ -14,7 +14,7 @@ class Stub(experiments.Experiments):
     """Nothing is trained: valid(method, lambda, lr) says what would come of it, mixed(folders) what of a mean."""
     def __init__(self, valid=None, mixed=None, lambdas=("0.9", "0.5", "0.3"), lrs=("1e-4", "5e-5"), seeds=(1, 2)):
         self.size = {"lambdas": list(lambdas), "lrs": list(lrs), "d": {}}
-        self.args = types.SimpleNamespace(threads=1, replace=False)
+        self.args, self.wanted = types.SimpleNamespace(threads=1, replace=False), experiments.chosen_rows(None)
         self.work, self.bin, self.sources, self.seeds, self.runs, self.done, self.start = tmp, tmp + "/bin/", ["s"], list(seeds), 0, 0, 0
         self.valid, self.mixed, self.trained, self.means, self.evaluated, self.asked = valid, mixed, [], [], {}, []
 
@@ -104,6 +104,27 @@ def runs_of_clm_are_among_those_of_kfuses_soup():
     assert {tuple(x.split("-", 2)) for x in soup.removeprefix("mean of ").split(" + ")} <= again, (soup, again)
     assert s.runs == len(s.trained), (s.runs, len(s.trained))
     assert s.rows[-3:] == ["clm soup", "kfuse soup", "ensemble"]
+
+def rows_that_are_not_asked_for_are_not_trained():
+    assert experiments.chosen_rows(None) == [m.name for m in experiments.TABLE_A] == experiments.chosen_rows("")
+    assert experiments.chosen_rows("min-ce dtw exact , kd") == ["clm", "kd", "min-ce dtw exact", "kfuse"]
+    s = Whole(lambda m, lam, lr: 1.0, lambda m: 1.0, seeds=(1,))
+    s.wanted = experiments.chosen_rows("kfuse")
+    s.compared("A", "title", base, ["clm", "kd", "kfuse"], s.size)
+    assert {t[0] for t in s.trained} == {"clm", "kfuse"} and s.rows == ["s", "target", "clm", "kfuse", "clm + clm", "kfuse + clm", "clm soup", "kfuse soup", "ensemble"], s.rows
+    assert s.runs == len(s.trained), (s.runs, s.trained)
+    try:
+        experiments.chosen_rows("kd,min ce")
+        raise AssertionError("taken")
+    except SystemExit as e:
+        assert "no row 'min ce'" in e.code and "min-ce dtw mined" in e.code, e.code
+
+def a_size_of_ones_own_holds_in_every_part():
+    a = types.SimpleNamespace(size="small", docs=7, epochs=2, lambdas=None, lrs=None, methods=None, tasks=None, task_limit=None, bin="b", work=tmp + "/own",
+                              data="d", target="t", sources="s", domains="x", seeds=None)
+    size = experiments.Experiments(a).size
+    assert (size["docs"], size["b_docs"], size["chat"], size["epochs"], size["d"]["docs"], size["d"]["epochs"]) == (7, 7, 7, 2, 7, 2), size
+    assert size["valid"] == 2 and size["d"]["valid"] == 8
 
 def more_runs_than_four_of_a_method_are_not_tried():
     s = Whole(lambda m, lam, lr: float(lam), lambda m: 1.0, lambdas=[f"0.{i}" for i in range(1, 8)], seeds=(1,))

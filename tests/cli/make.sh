@@ -246,6 +246,14 @@ for part in A B C D; do
 	check "with training curves" grep -q '<section id="training">' "$W/experiments/tiny/$part.html"
 	check "and who taught which token" grep -q '<section id="passages">' "$W/experiments/tiny/$part.html"
 done
+check "another size, and fewer rows" experiments ONLY=a,b SEEDS=1 METHODS="min-ce dtw exact" DOCS=1 EPOCHS=2 TASKS= EXPERIMENTS="$W/own"
+check "which the tables have" python3 - "$W/own/tiny" <<'END'
+import json, sys
+parts = json.load(open(sys.argv[1] + "/results.json"))["parts"]
+assert list(parts["A"]["tried"]) == ["clm", "min-ce dtw exact", "kfuse"] and list(parts["B"]["tried"]) == ["clm", "kfuse"], parts
+made = json.load(open(parts["A"]["tried"]["kfuse"][0]["folder"] + "/kfuse.json"))
+assert "/docs1/" in made["paths"]["targets"] and made["options"]["epochs"] == 2, made
+END
 touch "$TMP/before"
 check "make experiments a second time" experiments ONLY=b; cp "$TMP/.out" "$TMP/again"
 check "a second time nothing is merged or evaluated" test "$(find "$W/experiments" -newer "$TMP/before" \( -name config.json -o -name 'B-seed*.json' \) | wc -l)" = 0
