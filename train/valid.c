@@ -110,6 +110,17 @@ static kf_status read_corpus(kf_valid *v, const kf_set *set, const kf_tokenizer 
 	return rc;
 }
 
+/* Conversations in another form are another text: a loss of theirs does not say how well the model learns this one. */
+static kf_status check_template(const kf_set *set, const char *chat_template, kf_err *err)
+{
+	const char *own = json_string_value(json_object_get(kf_set_info(set), "chat_template"));
+
+	if (!own || !chat_template || strcmp(own, chat_template) == 0)
+		return KF_OK;
+	return kf_fail(err, KF_EMISMATCH, "%s renders conversations with the template %s, what is trained on with %s: they must have the same. Give --valid the "
+		"corpus itself, or logits that kf-extract --chat-template %s makes of it.", kf_set_dir(set), own, chat_template, chat_template);
+}
+
 static kf_status read_docs(kf_valid *v, const kf_set *set, const kf_pack *pack, kf_err *err)
 {
 	kf_docs *docs;
@@ -145,7 +156,7 @@ kf_status kf_valid_open(const char *dir, const kf_tokenizer *tokenizer, const ch
 	out->fp = kf_set_fp(set);
 	if (kf_set_get_kind(set) == KF_SET_CORPUS)
 		rc = read_corpus(out, set, tokenizer, chat_template, &plain, err);
-	else if ((rc = kf_check_tokenizer(set, tokenizer, "the model", err)) == KF_OK)
+	else if ((rc = kf_check_tokenizer(set, tokenizer, "the model", err)) == KF_OK && (rc = check_template(set, chat_template, err)) == KF_OK)
 		rc = read_docs(out, set, &plain, err);
 	if (rc == KF_OK && out->bytes == 0)
 		rc = kf_fail(err, KF_EDATA, "%s has no text to validate with", dir);

@@ -13,7 +13,7 @@ typedef struct {
 } kf_valid;
 
 /* Read a corpus, or a set of the model's own tokens (logits, aligned, targets). chat_template: the name of the one to render a
- * corpus's conversations with; NULL: the model's own. */
+ * corpus's conversations with; NULL: the model's own. KF_EMISMATCH: the set was rendered with another. */
 kf_status kf_valid_open(const char *dir, const kf_tokenizer *tokenizer, const char *chat_template, const kf_pack *pack,
 	kf_valid *out, kf_err *err) KF_MUST_CHECK;
 void kf_valid_release(kf_valid *v);

@@ -166,6 +166,13 @@ assert abs(step["clm"] - loss / rows) < 1e-3, (step["clm"], loss / rows)
 assert step["clm"] == step["loss"]
 END
 
+# Validation text in another form is another text.
+check "chat: logits with another template" "$BIN/kf-extract" --quiet --model "$TMP/qwen2-tiny" --corpus "$C" --out "$TMP/l-other" --chat-template chatml
+check_fails 1 "l-other renders conversations with the template chatml, what is trained on with $(python3 -c 'import json, sys
+print(json.load(open(sys.argv[1]))["info"]["chat_template"])' "$TMP/targets/manifest.json"): .*the corpus itself" "chat: validation with another template than the targets'" \
+	"$BIN/kf-train" --quiet --model "$TMP/qwen2-tiny" --targets "$TMP/targets" --out "$TMP/none" --valid "$TMP/l-other"
+check "chat: validation with logits of the same template" "$BIN/kf-train" --quiet --model "$TMP/qwen2-tiny" --targets "$TMP/targets" --out "$TMP/same" --valid "$TMP/l-qwen2-tiny" --max-steps 1
+
 # Errors.
 run() { "$BIN/kf-extract" --quiet --model "$1" --corpus "$C" --out "$TMP/$2" "${@:3}"; }
 check_fails 1 "corpus: document 0 .\"0\", piece 0. is a conversation: tests/models/qwen2-tiny has no chat template, which conversations need; give one with --chat-template: smollm2" "chat: a model without template" run tests/models/qwen2-tiny none
