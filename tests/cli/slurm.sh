@@ -221,4 +221,5 @@ done
 check_fails 2 "which target" "no target" "$BIN/kf-slurm"
 check_fails 2 "no such stage" "a stage that is none" "$BIN/kf-slurm" demo --for brew=--now
 check_fails 2 "unknown option" "an option that is none" "$BIN/kf-slurm" demo --fast
+check_fails 2 "--print takes no value" "an option without a value that has one" "$BIN/kf-slurm" --print=yes demo
 command -v sbatch >/dev/null || check_fails 1 "sbatch is not there" "no Slurm" "$BIN/kf-slurm" --logs "$TMP/logs" demo
