@@ -4,7 +4,7 @@
 #   make experiments ONLY=c SEEDS=1,2,3    some parts, other seeds
 #   make experiments LAMBDAS=0.9,0.5       another search; LRS=1e-4,2e-4: of learning rates
 #   make experiments DOCS=256 EPOCHS=1 METHODS=kd   other sizes; fewer rows of A, B and D, with commas between them: CLM, kfuse and those
-#   make experiments TASKS=quartz TASK_LIMIT=100    questions with answers, too
+#   make experiments TASKS=quartz TASK_LIMIT=100    other questions with answers than the size's own; TASKS=: none
 
 SIZE ?= full
 ONLY ?= a,b,c,d
@@ -29,7 +29,7 @@ experiments: $(PROGRAMS) $(foreach m,$(TARGET) $(sources),$(call model_files,$m)
   $(if $(findstring c,$(ONLY)),$(CHAT_DOMAINS)) $(if $(findstring d,$(ONLY)),$(LANGUAGE_DOMAINS))))
 	@python3 data/experiments.py --size $(SIZE) --only "$(ONLY)" $(if $(SEEDS),--seeds "$(SEEDS)") \
 	  $(if $(LAMBDAS),--lambdas "$(LAMBDAS)") $(if $(LRS),--lrs "$(LRS)") $(if $(METHODS),--methods "$(METHODS)") \
-	  $(foreach v,DOCS EPOCHS,$(if $(filter $v,$(given)),--$(if $(filter DOCS,$v),docs,epochs) $($v))) $(if $(TASKS),--tasks "$(TASKS)") $(addprefix --task-limit ,$(TASK_LIMIT)) \
+	  $(foreach v,DOCS EPOCHS,$(if $(filter $v,$(given)),--$(if $(filter DOCS,$v),docs,epochs) $($v))) $(if $(or $(TASKS),$(filter TASKS,$(given))),--tasks "$(TASKS)") $(addprefix --task-limit ,$(TASK_LIMIT)) \
 	  --target $(TARGET) --sources "$(sources)" \
 	  --domains "$(DOMAINS)" --expert-domains "$(EXPERT_DOMAINS)" --chat-domains "$(CHAT_DOMAINS)" --language-domains "$(LANGUAGE_DOMAINS)" --data $(DATA) --work $(EXPERIMENTS) \
 	  $(foreach m,$(TARGET) $(sources),$(addprefix --chat-template $m=,$(CHAT_TEMPLATE_$m))) --bin $(bin) --make "$(make)" --threads $(THREADS) $(if $(filter 1,$(REPLACE)),--replace)

@@ -189,6 +189,7 @@ check_fails 2 "which model to add" "continual wants a model" run continual SOURC
 # The comparisons of the papers, in miniature.
 check_fails 2 "LAMBDA=0.3 does nothing here" "make experiments with a variable of the demo" make -n experiments LAMBDA=0.3
 same "seeds as words" "$(make -n experiments SEEDS="1 2" SOURCES="a b" B="${BIN%/bin}" 2>/dev/null | grep -c -- '--seeds "1 2"')" 1
+same "no questions" "$(make -n experiments TASKS= SOURCES="a b" B="${BIN%/bin}" 2>/dev/null | grep -c -- '--tasks ""')" 1
 experiments() { make -s experiments SIZE=tiny DATA="$D" EXPERIMENTS="$W/experiments" B="${BIN%/bin}" TARGET=qwen2-tiny "${both[@]}" DOMAINS="a b" \
 	EXPERT_DOMAINS="a b" LANGUAGE_DOMAINS="a b" CHAT_DOMAINS=talks CHAT_TEMPLATE_qwen2-tiny=chatml CHAT_TEMPLATE_llama-tiny=smollm2 CHAT_TEMPLATE_gemma3-tiny=gemma3 THREADS=1 TASKS=quiz "$@"; }
 check "make experiments" experiments
