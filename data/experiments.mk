@@ -29,7 +29,7 @@ experiments: $(PROGRAMS) $(foreach m,$(TARGET) $(sources),$(call model_files,$m)
   $(if $(findstring c,$(ONLY)),$(CHAT_DOMAINS)) $(if $(findstring d,$(ONLY)),$(LANGUAGE_DOMAINS))))
 	@python3 data/experiments.py --size $(SIZE) --only "$(ONLY)" $(if $(SEEDS),--seeds "$(SEEDS)") \
 	  $(if $(LAMBDAS),--lambdas "$(LAMBDAS)") $(if $(LRS),--lrs "$(LRS)") $(if $(METHODS),--methods "$(METHODS)") \
-	  $(foreach v,DOCS EPOCHS,$(if $(filter $v,$(given)),--$(if $(filter DOCS,$v),docs,epochs) $($v))) $(if $(or $(TASKS),$(filter TASKS,$(given))),--tasks "$(TASKS)") $(addprefix --task-limit ,$(TASK_LIMIT)) \
+	  $(if $(filter DOCS,$(given)),--docs $(DOCS)) $(if $(filter EPOCHS,$(given)),--epochs $(EPOCHS)) $(if $(or $(TASKS),$(filter TASKS,$(given))),--tasks "$(TASKS)") $(addprefix --task-limit ,$(TASK_LIMIT)) \
 	  --target $(TARGET) --sources "$(sources)" \
 	  --domains "$(DOMAINS)" --expert-domains "$(EXPERT_DOMAINS)" --chat-domains "$(CHAT_DOMAINS)" --language-domains "$(LANGUAGE_DOMAINS)" --data $(DATA) --work $(EXPERIMENTS) \
 	  $(foreach m,$(TARGET) $(sources),$(addprefix --chat-template $m=,$(CHAT_TEMPLATE_$m))) --bin $(bin) --make "$(make)" --threads $(THREADS) $(if $(filter 1,$(REPLACE)),--replace)

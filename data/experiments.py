@@ -70,6 +70,7 @@ TABLE_A = [
     Method("avg-ce", "train-fused", **papers(BYTE, "avg-ce")),
     Method("kfuse", "train-fused"),
 ]
+TABLE_B = ["clm", "min-ce", "kfuse"]
 TABLE_D = ["clm", "min-ce dtw exact", "kfuse"]
 
 
@@ -259,7 +260,7 @@ class Experiments:
             EPOCHS=size["epochs"], PATIENCE=2, BATCH=1024), TABLE_D, size)
 
     def compared(self, part, title, base, rows, size):
-        methods = [m for m in self.table_a(part, base(self.seeds[0])) if m.name in rows and m.name in self.wanted]
+        methods = self.rows_of(self.table_a(part, base(self.seeds[0])), rows)
         found, tried = self.searched(part, methods, base, size)
         reports, again = {}, self.second_clm(tried["clm"])
         soups = {name: self.soup(name, base(self.seeds[0]), [(m, t) for m in methods if m.name in of for t in tried[m.name][:SOUP]])
@@ -281,6 +282,10 @@ class Experiments:
             reports[seed] = self.evaluate("%s-seed%d" % (part, seed), base(seed), known, pairs, folders)
         self.page(part, title, "kfuse", base(self.seeds[0]), found)
         self.keep(part, reports, tried, [*self.sources, "target", *(m.name for m in methods), "clm + clm", "kfuse + clm", *soups, "ensemble"], "clm")
+
+    def rows_of(self, methods, rows):
+        """The methods that are rows of a table, and asked for."""
+        return [m for m in methods if m.name in rows and m.name in self.wanted]
 
     def second_clm(self, tried):
         """The learning rate of a second run of CLM: the next best that was tried, or half of the only one."""
@@ -344,8 +349,7 @@ class Experiments:
         domains, experts = self.args.expert_domains.split(), {}
         merges = ["linear", "ties", "dare", *(["sce"] if len(domains) > 1 else [])]     # sce compares models with one another
         texts = self.halves(domains)
-        methods = [m for m in (Method("clm", "train-clm", lam="1"), Method("min-ce", "train-fused", **papers(BYTE, "min-ce")),
-                               Method("kfuse", "train-fused")) if m.name in self.wanted]
+        methods = self.rows_of(TABLE_A, TABLE_B)
         self.runs += len(self.seeds) * len(domains)
         for seed in self.seeds:
             models = "%s/B-seed%d/data/models" % (self.work, seed)
