@@ -147,6 +147,12 @@ ensemble: $(of)/targets/$(ensemble)/manifest.json
 train-fused train-clm train-kd ensemble:
 	@echo $(<D)
 
+# What they learn from: made first where several are trained at a time, each by its own make (data/experiments.py).
+ready-fused: $(of)/targets/$(demo_mix)/manifest.json
+ready-clm: $(call logits,train)/manifest.json
+ready-kd: $(of)/targets/$(kd)/manifest.json
+ready-fused ready-clm ready-kd: $(run)/corpus/valid/manifest.json $(start_files)
+
 # ---- make continual ADD=MODEL: a source more for the fused model. Only ADD is extracted and aligned ----
 
 continual := continual-$(ADD)-on-$(demo_fused)
@@ -177,4 +183,4 @@ results := $(foreach r,report pairs baselines continual tasks,$(addprefix $r.,js
 clean-demo:
 	rm -rf $(patsubst %/corpus,%,$(wildcard $(WORK)/docs[0-9]*/corpus)) $(addprefix $(WORK)/,maps $(results))
 	@rmdir $(WORK) 2>/dev/null || true
-.PHONY: $(stages) fuse train-fused train-clm train-kd ensemble tasks demo pairs fusechat-demo baselines continual clean-demo
+.PHONY: $(stages) fuse train-fused train-clm train-kd ready-fused ready-clm ready-kd ensemble tasks demo pairs fusechat-demo baselines continual clean-demo

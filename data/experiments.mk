@@ -5,6 +5,7 @@
 #   make experiments LAMBDAS=0.9,0.5       another search; LRS=1e-4,2e-4: of learning rates
 #   make experiments DOCS=256 EPOCHS=1 METHODS=kd   other sizes; fewer rows of A, B and D, with commas between them: CLM, kfuse and those
 #   make experiments TASKS=quartz TASK_LIMIT=100    other questions with answers than the size's own; TASKS=: none
+#   make experiments JOBS=2                two trainings at a time, each with half the cores
 
 SIZE ?= full
 ONLY ?= a,b,c,d
@@ -12,6 +13,7 @@ SEEDS ?=
 LAMBDAS ?=
 LRS ?=
 METHODS ?=
+JOBS ?= 1
 EXPERIMENTS ?= work/experiments
 EXPERT_DOMAINS ?= prose docs c
 # of part d; there are french, spanish and italian too
@@ -20,7 +22,7 @@ LANGUAGE_DOMAINS ?= german
 ifneq ($(filter experiments,$(MAKECMDGOALS)),)
 $(foreach v,$(filter WORK TEXT ADD VALID_DOCS TEST_DOCS SEED FUNCTION LEVEL WEIGHT TAIL LAMBDA LR BATCH PATIENCE COMPUTE KD ADAPT ADAPT_LR \
   ADAPT_BATCH FOLDS ALIGN VOCAB_MAP ONE_TO_MANY DOC_BYTES SHARDS SKIP_BAD EXTRACT_COMPUTE MERGES DENSITY SELECT ENSEMBLE,$(given)),\
-  $(error $v=$($v) does nothing here: make experiments takes SIZE ONLY SEEDS LAMBDAS LRS METHODS DOCS EPOCHS TASKS TASK_LIMIT EXPERIMENTS THREADS REPLACE, and models and domains))
+  $(error $v=$($v) does nothing here: make experiments takes SIZE ONLY SEEDS LAMBDAS LRS METHODS DOCS EPOCHS TASKS TASK_LIMIT EXPERIMENTS THREADS JOBS REPLACE, and models and domains))
 endif
 # Not named in the recipe, so that make -n runs nothing.
 make := $(MAKE)
@@ -32,5 +34,5 @@ experiments: $(PROGRAMS) $(foreach m,$(TARGET) $(sources),$(call model_files,$m)
 	  $(if $(filter DOCS,$(given)),--docs $(DOCS)) $(if $(filter EPOCHS,$(given)),--epochs $(EPOCHS)) $(if $(or $(TASKS),$(filter TASKS,$(given))),--tasks "$(TASKS)") $(addprefix --task-limit ,$(TASK_LIMIT)) \
 	  --target $(TARGET) --sources "$(sources)" \
 	  --domains "$(DOMAINS)" --expert-domains "$(EXPERT_DOMAINS)" --chat-domains "$(CHAT_DOMAINS)" --language-domains "$(LANGUAGE_DOMAINS)" --data $(DATA) --work $(EXPERIMENTS) \
-	  $(foreach m,$(TARGET) $(sources),$(addprefix --chat-template $m=,$(CHAT_TEMPLATE_$m))) --bin $(bin) --make "$(make)" --threads $(THREADS) $(if $(filter 1,$(REPLACE)),--replace)
+	  $(foreach m,$(TARGET) $(sources),$(addprefix --chat-template $m=,$(CHAT_TEMPLATE_$m))) --bin $(bin) --make "$(make)" --threads $(THREADS) --jobs $(JOBS) $(if $(filter 1,$(REPLACE)),--replace)
 .PHONY: experiments

@@ -14,6 +14,7 @@ All work is done by make and the programs, which keep what is there already: run
 only what is missing is made. What comes out is WORK/results.json, a table each (A.md …), and a page each (A.html …) of all seeds.
 """
 import argparse
+import concurrent.futures
 import filecmp
 import glob
 import json
@@ -23,6 +24,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import zlib
 
@@ -87,8 +89,8 @@ def chosen_rows(names):
 
 
 def words(text):
-    """A list as it is given: with commas or blanks."""
-    return text.replace(",", " ").split()
+    """A list as it is given, with commas or blanks; what is named twice once."""
+    return list(dict.fromkeys(text.replace(",", " ").split()))
 
 
 def stamp(path):
@@ -131,7 +133,9 @@ class Experiments:
         self.target, self.sources, self.domains = args.target, args.sources.split(), args.domains.split()
         self.seeds = [int(s) for s in words(args.seeds)] if args.seeds else self.size["seeds"]
         self.wanted = chosen_rows(args.methods)
-        self.start, self.runs, self.done = time.monotonic(), 0, 0
+        self.start, self.runs, self.done, self.lock = time.monotonic(), 0, 0, threading.Lock()
+        # side by side, trainings share the cores; what is done one at a time has them all
+        self.train_threads = args.threads or (max(1, len(os.sched_getaffinity(0)) // args.jobs) if args.jobs > 1 else 0)
         # each make is told all it needs: nothing is handed down from the one that runs this, or from its shell
         known = {"MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL"}
         for path in glob.glob(os.path.dirname(os.path.abspath(__file__)) + "/*.mk"):
@@ -165,37 +169,54 @@ class Experiments:
 
     def train(self, label, method, lam, lr, base):
         began = time.monotonic()
-        folder = self.folder(method.goal, **{**base, **method.variables, "LAMBDA": lam, "LR": lr})
+        folder = self.folder(method.goal, **{**base, **method.variables, "LAMBDA": lam, "LR": lr, "THREADS": self.train_threads})
         best, epoch = validation(folder)
-        self.done += 1
-        spent = (time.monotonic() - self.start) / 60
-        say("  %-34s lambda %-4s lr %-5s valid %.4f (epoch %d)  %4.0f s; run %d of %d, %.0f min, about %.0f left" % (
-            label, lam, lr, best, epoch, time.monotonic() - began, self.done, self.runs, spent,
-            spent / self.done * max(0, self.runs - self.done)))
+        with self.lock:
+            self.done += 1
+            spent = (time.monotonic() - self.start) / 60
+            say("  %-34s lambda %-4s lr %-5s valid %.4f (epoch %d)  %4.0f s; run %d of %d, %.0f min, about %.0f left" % (
+                label, lam, lr, best, epoch, time.monotonic() - began, self.done, self.runs, spent,
+                spent / self.done * max(0, self.runs - self.done)))
         return {"folder": folder, "lambda": lam, "lr": lr, "valid": best, "epoch": epoch}
 
-    def search(self, label, method, base, size):
-        """Lambda at the first learning rate, then the others at the best lambda. All that was tried, the best first."""
-        first, *others = size["lrs"]
-        tried = [self.train(label, method, lam, first, base) for lam in ([method.lam] if method.lam else size["lambdas"])]
-        best = min(tried, key=lambda t: t["valid"])
-        tried += [self.train(label, method, best["lambda"], lr, base) for lr in others]
-        return sorted(tried, key=lambda t: t["valid"])
+    def train_all(self, runs):
+        """Runs (label, method, lambda, learning rate, base), JOBS at a time; results in their order. What they learn from is made first:
+        two makes that both need the same set would make it twice."""
+        for ready in {(m.name, base["WORK"]): (m, base) for _, m, _, _, base in runs}.values():
+            self.make(ready[0].goal.replace("train-", "ready-"), **{**ready[1], **ready[0].variables})
+        with concurrent.futures.ThreadPoolExecutor(self.args.jobs) as pool:
+            try:
+                return list(pool.map(lambda r: self.train(*r), runs))
+            except BaseException:
+                if self.args.jobs > 1:
+                    say("experiments: stopping: runs that have begun are ended first, and kept")
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def searched(self, part, methods, base, size=None):
-        """Every method of a table on every seed: {seed: {name: run}}, and what was tried on the first."""
-        found, tried, size = {}, {}, size or self.size
-        self.runs += sum((1 if m.lam else len(size["lambdas"])) + len(size["lrs"]) - 1 + len(self.seeds) - 1 for m in methods)
-        for seed in self.seeds:
-            found[seed] = {}
-            for m in methods:
-                label = "%s seed %d: %s" % (part, seed, m.name)
-                if seed == self.seeds[0]:
-                    tried[m.name] = self.search(label, m, base(seed), size)
-                    found[seed][m.name] = tried[m.name][0]
-                else:
-                    best = tried[m.name][0]
-                    found[seed][m.name] = self.train(label, m, best["lambda"], best["lr"], base(seed))
+        """Every method of a table on every seed: {seed: {name: run}}, and what was tried on the first, the best first. Lambda is searched for at the
+        first learning rate, then the others are tried at the best lambda."""
+        size, (seed, *others) = size or self.size, self.seeds
+        rate, *rates = size["lrs"]
+        self.runs += sum((1 if m.lam else len(size["lambdas"])) + len(rates) + len(others) for m in methods)
+        tried = {m.name: [] for m in methods}
+
+        def search(settings):
+            """Of the first seed."""
+            runs = [("%s seed %d: %s" % (part, seed, m.name), m, lam, lr, base(seed)) for m, lam, lr in settings]
+            for (m, _, _), run in zip(settings, self.train_all(runs)):
+                tried[m.name].append(run)
+            for of in tried.values():
+                of.sort(key=lambda t: t["valid"])
+
+        search([(m, lam, rate) for m in methods for lam in ([m.lam] if m.lam else size["lambdas"])])
+        search([(m, tried[m.name][0]["lambda"], lr) for m in methods for lr in rates])
+        again = [(s, m, tried[m.name][0]) for s in others for m in methods]
+        runs = self.train_all([("%s seed %d: %s" % (part, s, m.name), m, best["lambda"], best["lr"], base(s)) for s, m, best in again])
+        found = {s: {} for s in self.seeds}
+        found[seed] = {name: of[0] for name, of in tried.items()}
+        for (s, m, _), run in zip(again, runs):
+            found[s][m.name] = run
         return found, tried
 
     # ---- scores on the test text ----
@@ -262,22 +283,28 @@ class Experiments:
     def compared(self, part, title, base, rows, size):
         methods = self.rows_of(self.table_a(part, base(self.seeds[0])), rows)
         found, tried = self.searched(part, methods, base, size)
-        reports, again = {}, self.second_clm(tried["clm"])
         soups = {name: self.soup(name, base(self.seeds[0]), [(m, t) for m in methods if m.name in of for t in tried[m.name][:SOUP]])
                  for name, of in (("clm soup", ["clm"]), ("kfuse soup", ["clm", "kfuse"]))}
-        self.runs += sum(len({t["folder"] for _, t in soup}) for soup in soups.values()) * (len(self.seeds) - 1)
+        # what the means need beside: a second run of CLM, and of the other seeds what the first seed's soups are of
+        clm, rate = methods[0], self.second_rate(tried["clm"])
+        of = {(seed, name, t["lambda"], t["lr"]): t for seed, runs in found.items() for name, t in runs.items()}
+        of.update({(self.seeds[0], name, t["lambda"], t["lr"]): t for name in tried for t in tried[name]})
+        wanted = {(seed, m.name, t["lambda"], t["lr"]): (name + ", " + m.name, m)
+                  for seed in self.seeds[1:] for name, soup in soups.items() for m, t in soup}
+        wanted.update({(seed, "clm", "1", rate): ("clm again", clm) for seed in self.seeds})
+        wanted = {k: v for k, v in wanted.items() if k not in of}
+        self.runs += len(wanted)
+        of.update(zip(wanted, self.train_all([("%s seed %d: %s" % (part, seed, why), m, lam, lr, base(seed))
+                                              for (seed, _, lam, lr), (why, m) in wanted.items()])))
+        reports = {}
         for seed in self.seeds:
             known = [*self.logits(base(seed), "test"), "--mixture", "ensemble=" + self.folder("ensemble", **base(seed))]
-            folders = {n: r["folder"] for n, r in found[seed].items()}
+            work, folders = base(seed)["WORK"], {n: r["folder"] for n, r in found[seed].items()}
             # weights between the fused model's and CLM's; for comparison, between those of two runs of CLM
-            second = self.train("%s seed %d: clm again" % (part, seed), methods[0], "1", again, base(seed))["folder"]
-            folders["clm + clm"] = self.mean(base(seed)["WORK"], [folders["clm"], second], seed)
-            folders["kfuse + clm"] = self.mean(base(seed)["WORK"], [folders["kfuse"], folders["clm"]], seed)
+            folders["clm + clm"] = self.mean(work, [folders["clm"], of[seed, "clm", "1", rate]["folder"]], seed)
+            folders["kfuse + clm"] = self.mean(work, [folders["kfuse"], folders["clm"]], seed)
             for name, soup in soups.items():
-                label = "%s seed %d: %s, " % (part, seed, name)
-                runs = {f: t if seed == self.seeds[0] else self.train(label + m.name, m, t["lambda"], t["lr"], base(seed))
-                        for f, (m, t) in {t["folder"]: (m, t) for m, t in soup}.items()}
-                folders[name] = self.mean(base(seed)["WORK"], sorted(runs[t["folder"]]["folder"] for _, t in soup), seed)
+                folders[name] = self.mean(work, sorted(of[seed, m.name, t["lambda"], t["lr"]]["folder"] for m, t in soup), seed)
             pairs = [(a, b) for a in ("kfuse", "kfuse + clm", "kfuse soup") for b in folders if b not in (a, "kfuse + clm", "kfuse soup")]
             reports[seed] = self.evaluate("%s-seed%d" % (part, seed), base(seed), known, pairs, folders)
         self.page(part, title, "kfuse", base(self.seeds[0]), found)
@@ -287,9 +314,8 @@ class Experiments:
         """The methods that are rows of a table, and asked for."""
         return [m for m in methods if m.name in rows and m.name in self.wanted]
 
-    def second_clm(self, tried):
+    def second_rate(self, tried):
         """The learning rate of a second run of CLM: the next best that was tried, or half of the only one."""
-        self.runs += len(self.seeds)
         return tried[1]["lr"] if len(tried) > 1 else "%g" % (float(tried[0]["lr"]) / 2)
 
     def mean(self, work, models, seed):
@@ -350,17 +376,17 @@ class Experiments:
         merges = ["linear", "ties", "dare", *(["sce"] if len(domains) > 1 else [])]     # sce compares models with one another
         texts = self.halves(domains)
         methods = self.rows_of(TABLE_A, TABLE_B)
-        self.runs += len(self.seeds) * len(domains)
+        each = [(seed, d) for seed in self.seeds for d in domains]
+        self.runs += len(each)
+        runs = self.train_all([("B seed %d: expert on %s" % (seed, d), methods[0], "1", EXPERT_LR, self.variables(
+            "B", seed, WORK="%s/B-seed%d/expert-%s" % (self.work, seed, d), DOCS=self.size["b_docs"], DOMAINS=d, TEXT=texts[d][0])) for seed, d in each])
         for seed in self.seeds:
             models = "%s/B-seed%d/data/models" % (self.work, seed)
             os.makedirs(models, exist_ok=True)
             self.link(self.model(self.target), "%s/%s" % (models, os.path.basename(self.model(self.target))))
-            experts[seed] = {}
-            for d in domains:
-                base = self.variables("B", seed, WORK="%s/B-seed%d/expert-%s" % (self.work, seed, d), DOCS=self.size["b_docs"],
-                                      DOMAINS=d, TEXT=texts[d][0])
-                experts[seed][d] = self.train("B seed %d: expert on %s" % (seed, d), methods[0], "1", EXPERT_LR, base)["folder"]
-                self.link(experts[seed][d], "%s/expert-%s" % (models, d))
+            experts[seed] = {d: run["folder"] for (s, d), run in zip(each, runs) if s == seed}
+            for d, folder in experts[seed].items():
+                self.link(folder, "%s/expert-%s" % (models, d))
 
         def base(seed):
             return self.variables("B", seed, DATA="%s/B-seed%d/data" % (self.work, seed), DOCS=self.size["b_docs"], DOMAINS=" ".join(domains),
@@ -525,9 +551,10 @@ def main():
     p.add_argument("--bin", default="build/bin")
     p.add_argument("--make", default="make")
     p.add_argument("--threads", type=int, default=0)
+    p.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, which share the cores; each needs memory of its own")
     p.add_argument("--replace", action="store_true", help="what was made from other texts, models or options is made anew")
     args = p.parse_args()
-    for name, n in (("DOCS", args.docs), ("EPOCHS", args.epochs)):
+    for name, n in (("DOCS", args.docs), ("EPOCHS", args.epochs), ("JOBS", args.jobs)):
         if n is not None and n < 1:
             sys.exit("experiments: %s=%d: must be at least 1" % (name, n))
     e = Experiments(args)

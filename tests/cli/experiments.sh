@@ -1,7 +1,7 @@
 # data/experiments.py by itself: how it searches, and which runs a soup is made of, with programs and trainings that are stood in for.
 . tests/lib.sh
 cat > "$TMP/experiments.py" <<'END'
-import importlib.util, json, os, sys, types
+import importlib.util, json, os, sys, threading, time, types
 sys.dont_write_bytecode = True
 spec = importlib.util.spec_from_file_location("experiments", "data/experiments.py")
 experiments = importlib.util.module_from_spec(spec)
@@ -14,9 +14,11 @@ class Stub(experiments.Experiments):
     """Nothing is trained: valid(method, lambda, lr) says what would come of it, mixed(folders) what of a mean."""
     def __init__(self, valid=None, mixed=None, lambdas=("0.9", "0.5", "0.3"), lrs=("1e-4", "5e-5"), seeds=(1, 2)):
         self.size = {"lambdas": list(lambdas), "lrs": list(lrs), "d": {}}
-        self.args, self.wanted = types.SimpleNamespace(threads=1, replace=False), experiments.chosen_rows(None)
+        self.args, self.wanted = types.SimpleNamespace(threads=1, jobs=1, replace=False), experiments.chosen_rows(None)
         self.work, self.bin, self.sources, self.seeds, self.runs, self.done, self.start = tmp, tmp + "/bin/", ["s"], list(seeds), 0, 0, 0
         self.valid, self.mixed, self.trained, self.means, self.evaluated, self.asked = valid, mixed, [], [], {}, []
+
+    def make(self, goal, **variables): return ""
 
     def train(self, label, method, lam, lr, base):
         folder = f"{base['WORK']}/{method.name}-{lam}-{lr}"
@@ -42,21 +44,26 @@ def base(seed=1): return {"WORK": "w%d" % seed, "SEED": seed, "DOCS": 2}
 def runs(*names): return [(Method(n.split("-")[0], "train-x"), {"folder": "w1/" + n, "lambda": "1", "lr": "1e-4"}) for n in names]
 def chosen(s, *names): return [os.path.basename(t["folder"]) for _, t in s.soup("soup", base(), runs(*names))]
 
+def searched(s, method):
+    """What was tried of it on one seed."""
+    s.seeds = [1]
+    return s.searched("x", [method], base)[1][method.name]
+
 def the_search_takes_lambda_first_and_then_the_learning_rate_at_the_best():
     # the best pair of all, 0.9 at 5e-5, is not looked for
     table = {("0.9", "1e-4"): 1.3, ("0.5", "1e-4"): 1.1, ("0.3", "1e-4"): 1.2, ("0.5", "5e-5"): 1.0, ("0.9", "5e-5"): 0.1}
     s = Stub(lambda m, lam, lr: table[lam, lr])
-    tried = s.search("x", Method("kfuse", "train-fused"), base(), s.size)
+    tried = searched(s, Method("kfuse", "train-fused"))
     assert s.trained == [("kfuse", l, r, 1) for l, r in (("0.9", "1e-4"), ("0.5", "1e-4"), ("0.3", "1e-4"), ("0.5", "5e-5"))], s.trained
     assert [(t["lambda"], t["lr"]) for t in tried] == [("0.5", "5e-5"), ("0.5", "1e-4"), ("0.3", "1e-4"), ("0.9", "1e-4")]
 
 def of_equal_lambdas_the_first_is_gone_on_with():
     s = Stub(lambda m, lam, lr: 1.0)
-    assert [t["lambda"] for t in s.search("x", Method("kfuse", "t"), base(), s.size)] == ["0.9", "0.5", "0.3", "0.9"]
+    assert [t["lambda"] for t in searched(s, Method("kfuse", "t"))] == ["0.9", "0.5", "0.3", "0.9"]
 
 def a_method_with_its_lambda_has_learning_rates_to_search_only():
     s = Stub(lambda m, lam, lr: float(lr))
-    tried = s.search("x", Method("clm", "t", lam="1"), base(), s.size)
+    tried = searched(s, Method("clm", "t", lam="1"))
     assert [(t["lambda"], t["lr"]) for t in tried] == [("1", "5e-5"), ("1", "1e-4")]
 
 def other_seeds_are_run_as_found_on_the_first():
@@ -65,6 +72,32 @@ def other_seeds_are_run_as_found_on_the_first():
     assert {k: (v["kfuse"]["lambda"], v["kfuse"]["lr"]) for k, v in found.items()} == {k: ("0.3", "5e-5") for k in (3, 1, 2)}
     assert [t for t in s.trained if t[3] != 3] == [("clm", "1", "5e-5", 1), ("kfuse", "0.3", "5e-5", 1), ("clm", "1", "5e-5", 2), ("kfuse", "0.3", "5e-5", 2)]
     assert s.runs == len(s.trained), (s.runs, s.trained)
+
+class Side(Stub):
+    """Trainings that end only when two are going on; the makes and trainings in the order they began."""
+    def __init__(self, fails=None):
+        super().__init__()
+        self.args.jobs, self.begun, self.fails, self.two, self.lock = 2, [], fails, threading.Barrier(2), threading.Lock()
+    def make(self, goal, **variables): self.begun.append((goal, variables["SEED"], variables.get("KD")))
+    def train(self, label, method, lam, lr, base):
+        with self.lock: self.begun.append(lam)
+        self.two.wait(60)
+        if lam == self.fails: sys.exit("out of luck")
+        if self.fails: time.sleep(0.2)      # for the failure to be seen
+        return lam
+
+def trainings_go_side_by_side_when_what_they_learn_from_is_there():
+    s, m, kd = Side(), Method("kfuse", "train-fused"), Method("kd", "train-kd", KD="s")
+    assert s.train_all([("", m, "1", "1e-4", base(1)), ("", m, "2", "1e-4", base(1)), ("", kd, "3", "1e-4", base(2)), ("", m, "4", "1e-4", base(2))]) == ["1", "2", "3", "4"]
+    assert s.begun[:3] == [("ready-fused", 1, None), ("ready-kd", 2, "s"), ("ready-fused", 2, None)] and sorted(s.begun[3:]) == ["1", "2", "3", "4"], s.begun
+
+def after_one_that_failed_none_is_begun():
+    s, m = Side(fails="1"), Method("kfuse", "train-fused")
+    try:
+        s.train_all([("", m, str(i), "1e-4", base()) for i in range(1, 31)])
+        raise AssertionError("it goes on")
+    except SystemExit as e:
+        assert e.code == "out of luck" and len(s.begun) < 30, s.begun
 
 def a_soup_takes_the_best_one_by_one_until_none_makes_it_better():
     # a is the best alone, c the best beside it, then nothing
@@ -120,9 +153,11 @@ def rows_that_are_not_asked_for_are_not_trained():
         assert "no row 'min ce'" in e.code and "min-ce dtw mined" in e.code, e.code
 
 def a_size_of_ones_own_holds_in_every_part():
-    a = types.SimpleNamespace(size="small", docs=7, epochs=2, lambdas=None, lrs=None, methods=None, tasks=None, task_limit=None, bin="b", work=tmp + "/own",
+    a = types.SimpleNamespace(size="small", docs=7, epochs=2, lambdas=None, lrs=None, methods=None, tasks=None, task_limit=None, threads=0, jobs=64, bin="b", work=tmp + "/own",
                               data="d", target="t", sources="s", domains="x", seeds=None)
-    size = experiments.Experiments(a).size
+    e = experiments.Experiments(a)
+    size = e.size
+    assert e.train_threads == 1     # of more trainings than cores each has one
     assert (size["docs"], size["b_docs"], size["chat"], size["epochs"], size["d"]["docs"], size["d"]["epochs"]) == (7, 7, 7, 2, 7, 2), size
     assert size["valid"] == 2 and size["d"]["valid"] == 8
 
@@ -226,7 +261,7 @@ def one_source_is_merged_in_the_ways_that_one_model_can_be():
     assert "sce" in ways and "slerp" in ways and rows[-1] == "sce", (ways, rows)
 
 def lists_are_words_or_have_commas():
-    assert experiments.words("1,2 3") == ["1", "2", "3"] == experiments.words(" 1 2,3 ")
+    assert experiments.words("1,2 3") == ["1", "2", "3"] == experiments.words(" 1 2,3 1")
 
 def a_text_put_in_place_of_another_is_halved_again_though_it_is_older():
     s = Stub()

@@ -192,7 +192,8 @@ same "seeds as words" "$(make -n experiments SEEDS="1 2" SOURCES="a b" B="${BIN%
 same "no questions" "$(make -n experiments TASKS= SOURCES="a b" B="${BIN%/bin}" 2>/dev/null | grep -c -- '--tasks ""')" 1
 experiments() { make -s experiments SIZE=tiny DATA="$D" EXPERIMENTS="$W/experiments" B="${BIN%/bin}" TARGET=qwen2-tiny "${both[@]}" DOMAINS="a b" \
 	EXPERT_DOMAINS="a b" LANGUAGE_DOMAINS="a b" CHAT_DOMAINS=talks CHAT_TEMPLATE_qwen2-tiny=chatml CHAT_TEMPLATE_llama-tiny=smollm2 CHAT_TEMPLATE_gemma3-tiny=gemma3 THREADS=1 TASKS=quiz "$@"; }
-check "make experiments" experiments
+check_fails 2 "JOBS=0: must be at least 1" "make experiments with no training at a time" experiments JOBS=0
+check "make experiments, two trainings at a time" experiments JOBS=2
 check "every method on every seed, in four tables" python3 - "$W/experiments/tiny/results.json" <<'END'
 import json, math, sys
 parts = json.load(open(sys.argv[1]))["parts"]
