@@ -45,7 +45,7 @@ include deps.mk
 # ---- sources ----------------------------------------------------------------
 
 # A stage's library may stand before its program does.
-FOLDERS := extract align fuse train merge eval import export data inspect join report
+FOLDERS := generate extract align fuse train merge eval import export data inspect join report
 STAGES := $(patsubst %/main.c,%,$(wildcard */main.c))
 PROGRAMS := $(patsubst %/kf-data,%/kf-prepare,$(STAGES:%=$B/bin/kf-%)) $B/bin/kf-slurm
 

@@ -4,6 +4,7 @@
 #include <utf8proc.h>
 
 #include "common/text/marks.h"
+#include "common/text/utf8.h"
 
 #define STRETCH 16384   /* bytes normalised at a time */
 #define AHEAD 64        /* bytes kept past the limit, so that a cut sees what follows it */
@@ -16,24 +17,7 @@ static bool ascii(const uint8_t *text, size_t n)
 	return any < 0x80;
 }
 
-bool kf_text_is_utf8(const uint8_t *text, size_t n)
-{
-	size_t i = 0;
-
-	while (i < n) {
-		utf8proc_int32_t c;
-		utf8proc_ssize_t len;
-
-		if (text[i] < 0x80) {
-			i++;
-			continue;
-		}
-		len = utf8proc_iterate(text + i, n - i > 4 ? 4 : (utf8proc_ssize_t)(n - i), &c);
-		if (len <= 0) return false;
-		i += (size_t)len;
-	}
-	return true;
-}
+bool kf_text_is_utf8(const uint8_t *text, size_t n) { return kf_utf8_valid(text, n) == n; }
 
 static bool blank_char(utf8proc_int32_t c)
 {

@@ -6,6 +6,7 @@
 #   make baselines                         beside the fused model: CLM, distillation from one source, ensemble, merging
 #   make pairs                             FuseChat: the target with each source, then the results merged in every way
 #   make fusechat-demo                     the same on conversations
+#   make demo GENERATE=4                   with text that a source makes of the training passages
 #   make continual ADD=MODEL               one source more for a model that is fused already
 #   make stage-corpus, stage-logits, stage-aligned, stage-targets     a stage of it, with what comes before; the last lines
 #                                          printed are its sets. Here, where folders are called so: make extract, align, fuse (all), train
@@ -15,7 +16,7 @@
 #   make -n TARGET …                       what would run
 
 tail_tag := $(addprefix -,$(filter-out calibrated,$(TAIL)))
-how := $(FUNCTION)-$(LEVEL)-$(WEIGHT)$(align_tag)$(adapt_tag)$(tail_tag)
+how := $(FUNCTION)-$(LEVEL)-$(WEIGHT)$(align_tag)$(adapt_tag)$(tail_tag)$(learnt_tag)
 fusion := --function $(FUNCTION) $(if $(filter min-ce avg-ce,$(FUNCTION)),--level $(LEVEL)) --weight $(WEIGHT) --tail $(TAIL)
 sources := $(sort $(SOURCES))
 fused = fused-$(call plus,$1)-$(how)-$(LAMBDA)-$(schedule)
@@ -27,7 +28,7 @@ mixes := $(sort $(call plus,$(sources)) $(sources) $(if $(ADD),$(call plus,$(sou
 parts = $(subst +, ,$1)
 fitted = $(if $(filter domain advantage-domain,$(FUNCTION) $(WEIGHT)),$(call weights,$1))
 $(foreach m,$(mixes),$(eval $(call weights_rule,$(call parts,$m))))
-$(foreach m,$(mixes),$(eval $(call fuse_rule,$m-$(how),train,$(call parts,$m),$(fusion),$(call fitted,$(call parts,$m)))))
+$(foreach m,$(mixes),$(eval $(call fuse_rule,$m-$(how),$(learnt),$(call parts,$m),$(fusion),$(call fitted,$(call parts,$m)))))
 $(foreach m,$(mixes),$(eval $(call train_rule,$(call fused,$(call parts,$m)),$(of)/targets/$m-$(how),$(LAMBDA),$(start),$(start_files))))
 
 # CLM needs the tokens only, so it does not depend on the sources.
@@ -97,8 +98,8 @@ fusechat-demo:
 
 # Distillation from one source, without the target's own distribution and on all text alike.
 KD ?= $(lastword $(sources))
-kd := kd-$(KD)$(align_tag)$(adapt_tag)$(tail_tag)
-$(eval $(call fuse_rule,$(kd),train,$(KD),--with-target no --tail $(TAIL)))
+kd := kd-$(KD)$(align_tag)$(adapt_tag)$(tail_tag)$(learnt_tag)
+$(eval $(call fuse_rule,$(kd),$(learnt),$(KD),--with-target no --tail $(TAIL)))
 kd_model := $(kd)-$(LAMBDA)-$(schedule)
 $(eval $(call train_rule,$(kd_model),$(of)/targets/$(kd),$(LAMBDA),$(start),$(start_files)))
 
@@ -121,9 +122,9 @@ baselines: $(of)/report/$(baselines_report).html
 
 # ---- make stage-NAME: the sets of one stage for make demo, and those before it. The last lines printed are their folders ----
 
-stage-corpus  := $(splits:%=$(run)/corpus/%)
-stage-logits  := $(foreach s,train test $(if $(call fitted,$(sources)),valid),$(call logits,$s) $(foreach m,$(sources),$(call said,$s,$m)))
-stage-aligned := $(foreach s,train $(if $(call fitted,$(sources)),valid),$(foreach m,$(sources),$(call aligned,$s,$m)))
+stage-corpus  := $(sets:%=$(run)/corpus/%)
+stage-logits  := $(foreach s,$(learnt) test $(if $(call fitted,$(sources)),valid),$(call logits,$s) $(foreach m,$(sources),$(call said,$s,$m)))
+stage-aligned := $(foreach s,$(learnt) $(if $(call fitted,$(sources)),valid),$(foreach m,$(sources),$(call aligned,$s,$m)))
 stage-targets := $(of)/targets/$(demo_mix)
 stages := stage-corpus stage-logits stage-aligned stage-targets
 $(foreach s,$(stages),$(eval $s: $($s:%=%/manifest.json)))

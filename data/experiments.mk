@@ -21,7 +21,7 @@ LANGUAGE_DOMAINS ?= german
 # What the methods and the size say is no variable of this command: a value that would do nothing is a slip.
 ifneq ($(filter experiments,$(MAKECMDGOALS)),)
 $(foreach v,$(filter WORK TEXT ADD VALID_DOCS TEST_DOCS SEED FUNCTION LEVEL WEIGHT TAIL LAMBDA LR BATCH PATIENCE COMPUTE KD ADAPT ADAPT_LR \
-  ADAPT_BATCH FOLDS ALIGN VOCAB_MAP ONE_TO_MANY DOC_BYTES SHARDS SKIP_BAD EXTRACT_COMPUTE MERGES DENSITY SELECT ENSEMBLE,$(given)),\
+  ADAPT_BATCH FOLDS GENERATE GENERATE_TOKENS GENERATOR ALIGN VOCAB_MAP ONE_TO_MANY DOC_BYTES SHARDS SKIP_BAD EXTRACT_COMPUTE MERGES DENSITY SELECT ENSEMBLE,$(given)),\
   $(error $v=$($v) does nothing here: make experiments takes SIZE ONLY SEEDS LAMBDAS LRS METHODS DOCS EPOCHS TASKS TASK_LIMIT EXPERIMENTS THREADS JOBS REPLACE, and models and domains))
 endif
 # Not named in the recipe, so that make -n runs nothing.

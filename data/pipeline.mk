@@ -58,6 +58,10 @@ ADAPT     ?= 0
 ADAPT_LR  ?= 1e-5
 ADAPT_BATCH ?= 512
 FOLDS     ?= 2
+# Texts that GENERATOR makes of each training passage, going on from some words of it, of at most so many tokens; what is fused is these as well. 0: none.
+GENERATE  ?= 0
+GENERATE_TOKENS ?= 256
+GENERATOR ?= $(lastword $(sort $(SOURCES)))
 LAMBDA    ?= 0.5
 EPOCHS    ?= 3
 LR        ?= 1e-4
@@ -75,7 +79,7 @@ home = $(patsubst ~/%,$(HOME)/%,$1)
 
 # One word each, without the blanks that a Makefile has before a comment: they are in names.
 $(foreach v,TARGET DATA WORK DOCS VALID_DOCS TEST_DOCS DOC_BYTES SEED SKIP_BAD SHARDS PARTS EXTRACT_COMPUTE ALIGN VOCAB_MAP ONE_TO_MANY FUNCTION LEVEL WEIGHT \
-  TAIL ADAPT ADAPT_LR ADAPT_BATCH FOLDS LAMBDA EPOCHS LR BATCH PATIENCE COMPUTE THREADS ADD KD ENSEMBLE DENSITY SELECT TASK_LIMIT \
+  TAIL ADAPT ADAPT_LR ADAPT_BATCH FOLDS GENERATE GENERATE_TOKENS GENERATOR LAMBDA EPOCHS LR BATCH PATIENCE COMPUTE THREADS ADD KD ENSEMBLE DENSITY SELECT TASK_LIMIT \
   $(filter CHAT_TEMPLATE_%,$(.VARIABLES)),$(if $(filter undefined,$(origin $v)),,$(if $(word 2,$($v)),$(error $v=$($v): must be one word; make cannot do \
   with spaces in names))$(eval override $v := $$(call home,$$(strip $$($v))))))
 
@@ -98,6 +102,7 @@ $(if $(and $(filter token,$(LEVEL)),$(filter-out min-ce avg-ce,$(FUNCTION)),$(if
 $(if $(and $(filter-out dtw-chat,$(ALIGN)),$(filter weighted,$(ONE_TO_MANY))),$(error ONE_TO_MANY=weighted is for ALIGN=dtw-chat: nothing else takes several of a source's tokens for one))
 $(if $(and $(filter-out 0,$(ADAPT)),$(filter stats weighted,$(VOCAB_MAP) $(ONE_TO_MANY))),$(error ADAPT=$(ADAPT) does not go with VOCAB_MAP=stats or \
   ONE_TO_MANY=weighted, which count in a source's whole text: its folds are several models))
+$(if $(and $(filter-out 0,$(ADAPT)),$(filter-out 0,$(GENERATE))),$(error ADAPT=$(ADAPT) does not go with GENERATE=$(GENERATE): a fold's model has seen the words that texts begin with))
 
 $(if $(filter $(TARGET),$(SOURCES) $(ADD)),$(error TARGET=$(TARGET) is one of the sources, too: it takes part by itself))
 
@@ -121,7 +126,7 @@ task_file = $(DATA)/tasks/$1$(if $(filter bigbench-%,$1),.json,.jsonl)
 task_files = $(foreach t,$(TASKS),$(call task_file,$t))
 task_tag = $(if $(TASKS),-$(call plus,$(TASKS))$(addprefix -,$(TASK_LIMIT))$(subst $(space),,$(foreach m,$(models),$(addprefix -$m@,$(CHAT_TEMPLATE_$m)))))
 task_limit = $(addprefix --limit ,$(TASK_LIMIT))
-task_options = $(addprefix --tasks ,$(task_files)) $(task_limit) --overlap $(run)/corpus/train
+task_options = $(addprefix --tasks ,$(task_files)) $(task_limit) --overlap $(run)/corpus/$(learnt)
 fetch_task ?= bash data/fetch.sh task $1 $2
 $(DATA)/tasks/%.jsonl: | $(DEPS_STAMP)
 	@$(call fetch_task,$*,$@)
@@ -132,6 +137,10 @@ $(DATA)/tasks/%.json: | $(DEPS_STAMP)
 # Every model that a run may need; ADD is the source of `make continual`.
 models := $(sort $(TARGET) $(SOURCES) $(ADD))
 splits := train valid test
+# What targets are made of: the training text, or that and what is generated.
+learnt := train$(if $(filter-out 0,$(GENERATE)),-$(GENERATOR)x$(GENERATE)$(addprefix t,$(filter-out 256,$(GENERATE_TOKENS))))
+learnt_tag := $(learnt:train%=%)
+sets := $(splits) $(if $(learnt_tag),$(learnt))
 
 # What is there keeps what it was made from. Where that is not what is asked for any more (a model or a text replaced under its name, another
 # SEED), programs refuse and say what differs; with REPLACE=1 every one is asked, and makes that anew (--replace); what is the same stays, and
@@ -160,13 +169,20 @@ $(run)/corpus/$1/manifest.json: $(text) $(sort $(call recut,$1) $(asked)) | $(bi
 	  --doc-bytes $(DOC_BYTES) --seed $(SEED) $(addprefix --skip-bad ,$(filter-out 0,$(SKIP_BAD))) --shards $(SHARDS) $(text)
 endef
 $(foreach s,$(splits),$(eval $(call corpus_rule,$s)))
+define generated_rule
+$(run)/corpus/$(learnt)/manifest.json: $(call model_files,$(GENERATOR)) $(run)/corpus/train/manifest.json \
+    $(sort $(call changed,$(call model,$(GENERATOR)),$(run)/corpus/$(learnt)/manifest.json) $(asked)) | $(bin)/kf-generate
+	$(bin)/kf-generate --model $(call model,$(GENERATOR)) --corpus $(run)/corpus/train --out $$(@D) $(replace) --texts $(GENERATE) --tokens $(GENERATE_TOKENS) \
+	  --seed $(SEED) --threads $$(THREADS) $$(shard) $(addprefix --chat-template ,$(CHAT_TEMPLATE_$(GENERATOR)))
+endef
+$(if $(learnt_tag),$(eval $(generated_rule)))
 
 # ---- logits: every model over the training text, over the test text to be compared, over the validation text
 # where weights are fitted to it ----
 
 # Beside every set, as NAME.from: the model that kf-extract was given, by its path, and the template that was named for it. FORCE where that is another
 # (another DATA, a folder instead of a file): kf-extract says what differs. A template is of conversations (format 2).
-$(foreach s,$(splits),$(eval talks_$s := $(findstring "format":2,$(call manifest,$(run)/corpus/$s/manifest.json))))
+$(foreach s,$(sets),$(eval talks_$s := $(findstring "format":2,$(call manifest,$(run)/corpus/$s/manifest.json))))
 from = $(strip $(call model,$2) $(if $(talks_$1),$(CHAT_TEMPLATE_$2)))
 was_from = $(if $(talks_$1),$2,$(firstword $2))
 other_from = $(if $(filter-out $1,$2)$(filter-out $2,$1),FORCE)
@@ -181,7 +197,7 @@ $(run)/logits/$1/$2$(said_tag)/manifest.json: $(call model_files,$2) $(run)/corp
 		$(if $(CHAT_TEMPLATE_$2),--chat-template $(CHAT_TEMPLATE_$2))
 	@echo $(call model,$2) $(CHAT_TEMPLATE_$2) > $$(@D).from
 endef
-$(foreach s,$(splits),$(foreach m,$(models),$(eval $(call logits_rule,$s,$m))))
+$(foreach s,$(sets),$(foreach m,$(models),$(eval $(call logits_rule,$s,$m))))
 logits = $(run)/logits/$1/$(TARGET)$(said_tag)
 
 # ---- adapted: a source's models for the folds of the training text, and what each says of its own. Fold, model ----
@@ -217,7 +233,7 @@ $(call aligned,$1,$2)/manifest.json: $(addsuffix /manifest.json,$(call said,$1,$
 	$(bin)/kf-align $(addprefix --source ,$(call said,$1,$2)) --target $(call logits,$1) --out $$(@D) $(replace) \
 	  --method $(ALIGN) --vocab-map $(VOCAB_MAP) --one-to-many $(ONE_TO_MANY) $(addprefix --map ,$(call map_file,$1,$2)) --threads $$(THREADS) $$(shard)
 endef
-$(foreach s,$(splits),$(foreach m,$(filter-out $(TARGET),$(models)),$(eval $(call aligned_rule,$s,$m))))
+$(foreach s,$(sets),$(foreach m,$(filter-out $(TARGET),$(models)),$(eval $(call aligned_rule,$s,$m))))
 
 # ---- weights by domain, fitted to validation text. Sources ----
 
@@ -263,7 +279,7 @@ templates = $(if $(TASKS),$(call asked_with,$(call run_here,$1)),$(foreach m,$(c
 # FORCE where the report is of other files of tasks than these, or one of them is new in its place. Its text, its path
 other_tasks = $(foreach f,$(task_files),$(if $(findstring "$f",$1),,FORCE)) $(call changed,$(task_files),$2)
 define report_rule
-$(of)/report/$1.json: $(2:%=$(run)/logits/test/%$(said_tag)/manifest.json) $4 $(task_files) $(run)/corpus/train/manifest.json \
+$(of)/report/$1.json: $(2:%=$(run)/logits/test/%$(said_tag)/manifest.json) $4 $(task_files) $(run)/corpus/$(learnt)/manifest.json \
     $(if $(TASKS),$(sort $(call other_tasks,$(file <$(of)/report/$1.json),$(of)/report/$1.json))) | $(bin)/kf-eval
 	@mkdir -p $$(@D)
 	$(bin)/kf-eval --corpus $(run)/corpus/test $3 $(task_options) $(call templates,$3) --markdown $$(@:.json=.md) --report $$@.tmp --threads $$(THREADS) > $$(@:.json=.txt)
@@ -274,8 +290,8 @@ endef
 # by the set itself. Report, result (none: as compared), NAME=DIR of trained and merged models, names in targets/, sources
 define page_rule
 $(of)/report/$1.html: $(of)/report/$1.json $(4:%=$(of)/targets/%/manifest.json) | $(bin)/kf-report
-	$(bin)/kf-report --out $$@ --eval $$< $(addprefix --result ,$2) $(addprefix --model ,$3) $(splits:%=--set $(run)/corpus/%) \
-	  $(foreach m,$(TARGET) $5,--set $(run)/logits/train/$m$(said_tag)) $(foreach m,$5,--set $(call aligned,train,$m)) \
+	$(bin)/kf-report --out $$@ --eval $$< $(addprefix --result ,$2) $(addprefix --model ,$3) $(sets:%=--set $(run)/corpus/%) \
+	  $(foreach m,$(TARGET) $5,--set $(run)/logits/$(learnt)/$m$(said_tag)) $(foreach m,$5,--set $(call aligned,$(learnt),$m)) \
 	  $(if $(said_tag),--set $(call logits,test)) $(4:%=--set $(of)/targets/%) $(4:%=--trace $(of)/trace/%.jsonl) --quiet
 endef
 

@@ -100,27 +100,15 @@ static kf_status encode_chat(const kf_subject *s, const char *prompt, const char
 	return kf_chat_encode(s->chat, turns, 2, (const uint8_t *)text, arena, out, err);
 }
 
-static bool only_spaces(const kf_tokenizer *t, int32_t id)
-{
-	uint32_t n, i = 0;
-	const uint8_t *bytes = kf_tokenizer_bytes(t, id, &n);
-
-	while (bytes && i < n && bytes[i] == ' ') i++;
-	return bytes && n > 0 && i == n;
-}
-
 static kf_status chat_prompt(const kf_subject *s, const char *prompt, kf_arena *arena, kf_encoding *enc, int *n, int32_t *end, kf_err *err)
 {
-	kf_status rc = encode_chat(s, prompt, "", arena, enc, err);
-	uint32_t p = 0;
+	size_t bytes;
 
-	if (rc != KF_OK) return rc;
-	while (p < enc->n && enc->context[p]) p++;
-	*end = p < enc->n ? enc->ids[p] : -1;
-	/* Spaces that the template has around the reply are not the prompt's: the one before it belongs to the reply's first token. */
-	while (p > 0 && only_spaces(s->tokenizer, enc->ids[p - 1])) p--;
-	*n = (int)p;
-	return KF_OK;
+	prompt = trimmed(prompt, &bytes);
+	if (bytes >= INT32_MAX / 4) return kf_fail(err, KF_EDATA, "a prompt of %zu bytes is too long", bytes);
+	const kf_turn user = { (uint32_t)bytes, KF_USER };
+
+	return kf_chat_prompt(s->chat, &user, 1, (const uint8_t *)prompt, arena, enc, n, end, err);
 }
 
 kf_status kf_subject_prompt(const kf_subject *s, bool chat, const char *prompt, int most, kf_arena *arena, int32_t **out, int *n,
@@ -142,25 +130,6 @@ kf_status kf_subject_prompt(const kf_subject *s, bool chat, const char *prompt, 
 	if (all + (first >= 0) > most) from = all + (first >= 0) - most;
 	*cut = from > 0;
 	return join(first, enc.ids + from, all - from, arena, out, n, err);
-}
-
-kf_status kf_subject_ends(const kf_subject *s, kf_arena *arena, const int32_t **out, int *n, kf_err *err)
-{
-	const bool folder = kf_weights_config(s->weights) != NULL;
-	const json_t *ids = kf_weights_ends(s->weights);
-	const size_t most = json_is_array(ids) ? json_array_size(ids) : ids != NULL;
-	int32_t *end;
-
-	if (!(end = KF_ARENA_NEW(arena, int32_t, folder ? most + 1 : KF_NAMED_ENDS))) return no_memory(err);
-	*out = end;
-	*n = 0;
-	for (size_t i = 0; i < most; i++) {
-		const json_t *id = json_is_array(ids) ? json_array_get(ids, i) : ids;
-
-		if (json_is_integer(id) && json_integer_value(id) >= 0 && json_integer_value(id) <= INT32_MAX) end[(*n)++] = (int32_t)json_integer_value(id);
-	}
-	if (!folder) *n = kf_tokenizer_named_ends(s->tokenizer, end);
-	return KF_OK;
 }
 
 kf_status kf_subject_pair(const kf_subject *s, bool chat, const char *prompt, const char *delimiter, const char *text,

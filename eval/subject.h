@@ -35,10 +35,6 @@ void kf_subject_close(kf_subject *s);
 kf_status kf_subject_prompt(const kf_subject *s, bool chat, const char *prompt, int most, kf_arena *arena, int32_t **out, int *n,
 	int32_t *end, bool *cut, kf_err *err) KF_MUST_CHECK;
 
-/* The tokens that end what is generated, beside EOS, in the arena. Of a folder all that eos_token_id of generation_config.json names, else
- * that of config.json, as transformers has it; of a GGUF file, which keeps one only, those that have a name by which llama.cpp ends. */
-kf_status kf_subject_ends(const kf_subject *s, kf_arena *arena, const int32_t **out, int *n, kf_err *err) KF_MUST_CHECK;
-
 /* A prompt and what follows it, together; *from is the first token that is the continuation's. As others do it, white
  * space at the prompt's end is the continuation's, and the border is where the tokens of the prompt alone end. *cut: of the
  * prompt only the end fitted the context. */

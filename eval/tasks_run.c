@@ -8,7 +8,7 @@
 #include "common/base/file.h"
 #include "common/base/machine.h"
 #include "common/base/progress.h"
-#include "eval/generate.h"
+#include "common/model/decode.h"
 #include "eval/subject.h"
 
 enum { CHUNK = 256 };          /* items whose tokens are held at once */
@@ -39,10 +39,12 @@ static void ran(void *arg, size_t tokens)
 	kf_progress_add(&x->progress, (double)tokens);
 }
 
-static void generated(void *arg, size_t tokens, size_t ended)
+static kf_status generated(void *arg, size_t tokens, size_t ended, kf_err *err)
 {
 	(void)ended;
+	(void)err;
 	ran(arg, tokens);
+	return KF_OK;
 }
 
 /* ---- what was answered, for people to look at ---- */
@@ -77,7 +79,7 @@ static kf_status write_endings(runner *x, const kf_eval_task *t, const kf_task_i
 	return write_output(x, t, item, o, err);
 }
 
-static kf_status write_generation(runner *x, const kf_eval_task *t, const kf_task_item *item, const kf_generation *g, const char *verdict,
+static kf_status write_generation(runner *x, const kf_eval_task *t, const kf_task_item *item, const kf_decoding *g, const char *verdict,
 	kf_err *err)
 {
 	static const char *const ended[] = { "stop", "token", "length" };
@@ -159,7 +161,7 @@ static kf_status run_endings(runner *x, kf_task_result *r, kf_err *err)
 
 /* ---- generation ---- */
 
-static kf_status prepare(runner *x, kf_task_result *r, int samples, kf_generation *g, kf_err *err)
+static kf_status prepare(runner *x, kf_task_result *r, int samples, kf_decoding *g, kf_err *err)
 {
 	const kf_eval_task *t = r->task;
 	int most = x->o->max_tokens ? x->o->max_tokens : t->max_tokens;
@@ -168,7 +170,7 @@ static kf_status prepare(runner *x, kf_task_result *r, int samples, kf_generatio
 
 	if (most > x->s.context / 2) most = x->s.context / 2 > 0 ? x->s.context / 2 : 1;
 	for (int i = 0; i < r->n && rc == KF_OK; i++) {
-		kf_generation one = { .most = most, .stop = t->stop, .n_stop = t->n_stop };
+		kf_decoding one = { .most = most, .stop = t->stop, .n_stop = t->n_stop };
 		int32_t *ids;
 		bool cut = false;
 
@@ -191,7 +193,7 @@ static kf_status prepare(runner *x, kf_task_result *r, int samples, kf_generatio
 typedef struct {
 	runner *x;
 	const kf_task_result *r;
-	const kf_generation *g;
+	const kf_decoding *g;
 	int samples;
 	kf_verdict *verdict;       /* (items, samples) */
 	kf_failure failure;
@@ -213,7 +215,7 @@ static void run_program(void *arg, size_t i, int worker)
 	kf_buf_release(&text);
 }
 
-static kf_status judge_code(runner *x, kf_task_result *r, int samples, const kf_generation *g, kf_err *err)
+static kf_status judge_code(runner *x, kf_task_result *r, int samples, const kf_decoding *g, kf_err *err)
 {
 	size_t n = (size_t)r->n * (size_t)samples;
 	programs j = { .x = x, .r = r, .g = g, .samples = samples, .failure = KF_FAILURE };
@@ -238,7 +240,7 @@ static kf_status judge_code(runner *x, kf_task_result *r, int samples, const kf_
 	return rc;
 }
 
-static kf_status judge_matches(runner *x, kf_task_result *r, const kf_generation *g, kf_err *err)
+static kf_status judge_matches(runner *x, kf_task_result *r, const kf_decoding *g, kf_err *err)
 {
 	kf_status rc = KF_OK;
 
@@ -253,7 +255,7 @@ static kf_status judge_matches(runner *x, kf_task_result *r, const kf_generation
 	return rc;
 }
 
-static kf_status as_text(kf_generation *g, size_t n, kf_err *err)
+static kf_status as_text(kf_decoding *g, size_t n, kf_err *err)
 {
 	kf_status rc = KF_OK;
 
@@ -271,16 +273,16 @@ static kf_status as_text(kf_generation *g, size_t n, kf_err *err)
 static kf_status run_generation(runner *x, kf_task_result *r, kf_err *err)
 {
 	const int samples = r->task->kind == KF_TASK_CODE ? x->o->samples : 1;
-	kf_generate_opts opts = { .temperature = x->o->temperature, .top_p = x->o->top_p, .seed = x->o->e->seed,
+	kf_decode_opts opts = { .temperature = x->o->temperature, .top_p = x->o->top_p, .seed = x->o->e->seed,
 		.batch_tokens = (int)x->o->e->batch_tokens, .cache_bytes = x->o->cache_bytes };
 	size_t n = (size_t)r->n * (size_t)samples;
-	kf_generation *g = n <= 10000000 ? kf_zalloc(n, sizeof *g) : NULL;
+	kf_decoding *g = n <= 10000000 ? kf_zalloc(n, sizeof *g) : NULL;
 	kf_status rc;
 
 	if (!g) return kf_fail(err, KF_ENOMEM, "out of memory for %zu texts", n);
 	kf_arena_reset(&x->arena);
-	if ((rc = kf_subject_ends(&x->s, &x->arena, &opts.end, &opts.n_end, err)) != KF_OK || (rc = prepare(x, r, samples, g, err)) != KF_OK ||
-	    (rc = kf_generate(x->s.model, x->s.tokenizer, &opts, g, n, generated, x, err)) != KF_OK ||
+	if ((rc = kf_decode_ends(x->s.weights, x->s.tokenizer, &x->arena, &opts.end, &opts.n_end, err)) != KF_OK || (rc = prepare(x, r, samples, g, err)) != KF_OK ||
+	    (rc = kf_decode(x->s.model, x->s.tokenizer, &opts, g, n, generated, x, err)) != KF_OK ||
 	    (rc = as_text(g, n, err)) != KF_OK)
 		goto out;
 	rc = r->task->kind == KF_TASK_CODE ? judge_code(x, r, samples, g, err) : judge_matches(x, r, g, err);

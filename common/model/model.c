@@ -1,4 +1,5 @@
 /* A model's memory: parameters, buffers of a batch, and the calls of model.h. */
+#include "common/base/bf16.h"
 #include "common/model/model_impl.h"
 
 #include <math.h>
@@ -92,6 +93,25 @@ out:
 	return rc;
 }
 
+/* A matrix rounded for the CPU's products in bfloat16. */
+static kf_status load_half(kf_model *m, kf_slot *s, kf_err *err)
+{
+	const kf_tensor *t = s->file;
+	const size_t n = t->rows * t->cols;
+	float *host = kf_alloc(n, sizeof *host);
+
+	s->half = kf_alloc(n, sizeof *s->half);
+	if (!host || !s->half) {
+		kf_free(host);
+		return kf_fail(err, KF_ENOMEM, "no memory to unpack %s (%.1f MB)", t->name, (double)n * 6e-6);
+	}
+	kf_tensor_unpack(t, m->x->pool, host);
+	for (size_t i = 0; i < n; i++) s->half[i] = kf_f32_to_bf16(host[i]);
+	s->mat.half = s->half;
+	kf_free(host);
+	return KF_OK;
+}
+
 void kf_slot_unload(kf_model *m, kf_slot *s)
 {
 	void *const own[] = { s->value, s->grad, s->master };
@@ -99,9 +119,12 @@ void kf_slot_unload(kf_model *m, kf_slot *s)
 	for (size_t i = 0; i < sizeof own / sizeof *own; i++)
 		if (own[i])
 			m->x->ops->free(m->x, own[i]);
+	kf_free(s->half);
 	s->value = s->grad = NULL;
+	s->half = NULL;
 	s->master = NULL;
 	s->mat.num = NULL;
+	s->mat.half = NULL;
 }
 
 static kf_status make_slot(kf_model *m, kf_slot *s, kf_err *err)
@@ -114,6 +137,8 @@ static kf_status make_slot(kf_model *m, kf_slot *s, kf_err *err)
 	/* Vectors are small and used raw: always resident. */
 	if (t->n_dims > 1 && (o->stream || (!o->train && !o->resident && !m->x->ops->resident)))
 		return KF_OK;
+	if (t->n_dims > 1 && !o->train && !m->x->ops->resident && m->x->compute == KF_COMPUTE_BF16)
+		return load_half(m, s, err);
 	return kf_slot_load(m, s, err);
 }
 

@@ -11,6 +11,7 @@ typedef struct {
 	kf_mat mat;              /* of a matrix: mat.num = value, or unpacked on use */
 	kf_num_type num;         /* of value and grad: the exec's, float32 for vectors */
 	void *value, *grad;      /* NULL: not resident; not trained */
+	uint16_t *half;          /* mat.half, in memory of the host; NULL: none */
 	float *master;           /* value in float32 while training; NULL where value is */
 	bool wanted;             /* streaming: asked of the reader, and not dropped yet */
 } kf_slot;

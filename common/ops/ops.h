@@ -80,6 +80,7 @@ typedef struct {
 	/* Unpack rows [row, row + n), or those that index names, into out (n, cols). Called from many threads. */
 	void (*unpack)(const void *src, const int32_t *index, uint64_t row, uint64_t n, float *out);
 	const void *src;
+	const uint16_t *half;    /* (rows, cols) the same rounded to bfloat16, which the CPU's products in that take; NULL: they round it on each use */
 	bool int8;               /* forward products with it may be in int8 where the exec computes so */
 } kf_mat;
 
@@ -317,5 +318,6 @@ struct kf_ops {
 
 extern const kf_ops kf_ops_ref;
 extern const kf_ops kf_ops_cpu;
+bool kf_cpu_bf16_native(void);   /* whether this processor multiplies bfloat16 itself (AVX512_BF16, AMX) */
 
 #endif

@@ -418,3 +418,30 @@ kf_status kf_chat_encode(const kf_chat *c, const kf_turn *turns, uint32_t n_turn
 nomem:
 	return kf_fail(err, KF_ENOMEM, "no memory to encode a conversation");
 }
+
+static bool only_spaces(const kf_tokenizer *t, int32_t id)
+{
+	uint32_t n, i = 0;
+	const uint8_t *bytes = kf_tokenizer_bytes(t, id, &n);
+
+	while (bytes && i < n && bytes[i] == ' ') i++;
+	return bytes && n > 0 && i == n;
+}
+
+kf_status kf_chat_prompt(const kf_chat *c, const kf_turn *turns, uint32_t n_turns, const uint8_t *text, kf_arena *arena, kf_encoding *out,
+	int *n, int32_t *end, kf_err *err)
+{
+	kf_turn *all = KF_ARENA_NEW(arena, kf_turn, (size_t)n_turns + 1);
+	kf_status rc;
+	uint32_t p;
+
+	if (!all) return kf_fail(err, KF_ENOMEM, "no memory to render a conversation");
+	memcpy(all, turns, n_turns * sizeof *all);
+	all[n_turns] = (kf_turn){ 0, KF_ASSISTANT };   /* an empty reply */
+	if ((rc = kf_chat_encode(c, all, n_turns + 1, text, arena, out, err)) != KF_OK) return rc;
+	for (p = out->n; p > 0 && out->context[p];) p--;
+	*end = p < out->n ? out->ids[p] : -1;
+	while (p > 0 && only_spaces(c->t, out->ids[p - 1])) p--;
+	*n = (int)p;
+	return KF_OK;
+}

@@ -47,6 +47,11 @@ const char *kf_chat_name(const kf_chat *c);
 kf_status kf_chat_encode(const kf_chat *c, const kf_turn *turns, uint32_t n_turns, const uint8_t *text, kf_arena *arena,
 	kf_encoding *out, kf_err *err) KF_MUST_CHECK;
 
+/* The same of a conversation that the assistant is to reply to: the first *n of out->ids are what comes before the reply. Spaces that the template
+ * has there are not among them: the one before a reply belongs to its first token. *end is the token that ends replies, else -1. */
+kf_status kf_chat_prompt(const kf_chat *c, const kf_turn *turns, uint32_t n_turns, const uint8_t *text, kf_arena *arena, kf_encoding *out,
+	int *n, int32_t *end, kf_err *err) KF_MUST_CHECK;
+
 /* The rendering as text, control tokens spelled out (tests, people), appended to out. */
 kf_status kf_chat_render(const kf_chat *c, const kf_turn *turns, uint32_t n_turns, const uint8_t *text, kf_buf *out,
 	kf_err *err) KF_MUST_CHECK;

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "common/text/tokenizer.h"
+#include "common/text/utf8.h"
 
 /* ---- limits on what comes from outside ---------------------------------------- */
 
@@ -48,8 +49,6 @@ static inline uint32_t kf_utf8_code(const uint8_t *p, unsigned len)
 	}
 }
 unsigned kf_utf8_put(uint8_t out[4], uint32_t code);
-/* How many bytes from p are well-formed UTF-8. */
-size_t kf_utf8_valid(const uint8_t *p, size_t n);
 /* GPT-2's printable stand-ins for bytes: the code point of a byte, and back (-1: none). */
 uint32_t kf_byte_char(uint8_t b);
 int kf_char_byte(uint32_t code);

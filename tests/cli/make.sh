@@ -56,6 +56,20 @@ for name in "clm", "target+gemma3-tiny", "target+llama-tiny": assert name in tra
 END
 check "weights fitted to validation text" run demo "${both[@]}" FUNCTION=domain
 check "the papers' alignment, with a map of its own" run demo "${both[@]}" FUNCTION=min-ce LEVEL=token WEIGHT=advantage TAIL=renormalize ALIGN=dtw VOCAB_MAP=mined
+check "text that a source makes of the training passages" run demo "${both[@]}" GENERATE=2 GENERATE_TOKENS=20
+G=train-llama-tinyx2t20
+check "of which everything is told, and on which only the fused model is trained" python3 - "$W/docs4" $G <<'END'
+import glob, json, sys
+of = lambda f: json.load(open(f))
+at, g = sys.argv[1:]
+trained = {f.split("/")[-2]: of(f)["paths"]["targets"] for f in glob.glob(at + "/for-qwen2-tiny/train/*/kfuse.json")}
+fused = [t for n, t in trained.items() if n.startswith("fused") and "x2t20" in n]
+assert len(fused) == 1 and fused[0].endswith(g.removeprefix("train")), trained
+assert all("x2t20" not in t for n, t in trained.items() if n.startswith("clm")), trained
+corpus = [i["fingerprint"] for i in of(at + "/logits/" + g + "/llama-tiny/manifest.json")["inputs"] if i["role"] == "corpus"]
+assert corpus == [of(at + "/corpus/" + g + "/manifest.json")["identity"]], corpus
+END
+check_fails 2 "ADAPT=1 does not go with GENERATE=2" "which adapted sources do not go with" make -n demo GENERATE=2 ADAPT=1
 check "FuseChat's, mixing" run demo "${both[@]}" ALIGN=dtw-chat VOCAB_MAP=stats ONE_TO_MANY=weighted
 check "in a folder of its own" test -s "$W/docs4/for-qwen2-tiny/aligned/train/llama-tiny-dtw-chat-stats-weighted/manifest.json"
 check "sources that are first trained on the text" run demo "${both[@]}" ADAPT=3 ADAPT_LR=3e-5 ADAPT_BATCH=600 FOLDS=3

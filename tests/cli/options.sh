@@ -125,6 +125,25 @@ case_of shard free : --shard 0/2
 no_case out plan json
 all_of_them
 
+of kf-generate --model $M/llama-tiny --corpus "$TMP/c-text" --texts 1 --tokens 3
+case_of texts refused : --texts 2
+case_of tokens refused : --tokens 4
+case_of prompt-bytes refused : --prompt-bytes 30
+case_of temperature refused : --temperature 1
+case_of top-p refused : --top-p 0.5
+case_of keep refused : --keep no
+case_of seed refused : --seed 5
+case_of chat-template refused --corpus "$TMP/c-chat" --chat-template chatml : --chat-template smollm2
+case_of model 'input model differs' : --model $M/qwen2-tiny
+case_of corpus 'input corpus differs' : --corpus "$TMP/c-other"
+case_of compute free : --compute f32
+case_of cache-mb free : --cache-mb 8
+case_of backend free : --backend cpu
+common
+case_of shard free : --shard 0/2
+no_case out
+all_of_them
+
 of kf-train --model $M/llama-tiny --targets "$TMP/targets" --max-steps 2 --batch-tokens 200
 case_of lambda refused : --lambda 0.5
 case_of lambda-schedule refused : --lambda-schedule decay

@@ -14,6 +14,7 @@ ROOM=36k stage prepare "$BIN/kf-prepare" --out OUT --shards 8 --quiet "$TMP/text
 stage extract "$BIN/kf-extract" --model $L/llama-tiny --corpus "$C" --out OUT --quiet
 stage extract-stream "$BIN/kf-extract" --model $L/llama-tiny --corpus "$C" --out OUT --quiet --stream yes --stream-tokens 3000 --batch-tokens 500 \
 	--scratch "$TMP"
+stage generate "$BIN/kf-generate" --model $L/llama-tiny --corpus "$C" --out OUT --quiet --texts 1 --tokens 3
 "$BIN/kf-extract" --model $L/qwen2-tiny --corpus "$C" --out "$TMP/source" --quiet || { not_ok "the source's logits"; exit; }
 stage align "$BIN/kf-align" --source "$TMP/source" --target "$TMP/extract.ref" --out OUT --quiet
 stage fuse "$BIN/kf-fuse" --target "$TMP/extract.ref" --aligned "$TMP/align.ref" --out OUT --quiet

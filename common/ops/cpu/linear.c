@@ -52,7 +52,7 @@ typedef struct {
 	int64_t M, N, K, lda, ldb, ldc;
 	const float *A, *B, *bias;   /* bias (N) is added where beta counts C, put first where not */
 	float *C, beta;
-	kf_cpu_bf16 *bf16;           /* not NULL: A16 and B16 stand for A and B */
+	kf_cpu_bf16 *bf16;           /* not NULL: A16 and B16 stand for A and B; B16 may be there already */
 	const uint16_t *A16, *B16;
 	atomic_int status;
 } gemm_job;
@@ -97,7 +97,7 @@ static kf_status gemm(kf_exec *x, gemm_job *j, const char *what, kf_err *err)
 		const int64_t brows = j->tb ? j->N : j->K, bcols = j->tb ? j->K : j->N;
 
 		j->A16 = kf_cpu_to_bf16(x, KF_CPU_ACT, j->A, arows, acols, j->lda);
-		j->B16 = kf_cpu_to_bf16(x, KF_CPU_WEIGHT16, j->B, brows, bcols, j->ldb);
+		if (!j->B16) j->B16 = kf_cpu_to_bf16(x, KF_CPU_WEIGHT16, j->B, brows, bcols, j->ldb);
 		if (!j->A16 || !j->B16)
 			return kf_fail(err, KF_ENOMEM, "%s: out of memory to convert to bfloat16", what);
 		j->lda = acols;
@@ -117,17 +117,18 @@ static kf_status no_memory(const char *what, const kf_mat *w, kf_err *err)
 kf_status kf_cpu_linear(kf_exec *x, float *y, const float *in, const kf_mat *w, const float *bias, int T,
 	bool add, kf_err *err)
 {
-	const int step = panel_rows(w);
+	const uint16_t *half = kf_cpu_bf16_of(x) ? w->half : NULL;
+	const int step = half ? w->rows : panel_rows(w);
 	kf_status rc;
 
 	if (kf_cpu_int8_of(x, w)) return kf_cpu_linear_int8(x, y, in, w, bias, T, add, err);
 	for (int n = 0; n < w->rows; n += step) {
 		const int rows = n + step < w->rows ? step : w->rows - n;
 		gemm_job j = { .tb = true, .M = T, .N = rows, .K = w->cols, .A = in, .lda = w->cols,
-			.B = panel(x, w, n, rows),
+			.B = half ? NULL : panel(x, w, n, rows), .B16 = half,
 			.ldb = w->cols, .C = y + n, .ldc = w->rows, .bias = bias ? bias + n : NULL, .beta = add ? 1 : 0 };
 
-		if (!j.B) return no_memory("linear", w, err);
+		if (!j.B && !half) return no_memory("linear", w, err);
 		if ((rc = gemm(x, &j, "linear", err)) != KF_OK) return rc;
 	}
 	return KF_OK;

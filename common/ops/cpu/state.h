@@ -26,7 +26,6 @@ typedef struct kf_cpu_bf16 kf_cpu_bf16;
 /* native: with the processor's bfloat16 instructions, where it has them (AVX512_BF16, AMX). Otherwise the same numbers are
  * multiplied as floats: every product is the same, sums may be in another order. */
 kf_status kf_cpu_bf16_new(int threads, bool native, kf_cpu_bf16 **out, kf_err *err) KF_MUST_CHECK;
-bool kf_cpu_bf16_native(void);           /* whether it has them */
 void kf_cpu_bf16_free(kf_cpu_bf16 *b);   /* accepts NULL */
 kf_cpu_bf16 *kf_cpu_bf16_of(kf_exec *x); /* NULL: this backend computes in float32 */
 

@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 
+#include "common/model/decode.h"
 #include "eval/subject.h"
 #include "tests/unit/scratch.h"
 
@@ -49,7 +50,7 @@ static void check_ends(const char *path, const int32_t *want, int n_want)
 	int n;
 
 	kf_arena_init(&arena);
-	if (kf_subject_open(&s, path, &err) != KF_OK || kf_subject_ends(&s, &arena, &end, &n, &err) != KF_OK) fail_msg("%s", err.text);
+	if (kf_subject_open(&s, path, &err) != KF_OK || kf_decode_ends(s.weights, s.tokenizer, &arena, &end, &n, &err) != KF_OK) fail_msg("%s", err.text);
 	assert_int_equal(n, n_want);
 	if (n) assert_memory_equal(end, want, (size_t)n * sizeof *end);
 	kf_subject_close(&s);

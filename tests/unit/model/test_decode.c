@@ -9,7 +9,7 @@
 #include <math.h>
 
 #include "common/base/rng.h"
-#include "eval/generate.h"
+#include "common/model/decode.h"
 #include "eval/likelihood.h"
 #include "tests/unit/model/tiny.h"
 
@@ -53,7 +53,7 @@ static int32_t whole(kf_model *m, const int32_t *tokens, int n, double *lead)
 }
 
 /* Within the model's context, which of some is short. */
-static void random_prompts(const kf_arch *a, kf_generation *g, int32_t (*prompt)[LONGEST])
+static void random_prompts(const kf_arch *a, kf_decoding *g, int32_t (*prompt)[LONGEST])
 {
 	static const int length[PROMPTS] = { 7, 1, 30, 12, 3 };
 	kf_rng rng;
@@ -63,13 +63,13 @@ static void random_prompts(const kf_arch *a, kf_generation *g, int32_t (*prompt)
 		int n = length[i] <= a->context / 2 ? length[i] : a->context / 2, most = MOST - i;
 
 		for (int k = 0; k < n; k++) prompt[i][k] = (int32_t)kf_rng_below(&rng, (uint64_t)a->V);
-		g[i] = (kf_generation){ .prompt = prompt[i], .n = n, .most = most <= a->context - n ? most : a->context - n, .end = -1,
+		g[i] = (kf_decoding){ .prompt = prompt[i], .n = n, .most = most <= a->context - n ? most : a->context - n, .end = -1,
 			.stream = (uint64_t)i };
 	}
 }
 
 /* The tokens of a greedy text, found again from whole runs: each next token must be the likeliest, until it ends. */
-static void check_greedy(const char *path, const tiny_rig *r, const kf_generation *g, const int32_t *prompt)
+static void check_greedy(const char *path, const tiny_rig *r, const kf_decoding *g, const int32_t *prompt)
 {
 	int32_t tokens[LONGEST];
 	kf_buf text = { 0 };
@@ -96,7 +96,7 @@ static void check_greedy(const char *path, const tiny_rig *r, const kf_generatio
 	kf_buf_release(&text);
 }
 
-static void release_texts(kf_generation *g)
+static void release_texts(kf_decoding *g)
 {
 	for (int i = 0; i < PROMPTS; i++) kf_buf_release(&g[i].text);
 }
@@ -115,12 +115,12 @@ static void greedy(void **state)
 		tiny_open(&r, path[i], &OPS, 2);
 		tiny_open(&cpu, path[i], &kf_ops_cpu, 2);
 		for (size_t c = 0; c < sizeof caches / sizeof *caches; c++) {
-			const kf_generate_opts o = { .top_p = 1, .batch_tokens = 16, .cache_bytes = caches[c] };
-			kf_generation g[PROMPTS];
+			const kf_decode_opts o = { .top_p = 1, .batch_tokens = 16, .cache_bytes = caches[c] };
+			kf_decoding g[PROMPTS];
 			kf_err err;
 
 			random_prompts(kf_model_arch(r.m), g, prompt);
-			if (kf_generate(r.m, words, &o, g, PROMPTS, NULL, NULL, &err) != KF_OK) fail_msg("%s: %s", path[i], err.text);
+			if (kf_decode(r.m, words, &o, g, PROMPTS, NULL, NULL, &err) != KF_OK) fail_msg("%s: %s", path[i], err.text);
 			for (int k = 0; k < PROMPTS; k++) check_greedy(path[i], &cpu, &g[k], prompt[k]);
 			release_texts(g);
 		}
@@ -138,11 +138,11 @@ static void whole_sequences_only(void **state)
 	(void)state;
 	poor.attention_after = NULL;
 	for (size_t i = 0; i < 2; i++) {
-		const kf_generate_opts o = { .top_p = 1, .batch_tokens = 16, .cache_bytes = 1 << 16 };
+		const kf_decode_opts o = { .top_p = 1, .batch_tokens = 16, .cache_bytes = 1 << 16 };
 		int32_t prompt[PROMPTS][LONGEST], row[1] = { 0 }, n[1] = { 0 };
 		const kf_before before = { .row = row, .n = n };
 		const int32_t offset[] = { 0, 3 };
-		kf_generation g[PROMPTS];
+		kf_decoding g[PROMPTS];
 		float h[3 * 512];
 		kf_ending e[3];
 		double nats[3];
@@ -151,7 +151,7 @@ static void whole_sequences_only(void **state)
 
 		tiny_open(&r, models[i], &poor, 2);
 		random_prompts(kf_model_arch(r.m), g, prompt);
-		assert_int_equal(kf_generate(r.m, words, &o, g, PROMPTS, NULL, NULL, NULL), KF_OK);
+		assert_int_equal(kf_decode(r.m, words, &o, g, PROMPTS, NULL, NULL, NULL), KF_OK);
 		for (int k = 0; k < PROMPTS; k++) check_greedy(models[i], &r, &g[k], prompt[k]);
 		release_texts(g);
 		const kf_batch b = { .T = 3, .S = 1, .tokens = prompt[0], .offset = offset, .before = &before };
@@ -183,17 +183,17 @@ static void sampled(void **state)
 		int differ = 0;
 
 		for (int round = 0; round < 5; round++) {
-			const kf_generate_opts o = { .temperature = 1.3, .top_p = 0.9, .seed = round == 4 ? 2 : 1, .batch_tokens = 16,
+			const kf_decode_opts o = { .temperature = 1.3, .top_p = 0.9, .seed = round == 4 ? 2 : 1, .batch_tokens = 16,
 				.cache_bytes = round == 2 ? 1 : 1 << 30 };
-			kf_generation g[PROMPTS];
+			kf_decoding g[PROMPTS];
 			tiny_rig r;
 
 			tiny_open(&r, models[i], &OPS, round == 1 ? 1 : 3);
 			random_prompts(kf_model_arch(r.m), g, prompt);
 			/* alone, from the last to the first */
 			for (int k = PROMPTS - 1; k >= 0 && round == 3; k--)
-				assert_int_equal(kf_generate(r.m, words, &o, &g[k], 1, NULL, NULL, NULL), KF_OK);
-			if (round != 3) assert_int_equal(kf_generate(r.m, words, &o, g, PROMPTS, NULL, NULL, NULL), KF_OK);
+				assert_int_equal(kf_decode(r.m, words, &o, &g[k], 1, NULL, NULL, NULL), KF_OK);
+			if (round != 3) assert_int_equal(kf_decode(r.m, words, &o, g, PROMPTS, NULL, NULL, NULL), KF_OK);
 			for (int k = 0; k < PROMPTS; k++) {
 				bool same = first[k].len == g[k].text.len && (!first[k].len || memcmp(first[k].data, g[k].text.data, first[k].len) == 0);
 
@@ -212,9 +212,9 @@ static void sampled(void **state)
 /* Texts end before a stop string, wherever tokens cut it, at a token that ends them, or at their length. */
 static void stops(void **state)
 {
-	const kf_generate_opts o = { .top_p = 1, .batch_tokens = 64, .cache_bytes = 1 << 30 };
+	const kf_decode_opts o = { .top_p = 1, .batch_tokens = 64, .cache_bytes = 1 << 30 };
 	int32_t prompt[PROMPTS][LONGEST];
-	kf_generation g[PROMPTS], again;
+	kf_decoding g[PROMPTS], again;
 	const char *stop[2] = { "\x01never\x01", NULL };
 	char piece[8];
 	tiny_rig r;
@@ -223,7 +223,7 @@ static void stops(void **state)
 	(void)state;
 	tiny_open(&r, "tests/models/llama-tiny", &OPS, 2);
 	random_prompts(kf_model_arch(r.m), g, prompt);
-	assert_int_equal(kf_generate(r.m, words, &o, g, PROMPTS, NULL, NULL, NULL), KF_OK);
+	assert_int_equal(kf_decode(r.m, words, &o, g, PROMPTS, NULL, NULL, NULL), KF_OK);
 	while (k < PROMPTS && g[k].text.len < 12) k++;
 	assert_true(k < PROMPTS);
 	/* three bytes of what it said, from the fifth on: no border of a token is looked for */
@@ -231,8 +231,8 @@ static void stops(void **state)
 	piece[3] = 0;
 	assert_null(memchr(piece, 0, 3));
 	stop[1] = piece;
-	again = (kf_generation){ .prompt = prompt[k], .n = g[k].n, .most = g[k].most, .end = -1, .stop = stop, .n_stop = 2 };
-	assert_int_equal(kf_generate(r.m, words, &o, &again, 1, NULL, NULL, NULL), KF_OK);
+	again = (kf_decoding){ .prompt = prompt[k], .n = g[k].n, .most = g[k].most, .end = -1, .stop = stop, .n_stop = 2 };
+	assert_int_equal(kf_decode(r.m, words, &o, &again, 1, NULL, NULL, NULL), KF_OK);
 	assert_int_equal(again.ended, KF_ENDED_STOP);
 	assert_true(again.text.len <= 5);
 	assert_memory_equal(again.text.data, g[k].text.data, again.text.len);
@@ -242,25 +242,34 @@ static void stops(void **state)
 	/* the first token it would say ends it */
 	double lead;
 
-	again = (kf_generation){ .prompt = prompt[k], .n = g[k].n, .most = 5, .end = whole(r.m, prompt[k], g[k].n, &lead) };
-	assert_int_equal(kf_generate(r.m, words, &o, &again, 1, NULL, NULL, NULL), KF_OK);
+	again = (kf_decoding){ .prompt = prompt[k], .n = g[k].n, .most = 5, .end = whole(r.m, prompt[k], g[k].n, &lead) };
+	assert_int_equal(kf_decode(r.m, words, &o, &again, 1, NULL, NULL, NULL), KF_OK);
 	assert_int_equal(again.ended, KF_ENDED_TOKEN);
 	assert_int_equal(again.tokens, 1);
 	assert_int_equal(again.text.len, 0);
 	kf_buf_release(&again.text);
 	/* or another of several, beside that which the text has for itself */
 	const int32_t ids[] = { again.end + 1, again.end };
-	const kf_generate_opts ending = { .top_p = 1, .batch_tokens = 64, .cache_bytes = 1 << 30, .end = ids, .n_end = 2 };
+	const kf_decode_opts ending = { .top_p = 1, .batch_tokens = 64, .cache_bytes = 1 << 30, .end = ids, .n_end = 2 };
 
-	again = (kf_generation){ .prompt = prompt[k], .n = g[k].n, .most = 5, .end = -1 };
-	assert_int_equal(kf_generate(r.m, words, &ending, &again, 1, NULL, NULL, NULL), KF_OK);
+	again = (kf_decoding){ .prompt = prompt[k], .n = g[k].n, .most = 5, .end = -1 };
+	assert_int_equal(kf_decode(r.m, words, &ending, &again, 1, NULL, NULL, NULL), KF_OK);
 	assert_int_equal(again.ended, KF_ENDED_TOKEN);
 	assert_int_equal(again.tokens, 1);
 	kf_buf_release(&again.text);
-	again = (kf_generation){ .prompt = prompt[k], .n = g[k].n, .most = 1 << 20, .end = -1 };
-	assert_int_equal(kf_generate(r.m, words, &o, &again, 1, NULL, NULL, NULL), KF_EINVAL);
+	again = (kf_decoding){ .prompt = prompt[k], .n = g[k].n, .most = 1 << 20, .end = -1 };
+	assert_int_equal(kf_decode(r.m, words, &o, &again, 1, NULL, NULL, NULL), KF_EINVAL);
 	release_texts(g);
 	tiny_close(&r);
+}
+
+static int drawn(const float *z, int V, double temperature, double top_p, double u)
+{
+	float copy[8];
+	kf_weighed scratch[8];
+
+	memcpy(copy, z, (size_t)V * sizeof *z);
+	return kf_sample(copy, V, temperature, top_p, u, scratch);
 }
 
 /* How often tokens come, against their probabilities. */
@@ -269,7 +278,6 @@ static void frequencies(void **state)
 	const float z[] = { 1, 0, 2, -3, 1, 0.5f };
 	enum { V = 6, N = 200000 };
 	static const double temperature[] = { 1, 0.5, 2, 1, 1 }, top_p[] = { 1, 1, 1, 0.8, 0.3 };
-	kf_weighed scratch[V];
 	kf_rng rng;
 
 	(void)state;
@@ -289,15 +297,18 @@ static void frequencies(void **state)
 			kept[best] = true;
 			part += p[best];
 		}
-		for (int i = 0; i < N; i++) count[kf_sample(z, V, temperature[c], top_p[c], kf_rng_real(&rng), scratch)]++;
+		for (int i = 0; i < N; i++) count[drawn(z, V, temperature[c], top_p[c], kf_rng_real(&rng))]++;
 		for (int i = 0; i < V; i++) {
 			double want = kept[i] ? p[i] / part : 0, sigma = sqrt(want * (1 - want) / N);
 
 			assert_true(fabs((double)count[i] / N - want) <= 5 * sigma);
 		}
 	}
-	assert_int_equal(kf_sample(z, V, 1, 1, 0, scratch), 0);
-	assert_int_equal(kf_sample(z, V, 1, 1, 0.9999999999999999, scratch), V - 1);
+	assert_int_equal(drawn(z, V, 1, 1, 0), 0);
+	assert_int_equal(drawn(z, V, 1, 1, 0.9999999999999999), V - 1);
+	assert_int_equal(drawn((const float[]){ 1, 2, -INFINITY }, 3, 1, 1, 0.9999999999999999), 1);
+	assert_int_equal(drawn((const float[]){ 1, NAN, 2 }, 3, 1, 0.5, 0.5), -1);
+	assert_int_equal(drawn((const float[]){ 1, INFINITY, 2 }, 3, 1, 0.5, 0.5), -1);
 }
 
 /* Endings of groups that begin alike, and of lone sequences, against whole runs, in batches of any size. */

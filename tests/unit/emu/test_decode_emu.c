@@ -5,4 +5,4 @@ extern const kf_ops kf_cuda_ops;
 #define OPS kf_cuda_ops
 #define CACHES 1 << 16
 #define SIZES 30
-#include "tests/unit/eval/test_generate.c"
+#include "tests/unit/model/test_decode.c"

@@ -1,6 +1,6 @@
 /* Text that a model goes on with: greedily, or sampled. */
-#ifndef KF_EVAL_GENERATE_H
-#define KF_EVAL_GENERATE_H
+#ifndef KF_MODEL_DECODE_H
+#define KF_MODEL_DECODE_H
 
 #include "common/model/model.h"
 #include "common/text/tokenizer.h"
@@ -13,7 +13,7 @@ typedef struct {
 	size_t cache_bytes;        /* for keys and values, about; at least one sequence is run */
 	const int32_t *end;        /* (n_end) tokens that end a text, beside EOS */
 	int n_end;
-} kf_generate_opts;
+} kf_decode_opts;
 
 typedef enum { KF_ENDED_STOP, KF_ENDED_TOKEN, KF_ENDED_LENGTH } kf_ended;
 
@@ -28,15 +28,19 @@ typedef struct {
 	kf_buf text;               /* to be released by the caller, also after an error */
 	int tokens;                /* generated, an ending one included */
 	kf_ended ended;
-} kf_generation;
+} kf_decoding;
 
 /* Several sequences are run at once; one that ends makes room for the next. What is generated does not depend on how many, nor
- * on threads, but for rounding. done (may be NULL) is told of tokens as they come, and of sequences as they end. */
-kf_status kf_generate(kf_model *m, const kf_tokenizer *t, const kf_generate_opts *o, kf_generation *g, size_t n,
-	void (*done)(void *arg, size_t tokens, size_t ended), void *arg, kf_err *err) KF_MUST_CHECK;
+ * on threads, but for rounding. done (may be NULL) is told of tokens as they come, and of sequences as they end, and may end it all. */
+kf_status kf_decode(kf_model *m, const kf_tokenizer *t, const kf_decode_opts *o, kf_decoding *g, size_t n,
+	kf_status (*done)(void *arg, size_t tokens, size_t ended, kf_err *err), void *arg, kf_err *err) KF_MUST_CHECK;
 
-typedef struct { double p; int32_t id; } kf_weighed;
-/* A token of logits z (V) by the random number u in [0, 1), temperature > 0. scratch (V). */
-int32_t kf_sample(const float *z, int V, double temperature, double top_p, double u, kf_weighed *scratch);
+/* The tokens that end what is generated, beside EOS, in the arena. Of a folder all that eos_token_id of generation_config.json names, else
+ * that of config.json, as transformers has it; of a GGUF file, which keeps one only, those that have a name by which llama.cpp ends. */
+kf_status kf_decode_ends(const kf_weights *w, const kf_tokenizer *t, kf_arena *arena, const int32_t **out, int *n, kf_err *err) KF_MUST_CHECK;
+
+typedef struct { float p; int32_t id; } kf_weighed;
+/* A token of logits z (V), which are overwritten, by the random number u in [0, 1), temperature > 0. scratch (V). -1: one is NAN or infinite. */
+int32_t kf_sample(float *z, int V, double temperature, double top_p, double u, kf_weighed *scratch);
 
 #endif

@@ -1,16 +1,19 @@
-#include "eval/generate.h"
+#include "common/model/decode.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/rng.h"
+#include <jansson.h>
 
-enum { SLOTS = 32 };           /* sequences at once, at most: with more rows the products are hardly faster a row */
+#include "common/base/rng.h"
+#include "common/ops/cpu/vmath.h"
+
+enum { SLOTS = 128 };          /* sequences at once, at most: each step reads all weights, whatever the rows */
 
 /* A sequence at work. */
 typedef struct {
-	kf_generation *g;          /* NULL: free */
+	kf_decoding *g;          /* NULL: free */
 	int32_t *token;            /* (room) the prompt and what was generated */
 	int n, kept;               /* tokens; of which the cache holds */
 	int row;                   /* of the cache, its first */
@@ -20,7 +23,7 @@ typedef struct {
 typedef struct {
 	kf_model *m;
 	const kf_tokenizer *t;
-	const kf_generate_opts *o;
+	const kf_decode_opts *o;
 	kf_kv *kv;
 	slot slot[SLOTS];
 	int n_slots, room;         /* tokens a slot */
@@ -43,32 +46,34 @@ static int heavier(const void *a, const void *b)
 	return (x->id > y->id) - (x->id < y->id);
 }
 
-/* The first of n weights, in their order, at which their sum passes `at`. */
-static int32_t passes(const kf_weighed *w, size_t n, double at)
+int32_t kf_sample(float *z, int V, double temperature, double top_p, double u, kf_weighed *scratch)
 {
-	for (size_t i = 0; i < n; i++)
-		if ((at -= w[i].p) < 0) return w[i].id;
-	return w[n - 1].id;        /* rounding */
-}
+	const float max = kf_vmax(z, (size_t)V), scale = (float)(1 / temperature);
+	double sum, at, part = 0;
+	float least;
+	size_t n = 0, k = 0, i = 0;
 
-int32_t kf_sample(const float *z, int V, double temperature, double top_p, double u, kf_weighed *scratch)
-{
-	double max = -INFINITY, sum = 0, least, part = 0;
-	size_t n = 0, k = 0;
+	for (int v = 0; v < V; v++) z[v] = (z[v] - max) * scale;
+	sum = kf_vexp_sum(z, (size_t)V, 0);
+	if (!isfinite(sum)) return -1;
+	if (top_p >= 1) {
+		int32_t last = 0;
 
-	for (int i = 0; i < V; i++) max = fmax(max, (double)z[i]);
-	for (int i = 0; i < V; i++) {
-		scratch[i] = (kf_weighed){ exp(((double)z[i] - max) / temperature), i };
-		sum += scratch[i].p;
+		at = u * sum;
+		for (int v = 0; v < V; v++) {
+			if (z[v] > 0) last = v;
+			if ((at -= z[v]) < 0) return v;
+		}
+		return last;       /* rounding */
 	}
-	if (top_p >= 1) return passes(scratch, (size_t)V, u * sum);
 	/* All tokens below this together are less than 1 - top_p: none of them is among those that reach it. */
-	least = (1 - top_p) / V * sum;
-	for (int i = 0; i < V; i++)
-		if (scratch[i].p >= least) scratch[n++] = scratch[i];
+	least = (float)((1 - top_p) / V * sum);
+	for (int v = 0; v < V; v++)
+		if (z[v] >= least) scratch[n++] = (kf_weighed){ z[v], v };
 	qsort(scratch, n, sizeof *scratch, heavier);
 	while (k < n && part < top_p * sum) part += scratch[k++].p;
-	return passes(scratch, k ? k : 1, u * part);
+	for (at = u * part; i + 1 < k && (at -= scratch[i].p) >= 0;) i++;
+	return scratch[i].id;
 }
 
 /* ---- the cache's slots ---- */
@@ -84,7 +89,7 @@ static void release(generator *x)
 	kf_free(x->scratch);
 }
 
-static kf_status make(generator *x, const kf_generation *g, size_t n, kf_err *err)
+static kf_status make(generator *x, const kf_decoding *g, size_t n, kf_err *err)
 {
 	const kf_arch *a = kf_model_arch(x->m);
 	size_t fit;
@@ -114,7 +119,7 @@ static kf_status make(generator *x, const kf_generation *g, size_t n, kf_err *er
 	return kf_model_keeps(x->m, 1, 1) ? kf_kv_new(x->m, x->n_slots * x->room, &x->kv, err) : KF_OK;
 }
 
-static void begin(const generator *x, slot *s, kf_generation *g)
+static void begin(const generator *x, slot *s, kf_decoding *g)
 {
 	s->g = g;
 	s->n = g->n;
@@ -129,7 +134,7 @@ static void begin(const generator *x, slot *s, kf_generation *g)
 /* ---- a step ---- */
 
 /* What each sequence has that was not run, and as many new ones as there is room for. */
-static size_t fill(generator *x, kf_generation *g, size_t n, size_t at)
+static size_t fill(generator *x, kf_decoding *g, size_t n, size_t at)
 {
 	int prompts = 0;
 
@@ -172,18 +177,16 @@ static kf_status choose(generator *x, kf_err *err)
 	if (!(x->o->temperature > 0)) return kf_model_score(x->m, &b, &q, &out, err);
 	if ((rc = kf_model_logits(x->m, &b, x->last, x->S, x->z, err)) != KF_OK) return rc;
 	for (int i = 0; i < x->S; i++) {
-		const float *z = x->z + (size_t)i * (size_t)V;
-		double u = kf_rng_real(&x->slot[x->who[i]].rng);
+		float *z = x->z + (size_t)i * (size_t)V;
 
-		for (int v = 0; v < V; v++)
-			if (!isfinite(z[v])) return kf_fail(err, KF_EDATA, "a logit is not a finite number: the model's weights are damaged");
-		x->next[i] = kf_sample(z, V, x->o->temperature, x->o->top_p, u, x->scratch);
+		x->next[i] = kf_sample(z, V, x->o->temperature, x->o->top_p, kf_rng_real(&x->slot[x->who[i]].rng), x->scratch);
+		if (x->next[i] < 0) return kf_fail(err, KF_EDATA, "a logit is not a finite number: the model's weights are damaged");
 	}
 	return KF_OK;
 }
 
 /* Where the first stop string begins of those that end after byte `from`; SIZE_MAX: nowhere. */
-static size_t find_stop(const kf_generation *g, size_t from)
+static size_t find_stop(const kf_decoding *g, size_t from)
 {
 	size_t found = SIZE_MAX;
 
@@ -196,7 +199,7 @@ static size_t find_stop(const kf_generation *g, size_t from)
 	return found;
 }
 
-static bool ends(const generator *x, const kf_generation *g, int32_t id)
+static bool ends(const generator *x, const kf_decoding *g, int32_t id)
 {
 	bool is = id == kf_tokenizer_eos(x->t) || id == g->end;
 
@@ -207,7 +210,7 @@ static bool ends(const generator *x, const kf_generation *g, int32_t id)
 /* Put token id to a sequence; true when that ends it. */
 static bool put(const generator *x, slot *s, int32_t id)
 {
-	kf_generation *g = s->g;
+	kf_decoding *g = s->g;
 	size_t had = g->text.len, stop;
 	const uint8_t *bytes;
 	uint32_t n;
@@ -228,8 +231,8 @@ static bool put(const generator *x, slot *s, int32_t id)
 	return g->tokens == g->most;
 }
 
-kf_status kf_generate(kf_model *m, const kf_tokenizer *t, const kf_generate_opts *o, kf_generation *g, size_t n,
-	void (*done)(void *arg, size_t tokens, size_t ended), void *arg, kf_err *err)
+kf_status kf_decode(kf_model *m, const kf_tokenizer *t, const kf_decode_opts *o, kf_decoding *g, size_t n,
+	kf_status (*done)(void *arg, size_t tokens, size_t ended, kf_err *err), void *arg, kf_err *err)
 {
 	generator x = { .m = m, .t = t, .o = o };
 	size_t at = 0;
@@ -250,8 +253,27 @@ kf_status kf_generate(kf_model *m, const kf_tokenizer *t, const kf_generate_opts
 			s->g = NULL;
 			ended++;
 		}
-		if (done) done(arg, (size_t)x.S, ended);
+		if (rc == KF_OK && done) rc = done(arg, (size_t)x.S, ended, err);
 	}
 	release(&x);
 	return rc;
+}
+
+kf_status kf_decode_ends(const kf_weights *w, const kf_tokenizer *t, kf_arena *arena, const int32_t **out, int *n, kf_err *err)
+{
+	const bool folder = kf_weights_config(w) != NULL;
+	const json_t *ids = kf_weights_ends(w);
+	const size_t most = json_is_array(ids) ? json_array_size(ids) : ids != NULL;
+	int32_t *end;
+
+	if (!(end = KF_ARENA_NEW(arena, int32_t, folder ? most + 1 : KF_NAMED_ENDS))) return no_memory(err);
+	*out = end;
+	*n = 0;
+	for (size_t i = 0; i < most; i++) {
+		const json_t *id = json_is_array(ids) ? json_array_get(ids, i) : ids;
+
+		if (json_is_integer(id) && json_integer_value(id) >= 0 && json_integer_value(id) <= INT32_MAX) end[(*n)++] = (int32_t)json_integer_value(id);
+	}
+	if (!folder) *n = kf_tokenizer_named_ends(t, end);
+	return KF_OK;
 }
