@@ -71,16 +71,18 @@ TABLE_A = [
     Method("min-ce", "train-fused", **papers(BYTE, "min-ce")),
     Method("avg-ce", "train-fused", **papers(BYTE, "avg-ce")),
     Method("kfuse", "train-fused"),
+    Method("kfuse generated", "train-fused", GENERATE="4"),     # with text that the best source makes of the passages
 ]
+ASKED_FOR = ["kfuse generated"]         # only where METHODS names them: five times the text, and so many times the work
 TABLE_B = ["clm", "min-ce", "kfuse"]
-TABLE_D = ["clm", "min-ce dtw exact", "kfuse"]
+TABLE_D = ["clm", "min-ce dtw exact", "kfuse", "kfuse generated"]
 
 
 def chosen_rows(names):
     """Which rows of A, B and D are trained: those named, with commas between them; clm and kfuse, which the others are held against, always."""
     all_rows = [m.name for m in TABLE_A]
     if not names:
-        return all_rows
+        return [n for n in all_rows if n not in ASKED_FOR]
     named = [n.strip() for n in names.split(",")]
     for n in named:
         if n not in all_rows:
@@ -232,8 +234,9 @@ class Experiments:
         return [*(o for name, m in rows for o in ("--logits", "%s=%s" % (name, at + m))),
                 *(o for name, m in asked for o in ("--model", "%s=%s" % (name, self.model(m, base["DATA"]))))]
 
-    def evaluate(self, name, base, rows, compare, folders):
-        """Scores of the rows (options of kf-eval) on the test text, as JSON; made again when a model is newer."""
+    def evaluate(self, name, base, rows, compare, folders, learnt=None):
+        """Scores of the rows (options of kf-eval) on the test text, as JSON; made again when a model is newer. learnt: the corpus that the test
+        text is looked for in."""
         corpus = "%s/docs%d/corpus/test" % (base["WORK"], base["DOCS"])
         tasks = ["%s/tasks/%s.jsonl" % (self.data, t) for t in self.size["tasks"]]
         self.make(corpus + "/manifest.json", **base)
@@ -245,7 +248,7 @@ class Experiments:
         newest = max(map(stamp, [f + "/config.json" for f in folders.values()] + [d + "/manifest.json" for d in [corpus, *sets]] + tasks))
         command = [self.bin + "kf-eval", "--quiet", "--corpus", corpus, *rows, *(a for c in compare for a in ("--compare", "%s,%s" % c)),
                    "--per-document", "--compute", "bf16", "--threads", str(self.args.threads), *(a for t in tasks for a in ("--tasks", t)),
-                   "--limit", str(self.size["limit"]), "--overlap", "%s/docs%d/corpus/train" % (base["WORK"], base["DOCS"])]
+                   "--limit", str(self.size["limit"]), "--overlap", learnt or "%s/docs%d/corpus/train" % (base["WORK"], base["DOCS"])]
         if not os.path.exists(report) or os.path.getmtime(report) < newest or json.load(open(report + ".cmd")) != command:
             run([*command, "--report", report + ".tmp"])
             if os.path.exists(report):      # killed between the two, it is made again
@@ -284,7 +287,7 @@ class Experiments:
         methods = self.rows_of(self.table_a(part, base(self.seeds[0])), rows)
         found, tried = self.searched(part, methods, base, size)
         soups = {name: self.soup(name, base(self.seeds[0]), [(m, t) for m in methods if m.name in of for t in tried[m.name][:SOUP]])
-                 for name, of in (("clm soup", ["clm"]), ("kfuse soup", ["clm", "kfuse"]))}
+                 for name, of in (("clm soup", ["clm"]), ("kfuse soup", ["clm", "kfuse", "kfuse generated"]))}
         # what the means need beside: a second run of CLM, and of the other seeds what the first seed's soups are of
         clm, rate = methods[0], self.second_rate(tried["clm"])
         of = {(seed, name, t["lambda"], t["lr"]): t for seed, runs in found.items() for name, t in runs.items()}
@@ -305,8 +308,11 @@ class Experiments:
             folders["kfuse + clm"] = self.mean(work, [folders["kfuse"], folders["clm"]], seed)
             for name, soup in soups.items():
                 folders[name] = self.mean(work, sorted(of[seed, m.name, t["lambda"], t["lr"]]["folder"] for m, t in soup), seed)
-            pairs = [(a, b) for a in ("kfuse", "kfuse + clm", "kfuse soup") for b in folders if b not in (a, "kfuse + clm", "kfuse soup")]
-            reports[seed] = self.evaluate("%s-seed%d" % (part, seed), base(seed), known, pairs, folders)
+            ours = [n for n in ("kfuse", "kfuse generated", "kfuse + clm", "kfuse soup") if n in folders]
+            pairs = [(a, b) for a in ours for b in folders if b not in (a, "kfuse + clm", "kfuse soup")]
+            # of the corpora that a method learnt from, the one that has most
+            learnt = [self.folder("stage-corpus", **{**base(seed), **m.variables}) for m in methods if "GENERATE" in m.variables]
+            reports[seed] = self.evaluate("%s-seed%d" % (part, seed), base(seed), known, pairs, folders, *learnt)
         self.page(part, title, "kfuse", base(self.seeds[0]), found)
         self.keep(part, reports, tried, [*self.sources, "target", *(m.name for m in methods), "clm + clm", "kfuse + clm", *soups, "ensemble"], "clm")
 
@@ -358,7 +364,7 @@ class Experiments:
             return json.load(f)["bits_per_byte"]["mean"]["mean"]
 
     def table_a(self, part, base):
-        """With distillation from the source that predicts the first seed's validation text best."""
+        """With distillation from, and text by, the source that predicts the first seed's validation text best."""
         report = "%s/%s-sources.json" % (self.work, part)
         run([self.bin + "kf-eval", "--quiet", *self.logits(base, "valid"), "--report", report])
         with open(report) as f:
@@ -367,6 +373,8 @@ class Experiments:
         for m in TABLE_A:
             if m.goal == "train-kd":
                 m.variables["KD"] = best
+            if "GENERATE" in m.variables:
+                m.variables["GENERATOR"] = best
         return TABLE_A
 
     # ---- B: fusion, ensemble, merging of models of one architecture ----

@@ -6,7 +6,6 @@
 
 #include "common/base/failure.h"
 #include "common/base/file.h"
-#include "common/base/machine.h"
 #include "common/base/progress.h"
 #include "common/model/decode.h"
 #include "eval/subject.h"
@@ -296,16 +295,6 @@ out:
 
 static bool generates(const kf_eval_task *t) { return t->kind == KF_TASK_MATCH || t->kind == KF_TASK_CODE; }
 
-/* Whether all weights unpacked take no more than half of the memory that is to be had: then they are, as steps of generation are small. */
-static bool fits(const kf_weights *w)
-{
-	const kf_memory memory = kf_memory_now("");
-	double bytes = 0;
-
-	for (int i = 0; i < kf_weights_count(w); i++) bytes += 4 * (double)kf_weights_at(w, i)->rows * (double)kf_weights_at(w, i)->cols;
-	return !memory.available || bytes < (double)memory.available / 2;
-}
-
 static kf_status open_model(runner *x, kf_err *err)
 {
 	const kf_eval_model *m = &x->o->e->model[x->m];
@@ -323,7 +312,7 @@ static kf_status run_model(runner *x, kf_err *err)
 	kf_status rc;
 
 	for (int i = 0; i < x->r->n; i++) any = any || generates(x->r->task[i].task);
-	if ((rc = open_model(x, err)) != KF_OK || (rc = kf_subject_start(&x->s, x->o->e, any && fits(x->s.weights), err)) != KF_OK)
+	if ((rc = open_model(x, err)) != KF_OK || (rc = kf_subject_start(&x->s, x->o->e, any && kf_decode_resident(x->s.weights), err)) != KF_OK)
 		return rc;
 	for (int i = 0; i < x->r->n && rc == KF_OK; i++) {
 		kf_task_result *r = &x->r->task[i];

@@ -245,7 +245,7 @@ static kf_status load(generator *x, kf_err *err)
 {
 	const kf_generate_opts *o = x->o;
 	const size_t most = GROUP + (size_t)o->texts;
-	const kf_model_opts opts = { .resident = true };
+	const kf_model_opts opts = { .resident = kf_decode_resident(x->weights) };
 	const kf_compute compute = o->compute != KF_COMPUTE_AUTO ? o->compute : kf_cpu_bf16_native() ? KF_COMPUTE_BF16 : KF_COMPUTE_F32;
 	kf_status rc;
 

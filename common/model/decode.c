@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 
+#include "common/base/machine.h"
 #include "common/base/rng.h"
 #include "common/ops/cpu/vmath.h"
 
@@ -276,4 +277,13 @@ kf_status kf_decode_ends(const kf_weights *w, const kf_tokenizer *t, kf_arena *a
 	}
 	if (!folder) *n = kf_tokenizer_named_ends(t, end);
 	return KF_OK;
+}
+
+bool kf_decode_resident(const kf_weights *w)
+{
+	const kf_memory memory = kf_memory_now("");
+	double bytes = 0;
+
+	for (int i = 0; i < kf_weights_count(w); i++) bytes += 4 * (double)kf_weights_at(w, i)->rows * (double)kf_weights_at(w, i)->cols;
+	return !memory.available || bytes < (double)memory.available / 2;
 }

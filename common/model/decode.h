@@ -35,6 +35,10 @@ typedef struct {
 kf_status kf_decode(kf_model *m, const kf_tokenizer *t, const kf_decode_opts *o, kf_decoding *g, size_t n,
 	kf_status (*done)(void *arg, size_t tokens, size_t ended, kf_err *err), void *arg, kf_err *err) KF_MUST_CHECK;
 
+/* Whether the weights should be unpacked once (kf_model_opts.resident), as steps are small: where in float32 they take no more than half of the memory that is
+ * to be had. */
+bool kf_decode_resident(const kf_weights *w);
+
 /* The tokens that end what is generated, beside EOS, in the arena. Of a folder all that eos_token_id of generation_config.json names, else
  * that of config.json, as transformers has it; of a GGUF file, which keeps one only, those that have a name by which llama.cpp ends. */
 kf_status kf_decode_ends(const kf_weights *w, const kf_tokenizer *t, kf_arena *arena, const int32_t **out, int *n, kf_err *err) KF_MUST_CHECK;

@@ -270,6 +270,17 @@ assert list(parts["A"]["tried"]) == ["clm", "min-ce dtw exact", "kfuse"] and lis
 made = json.load(open(parts["A"]["tried"]["kfuse"][0]["folder"] + "/kfuse.json"))
 assert "/docs1/" in made["paths"]["targets"] and made["options"]["epochs"] == 2, made
 END
+check "with text that is generated" experiments ONLY=d SEEDS=1 METHODS="kfuse generated" TASKS= EXPERIMENTS="$W/more"
+check "by the better source, which the overlap is counted with" python3 - "$W/more/tiny" <<'END'
+import json, sys
+at = sys.argv[1]
+row = json.load(open(at + "/results.json"))["parts"]["D"]["tried"]["kfuse generated"][0]
+bits = json.load(open(at + "/D-sources.json"))["bits_per_byte"]
+best = min(("gemma3-tiny", "llama-tiny"), key=lambda m: bits[m]["mean"])
+assert f"-{best}x4-" in row["folder"], (row, bits)
+command = json.load(open(at + "/D-seed1.json.cmd"))
+assert command[command.index("--overlap") + 1].endswith(f"/corpus/train-{best}x4") and "kfuse generated,clm" in command, command
+END
 touch "$TMP/before"
 check "make experiments a second time" experiments ONLY=b; cp "$TMP/.out" "$TMP/again"
 check "a second time nothing is merged or evaluated" test "$(find "$W/experiments" -newer "$TMP/before" \( -name config.json -o -name 'B-seed*.json' \) | wc -l)" = 0
