@@ -128,6 +128,7 @@ def stages(bin, top, threads):
 	return [
 		Stage("kf-prepare", prepare(out), {"out": "set"}),
 		Stage("kf-extract", extract("llama-tiny", out), {"out": "set"}),
+		Stage("kf-generate", kf("generate", "--model", f"{M}/llama-tiny", "--corpus", corpus, "--out", out, "--texts", "1", "--tokens", "3"), {"out": "set"}),
 		Stage("kf-extract --stream", extract("llama-tiny", out, "--stream", "yes", "--stream-tokens", "40", "--batch-tokens", "20", "--scratch", w),
 			{"out": "set"}),
 		Stage("kf-extract, again", extract("llama-tiny", out), {"out": "set"}, before=half(target)),
