@@ -136,6 +136,7 @@ static kf_status prompt(generator *x, size_t d, uint32_t k, kf_err *err)
 	}
 	if (rc != KF_OK || (rc = feed(x, &enc, n, g, err)) != KF_OK) return rc;
 	if (g->n > 0 && g->most > 0) x->n_texts++;
+	else x->stats->no_room++;
 	return KF_OK;
 }
 
@@ -175,7 +176,8 @@ static kf_status put_text(generator *x, kf_shard_writer *out, const going *t, co
 		x->stats->empty++;
 		return KF_OK;
 	}
-	snprintf(id, room, "%s#%u", doc->head.id, t->number);
+	if (doc->head.piece) snprintf(id, room, "%s#%u.%u", doc->head.id, doc->head.piece, t->number);
+	else snprintf(id, room, "%s#%u", doc->head.id, t->number);
 	snprintf(domain, named, "%s%s", doc->head.domain, KF_GENERATED);
 	memcpy(text, t->begin, t->n);
 	memcpy(text + t->n, g->text.data + lead, n - lead);

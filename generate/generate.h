@@ -43,6 +43,7 @@ typedef struct {
 	bool no_conversations;     /* in the corpus: a chat template is for nothing */
 	bool complete;             /* false after one part of an array job */
 	uint64_t documents, texts, tokens, bytes; /* of this run: gone on with; generated, and their tokens and bytes */
+	uint64_t no_room;          /* texts whose beginning leaves no room in the model's context: not made */
 	uint64_t empty;            /* texts that ended before they began, or were no text: left out */
 	double seconds;
 } kf_generate_stats;

@@ -61,6 +61,8 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if (rc != KF_OK || o.common.quiet) return rc;
 	if (s.no_conversations && o.g.chat_template)
 		fprintf(stderr, "kf-generate: notice: %s has no conversations: --chat-template %s changes nothing\n", o.g.corpus, o.g.chat_template);
+	if (s.no_room)
+		fprintf(stderr, "kf-generate: notice: %" PRIu64 " texts were not made: what they go on from fills the model's context\n", s.no_room);
 	if (s.empty) fprintf(stderr, "kf-generate: notice: %" PRIu64 " texts ended at once and were left out\n", s.empty);
 	if (s.state == KF_SET_CURRENT) printf("%s: up to date\n", o.g.out);
 	else

@@ -77,6 +77,18 @@ for k in want:
     assert got[k]["text"].startswith(want[k]), (got[k], want[k])     # of which kf-generate leaves out white space at the end, and half characters
 END
 
+# A long document's pieces, and what leaves no room.
+some_text "$TMP/long.jsonl" 4 1 300 a
+"$BIN/kf-prepare" --quiet --out "$TMP/pieces" --doc-bytes 400 --shards 1 "$TMP/long.jsonl"
+check "pieces of a document" g --corpus "$TMP/pieces" --out "$TMP/of-pieces" --texts 2
+show "$TMP/of-pieces" >"$TMP/b"
+check "each text has a name of its own" python3 - "$TMP/b" <<'END'
+import json, sys
+ids = [d["id"] for d in map(json.loads, open(sys.argv[1])) if "#" in d["id"]]
+assert len(set(ids)) == len(ids) > 2 and any(i.endswith("#1") for i in ids) and any(i.endswith("#2.1") for i in ids), ids
+END
+same "no room" "$("$BIN/kf-generate" --model $M/llama-tiny --corpus "$TMP/pieces" --out "$TMP/full" --prompt-bytes 100000 --texts 1 --progress none 2>&1 | grep -c "not made: what they go on from fills the model's context")" 1
+
 # Several models, one after the other: what was generated is passed on.
 check "a second model adds to it" g --model $M/qwen2-tiny --corpus "$TMP/llama-tiny" --out "$TMP/both"
 show "$TMP/both" >"$TMP/b"
