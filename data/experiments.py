@@ -311,8 +311,8 @@ class Experiments:
             ours = [n for n in ("kfuse", "kfuse generated", "kfuse + clm", "kfuse soup") if n in folders]
             pairs = [(a, b) for a in ours for b in folders if b not in (a, "kfuse + clm", "kfuse soup")]
             # of the corpora that a method learnt from, the one that has most
-            learnt = [self.folder("stage-corpus", **{**base(seed), **m.variables}) for m in methods if "GENERATE" in m.variables]
-            reports[seed] = self.evaluate("%s-seed%d" % (part, seed), base(seed), known, pairs, folders, *learnt)
+            learnt = next((self.folder("stage-corpus", **{**base(seed), **m.variables}) for m in methods if "GENERATE" in m.variables), None)
+            reports[seed] = self.evaluate("%s-seed%d" % (part, seed), base(seed), known, pairs, folders, learnt)
         self.page(part, title, "kfuse", base(self.seeds[0]), found)
         self.keep(part, reports, tried, [*self.sources, "target", *(m.name for m in methods), "clm + clm", "kfuse + clm", *soups, "ensemble"], "clm")
 

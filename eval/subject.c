@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "common/text/utf8.h"
+
 kf_status kf_subject_open(kf_subject *s, const char *path, kf_err *err)
 {
 	kf_status rc;
@@ -73,13 +75,11 @@ static kf_status encode(const kf_subject *s, const char *text, size_t n, kf_aren
 	return kf_tokenizer_encode(s->tokenizer, (const uint8_t *)text, n, false, arena, out, err);
 }
 
-static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
 /* A text without the white space at its ends, as kf-prepare has messages. */
 static const char *trimmed(const char *text, size_t *n)
 {
-	while (is_space(*text)) text++;
-	for (*n = strlen(text); *n > 0 && is_space(text[*n - 1]);) --*n;
+	while (kf_is_space(*text)) text++;
+	for (*n = strlen(text); *n > 0 && kf_is_space(text[*n - 1]);) --*n;
 	return text;
 }
 
@@ -151,7 +151,7 @@ kf_status kf_subject_pair(const kf_subject *s, bool chat, const char *prompt, co
 		memcpy(whole, prompt, a);
 		memcpy(whole + a, delimiter, d);
 		memcpy(whole + a + d, text, t + 1);
-		while (a > 0 && is_space(whole[a - 1])) a--;
+		while (a > 0 && kf_is_space(whole[a - 1])) a--;
 		if ((rc = encode(s, whole, strlen(whole), arena, &enc, err)) != KF_OK ||
 		    (rc = encode(s, whole, a, arena, &head, err)) != KF_OK)
 			return rc;

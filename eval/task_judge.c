@@ -4,6 +4,8 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "common/text/utf8.h"
+
 static void put(kf_buf *out, const char *text) { kf_buf_put(out, text, strlen(text)); }
 
 void kf_task_prompt(const kf_eval_task *t, int i, int shots, kf_buf *out)
@@ -22,7 +24,6 @@ void kf_task_prompt(const kf_eval_task *t, int i, int shots, kf_buf *out)
 
 /* ---- normalising ---- */
 
-static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 static bool is_punctuation(char c)
@@ -32,11 +33,11 @@ static bool is_punctuation(char c)
 
 static void trim(const char **text, size_t *n)
 {
-	while (*n && is_space(**text)) {
+	while (*n && kf_is_space(**text)) {
 		++*text;
 		--*n;
 	}
-	while (*n && is_space((*text)[*n - 1])) --*n;
+	while (*n && kf_is_space((*text)[*n - 1])) --*n;
 }
 
 static void plain_words(const char *text, size_t n, kf_buf *out)
@@ -46,8 +47,8 @@ static void plain_words(const char *text, size_t n, kf_buf *out)
 	for (size_t i = 0; i < n; i++) {
 		char c = text[i];
 
-		if (is_space(c)) gap = true;
-		if (is_space(c) || is_punctuation(c)) continue;
+		if (kf_is_space(c)) gap = true;
+		if (kf_is_space(c) || is_punctuation(c)) continue;
 		if (gap && any) kf_buf_u8(out, ' ');
 		gap = false;
 		any = true;

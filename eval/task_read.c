@@ -8,6 +8,7 @@
 #include <zlib.h>
 
 #include "common/base/file.h"
+#include "common/text/utf8.h"
 #include "eval/print.h"
 
 #define FILE_MAX ((size_t)1 << 30)
@@ -267,8 +268,6 @@ static kf_status read_choice(kf_tasks *t, const json_t *o, kf_task_place p, kf_t
 	return KF_OK;
 }
 
-static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
 /* A text without its last word; the word goes to item->option. */
 static kf_status read_word(kf_tasks *t, const json_t *o, kf_task_place p, kf_task_item *item, kf_err *err)
 {
@@ -288,10 +287,10 @@ static kf_status read_word(kf_tasks *t, const json_t *o, kf_task_place p, kf_tas
 		return KF_OK;
 	}
 	if ((rc = kf_task_string(t, o, "text", true, p, &text, err)) != KF_OK) return rc;
-	for (end = strlen(text); end > 0 && is_space(text[end - 1]);) end--;
-	for (begin = end; begin > 0 && !is_space(text[begin - 1]);) begin--;
+	for (end = strlen(text); end > 0 && kf_is_space(text[end - 1]);) end--;
+	for (begin = end; begin > 0 && !kf_is_space(text[begin - 1]);) begin--;
 	item->option[0] = kf_arena_strdup(&t->arena, text + begin, end - begin);
-	while (begin > 0 && is_space(text[begin - 1])) begin--;
+	while (begin > 0 && kf_is_space(text[begin - 1])) begin--;
 	if (!begin) return kf_task_bad(p, err, "\"text\" has no word before its last");
 	copy = kf_arena_strdup(&t->arena, text, begin);
 	if (!copy || !item->option[0]) return no_memory(err);
@@ -385,7 +384,7 @@ static void name_of(const char *path, char name[256])
 static bool blank(const char *p, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (!is_space(p[i])) return false;
+		if (!kf_is_space(p[i])) return false;
 	return true;
 }
 

@@ -1,10 +1,8 @@
 #include "generate/generate.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "common/base/file.h"
 #include "common/base/progress.h"
 #include "common/base/rng.h"
 #include "common/base/stop.h"
@@ -49,26 +47,28 @@ static kf_status no_memory(kf_err *err) { return kf_fail(err, KF_ENOMEM, "no mem
 
 /* ---- where to begin ---- */
 
-static bool is_space(uint8_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 static bool within(const uint8_t *text, size_t n, size_t at) { return at < n && (text[at] & 0xc0) == 0x80; }
 
 void kf_generate_place(const uint8_t *text, size_t n, size_t most, double u, size_t *from, size_t *to)
 {
 	size_t at = (size_t)(u * (double)(n - n / 5)), a, b;
 
-	for (a = at; a > 0 && at - a < WORD && !is_space(text[a - 1]);) a--;
-	if (a > 0 && !is_space(text[a - 1])) a = at;   /* no word: where it fell */
+	for (a = at; a > 0 && at - a < WORD && !kf_is_space(text[a - 1]);) a--;
+	if (a > 0 && !kf_is_space(text[a - 1])) a = at;   /* no word: where it fell */
 	while (a > 0 && within(text, n, a)) a--;
 	b = n - a > most ? a + most : n;
-	for (at = b; b < n && b - at < WORD && !is_space(text[b]);) b++;
-	if (b < n && !is_space(text[b])) b = at;
+	for (at = b; b < n && b - at < WORD && !kf_is_space(text[b]);) b++;
+	if (b < n && !kf_is_space(text[b])) b = at;
 	while (within(text, n, b)) b++;
-	while (b > a + 1 && is_space(text[b - 1])) b--; /* tokens have the blank before a word */
+	while (b > a + 1 && kf_is_space(text[b - 1])) b--; /* tokens have the blank before a word */
 	*from = a;
 	*to = b;
 }
 
 /* ---- prompts ---- */
+
+/* Among what is written: 0 is document doc itself, k its k-th text. */
+static uint64_t number_of(const generator *x, uint64_t doc, uint32_t k) { return doc * (uint64_t)(x->o->texts + 1) + k; }
 
 static bool was_generated(const kf_dochead *h)
 {
@@ -89,7 +89,7 @@ static bool choose_reply(const kf_corpus_rec *doc, double u, uint32_t *n_turns)
 		if (doc->turns[*n_turns].role == KF_ASSISTANT && nth-- == 0) return true;
 }
 
-/* Tokens of a prompt: a BOS, where there is one, and those of the encoding from the first on, as many as leave room. */
+/* Tokens of a prompt: a BOS, where there is one, and the first n of the encoding; and how many there is room for behind them. */
 static kf_status feed(generator *x, const kf_encoding *enc, int n, kf_decoding *g, kf_err *err)
 {
 	const int32_t bos = enc->no_bos ? -1 : kf_tokenizer_bos(x->tokenizer);
@@ -117,7 +117,7 @@ static kf_status prompt(generator *x, size_t d, uint32_t k, kf_err *err)
 	kf_status rc;
 	int n;
 
-	*g = (kf_decoding){ .end = -1, .stream = doc->head.doc * (uint64_t)(x->o->texts + 1) + k };
+	*g = (kf_decoding){ .end = -1, .stream = number_of(x, doc->head.doc, k) };
 	*t = (going){ .doc = d, .number = k };
 	kf_rng_seed(&rng, x->o->seed * 0x9e3779b97f4a7c15u ^ (g->stream + 1) * 0xbf58476d1ce4e5b9u);
 	if (doc->n_turns) {
@@ -170,8 +170,8 @@ static kf_status put_text(generator *x, kf_shard_writer *out, const going *t, co
 	kf_turn *turns = t->turns ? KF_ARENA_NEW(&x->arena, kf_turn, t->turns + 1) : NULL;
 
 	if (!id || !domain || !text || (t->turns && !turns)) return no_memory(err);
-	if (t->turns) while (lead < n && is_space(g->text.data[lead])) lead++;
-	while (n > lead && is_space(g->text.data[n - 1])) n--;
+	if (t->turns) while (lead < n && kf_is_space(g->text.data[lead])) lead++;
+	while (n > lead && kf_is_space(g->text.data[n - 1])) n--;
 	if (n == lead) {
 		x->stats->empty++;
 		return KF_OK;
@@ -202,7 +202,7 @@ static kf_status write_group(generator *x, kf_shard_writer *out, kf_err *err)
 	for (size_t d = 0; d < x->n_docs && rc == KF_OK; d++) {
 		kf_corpus_rec doc = x->doc[d];
 
-		doc.head.doc *= (uint64_t)(x->o->texts + 1);
+		doc.head.doc = number_of(x, doc.head.doc, 0);
 		if (x->o->keep || was_generated(&doc.head)) rc = kf_shard_put_corpus(out, &doc, err);
 		for (; at < x->n_texts && x->text[at].doc == d && rc == KF_OK; at++) {
 			x->stats->tokens += (uint64_t)x->decoding[at].tokens;

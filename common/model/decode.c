@@ -1,10 +1,9 @@
 #include "common/model/decode.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <jansson.h>
 
 #include "common/base/machine.h"
 #include "common/base/rng.h"
@@ -14,7 +13,7 @@ enum { SLOTS = 128 };          /* sequences at once, at most: each step reads al
 
 /* A sequence at work. */
 typedef struct {
-	kf_decoding *g;          /* NULL: free */
+	kf_decoding *g;            /* NULL: free */
 	int32_t *token;            /* (room) the prompt and what was generated */
 	int n, kept;               /* tokens; of which the cache holds */
 	int row;                   /* of the cache, its first */

@@ -44,7 +44,8 @@ bool kf_decode_resident(const kf_weights *w);
 kf_status kf_decode_ends(const kf_weights *w, const kf_tokenizer *t, kf_arena *arena, const int32_t **out, int *n, kf_err *err) KF_MUST_CHECK;
 
 typedef struct { float p; int32_t id; } kf_weighed;
-/* A token of logits z (V), which are overwritten, by the random number u in [0, 1), temperature > 0. scratch (V). -1: one is NAN or infinite. */
+/* A token of logits z (V), which are overwritten, by the random number u in [0, 1), temperature > 0. scratch (V). -1: one is NAN or
+ * infinity, or all are -infinity. */
 int32_t kf_sample(float *z, int V, double temperature, double top_p, double u, kf_weighed *scratch);
 
 #endif

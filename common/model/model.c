@@ -1,10 +1,11 @@
 /* A model's memory: parameters, buffers of a batch, and the calls of model.h. */
-#include "common/base/bf16.h"
 #include "common/model/model_impl.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "common/base/bf16.h"
 
 static void unpack(const void *src, const int32_t *index, uint64_t row, uint64_t n, float *out)
 {
