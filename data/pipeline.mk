@@ -84,7 +84,7 @@ $(foreach v,TARGET DATA WORK DOCS VALID_DOCS TEST_DOCS DOC_BYTES SEED SKIP_BAD S
   with spaces in names))$(eval override $v := $$(call home,$$(strip $$($v))))))
 
 # Names of models are in names of files and options, and joined by + (plus).
-$(foreach v,$(filter-out $(inherited),TARGET SOURCES ADD),$(foreach m,$($v),$(foreach c,+ / : = % $(comma),$(if $(findstring $c,$m),$(error $v: $m: a model's name must not have a $c, \
+$(foreach v,$(filter-out $(inherited),TARGET SOURCES ADD $(if $(filter-out 0,$(GENERATE)),GENERATOR)),$(foreach m,$($v),$(foreach c,+ / : = % $(comma),$(if $(findstring $c,$m),$(error $v: $m: a model's name must not have a $c, \
   which has a meaning in names and options: give it another in $(DATA)/models)))))
 
 # What a program refuses hours later, when its turn comes. A variable, what it may be

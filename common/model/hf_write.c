@@ -293,7 +293,7 @@ static kf_status put_tensor(void *arg, kf_err *err)
 
 		if (p->w->dtype == KF_F32) bytes = p->values + at;
 		else if (p->w->dtype == KF_F16) for (size_t i = 0; i < k; i++) p->piece[i] = kf_f32_to_f16(p->values[at + i]);
-		else for (size_t i = 0; i < k; i++) p->piece[i] = kf_f32_to_bf16(p->values[at + i]);
+		else kf_round_bf16(p->values + at, p->piece, k);
 		if ((rc = put(p->fd, p->path, bytes, k * p->w->width, err)) != KF_OK) return rc;
 	}
 	return KF_OK;

@@ -107,7 +107,7 @@ static kf_status load_half(kf_model *m, kf_slot *s, kf_err *err)
 		return kf_fail(err, KF_ENOMEM, "no memory to unpack %s (%.1f MB)", t->name, (double)n * 6e-6);
 	}
 	kf_tensor_unpack(t, m->x->pool, host);
-	for (size_t i = 0; i < n; i++) s->half[i] = kf_f32_to_bf16(host[i]);
+	kf_round_bf16(host, s->half, n);
 	s->mat.half = s->half;
 	kf_free(host);
 	return KF_OK;

@@ -134,6 +134,7 @@ for o in FUNCTION=mince ALIGN=dwt COMPUTE=fp16 TAIL=none "MERGES=linear foo"; do
 check_fails 2 "LEVEL=token is for" "a level that the function has not" mine -n LEVEL=token
 check_fails 2 "does not go with VOCAB_MAP=stats" "adapted sources, and a map that counts" mine -n ADAPT=1 ALIGN=dtw-chat VOCAB_MAP=stats
 for m in a/b a:b a,b; do check_fails 2 "SOURCES: $m: a model's name must not have a" "a source called $m" mine -n SOURCES=$m; done
+check_fails 2 "GENERATOR: a,b: a model's name must not have a ," "a generator called so" mine -n GENERATE=1 GENERATOR=a,b
 for m in target fused linear; do check_fails 2 "$m: a model's name must not be that of a row" "a source called $m" mine -n SOURCES=$m; done
 check "a density of dare-ties" test "$(mine -n pairs SOURCES="teacher student2" MERGES=dare-ties DENSITY=0.3 2>/dev/null | grep -c -- "--method dare-ties --density 0.3")" = 1
 mkdir "$TMP/few"; printf 'one\n' > "$TMP/few/1.txt"

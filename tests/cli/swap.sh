@@ -172,7 +172,8 @@ check_same "a trace that is missing: kf-fuse again, and what is made of it" <(ta
 
 touch "$R/for-smollm2-135m/trace/$mix-avg-ce-sequence-none.jsonl"
 find "$D" "$W" -type f -printf '%T@ %p\n' | sort -n | while read -r _ f; do touch "$f"; done
-later() { sleep 0.02; find "$W" -type f -exec touch -d "@$(date +%s.%N)" {} +; }   # as when everything has been made again
+# As when everything has been made again. The kernel stamps changes with a clock that is some milliseconds behind the one of `date`.
+later() { sleep 0.02; find "$W" -type f -exec touch -d "@$(date +%s.%N)" {} +; sleep 0.02; }
 later
 programs > "$TMP/got"
 check "nothing runs when nothing was replaced" test ! -s "$TMP/got"

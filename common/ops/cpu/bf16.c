@@ -1,6 +1,7 @@
 /* Products in bfloat16 with float32 sums, by oneDNN's matmul on operands converted once a
  * call. Plain layouts are as fast here as blocked ones (2 cores, one thread each: 160-200 GFLOP/s a core on
  * the models' shapes against 100 of sgemm; its own blocked weights gave 190), so there is no packing. */
+#include "common/base/bf16.h"
 #include "common/ops/cpu/cpu.h"
 #include "common/ops/cpu/state.h"
 
@@ -128,24 +129,12 @@ typedef struct {
 	size_t cols, ld;
 } convert_job;
 
-/* To nearest even, NaN kept a NaN; no branch, so that gcc vectorises it. */
 static void convert_task(void *arg, size_t begin, size_t end, int worker)
 {
 	const convert_job *j = arg;
 
 	(void)worker;
-	for (size_t r = begin; r < end; r++) {
-		const float *restrict src = j->src + r * j->ld;
-		uint16_t *restrict dst = j->dst + r * j->cols;
-
-		for (size_t c = 0; c < j->cols; c++) {
-			uint32_t u;
-
-			memcpy(&u, src + c, sizeof u);
-			dst[c] = (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40
-				: (u + 0x7fff + (u >> 16 & 1)) >> 16);
-		}
-	}
+	for (size_t r = begin; r < end; r++) kf_round_bf16(j->src + r * j->ld, j->dst + r * j->cols, j->cols);
 }
 
 uint16_t *kf_cpu_to_bf16(kf_exec *x, int slot, const float *src, int64_t rows, int64_t cols, int64_t ld)

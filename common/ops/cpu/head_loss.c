@@ -18,6 +18,7 @@
 #include <math.h>
 #include <stdatomic.h>
 
+#include "common/base/bf16.h"
 #include "common/ops/cpu/cpu.h"
 #include "common/ops/cpu/head_vec.h"
 #include "common/ops/cpu/state.h"
@@ -72,7 +73,7 @@ static rows_of_w weights_of(const loss *s, size_t part, int v0, int n)
 	}
 	if (s->bf16) {
 		uint16_t *out = s->w16 + part * TILE * C;
-		head_bf16(r.w, out, (size_t)n * C);
+		kf_round_bf16(r.w, out, (size_t)n * C);
 		r.w16 = out;
 	}
 	return r;
@@ -266,7 +267,7 @@ static void products(loss *s, size_t part, int worker, rows_of_w w, const float 
 	int st = 0;
 	if (s->bf16) {
 		uint16_t *dl16 = s->dl16 + part * (size_t)s->rows * TILE;
-		head_bf16(dl, dl16, (size_t)s->n * (size_t)w.n);
+		kf_round_bf16(dl, dl16, (size_t)s->n * (size_t)w.n);
 		if (s->dhidden) st = kf_cpu_bf16_gemm(s->bf16, worker, false, false, s->n, s->C, w.n, dl16, w.n, w.w16, s->C, !first_tile, dh, s->C);
 		if (s->dw && !st) st = kf_cpu_bf16_gemm(s->bf16, worker, true, false, w.n, s->C, s->n, dl16, w.n, s->hidden16 + at, s->C, true, dw, s->C);
 	} else {

@@ -19,6 +19,7 @@
 #include <math.h>
 #include <stdatomic.h>
 
+#include "common/base/bf16.h"
 #include "common/ops/cpu/cpu.h"
 #include "common/ops/cpu/head_vec.h"
 #include "common/ops/cpu/state.h"
@@ -143,6 +144,11 @@ static void gather(void *arg, size_t begin, size_t end, int worker)
 		if (failed) s->failed = dnnl_out_of_memory;
 		return;
 	}
+	if (s->bf16 && s->w->half) {
+		for (size_t i = 0; order && i < n; i++)
+			memcpy(s->tile16 + (begin + i) * C, s->w->half + (size_t)order[i] * C, sizeof *s->tile16 * C);
+		return;
+	}
 	if (!s->w->num)
 		s->w->unpack(s->w->src, order, order ? 0 : (uint64_t)s->p0 + begin, n, out);
 	else
@@ -150,18 +156,19 @@ static void gather(void *arg, size_t begin, size_t end, int worker)
 			size_t row = order ? (size_t)order[i] : (size_t)s->p0 + begin + i;
 			memcpy(out + i * C, s->w->num + row * C, sizeof(float) * C);
 		}
-	if (s->bf16) head_bf16(out, s->tile16 + begin * C, n * C);
+	if (s->bf16) kf_round_bf16(out, s->tile16 + begin * C, n * C);
 }
 
 static int multiply(const score *s, int worker, size_t t, int rows, float *z)
 {
 	size_t at = t * (size_t)s->C;
+	const uint16_t *rows16 = s->bf16 && s->w->half && !s->q->order ? s->w->half + (size_t)s->p0 * (size_t)s->C : s->tile16;
 	if (s->int8) {
 		kf_int8_gemm(&s->hidden8, (int64_t)t, rows, s->tile8, s->n, false, z, s->n);
 		return 0;
 	}
 	if (s->bf16)
-		return kf_cpu_bf16_gemm(s->bf16, worker, false, true, rows, s->n, s->C, s->hidden16 + at, s->C, s->tile16, s->C, false, z, s->n);
+		return kf_cpu_bf16_gemm(s->bf16, worker, false, true, rows, s->n, s->C, s->hidden16 + at, s->C, rows16, s->C, false, z, s->n);
 	return kf_cpu_sgemm(false, true, rows, s->n, s->C, 1, s->hidden + at, s->C, s->tile, s->C, 0, z, s->n);
 }
 

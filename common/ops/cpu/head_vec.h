@@ -119,16 +119,6 @@ static inline void head_cap(float *z, size_t n, float cap)
 	for (size_t i = 0; i < n; i++) z[i] = cap * kf_vtanh(z[i] * per);
 }
 
-/* To bfloat16, nearest even, NaN kept a NaN; no branch, so that gcc vectorises it. */
-static inline void head_bf16(const float *restrict src, uint16_t *restrict dst, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		uint32_t u;
-		memcpy(&u, src + i, sizeof u);
-		dst[i] = (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40 : (u + 0x7fff + (u >> 16 & 1)) >> 16);
-	}
-}
-
 /* A sum of exponentials that never overflows: e^max * sum. */
 typedef struct { float max; double sum; } head_lse;
 

@@ -46,7 +46,7 @@ static void round_task(void *arg, size_t begin, size_t end, int worker)
 	const rounding *r = arg;
 
 	(void)worker;
-	for (size_t i = begin; i < end; i++) r->to[i] = kf_f32_to_bf16(r->from[i]);
+	kf_round_bf16(r->from + begin, r->to + begin, end - begin);
 }
 
 /* count elements of `size` bytes on the device, from bytes of the host or, to_bf16, from floats. */

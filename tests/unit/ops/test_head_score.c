@@ -1,4 +1,5 @@
 /* head_score: hand-worked numbers, then the CPU's tiles against the definition in ref/head.c. */
+#include "common/base/bf16.h"
 #include "tests/unit/ops/score_problem.h"
 
 static const kf_ops *const both[] = { &kf_ops_ref, &kf_ops_cpu };
@@ -165,17 +166,27 @@ static void bf16(void **state)
 	kf_rng r;
 	kf_rng_seed(&r, 9);
 	problem p = make(&r, 300, 1030, 32, 5, 2, 4, true);
+	uint16_t *half = calloc((size_t)p.V * p.C, sizeof *half);
+	float *other = calloc((size_t)p.V * p.C, sizeof *other);
+	kf_round_bf16(p.w, half, (size_t)p.V * p.C);
 	assert_int_equal(kf_exec_new(&kf_ops_cpu, NULL, KF_COMPUTE_BF16, &x, &err), KF_OK);
-	kf_mat w = { .rows = p.V, .cols = p.C, .num = p.w };
-	kf_score a = answers(&p), b = answers(&p);
-	assert_int_equal(score(&kf_ops_ref, NULL, p.hidden, &w, p.T, &p.q, &a, &err), KF_OK);
-	assert_int_equal(kf_ops_cpu.head_score(x, p.hidden, &w, p.T, &p.q, &b, &err), KF_OK);
-	for (int t = 0; t < p.T; t++) {
-		close_to(a.ce[t], b.ce[t], 2e-5f);
-		same_list(a.top_ids + t * p.k, a.top_lp + t * p.k, b.top_ids + t * p.k, b.top_lp + t * p.k, p.k, true);
+	/* weights as floats; rounded before (no others are looked at); the same, in the order that they have */
+	for (int way = 0; way < 3; way++) {
+		kf_mat plain = { .rows = p.V, .cols = p.C, .num = p.w }, w = { .rows = p.V, .cols = p.C, .num = way ? other : p.w, .half = way ? half : NULL };
+		kf_score_query q = p.q;
+		kf_score a = answers(&p), b = answers(&p);
+		if (way == 2) q.order = q.range_off = NULL;
+		assert_int_equal(score(&kf_ops_ref, NULL, p.hidden, &plain, p.T, &q, &a, &err), KF_OK);
+		assert_int_equal(kf_ops_cpu.head_score(x, p.hidden, &w, p.T, &q, &b, &err), KF_OK);
+		for (int t = 0; t < p.T; t++) {
+			close_to(a.ce[t], b.ce[t], 2e-5f);
+			same_list(a.top_ids + t * p.k, a.top_lp + t * p.k, b.top_ids + t * p.k, b.top_lp + t * p.k, p.k, true);
+		}
+		drop(&a);
+		drop(&b);
 	}
-	drop(&a);
-	drop(&b);
+	free(half);
+	free(other);
 	release(&p);
 	kf_exec_free(x);
 }
