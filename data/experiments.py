@@ -135,7 +135,7 @@ class Experiments:
         self.target, self.sources, self.domains = args.target, args.sources.split(), args.domains.split()
         self.seeds = [int(s) for s in words(args.seeds)] if args.seeds else self.size["seeds"]
         self.wanted = chosen_rows(args.methods)
-        self.start, self.runs, self.done, self.lock = time.monotonic(), 0, 0, threading.Lock()
+        self.start, self.runs, self.done, self.trained, self.lock = time.monotonic(), 0, 0, 0, threading.Lock()
         # side by side, trainings share the cores; what is done one at a time has them all
         self.train_threads = args.threads or (max(1, len(os.sched_getaffinity(0)) // args.jobs) if args.jobs > 1 else 0)
         # each make is told all it needs: nothing is handed down from the one that runs this, or from its shell
@@ -174,11 +174,12 @@ class Experiments:
         folder = self.folder(method.goal, **{**base, **method.variables, "LAMBDA": lam, "LR": lr, "THREADS": self.train_threads})
         best, epoch = validation(folder)
         with self.lock:
+            took, spent = time.monotonic() - began, (time.monotonic() - self.start) / 60
             self.done += 1
-            spent = (time.monotonic() - self.start) / 60
-            say("  %-34s lambda %-4s lr %-5s valid %.4f (epoch %d)  %4.0f s; run %d of %d, %.0f min, about %.0f left" % (
-                label, lam, lr, best, epoch, time.monotonic() - began, self.done, self.runs, spent,
-                spent / self.done * max(0, self.runs - self.done)))
+            self.trained += took > 2        # what was there already says nothing of the time
+            say("  %-34s lambda %-4s lr %-5s valid %.4f (epoch %d)  %4.0f s; run %d of %d, %.0f min%s" % (
+                label, lam, lr, best, epoch, took, self.done, self.runs, spent,
+                ", about %.0f left" % (spent / self.trained * max(0, self.runs - self.done)) if self.trained else ""))
         return {"folder": folder, "lambda": lam, "lr": lr, "valid": best, "epoch": epoch}
 
     def train_all(self, runs):
