@@ -73,7 +73,7 @@ TABLE_A = [
     Method("kfuse", "train-fused"),
     Method("kfuse generated", "train-fused", GENERATE="4"),     # with text that the best source makes of the passages
 ]
-ASKED_FOR = ["kfuse generated"]         # only where METHODS names them: five times the text, and so many times the work
+ASKED_FOR = ["kfuse generated"]         # only where METHODS names them: several times the text, and so the work
 TABLE_B = ["clm", "min-ce", "kfuse"]
 TABLE_D = ["clm", "min-ce dtw exact", "kfuse", "kfuse generated"]
 

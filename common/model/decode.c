@@ -7,6 +7,7 @@
 
 #include "common/base/machine.h"
 #include "common/base/rng.h"
+#include "common/model/stream.h"
 #include "common/ops/cpu/vmath.h"
 
 enum { SLOTS = 128 };          /* sequences at once, at most: each step reads all weights, whatever the rows */
@@ -281,8 +282,6 @@ kf_status kf_decode_ends(const kf_weights *w, const kf_tokenizer *t, kf_arena *a
 bool kf_decode_resident(const kf_weights *w)
 {
 	const kf_memory memory = kf_memory_now("");
-	double bytes = 0;
 
-	for (int i = 0; i < kf_weights_count(w); i++) bytes += 4 * (double)kf_weights_at(w, i)->rows * (double)kf_weights_at(w, i)->cols;
-	return !memory.available || bytes < (double)memory.available / 2;
+	return !memory.available || 4 * (double)kf_stream_sizes_of(w).values < (double)memory.available / 2;
 }

@@ -48,7 +48,9 @@ typedef struct {
 	float *tile;            /* (TILE, C) */
 	kf_cpu_bf16 *bf16;      /* not NULL: the product is of these: */
 	const uint16_t *hidden16; /* (T, C) */
+	const uint16_t *half;   /* (V, C) the weights rounded already; NULL: the tile is */
 	uint16_t *tile16;       /* (TILE, C) */
+	const uint16_t *rows16; /* (n, C) the tile's rows: tile16, or where they are in half */
 	bool int8;              /* the product is of these: */
 	kf_int8_rows hidden8;   /* (T, C) */
 	char *tile8;            /* TILE rows, packed */
@@ -144,9 +146,8 @@ static void gather(void *arg, size_t begin, size_t end, int worker)
 		if (failed) s->failed = dnnl_out_of_memory;
 		return;
 	}
-	if (s->bf16 && s->w->half) {
-		for (size_t i = 0; order && i < n; i++)
-			memcpy(s->tile16 + (begin + i) * C, s->w->half + (size_t)order[i] * C, sizeof *s->tile16 * C);
+	if (s->half) {
+		for (size_t i = 0; i < n; i++) memcpy(s->tile16 + (begin + i) * C, s->half + (size_t)order[i] * C, sizeof *s->half * C);
 		return;
 	}
 	if (!s->w->num)
@@ -162,13 +163,12 @@ static void gather(void *arg, size_t begin, size_t end, int worker)
 static int multiply(const score *s, int worker, size_t t, int rows, float *z)
 {
 	size_t at = t * (size_t)s->C;
-	const uint16_t *rows16 = s->bf16 && s->w->half && !s->q->order ? s->w->half + (size_t)s->p0 * (size_t)s->C : s->tile16;
 	if (s->int8) {
 		kf_int8_gemm(&s->hidden8, (int64_t)t, rows, s->tile8, s->n, false, z, s->n);
 		return 0;
 	}
 	if (s->bf16)
-		return kf_cpu_bf16_gemm(s->bf16, worker, false, true, rows, s->n, s->C, s->hidden16 + at, s->C, rows16, s->C, false, z, s->n);
+		return kf_cpu_bf16_gemm(s->bf16, worker, false, true, rows, s->n, s->C, s->hidden16 + at, s->C, s->rows16, s->C, false, z, s->n);
 	return kf_cpu_sgemm(false, true, rows, s->n, s->C, 1, s->hidden + at, s->C, s->tile, s->C, 0, z, s->n);
 }
 
@@ -373,6 +373,8 @@ kf_status kf_cpu_head_score(kf_exec *x, const float *hidden, const kf_mat *w, in
 	} else if ((s.bf16 = kf_cpu_bf16_of(x))) {
 		s.hidden16 = kf_cpu_to_bf16(x, KF_CPU_HEAD_C, hidden, T, s.C, s.C);
 		s.tile16 = kf_cpu_scratch(x, KF_CPU_HEAD_D, (size_t)TILE * (size_t)s.C * sizeof *s.tile16);
+		s.rows16 = s.tile16;
+		s.half = w->half;
 		ready = s.hidden16 && s.tile16;
 	}
 	if (!ready || !s.top || !s.acc || !s.deep || !s.n_deep || !s.cursor || !s.n_range || !s.label || !s.rank || !s.tile || !s.logits) {
@@ -390,7 +392,8 @@ kf_status kf_cpu_head_score(kf_exec *x, const float *hidden, const kf_mat *w, in
 	for (s.p0 = 0; s.p0 < s.V && !s.failed; s.p0 += TILE) {
 		s.n = s.V - s.p0 < TILE ? s.V - s.p0 : TILE;
 		if (!q->order) for (int i = 0; i < s.n; i++) s.identity[i] = s.p0 + i;
-		kf_pool_split(x->pool, (size_t)s.n, 32, gather, &s);
+		if (s.half && !q->order) s.rows16 = s.half + (size_t)s.p0 * (size_t)s.C;
+		else kf_pool_split(x->pool, (size_t)s.n, 32, gather, &s);
 		kf_pool_split(x->pool, rows, 16, fold, &s);
 	}
 	if (s.int8 && !s.failed) kf_pool_split(x->pool, rows, 16, rescore, &s);
