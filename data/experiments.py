@@ -100,6 +100,11 @@ def stamp(path):
     return max(t for s in (os.stat(path), os.lstat(path)) for t in (s.st_mtime, s.st_ctime))
 
 
+def stamp_of(folder, mark):
+    """The same of a model or set, by the file that is there when it is whole: another folder in its place, too."""
+    return max(stamp(folder + "/" + mark), stamp(folder))
+
+
 def say(text):
     print(text, flush=True)
 
@@ -246,7 +251,7 @@ class Experiments:
         rows = [*rows, *(a for n, f in folders.items() for a in ("--model", "%s=%s" % (n, f)))]
         report = "%s/%s.json" % (self.work, name)
         sets = [rows[i + 1].split("=", 1)[1] for i, o in enumerate(rows) if o in ("--logits", "--mixture")]
-        newest = max(map(stamp, [f + "/config.json" for f in folders.values()] + [d + "/manifest.json" for d in [corpus, *sets]] + tasks))
+        newest = max([stamp_of(f, "config.json") for f in folders.values()] + [stamp_of(d, "manifest.json") for d in [corpus, *sets]] + [stamp(t) for t in tasks])
         command = [self.bin + "kf-eval", "--quiet", "--corpus", corpus, *rows, *(a for c in compare for a in ("--compare", "%s,%s" % c)),
                    "--per-document", "--compute", "bf16", "--threads", str(self.args.threads), *(a for t in tasks for a in ("--tasks", t)),
                    "--limit", str(self.size["limit"]), "--overlap", learnt or "%s/docs%d/corpus/train" % (base["WORK"], base["DOCS"])]
@@ -260,9 +265,8 @@ class Experiments:
         with open(report) as f:
             return json.load(f)
 
-    def page(self, part, title, result, base, found):
-        """All seeds on one page, whose details are of the first: base is its variables."""
-        folders = {n: r["folder"] for n, r in found[self.seeds[0]].items()}
+    def page(self, part, title, result, base, folders):
+        """All seeds on one page, whose details are of the first: base is its variables, and folders its models."""
         at = "%s/docs%d/" % (base["WORK"], base["DOCS"])
         of = "%sfor-%s/" % (at, base["TARGET"])
         sets = sorted(os.path.dirname(m) for what in (at + "corpus/*", at + "logits/train/*", of + "aligned/train/*", of + "targets/*") for m in
@@ -301,6 +305,7 @@ class Experiments:
         of.update(zip(wanted, self.train_all([("%s seed %d: %s" % (part, seed, why), m, lam, lr, base(seed))
                                               for (seed, _, lam, lr), (why, m) in wanted.items()])))
         reports = {}
+        models = {}
         for seed in self.seeds:
             known = [*self.logits(base(seed), "test"), "--mixture", "ensemble=" + self.folder("ensemble", **base(seed))]
             work, folders = base(seed)["WORK"], {n: r["folder"] for n, r in found[seed].items()}
@@ -313,9 +318,9 @@ class Experiments:
             pairs = [(a, b) for a in ours for b in folders if b not in (a, "kfuse + clm", "kfuse soup")]
             # of the corpora that a method learnt from, the one that has most
             learnt = next((self.folder("stage-corpus", **{**base(seed), **m.variables}) for m in methods if "GENERATE" in m.variables), None)
-            reports[seed] = self.evaluate("%s-seed%d" % (part, seed), base(seed), known, pairs, folders, learnt)
-        self.page(part, title, "kfuse", base(self.seeds[0]), found)
+            reports[seed], models[seed] = self.evaluate("%s-seed%d" % (part, seed), base(seed), known, pairs, folders, learnt), folders
         self.keep(part, reports, tried, [*self.sources, "target", *(m.name for m in methods), "clm + clm", "kfuse + clm", *soups, "ensemble"], "clm")
+        self.page(part, title, "kfuse", base(self.seeds[0]), models[self.seeds[0]])
 
     def rows_of(self, methods, rows):
         """The methods that are rows of a table, and asked for."""
@@ -353,7 +358,7 @@ class Experiments:
         if len(set(models)) == 1:
             models = models[:1]
         report = "%s/valid-%08x.json" % (base["WORK"], zlib.crc32("+".join(models).encode()))
-        if not os.path.exists(report) or any(os.path.getmtime(report) < os.path.getmtime(m + "/config.json") for m in models):
+        if not os.path.exists(report) or any(os.path.getmtime(report) < stamp_of(m, "config.json") for m in models):
             model = self.mean(base["WORK"], models, base["SEED"])
             run([self.bin + "kf-eval", "--quiet", "--corpus", "%s/docs%d/corpus/valid" % (base["WORK"], base["DOCS"]), "--model", "mean=" + model,
                  "--compute", "bf16", "--threads", str(self.args.threads), "--report", report])
@@ -402,15 +407,16 @@ class Experiments:
                                   TEXT=" ".join(texts[d][1] for d in domains), SOURCES=" ".join("expert-" + d for d in domains))
 
         found, tried = self.searched("B", methods, base)
-        reports = {}
+        reports, models = {}, {}
         for seed in self.seeds:
             rows = [*self.logits(base(seed), "test"), "--mixture", "ensemble=" + self.folder("ensemble", **base(seed))]
             folders = self.merged(base(seed)["WORK"], list(experts[seed].values()), merges, seed)
             folders.update({n: r["folder"] for n, r in found[seed].items()})
             reports[seed] = self.evaluate("B-seed%d" % seed, base(seed), rows,
                                           [("kfuse", n) for n in (*(m.name for m in methods if m.name != "kfuse"), *merges)], folders)
-        self.page("B", "Fusion beside merging", "kfuse", base(self.seeds[0]), found)
+            models[seed] = folders
         self.keep("B", reports, tried, ["target", *("expert-" + d for d in domains), *(m.name for m in methods), *merges, "ensemble"], "clm")
+        self.page("B", "Fusion beside merging", "kfuse", base(self.seeds[0]), models[self.seeds[0]])
 
     def halves(self, domains):
         """Each domain's text twice: what experts learn from, and what is fused. Training passages are in one of them only."""
@@ -442,7 +448,7 @@ class Experiments:
     def merge(self, method, models, out, seed, *options):
         """Unless it is there and newer than what it is made of: kf-merge, which would say so, makes it newer still, and with it all that follows."""
         made = out + "/config.json"
-        if os.path.exists(made) and all(os.path.getmtime(m + "/config.json") <= os.path.getmtime(made) for m in models):
+        if os.path.exists(made) and all(stamp_of(m, "config.json") <= os.path.getmtime(made) for m in models):
             return
         run([self.bin + "kf-merge", "--quiet", "--method", method, "--out", out, "--seed", str(seed),
              *([] if method in ("linear", "slerp") else ["--pivot", self.model(self.target)]),
@@ -461,8 +467,10 @@ class Experiments:
     def c(self):
         domains, n = self.args.chat_domains.split(), len(self.sources)
         merges = ["linear", *(["slerp"] if n == 2 else []), "varm", "task-arithmetic", "ties", "dare", *(["sce"] if n > 1 else [])]
-        methods = [Method("clm", "train-clm", lam="1"), *(Method("target+" + m, "train-fused", SOURCES=m) for m in self.sources),
-                   Method("joint", "train-fused")]
+        pairs = ["target+" + m for m in self.sources]
+        together = "joint" if n > 1 else pairs[0]
+        methods = [Method("clm", "train-clm", lam="1"), *(Method(p, "train-fused", SOURCES=m) for p, m in zip(pairs, self.sources)),
+                   *([Method("joint", "train-fused")] if n > 1 else [])]
 
         # Gemma as it comes is no chat model and has no template of its own
         templates = {"CHAT_TEMPLATE_" + m: t for m, t in [("gemma3-270m", "gemma3"), *(t.split("=") for t in self.args.chat_template)]}
@@ -471,18 +479,19 @@ class Experiments:
             return self.variables("C", seed, DOCS=self.size["chat"], DOMAINS=" ".join(domains), **templates)
 
         found, tried = self.searched("C", methods, base)
-        reports = {}
+        reports, models = {}, {}
         for seed in self.seeds:
             folders = {n: r["folder"] for n, r in found[seed].items()}
-            folders.update(self.merged(base(seed)["WORK"], [folders["target+" + m] for m in self.sources], merges, seed))
+            folders.update(self.merged(base(seed)["WORK"], [folders[p] for p in pairs], merges, seed))
             rows = ["--model", "target=" + self.model(self.target)]
             if "CHAT_TEMPLATE_" + self.target in templates:
                 rows += ["--chat-template", templates["CHAT_TEMPLATE_" + self.target]]
             reports[seed] = self.evaluate("C-seed%d" % seed, base(seed), rows,
-                                          [(m, n) for m in ("linear", "joint") for n in ("clm", *("target+" + s for s in self.sources))] +
-                                          [("linear", "joint"), *(("linear", m) for m in merges[1:])], folders)
-        self.page("C", "Pairs merged, and all sources at once", "joint", base(self.seeds[0]), found)
+                                          [(m, n) for m in ("linear", together) for n in ("clm", *pairs) if m != n] +
+                                          [("linear", m) for m in [*(["joint"] if n > 1 else []), *merges[1:]]], folders)
+            models[seed] = folders
         self.keep("C", reports, tried, ["target", *[m.name for m in methods], *merges], "clm")
+        self.page("C", "Pairs merged, and all sources at once", together, base(self.seeds[0]), models[self.seeds[0]])
 
     # ---- what came out ----
 
@@ -491,10 +500,10 @@ class Experiments:
         if os.path.exists(self.work + "/results.json"):
             with open(self.work + "/results.json") as f:
                 results = json.load(f)["parts"]
-        results[part] = {"rows": rows, "reference": reference, "tried": tried, "settings": self.size,
+        results[part] = {"rows": rows, "reference": reference, "tried": tried, "settings": self.size, "date": time.strftime("%Y-%m-%d"), "target": self.target, "sources": self.sources,
                          "seeds": {str(s): {k: r[k] for k in ("bits_per_byte", "perplexity", "comparisons", "documents", "bytes", "overlap", "tasks") if k in r} for s, r in reports.items()}}
         with open("%s/results.json.tmp" % self.work, "w") as f:
-            json.dump({"size": self.args.size, "date": time.strftime("%Y-%m-%d"), "parts": dict(sorted(results.items()))}, f, indent=1)
+            json.dump({"size": self.args.size, "date": results[part]["date"], "parts": dict(sorted(results.items()))}, f, indent=1)
         os.replace("%s/results.json.tmp" % self.work, "%s/results.json" % self.work)
         text = self.table(results[part])
         with open("%s/%s.md" % (self.work, part), "w") as f:
@@ -566,8 +575,12 @@ def main():
     for name, n in (("DOCS", args.docs), ("EPOCHS", args.epochs), ("JOBS", args.jobs)):
         if n is not None and n < 1:
             sys.exit("experiments: %s=%d: must be at least 1" % (name, n))
+    parts = words(args.only)
+    for part in parts:
+        if part not in ("a", "b", "c", "d"):
+            sys.exit("experiments: ONLY=%s: there is no experiment '%s': name some of a, b, c, d" % (args.only, part))
     e = Experiments(args)
-    for part in words(args.only):
+    for part in parts:
         {"a": e.a, "b": e.b, "c": e.c, "d": e.d}[part]()
 
 

@@ -208,6 +208,7 @@ adaptation := lr$(ADAPT_LR)x$(ADAPT)b$(ADAPT_BATCH)of$(FOLDS)$(addprefix -seed,$
 adapt_tag := $(if $(folds),-adapted-$(adaptation))
 adapted = $(run)/adapted/$(adaptation)-fold$1/$2$(said_tag)
 define adapted_rules
+.PRECIOUS: $(call adapted,$1,$2)/config.json
 $(call adapted,$1,$2)/config.json: $(call model_files,$2) $(run)/logits/train/$2$(said_tag)/manifest.json $(run)/corpus/valid/manifest.json \
     $(sort $(call changed,$(call model,$2),$(call adapted,$1,$2)/config.json) $(asked)) | $(bin)/kf-train
 	$(bin)/kf-train --model $(call model,$2) --targets $(run)/logits/train/$2$(said_tag) --valid $(run)/corpus/valid --out $$(@D) $(replace) --fold $1/$(FOLDS) --lambda 1 \
@@ -261,7 +262,9 @@ schedule := lr$(LR)x$(EPOCHS)$(addprefix p,$(filter-out 0,$(PATIENCE)))$(addpref
 # Lambda. Where it is 1 nothing is taken from candidates, and what is outside them is no part of the run: every TAIL has the same CLM.
 train_tail = $(if $(filter 1,$1),,$(if $(filter renormalize,$(TAIL)),--tail renormalize ))
 training = --epochs $(EPOCHS) $(addprefix --patience ,$(filter-out 0,$(PATIENCE))) --lr $(LR) --batch-tokens $(BATCH) --seed $(SEED) --compute $(COMPUTE) --threads $(THREADS)
+# A program that is killed leaves a config.json only beside a whole model: make must not take it away, as it does what a killed recipe wrote.
 define train_rule
+.PRECIOUS: $(of)/train/$1/config.json
 $(of)/train/$1/config.json: $2/manifest.json $5 $(run)/corpus/valid/manifest.json $(sort $(call changed,$4,$(of)/train/$1/config.json) $(asked)) | $(bin)/kf-train
 	$(strip $(TRAIN_RUN) $(bin)/kf-train) --model $4 --targets $2 --valid $(run)/corpus/valid --out $$(@D) $(replace) --lambda $3 $(call train_tail,$3)$$(training)
 endef
@@ -306,6 +309,7 @@ SELECT  ?= 0.1
 merge_options = $(if $(filter ties dare dare-ties,$1),--density $(DENSITY))$(if $(filter sce,$1),--select $(SELECT)) \
   $(if $(filter linear slerp,$1),,--pivot $(call model,$(TARGET)))
 define merge_rule
+.PRECIOUS: $(of)/merged/$2/config.json
 $(of)/merged/$2/config.json: $(3:%=$(of)/train/%/config.json) $(call model_files,$(TARGET)) \
     $(sort $(call changed,$(call model,$(TARGET)),$(of)/merged/$2/config.json) $(asked)) | $(bin)/kf-merge
 	$(bin)/kf-merge --method $1 $(strip $(call merge_options,$1)) $(3:%=--models $(of)/train/%) --out $$(@D) $(replace) \

@@ -134,7 +134,7 @@ static void tick_text(kf_buf *out, const scale *s, int i, bool sign)
 	if (fabs(v) < s->step * 1e-6) v = 0;
 	if (v != 0 && (fabs(v) < 1e-3 || fabs(v) >= 1e6)) html_put(out, "%.3g", v);
 	else if (v == 0) html_raw(out, "0");
-	else if (fabs(v) >= 1e4) html_count(out, v);
+	else if (fabs(v) >= 1e3 && !s->decimals) html_count(out, v);
 	else html_number(out, v, s->decimals, sign);
 }
 
@@ -416,7 +416,7 @@ void chart_bars(kf_buf *out, const chart_plain *row, int n, double most, const c
 	for (int i = 0; i < n; i++) {
 		double y = top + i * step + (step - thick) / 2, w = at(&s, row[i].value) - left;
 
-		label(out, 4, y + 11, row[i].label, 21, "name");
+		label(out, 4, y + 11, row[i].label, 20, "name");
 		if (!isfinite(row[i].value)) continue;
 		html_put(out, "<g class=\"%s\"><title>%s: %s</title>", chart_class(row[i].mark), row[i].label, row[i].text);
 		html_put(out, "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>", isfinite(row[i].inner) ? "pale" : "fill", left, y,

@@ -8,7 +8,7 @@
 static bool sizes_there(const input *in) { return in->n_sets > 0; }
 static bool provenance_there(const input *in) { return in->n_sets > 0 || in->n_models > 0 || in->eval; }
 
-/* What a set is about, by its manifest: "gemma3-270m", "gemma3-270m → smollm2-135m", "train". */
+/* As set_name, without the number. */
 static void name_of(const set_input *s, char *out, size_t size)
 {
 	json_t *info = kf_set_info(s->set);
@@ -40,6 +40,51 @@ static void name_of(const set_input *s, char *out, size_t size)
 	snprintf(out, size, "%.*s", (int)(end - begin), begin);
 }
 
+void set_name(const input *in, const set_input *s, char *out, size_t size)
+{
+	char other[300];
+	int twins = 1;
+
+	name_of(s, out, size);
+	for (const set_input *t = in->set; t < s; t++) {
+		name_of(t, other, sizeof other);
+		twins += t->kind == s->kind && strcmp(out, other) == 0;
+	}
+	if (twins > 1) snprintf(out + strlen(out), size - strlen(out), " (%d)", twins);
+}
+
+/* The aligned set of the page that a fused one was first made of. */
+static const set_input *aligned_of(const input *in, const set_input *s)
+{
+	const json_t *v;
+	size_t i;
+
+	json_array_foreach(json_object_get(s->manifest, "inputs"), i, v) {
+		if (strcmp(input_string(v, "role"), "source") != 0) continue;
+		for (int k = 0; k < in->n_sets; k++)
+			if (in->set[k].kind == KF_SET_ALIGNED && strcmp(input_string(in->set[k].manifest, "identity"), input_string(v, "fingerprint")) == 0)
+				return &in->set[k];
+		break;
+	}
+	return NULL;
+}
+
+void set_way(const input *in, const set_input *s, char *out, size_t size)
+{
+	const json_t *options = json_object_get(s->manifest, "options");
+	const set_input *from = s->kind == KF_SET_TARGETS ? aligned_of(in, s) : NULL;
+	char way[140];
+
+	if (s->kind != KF_SET_TARGETS) {
+		snprintf(out, size, "%.60s, map %.60s", input_string(options, "method"), input_string(options, "vocab-map"));
+		return;
+	}
+	snprintf(out, size, "%.60s", input_string(options, "function"));
+	if (!from) return;
+	set_way(in, from, way, sizeof way);
+	snprintf(out + strlen(out), size - strlen(out), "; alignment: %.80s", way);
+}
+
 /* The sources of a fused set: "A + B", by their letters where these are told apart. */
 static void fused_label(const input *in, const set_input *s, char *out, size_t size)
 {
@@ -51,6 +96,14 @@ static void fused_label(const input *in, const set_input *s, char *out, size_t s
 
 		if (mark >= MARK_TARGET && at + 5 < size) at += (size_t)snprintf(out + at, size - at, i ? " + %c" : ": %c", chart_letter(mark));
 	}
+}
+
+/* What set_name has put behind a name, or nothing. */
+static const char *number_of(const char *name)
+{
+	const char *at = strrchr(name, ' ');
+
+	return at && at[1] == '(' ? at : "";
 }
 
 static double shards_disk(const set_input *s)
@@ -93,10 +146,13 @@ static void put_token_sizes(const input *in, kf_buf *out)
 		double v = bytes_a_token(&in->set[i]);
 
 		if (!isfinite(v)) continue;
-		name_of(&in->set[i], name, sizeof name);
+		set_name(in, &in->set[i], name, sizeof name);
 		if (in->set[i].kind == KF_SET_LOGITS) snprintf(label[n], sizeof label[n], "%s", name);
-		else if (in->set[i].kind == KF_SET_ALIGNED) snprintf(label[n], sizeof label[n], "→ %s", input_string(kf_set_info(in->set[i].set), "source"));
-		else if (in->set[i].kind == KF_SET_TARGETS) fused_label(in, &in->set[i], label[n], sizeof label[n]);
+		else if (in->set[i].kind == KF_SET_ALIGNED) snprintf(label[n], sizeof label[n], "→ %s%s", input_string(kf_set_info(in->set[i].set), "source"), number_of(name));
+		else if (in->set[i].kind == KF_SET_TARGETS) {
+			fused_label(in, &in->set[i], label[n], sizeof label[n]);
+			snprintf(label[n] + strlen(label[n]), sizeof label[n] - strlen(label[n]), "%s", number_of(name));
+		}
 		snprintf(text[n], sizeof text[n], "%.1f", v);
 		bar[n] = (chart_plain){ .label = label[n], .text = text[n], .value = v, .inner = NAN, .mark = mark_of_set(in, &in->set[i]) };
 		most = fmax(most, v);
@@ -128,8 +184,7 @@ static double training_rate(const trained *t)
 static void put_rates(const input *in, kf_buf *out)
 {
 	chart_plain bar[KF_REPORT_MODELS + KF_REPORT_SETS];
-	char label[KF_REPORT_MODELS + KF_REPORT_SETS][128], text[KF_REPORT_MODELS + KF_REPORT_SETS][32];
-	kf_buf number = { 0 };
+	char label[KF_REPORT_MODELS + KF_REPORT_SETS][128], text[KF_REPORT_MODELS + KF_REPORT_SETS][HTML_COUNT_MAX];
 	double most = 0;
 	int n = 0;
 
@@ -138,7 +193,7 @@ static void put_rates(const input *in, kf_buf *out)
 		char name[100];
 
 		if (!(s->seconds > 0) || s->kind != KF_SET_LOGITS) continue; /* the other stages are faster by orders of magnitude */
-		name_of(s, name, sizeof name);
+		set_name(in, s, name, sizeof name);
 		snprintf(label[n], sizeof label[n], "run %s", name);
 		bar[n] = (chart_plain){ .value = s->timed_tokens / s->seconds, .inner = NAN, .mark = mark_of_set(in, s) };
 		n++;
@@ -156,12 +211,8 @@ static void put_rates(const input *in, kf_buf *out)
 		most = fmax(most, bar[i].value);
 		bar[i].label = label[i];
 		bar[i].text = text[i];
-		kf_buf_clear(&number);
-		html_count(&number, bar[i].value);
-		snprintf(text[i], sizeof text[i], "%.*s", (int)number.len, number.data ? (char *)number.data : "");
-		out->failed = out->failed || number.failed;
+		html_count_text(text[i], bar[i].value);
 	}
-	kf_buf_release(&number);
 	if (!n) return;
 	chart_begin(out, "Speed", "models run over text, and trained");
 	chart_bars(out, bar, n, most, "tokens a second", "Tokens a second of running and training models; the numbers are in the table below.");
@@ -176,11 +227,11 @@ static void count_cell(kf_buf *out, double v, bool known)
 	html_raw(out, "</td>");
 }
 
-static void size_row(const set_input *s, kf_buf *out)
+static void size_row(const input *in, const set_input *s, kf_buf *out)
 {
-	char name[200];
+	char name[300];
 
-	name_of(s, name, sizeof name);
+	set_name(in, s, name, sizeof name);
 	html_put(out, "<tr><th scope=\"row\">%s<small class=\"path\">%s</small></th><td class=\"left\">%s</td>", name, kf_set_dir(s->set), kf_set_kind_name(s->kind));
 	count_cell(out, (double)kf_set_docs(s->set), true);
 	count_cell(out, (double)kf_set_tokens(s->set), s->kind != KF_SET_CORPUS);
@@ -202,7 +253,7 @@ static void put_sizes(const input *in, kf_buf *out)
 	html_raw(out, "</div>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Sizes and speeds\"><table><thead><tr>"
 		"<th scope=\"col\">set</th><th scope=\"col\" class=\"left\">kind</th><th scope=\"col\">documents</th><th scope=\"col\">tokens</th>"
 		"<th scope=\"col\">text</th><th scope=\"col\">on disk</th><th scope=\"col\">bytes a token</th><th scope=\"col\">tokens a second</th></tr></thead><tbody>\n");
-	for (int i = 0; i < in->n_sets; i++) size_row(&in->set[i], out);
+	for (int i = 0; i < in->n_sets; i++) size_row(in, &in->set[i], out);
 	for (int i = 0; i < in->n_models; i++) {
 		const trained *t = &in->model[i];
 
@@ -267,10 +318,10 @@ static void put_set(const input *in, int i, kf_buf *out)
 {
 	const set_input *s = &in->set[i];
 	const json_t *inputs = json_object_get(s->manifest, "inputs"), *v;
-	char name[200];
+	char name[300];
 	size_t k;
 
-	name_of(s, name, sizeof name);
+	set_name(in, s, name, sizeof name);
 	html_put(out, "<details class=\"origin\" id=\"set-%d\"><summary><b>%s</b> %s ", i, kf_set_kind_name(s->kind), name);
 	put_fingerprint(in, input_string(s->manifest, "identity"), out);
 	html_raw(out, "</summary><dl>");
@@ -319,13 +370,16 @@ static void put_model(const input *in, const trained *t, kf_buf *out)
 	html_raw(out, "</dl></details>\n");
 }
 
-static void put_eval(const char *path, const json_t *eval, kf_buf *out)
+static void put_eval(const input *in, int run, kf_buf *out)
 {
+	const json_t *eval = in->run[run];
+	size_t n = json_object_size(json_object_get(eval, "models"));
 	const char *name;
 	json_t *v;
 
-	html_put(out, "<details class=\"origin\"><summary><b>evaluation</b> of %zu models</summary><dl>", json_object_size(json_object_get(eval, "models")));
-	html_put(out, "<dt>report</dt><dd><code>%s</code></dd>", path);
+	html_put(out, "<details class=\"origin\"><summary><b>evaluation</b> of %zu model%s", n, n == 1 ? "" : "s");
+	if (in->n_runs > 1) html_put(out, ", run %d", run + 1);
+	html_put(out, "</summary><dl><dt>report</dt><dd><code>%s</code></dd>", in->o->evals[run]);
 	html_raw(out, "<dt>models</dt><dd>");
 	json_object_foreach(json_object_get(eval, "models"), name, v) {
 		html_put(out, "%s ", name);
@@ -348,7 +402,7 @@ static void put_provenance(const input *in, kf_buf *out)
 	html_raw(out, "<p>What made what. A fingerprint is of everything that shaped a set; a linked one is of a set on this page.</p>\n");
 	for (int i = 0; i < in->n_sets; i++) put_set(in, i, out);
 	for (int i = 0; i < in->n_models; i++) put_model(in, &in->model[i], out);
-	for (int r = 0; r < in->n_runs; r++) put_eval(in->o->evals[r], in->run[r], out);
+	for (int r = 0; r < in->n_runs; r++) put_eval(in, r, out);
 }
 
 const section section_provenance = { "provenance", "Provenance", provenance_there, put_provenance,

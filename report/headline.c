@@ -6,13 +6,11 @@
 
 #define LISTED 6                         /* values of runs in a sentence, at most */
 
-/* a, b and c */
+/* a, b and c: no line begins with a comma */
 static void put_list(kf_buf *out, const char *const *item, int n)
 {
-	for (int i = 0; i < n; i++) {
-		if (i) html_raw(out, i == n - 1 ? " and " : ", ");
-		html_put(out, "<b>%s</b>", item[i]);
-	}
+	for (int i = 0; i < n; i++)
+		html_put(out, i < n - 2 ? "<b>%s,</b> " : i == n - 2 ? "<b>%s</b> and " : "<b>%s</b>", item[i]);
 }
 
 static void put_title(const input *in, kf_buf *out)
@@ -29,6 +27,10 @@ static void put_title(const input *in, kf_buf *out)
 		html_raw(out, "A run of kfuse");
 	}
 	html_raw(out, "</h1>\n");
+	if (!in->o->title || !in->target || !in->n_sources) return;
+	html_put(out, "<p>The target is <b>%s</b>, the sources are ", in->target);
+	put_list(out, in->source, in->n_sources);
+	html_raw(out, ".</p>\n");
 }
 
 typedef enum { BETTER, WORSE, UNCLEAR } verdict;
@@ -273,7 +275,9 @@ static void put_lead(const input *in, kf_buf *out)
 	}
 	json_object_foreach(json_object_get(in->eval, "bytes"), name, v) bytes += fmax(0, input_number(v));
 	html_put(out, "<p class=\"lead\"><b class=\"sr\">%s</b> predicts the test text at <b>%.4f bits per byte</b>", in->result, mean);
-	html_put(out, " (mean of %d domain%s, %.0f documents, ", domains, domains == 1 ? "" : "s", docs);
+	html_put(out, " (mean of %d domain%s, ", domains, domains == 1 ? "" : "s");
+	html_count(out, docs);
+	html_raw(out, docs == 1 ? " document, " : " documents, ");
 	html_bytes(out, bytes);
 	html_raw(out, "; lower is better).");
 	if (in->candidates > 1)

@@ -129,21 +129,31 @@ void html_json(kf_buf *out, const json_t *value)
 	free(text);
 }
 
-void html_count(kf_buf *out, double v)
+const char *html_count_text(char *text, double v)
 {
 	char digits[32];
+	size_t at = 0;
 	int n;
 
 	if (!isfinite(v) || fabs(v) > 1e15) {
-		html_put(out, "%.3g", v);
-		return;
+		snprintf(text, HTML_COUNT_MAX, isfinite(v) ? "%.3g" : "–", v);
+		return text;
 	}
 	n = snprintf(digits, sizeof digits, "%.0f", fabs(v));
-	if (v <= -0.5) html_raw(out, "−");
+	if (v <= -0.5) at = (size_t)snprintf(text, HTML_COUNT_MAX, "−");
 	for (int i = 0; i < n; i++) {
-		if (i && (n - i) % 3 == 0) kf_buf_u8(out, ',');
-		kf_buf_u8(out, (uint8_t)digits[i]);
+		if (i && (n - i) % 3 == 0) text[at++] = ',';
+		text[at++] = digits[i];
 	}
+	text[at] = 0;
+	return text;
+}
+
+void html_count(kf_buf *out, double v)
+{
+	char text[HTML_COUNT_MAX];
+
+	html_raw(out, html_count_text(text, v));
 }
 
 void html_bytes(kf_buf *out, double n)

@@ -23,7 +23,9 @@ void html_json(kf_buf *out, const json_t *value);
 
 /* ---- numbers for people ---- */
 
-void html_count(kf_buf *out, double n);      /* 1234567 -> 1,234,567 */
+#define HTML_COUNT_MAX 40
+const char *html_count_text(char *text, double n);   /* into text (HTML_COUNT_MAX), which is returned: 1234567 -> 1,234,567 */
+void html_count(kf_buf *out, double n);
 void html_bytes(kf_buf *out, double n);      /* 1234567 -> 1.23 MB, which no line's end tears apart */
 /* With a true minus sign, and a plus where sign is asked for; a dash where v is not finite. */
 void html_number(kf_buf *out, double v, int decimals, bool sign);

@@ -32,14 +32,14 @@ static int dots_of(const input *in, const char *column, chart_dot *row)
 static void put_dots(const input *in, const char *column, const char *heading, kf_buf *out)
 {
 	chart_dot row[NAMES];
-	char what[512], note[64] = "";
+	char what[512], note[64] = "", count[HTML_COUNT_MAX];
 	int n = dots_of(in, column, row), best = -1;
 	double docs = input_number(input_at(in->eval, "documents", column, NULL));
 
 	for (int i = 0; i < n; i++)
 		if (isfinite(row[i].value) && (best < 0 || row[i].value < row[best].value)) best = i;
 	if (best < 0) return; /* nothing was compared there */
-	if (docs > 0) snprintf(note, sizeof note, "%.0f document%s", docs, docs == 1 ? "" : "s");
+	if (docs > 0) snprintf(note, sizeof note, "%s document%s", html_count_text(count, docs), docs == 1 ? "" : "s");
 	snprintf(what, sizeof what, "Bits per byte of %d models, %.200s. Lowest: %.200s, %.4f.", n, heading, row[best].label, row[best].value);
 	chart_begin(out, heading, *note ? note : NULL);
 	chart_dots(out, row, n, false, 4, "bits per byte (lower is better)", what);
@@ -138,7 +138,7 @@ void put_model_legend(const input *in, kf_buf *out)
 	html_raw(out, "<p class=\"legend\">");
 	if (in->n_sources) html_raw(out, "<span>● a source, as it comes</span>");
 	if (in->target) html_raw(out, "<span>■ the target, as it comes</span>");
-	html_raw(out, "<span>◆ trained or merged</span>");
+	if (in->n_sources || in->target) html_raw(out, "<span>◆ trained, merged, or a mixture</span>");
 	if (in->result) html_put(out, "<span class=\"sr\">◆ <b>%s</b></span>", in->result);
 	html_raw(out, "</p>\n");
 }
@@ -152,8 +152,9 @@ static void put_bits(const input *in, kf_buf *out)
 
 	put_first_alone(in, out);
 	html_raw(out, "<p>How many bits each model needs for a byte of held-out text, all models on the same bytes. Whiskers: 95 % intervals over "
-		"documents. They are wide where documents differ; whether one model beats another is told by the differences below, "
-		"in which what the documents have in common cancels.</p>\n");
+		"documents. They are wide where documents differ");
+	html_raw(out, json_array_size(list) ? "; whether one model beats another is told by the differences below, in which what the documents have in common cancels.</p>\n" :
+		".</p>\n");
 	put_model_legend(in, out);
 	html_raw(out, "<div class=\"panels\">\n");
 	put_dots(in, "mean", "mean of the domains", out);

@@ -260,7 +260,7 @@ static void put_passages(const input *in, kf_buf *out)
 
 	html_raw(out, "<p>The colour of a token is the model to which the fused prediction of that token owes most: its weight in the mixture times the "
 		"probability it gave the token, as a share of the sum (<em>credit</em>). The stronger the colour, the larger the share. "
-		"<span class=\"script\">Point at a token, tap it, or move with the arrow keys to see what each model expected there.</span></p>\n"
+		"<span class=\"script\">Point at a token, tap it, or move with the arrow keys to see what each model expected there; Escape lets go of it.</span></p>\n"
 		"<p class=\"legend\">");
 	for (int i = -1; i < in->n_sources; i++) {
 		if (i < 0 && !in->target) continue;

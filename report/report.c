@@ -57,6 +57,39 @@ static void put_sections(const input *in, kf_buf *out)
 	html_raw(out, "</ul>\n</section>\n");
 }
 
+/* What the words mean that the stages and the usual rows of a table go by: of those that are on the page. */
+static void put_words(kf_buf *out)
+{
+	static const struct { const char *key, *word, *meaning; } LIST[] = {
+		{ "bits per byte", "bits per byte", "how many bits a model needs, in the mean, to tell the next byte of a text; it does not depend on the tokenizer" },
+		{ "erplexity", "perplexity", "the same per token: 2 to the bits a token. By it only models with the same tokenizer are comparable" },
+		{ "nats", "nats", "the unit of the natural logarithm, 1.44 bits" },
+		{ "95 % interval", "95 % interval", "from resampling the documents, or a task’s items (bootstrap)" },
+		{ ">clm<", "clm", "the target trained on the text alone (causal language modelling): what fusion has to beat" },
+		{ ">kd<", "kd", "the target trained on the text and on the predictions of one source (distillation)" },
+		{ "min-ce", "min-ce", "of a text, or at a position, the prediction of the one model that says it best" },
+		{ "avg-ce", "avg-ce", "the models’ mean, weighted by how well they say a text" },
+		{ "weights: domain", "domain", "the models’ mean with weights that were fitted to each domain" },
+		{ "weights: dynamic", "dynamic", "the models’ mean with weights that follow, position by position, how well each has said the document so far" },
+		{ ">byte, ", "byte", "a source’s positions are found by the bytes of the text that its tokens stand for" },
+		{ ">dtw", "dtw", "they are found by the cheapest match of the two sequences of tokens (dynamic time warping)" },
+		{ ", map ", "map", "how a source’s candidates become tokens of the target’s vocabulary: prefix (the first token that the target makes of its bytes), exact (the same "
+			"spelling), mined (the nearest spelling), stats (counted in the text)" },
+		{ "tail", "candidates, tail", "the likeliest next tokens, which are stored; the probability that is left for all others" },
+		{ "credit", "credit", "a model’s weight in the mixture times the probability it gave the token, as a share of the sum" } };
+	const uint8_t *body = out->data ? memmem(out->data, out->len, "<main>", 6) : NULL;
+	const size_t from = body ? (size_t)(body - out->data) : 0, n = out->len - from;
+	bool any = false;
+
+	for (size_t i = 0; body && i < sizeof LIST / sizeof *LIST; i++) {
+		if (!memmem(out->data + from, n, LIST[i].key, strlen(LIST[i].key))) continue;
+		if (!any) html_raw(out, "<details class=\"origin\" id=\"words\"><summary>Words on this page</summary><dl>\n");
+		any = true;
+		html_put(out, "<dt>%s</dt><dd>%s</dd>\n", LIST[i].word, LIST[i].meaning);
+	}
+	if (any) html_raw(out, "</dl></details>\n");
+}
+
 kf_status kf_report(const kf_report_opts *o, kf_buf *html, kf_err *err)
 {
 	input in;
@@ -69,6 +102,7 @@ kf_status kf_report(const kf_report_opts *o, kf_buf *html, kf_err *err)
 		html_raw(html, "<main>\n");
 		put_headline(&in, html);
 		put_sections(&in, html);
+		put_words(html);
 		html_put(html, "</main>\n<footer>Made by kf-report %s. This page loads nothing and sends nothing.</footer>\n", KF_VERSION);
 		html_raw(html, "<script>");
 		kf_buf_put(html, kf_report_js, kf_report_js_size);
@@ -96,16 +130,31 @@ void put_first_alone(const input *in, kf_buf *out)
 	if (in->n_runs > 1) html_put(out, "<p>Run 1 alone: <code>%s</code>.</p>\n", in->o->evals[0]);
 }
 
+/* The fingerprint of the text that a set is about. */
+static const char *corpus_of(const set_input *s)
+{
+	const json_t *v;
+	size_t i;
+
+	json_array_foreach(json_object_get(s->manifest, "inputs"), i, v)
+		if (strcmp(input_string(v, "role"), "corpus") == 0) return input_string(v, "fingerprint");
+	return "";
+}
+
 bool trained_on(const input *in, const set_input *s)
 {
 	const char *identity = input_string(s->manifest, "identity");
 
-	if (s->kind != KF_SET_TARGETS || !*identity) return false;
-	for (int i = 0; i < in->n_models; i++) {
-		const json_t *fp = input_at(in->model[i].record, "inputs", "targets", NULL);
+	for (int i = 0; i < in->n_models && *identity; i++)
+		if (strcmp(input_string(json_object_get(in->model[i].record, "inputs"), "targets"), identity) == 0) return true;
+	return false;
+}
 
-		if (json_is_string(fp) && strcmp(json_string_value(fp), identity) == 0) return true;
-	}
+bool trained_on_text(const input *in, const set_input *s)
+{
+	if (trained_on(in, s)) return true;
+	for (int i = 0; i < in->n_sets && *corpus_of(s); i++)
+		if (strcmp(corpus_of(&in->set[i]), corpus_of(s)) == 0 && trained_on(in, &in->set[i])) return true;
 	return false;
 }
 
@@ -142,7 +191,8 @@ void table_row(kf_buf *out, const char *name)
 void table_number(kf_buf *out, double v, int decimals, bool sign)
 {
 	html_raw(out, "<td>");
-	html_number(out, v, decimals, sign);
+	if (decimals || sign) html_number(out, v, decimals, sign);
+	else html_count(out, v);
 	html_raw(out, "</td>");
 }
 

@@ -31,8 +31,14 @@ bool task_lower_is_better(const json_t *metric);
 double task_scale(const json_t *metric);
 /* Of several runs: that what follows is about the first. */
 void put_first_alone(const input *in, kf_buf *out);
-/* Whether a model of the page was trained on this fused set. Others are ensembles, over other text. */
+/* Whether a model of the page was trained on this set; or on another of the page that is about the same text, as an ensemble's is not. */
 bool trained_on(const input *in, const set_input *s);
+bool trained_on_text(const input *in, const set_input *s);
+/* What a set is about, by its manifest: "gemma3-270m", "gemma3-270m → smollm2-135m", "train"; the second of the kind that is about the same with
+ * " (2)", and so on. */
+void set_name(const input *in, const set_input *s, char *out, size_t size);
+/* How an aligned set was made, "byte, map prefix"; how a fused one was, "dynamic", with the alignment where that is on the page. */
+void set_way(const input *in, const set_input *s, char *out, size_t size);
 /* MARK_* or the slot of a model of the evaluation. */
 int mark_of(const input *in, const char *name);
 /* The table behind a chart, folded away: table_begin, a table_column each, table_body, rows, table_end. A row is table_row,

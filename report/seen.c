@@ -43,7 +43,7 @@ static void put_domains(const input *in, kf_buf *out)
 	bool first = true;
 
 	for (int s = 0; s < in->n_sets && !domains; s++)
-		if (trained_on(in, &in->set[s])) domains = input_at(in->set[s].manifest, "stats", "domains", NULL);
+		if (in->set[s].kind == KF_SET_TARGETS && trained_on_text(in, &in->set[s])) domains = input_at(in->set[s].manifest, "stats", "domains", NULL);
 	if (!json_object_size(domains)) return;
 	html_raw(out, "<p>Trained on ");
 	for (int i = 0; i < in->n_domains; i++) {
@@ -64,18 +64,21 @@ static void put_domains(const input *in, kf_buf *out)
 static void put_sentence(const input *in, const char *part, const char *what, kf_buf *out)
 {
 	double items = sum_of(in, part, NULL, "items"), shared = sum_of(in, part, NULL, "shared"), brief = sum_of(in, part, NULL, "short");
+	char count[HTML_COUNT_MAX];
 
 	if (!(items > 0)) return;
 	if (brief >= items) {
-		html_put(out, " Of %.0f %s <b>none</b> is long enough to tell.", items, what);
+		html_raw(out, " Of ");
+		html_count(out, items);
+		html_put(out, " %s <b>none</b> is long enough to tell.", what);
 		return;
 	}
 	html_raw(out, " Of ");
 	html_count(out, items);
 	html_put(out, " %s ", what);
-	if (shared > 0) html_put(out, "<b>%.0f %s</b>", shared, shared == 1 ? "does" : "do");
+	if (shared > 0) html_put(out, "<b>%s %s</b>", html_count_text(count, shared), shared == 1 ? "does" : "do");
 	else html_raw(out, "<b>none</b> does");
-	if (brief > 0) html_put(out, "; %.0f %s too short to tell", brief, brief == 1 ? "is" : "are");
+	if (brief > 0) html_put(out, "; %s %s too short to tell", html_count_text(count, brief), brief == 1 ? "is" : "are");
 	html_raw(out, ".");
 }
 

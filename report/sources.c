@@ -31,17 +31,6 @@ static int models_of(const input *in, const set_input *s, const char **name, int
 	return n;
 }
 
-/* "A + B + C" */
-static void mixture_name(const char *const *name, int n, char *out, size_t size)
-{
-	out[0] = 0;
-	for (int k = 0; k < n; k++) {
-		size_t at = strlen(out);
-
-		snprintf(out + at, size - at, "%s%.80s", k ? " + " : "", name[k]);
-	}
-}
-
 /* Domains of a set's statistics, in the page's order, and "all". */
 static int rows_of(const input *in, const set_input *s, const json_t **row, const char **label)
 {
@@ -62,7 +51,7 @@ static void put_mixture(const input *in, const set_input *s, kf_buf *out)
 	const json_t *row[NAMES + 1];
 	double share[NAMES + 1][NAMES];
 	chart_bar bar[NAMES + 1];
-	char heading[300], note[200], what[300];
+	char heading[300], note[300], what[300], way[160];
 	int mark[NAMES], n = models_of(in, s, name, mark), rows = rows_of(in, s, row, label);
 
 	if (!n) return;
@@ -73,9 +62,10 @@ static void put_mixture(const input *in, const set_input *s, kf_buf *out)
 			if (share[r][k] > 0) bar[r].total += share[r][k];
 		}
 	}
-	mixture_name(name, n, heading, sizeof heading);
-	snprintf(note, sizeof note, "weights: %.100s%s", input_string(json_object_get(s->manifest, "options"), "function"),
-		in->n_models && !trained_on(in, s) ? "; text that no model here was trained on" : "");
+	set_name(in, s, heading, sizeof heading);
+	set_way(in, s, way, sizeof way);
+	snprintf(note, sizeof note, "weights: %s%s", way, in->n_models && !trained_on_text(in, s) ? "; text that no model here was trained on" :
+		in->n_models && !trained_on(in, s) ? "; no model here was trained on these" : "");
 	snprintf(what, sizeof what, "Share of each of %d models in the fused targets, by domain; the numbers are in the table below.", n);
 	chart_begin(out, heading, note);
 	chart_stack(out, bar, rows, mark, name, n, "% of the weight", what);
@@ -87,12 +77,13 @@ static void mixture_table(const input *in, const set_input *s, kf_buf *out)
 	const char *name[NAMES], *label[NAMES + 1];
 	const json_t *row[NAMES + 1];
 	int mark[NAMES], n = models_of(in, s, name, mark), rows = rows_of(in, s, row, label);
-	char mixture[300], summary[400];
+	char mixture[300], way[160], summary[600];
 	bool sees = strcmp(input_string(json_object_get(s->manifest, "stats"), "hindsight"), "label") == 0;
 
 	if (!n) return;
-	mixture_name(name, n, mixture, sizeof mixture);
-	snprintf(summary, sizeof summary, "%s as a table: weights, and the bits that each model needs for the text", mixture);
+	set_name(in, s, mixture, sizeof mixture);
+	set_way(in, s, way, sizeof way);
+	snprintf(summary, sizeof summary, "%s (%s) as a table: weights, and the bits that each model needs for the text", mixture, way);
 	table_begin(out, summary, "domain");
 	for (int k = 0; k < n; k++) table_column(out, name[k]);
 	table_column(out, sees ? "fused (chosen by the label itself: no prediction)" : "fused");
@@ -153,9 +144,9 @@ static bool coverage_there(const input *in) { return any(in, KF_SET_ALIGNED); }
 static void put_coverage_of(const input *in, const set_input *s, kf_buf *out)
 {
 	const char *label[NAMES + 1], *source = input_string(kf_set_info(s->set), "source");
-	const json_t *row[NAMES + 1], *options = json_object_get(s->manifest, "options");
+	const json_t *row[NAMES + 1];
 	chart_plain bar[NAMES + 1];
-	char text[NAMES + 1][32], note[200], what[300];
+	char text[NAMES + 1][32], way[160], what[300];
 	int rows = rows_of(in, s, row, label);
 
 	for (int r = 0; r < rows; r++) {
@@ -165,9 +156,9 @@ static void put_coverage_of(const input *in, const set_input *s, kf_buf *out)
 		bar[r] = (chart_plain){ .label = label[r], .text = text[r], .value = covered,
 			.inner = covered * input_real(row[r], "mass"), .mark = input_slot(in, source) };
 	}
-	snprintf(note, sizeof note, "%.60s, map %.60s", input_string(options, "method"), input_string(options, "vocab-map"));
+	set_way(in, s, way, sizeof way);
 	snprintf(what, sizeof what, "Positions with the distribution of %.100s, by domain; of all text %s.", source, text[rows - 1]);
-	chart_begin(out, source, note);
+	chart_begin(out, source, way);
 	chart_bars(out, bar, rows, 100, "% of the target’s positions", what);
 	chart_end(out);
 }
@@ -176,10 +167,11 @@ static void coverage_table(const input *in, const set_input *s, kf_buf *out)
 {
 	const char *label[NAMES + 1];
 	const json_t *row[NAMES + 1];
-	char summary[300];
+	char way[160], summary[400];
 	int rows = rows_of(in, s, row, label);
 
-	snprintf(summary, sizeof summary, "%.200s as a table", input_string(kf_set_info(s->set), "source"));
+	set_way(in, s, way, sizeof way);
+	snprintf(summary, sizeof summary, "%.200s (%s) as a table", input_string(kf_set_info(s->set), "source"), way);
 	table_begin(out, summary, "domain");
 	table_column(out, "positions");
 	table_column(out, "covered");
@@ -208,7 +200,7 @@ static void coverage_table(const input *in, const set_input *s, kf_buf *out)
 static void put_coverage(const input *in, kf_buf *out)
 {
 	html_raw(out, "<p>A source’s predictions are carried into the target’s vocabulary. Bars: the positions of the target that have the source’s own "
-		"distribution; the dark part is the probability that its candidates hold there, the rest of it stays unnamed (the tail).</p>\n"
+		"distribution; the stronger part of a bar is the probability that its candidates hold there, the rest of it stays unnamed (the tail).</p>\n"
 		"<div class=\"panels\">\n");
 	for (int i = 0; i < in->n_sets; i++)
 		if (in->set[i].kind == KF_SET_ALIGNED) put_coverage_of(in, &in->set[i], out);

@@ -20,15 +20,15 @@ double task_scale(const json_t *metric) { return task_lower_is_better(metric) ? 
 static void how_asked(const json_t *facts, char *out, size_t room)
 {
 	const json_t *chat = json_object_get(facts, "chat_template");
-	const double shots = input_real(facts, "shots");
-	char after[40] = "";
+	const double shots = input_real(facts, "shots"), items = input_real(facts, "items");
+	char after[40] = "", count[HTML_COUNT_MAX];
 	const char *model;
 	bool any = false;
 	json_t *v;
 
 	json_object_foreach((json_t *)(uintptr_t)chat, model, v) any = any || json_is_string(v);
 	if (shots > 0) snprintf(after, sizeof after, ", %.0f shot%s", shots, shots == 1 ? "" : "s");
-	snprintf(out, room, "%lld items%s%s", (long long)json_integer_value(json_object_get(facts, "items")), after, any ? ", in chat" : "");
+	snprintf(out, room, "%s item%s%s%s", html_count_text(count, items), items == 1 ? "" : "s", after, any ? ", in chat" : "");
 }
 
 static void put_scores(const input *in, const char *task, const json_t *facts, const char *name, const json_t *metric, kf_buf *out)

@@ -196,8 +196,13 @@ static void put_training(const input *in, kf_buf *out)
 		put_elsewhere(in, out);
 		return;
 	}
-	html_raw(out, "<p>Every model keeps the epoch that predicts the validation text best. Losses of different mixtures are not comparable, "
-		"the cross-entropy of the text is.</p>\n<p class=\"legend\">");
+	html_raw(out, "<p>");
+	for (int m = 0; m < in->n_models; m++) {
+		if (!in->model[m].n_epochs) continue;
+		html_raw(out, "A model that was validated keeps the epoch that predicts the validation text best. ");
+		break;
+	}
+	html_raw(out, "Losses of different mixtures are not comparable, the cross-entropy of the text is.</p>\n<p class=\"legend\">");
 	for (int m = 0; m < in->n_models; m++) {
 		if (!in->model[m].n_steps && !in->model[m].n_epochs) continue;
 		html_raw(out, "<span>");

@@ -283,58 +283,63 @@ kf_status kf_output_keep_best(const char *state, const int *epochs, int n, kf_er
 	return rc;
 }
 
-/* Of the model that training ended with. */
-static kf_status read_epoch(const paths *p, int *epoch, kf_err *err)
+/* What training ended with, a new reference, and the epoch whose model that is. */
+static kf_status read_trained(const paths *p, json_t **record, int *epoch, kf_err *err)
 {
-	json_t *record;
-	kf_status rc = kf_record_read(p->trained, &record, err);
+	kf_status rc = kf_record_read(p->trained, record, err);
 
-	if (rc == KF_OK && json_unpack(record, "{s:{s:i}}", "result", "epoch", epoch) != 0)
+	if (rc == KF_OK && json_unpack(*record, "{s:{s:i}}", "result", "epoch", epoch) != 0)
 		rc = kf_fail(err, KF_EDATA, "%s does not name the epoch whose model is to be published. --restart begins anew.", p->trained);
-	json_decref(record);
 	return rc;
 }
 
-/* config.json last: a folder without it is no model to anybody. Killed on the way, the next run goes on. */
+/* All of a model but config.json: a folder without it is no model to anybody. */
 static kf_status move_model(const char *best, const char *out, kf_err *err)
 {
 	DIR *d = opendir(best);
 	struct dirent *e;
-	bool config = false;
 	kf_status rc = KF_OK;
 
 	if (!d)
 		return errno == ENOENT ? KF_OK : kf_fail_errno(err, "cannot read the folder %s", best);
-	while (rc == KF_OK && (errno = 0, e = readdir(d))) {
-		if (e->d_name[0] == '.')
-			continue;
-		if (strcmp(e->d_name, "config.json") == 0)
-			config = true;
-		else
+	while (rc == KF_OK && (errno = 0, e = readdir(d)))
+		if (e->d_name[0] != '.' && strcmp(e->d_name, "config.json") != 0)
 			rc = move(best, e->d_name, out, err);
-	}
 	if (rc == KF_OK && errno)
 		rc = kf_fail_errno(err, "cannot read the folder %s", best);
 	closedir(d);
-	return rc == KF_OK && config ? move(best, "config.json", out, err) : rc;
+	return rc;
+}
+
+/* What ends it is config.json, which make goes by: by then all else is there. Killed on the way, the next run goes on. */
+static kf_status publish(const char *out, const paths *p, int epoch, const json_t *record, kf_err *err)
+{
+	char best[KF_PATH_MAX];
+	kf_status rc = kf_output_best(best, p->dir, epoch, err);
+	bool there = kf_output_has_best(p->dir, epoch);
+
+	/* one that was moved already is in OUT */
+	if (rc == KF_OK && !there && !kf_exists(p->config))
+		rc = kf_fail(err, KF_EDATA, "%s is not there, the model that training ended with. --restart begins anew.", best);
+	if (rc != KF_OK || (rc = move_model(best, out, err)) != KF_OK || (rc = kf_record_write(p->done, record, err)) != KF_OK ||
+	    (there && (rc = move(best, "config.json", out, err)) != KF_OK))
+		return rc;
+	if (unlink(p->trained) < 0)
+		return kf_fail_errno(err, "cannot remove %s", p->trained);
+	return kf_sync_dir(out, err);
 }
 
 kf_status kf_output_publish(const char *out, kf_err *err)
 {
-	char best[KF_PATH_MAX];
+	json_t *record = NULL;
 	kf_status rc;
 	int epoch;
 	paths p;
 
-	if ((rc = make_paths(&p, out, err)) != KF_OK || (rc = read_epoch(&p, &epoch, err)) != KF_OK ||
-	    (rc = kf_output_best(best, p.dir, epoch, err)) != KF_OK)
-		return rc;
-	/* one that was moved already, but for the record, is in OUT */
-	if (!kf_output_has_best(p.dir, epoch) && !kf_exists(p.config))
-		return kf_fail(err, KF_EDATA, "%s is not there, the model that training ended with. --restart begins anew.", best);
-	if ((rc = move_model(best, out, err)) != KF_OK || (rc = move(p.dir, "kfuse.json", out, err)) != KF_OK)
-		return rc;
-	return kf_sync_dir(out, err);
+	if ((rc = make_paths(&p, out, err)) == KF_OK && (rc = read_trained(&p, &record, &epoch, err)) == KF_OK)
+		rc = publish(out, &p, epoch, record, err);
+	json_decref(record);
+	return rc;
 }
 
 kf_status kf_output_end(const char *out, bool keep, kf_lock *lock, kf_err *err)

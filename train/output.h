@@ -1,7 +1,7 @@
 /* The folder a training run makes: whose it is, what may be done with it, and how it becomes whole.
  *
  *     OUT/config.json, *.safetensors, tokenizer files   the model, there only when training is done
- *     OUT/kfuse.json                                     what made it; the mark of a finished run
+ *     OUT/kfuse.json                                     what made it; with config.json, and none in state/, the mark of a finished run
  *     OUT/log.jsonl                                      a record a step and a validation
  *     OUT/epoch-N/                                       with --keep-epochs
  *     OUT/state/                                         while running: identity.json, checkpoints, models that
@@ -44,7 +44,8 @@ bool kf_output_has_best(const char *state, int epoch);
 /* Remove the models of all epochs but these (n). */
 kf_status kf_output_keep_best(const char *state, const int *epochs, int n, kf_err *err) KF_MUST_CHECK;
 
-/* Move the files of the model that state/kfuse.json names into OUT, then that. KF_EDATA where the model is neither there nor in OUT. */
+/* Move the files of the model that state/kfuse.json names into OUT, and that before config.json, the last. KF_EDATA where the model is neither
+ * there nor in OUT. */
 kf_status kf_output_publish(const char *out, kf_err *err) KF_MUST_CHECK;
 /* What is left of a finished run in OUT/state: no model that might have been published, or (keep false) nothing. The lock is dropped then, and
  * a folder that is in somebody's use stays; without a lock state is not ours, and stays as it is. */

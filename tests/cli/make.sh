@@ -206,6 +206,7 @@ same "seeds as words" "$(make -n experiments SEEDS="1 2" SOURCES="a b" B="${BIN%
 same "no questions" "$(make -n experiments TASKS= SOURCES="a b" B="${BIN%/bin}" 2>/dev/null | grep -c -- '--tasks ""')" 1
 experiments() { make -s experiments SIZE=tiny DATA="$D" EXPERIMENTS="$W/experiments" B="${BIN%/bin}" TARGET=qwen2-tiny "${both[@]}" DOMAINS="a b" \
 	EXPERT_DOMAINS="a b" LANGUAGE_DOMAINS="a b" CHAT_DOMAINS=talks CHAT_TEMPLATE_qwen2-tiny=chatml CHAT_TEMPLATE_llama-tiny=smollm2 CHAT_TEMPLATE_gemma3-tiny=gemma3 THREADS=1 TASKS=quiz "$@"; }
+check_fails 2 "ONLY=a,x: there is no experiment 'x': name some of a, b, c, d" "make experiments of one there is not" experiments ONLY=a,x
 check_fails 2 "JOBS=0: must be at least 1" "make experiments with no training at a time" experiments JOBS=0
 check "make experiments, two trainings at a time" experiments JOBS=2
 check "every method on every seed, in four tables" python3 - "$W/experiments/tiny/results.json" <<'END'
@@ -214,6 +215,7 @@ parts = json.load(open(sys.argv[1]))["parts"]
 assert list(parts) == ["A", "B", "C", "D"]
 for name, p in parts.items():
     assert list(p["seeds"]) == ["1", "2"], p["seeds"].keys()
+    assert (p["target"], p["sources"]) == ("qwen2-tiny", ["gemma3-tiny", "llama-tiny"]) and p["date"], p
     for s in p["seeds"].values():
         assert set(p["rows"]) == set(s["bits_per_byte"]), (name, p["rows"], list(s["bits_per_byte"]))
         assert all(math.isfinite(v) for row in s["bits_per_byte"].values() for v in row.values())

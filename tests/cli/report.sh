@@ -126,8 +126,22 @@ check "a page with an ensemble over other text" ensemble
 check "does not take that for the training text" python3 -c 'import html, re, sys
 seen = open(sys.argv[1]).read().split("<section id=\"seen\">")[1]
 page = open(sys.argv[1]).read()
-assert page.count("text that no model here was trained on") == 1
+assert page.count("text that no model here was trained on") == 1 and "weights: dynamic; alignment" not in page
 assert "Trained on prose (2 documents," in html.unescape(re.sub("<[^>]*>", "", seen)), seen[:300]' "$TMP/ensemble.html"
+fused_twice() {
+	"$BIN/kf-align" --quiet --source "$TMP/gemma" --target "$TMP/target" --method dtw --vocab-map exact --out "$TMP/a-dtw" &&
+	"$BIN/kf-fuse" --quiet --target "$TMP/target" --aligned "$TMP/a-dtw" --aligned "$TMP/a-qwen" --function min-ce --out "$TMP/min-ce" &&
+	page --eval "$TMP/eval-tasks.json" --set "$TMP/a-dtw" --set "$TMP/min-ce" --out "$TMP/twice.html"
+}
+check "a page with another mixture of the training text" fused_twice
+check "tells which is which, and that no model had it" python3 - "$TMP/twice.html" <<'END'
+import html, re, sys
+page = open(sys.argv[1]).read()
+assert "weights: dynamic; alignment: byte, map prefix</span>" in page and "weights: min-ce; alignment: dtw, map exact; no model here was trained on these</span>" in page
+assert "text that no model here" not in page and "gemma3-tiny (dtw, map exact) as a table" in page
+names = re.findall(r'<tr><th scope="row">([^<]*)<small class="path">[^<]*</small></th><td class="left">(\w+)', page)
+assert len(set(names)) == len(names) and any(n.endswith(" (2)") for n, _ in names), names
+END
 check "sets alone" "$R" --quiet "${sets[@]}" --out "$TMP/sets.html"
 printf '{"shards":1,"do{"shards":1}\nseconds\n[1]\n' >>"$TMP/corpus/times.log"
 check "notes on times that are none do not matter" "$R" --quiet "${sets[@]}" --out "$TMP/notes.html"
@@ -415,6 +429,14 @@ function over(p) { tokens[p].dispatchEvent(new PointerEvent("pointerover", { bub
 over(3);
 function key(k) { box.dispatchEvent(new KeyboardEvent("keydown", { key: k, bubbles: true, cancelable: true })); seen.push(view.dataset.token); }
 key("Home"); key("ArrowRight"); key("ArrowRight"); key("ArrowLeft"); key("End");
+var steps = seen.length, hidden = 0;    // behind the table of the token, where that is at the page's foot
+document.documentElement.style.scrollBehavior = "auto";
+key("Home");
+for (var p = 0; p < tokens.length; p++, key("ArrowRight")) {
+  var r = tokens[p].getClientRects()[0], e = document.elementFromPoint(r.left + r.width / 2, r.top + r.height / 2);
+  hidden += !e || !!e.closest(".inspector");
+}
+seen.length = steps;
 tokens[5].click(); seen.push(view.dataset.token);
 over(3); // which is held
 function luminance(colour) {
@@ -425,8 +447,17 @@ var paper = luminance(getComputedStyle(document.body).backgroundColor), contrast
   var e = document.querySelector(s), ink = e && luminance(getComputedStyle(e).color);
   return e ? (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05) : 99;
 });
+function shade(name) {
+  var e = document.body.appendChild(document.createElement("i"));
+  e.style.color = "var(--" + name + ")";
+  return luminance(getComputedStyle(e).color);
+}
+["s0", "s1", "s2", "s3", "s4", "s5", "s6", "st"].forEach(function (name) { // the letters on them
+  var c = shade(name), on = shade("on");
+  contrast.push((Math.max(c, on) + 0.05) / (Math.min(c, on) + 0.05));
+});
 document.body.dataset.probe = JSON.stringify({ seen: seen, last: tokens.length - 1, on: box.querySelectorAll(".on").length, wide: wide.slice(0, 9),
-  focus: box.tabIndex, paper: paper, contrast: contrast, titles: box.querySelectorAll("[title]").length });
+  focus: box.tabIndex, hidden: hidden, paper: paper, contrast: contrast, titles: box.querySelectorAll("[title]").length });
 </script></body>"""
 open(sys.argv[2], "w").write(page.replace("</body>", probe.replace("WIDTH", width)))
 END
@@ -436,6 +467,6 @@ import html, json, re, sys
 probe = json.loads(html.unescape(re.search(r'data-probe="([^"]*)"', open(sys.argv[1]).read()).group(1)))
 assert not probe["wide"], probe["wide"]
 assert (probe["paper"] < 0.1) == (sys.argv[2] == "dark") and min(probe["contrast"]) >= 4.5, probe
-assert probe["seen"] == ["3", "0", "1", "2", "1", str(probe["last"]), "5", "5"] and probe["on"] == 1 and probe["focus"] == 0 and probe["titles"] == 0, probe
+assert probe["seen"] == ["3", "0", "1", "2", "1", str(probe["last"]), "5", "5"] and probe["on"] == 1 and probe["focus"] == 0 and probe["titles"] == probe["hidden"] == 0, probe
 END
 done

@@ -265,6 +265,14 @@ check_fails 1 'cannot move .*best-3/model.safetensors' "the best model cannot be
 of_epochs() { test "$(cd "$1/state" && echo best-*)" = "$2"; }
 check "those that the last two checkpoints name are there, too" of_epochs "$TMP/best" "best-1 best-2 best-3"
 rmdir "$TMP/best/model.safetensors"; cp -r "$TMP/best" "$TMP/best.trained"; cp -r "$TMP/best" "$TMP/best.stale"; cp -r "$TMP/best" "$TMP/best.lost"
+# Killed between the record and config.json, which make goes by, and after that: what looks whole has its record, and the next run ends it.
+for at in moved ended; do
+	cp -r "$TMP/best" "$TMP/best.$at"
+	(cd "$TMP/best.$at" && cp state/kfuse.json . && mv state/best-3/[!c]* . && { [ $at = moved ] || mv state/best-3/config.json .; })
+	check "$at, and killed: it is ended by the next run" train "$TMP/best.$at" "${best[@]}"
+	check "with the same model" cmp "$TMP/best.$at/model.safetensors" "$TMP/best.whole/model.safetensors"
+	check "and nothing is left of the training" test -e "$TMP/best.$at/config.json" -a ! -e "$TMP/best.$at/state"
+done
 check "it is moved by the next run" train "$TMP/best" "${best[@]}"
 check_same "it is that of the last epoch" "$TMP/best/model.safetensors" "$TMP/best.whole/model.safetensors"
 begun "$TMP/best.each"
