@@ -141,6 +141,7 @@ class Experiments:
         self.seeds = [int(s) for s in words(args.seeds)] if args.seeds else self.size["seeds"]
         self.wanted = chosen_rows(args.methods)
         self.start, self.runs, self.done, self.trained, self.lock = time.monotonic(), 0, 0, 0, threading.Lock()
+        self.ready, self.making = set(), threading.Lock()   # what is there to learn from: (method, folder)
         # side by side, trainings share the cores; what is done one at a time has them all
         self.train_threads = args.threads or (max(1, len(os.sched_getaffinity(0)) // args.jobs) if args.jobs > 1 else 0)
         # each make is told all it needs: nothing is handed down from the one that runs this, or from its shell
@@ -175,6 +176,11 @@ class Experiments:
         return folder if os.path.exists(folder + "/config.json") else folder + ".gguf"
 
     def train(self, label, method, lam, lr, base):
+        # what it learns from is made by one at a time: two makes that both need the same set would make it twice
+        with self.making:
+            if (method.name, base["WORK"]) not in self.ready:
+                self.make(method.goal.replace("train-", "ready-"), **{**base, **method.variables})
+                self.ready.add((method.name, base["WORK"]))
         began = time.monotonic()
         folder = self.folder(method.goal, **{**base, **method.variables, "LAMBDA": lam, "LR": lr, "THREADS": self.train_threads})
         best, epoch = validation(folder)
@@ -187,45 +193,61 @@ class Experiments:
                 ", about %.0f left" % (spent / self.trained * max(0, self.runs - self.done)) if self.trained else ""))
         return {"folder": folder, "lambda": lam, "lr": lr, "valid": best, "epoch": epoch}
 
-    def train_all(self, runs):
-        """Runs (label, method, lambda, learning rate, base), JOBS at a time; results in their order. What they learn from is made first:
-        two makes that both need the same set would make it twice."""
-        for ready in {(m.name, base["WORK"]): (m, base) for _, m, _, _, base in runs}.values():
-            self.make(ready[0].goal.replace("train-", "ready-"), **{**ready[1], **ready[0].variables})
+    def train_all(self, runs, after=lambda run, result: []):
+        """Runs (label, method, lambda, learning rate, base), JOBS at a time; results in their order, and behind these of the runs that
+        after(run, result) adds as each ends, so that no core waits for the last of a round."""
+        runs, results, at_work = list(runs), [], {}
         with concurrent.futures.ThreadPoolExecutor(self.args.jobs) as pool:
+
+            def begin(some):
+                for run in some:
+                    at_work[pool.submit(self.train, *run)] = len(results)
+                    results.append(None)
+
             try:
-                return list(pool.map(lambda r: self.train(*r), runs))
+                begin(runs)
+                while at_work:
+                    for future in concurrent.futures.wait(at_work, return_when=concurrent.futures.FIRST_COMPLETED).done:
+                        i = at_work.pop(future)
+                        results[i] = future.result()
+                        more = after(runs[i], results[i])
+                        runs += more
+                        begin(more)
             except BaseException:
                 if self.args.jobs > 1:
                     say("experiments: stopping: runs that have begun are ended first, and kept")
                 pool.shutdown(cancel_futures=True)
                 raise
+        return results
 
     def searched(self, part, methods, base, size=None):
         """Every method of a table on every seed: {seed: {name: run}}, and what was tried on the first, the best first. Lambda is searched for at the
-        first learning rate, then the others are tried at the best lambda."""
+        first learning rate, then the others are tried at the best lambda; the other seeds are run as found."""
         size, (seed, *others) = size or self.size, self.seeds
         rate, *rates = size["lrs"]
-        self.runs += sum((1 if m.lam else len(size["lambdas"])) + len(rates) + len(others) for m in methods)
-        tried = {m.name: [] for m in methods}
+        lambdas = {m.name: [m.lam] if m.lam else size["lambdas"] for m in methods}
+        self.runs += sum(len(lambdas[m.name]) + len(rates) + len(others) for m in methods)
+        tried, found = {m.name: [] for m in methods}, {s: {} for s in self.seeds}
 
-        def search(settings):
-            """Of the first seed."""
-            runs = [("%s seed %d: %s" % (part, seed, m.name), m, lam, lr, base(seed)) for m, lam, lr in settings]
-            for (m, _, _), run in zip(settings, self.train_all(runs)):
-                tried[m.name].append(run)
-            for of in tried.values():
-                of.sort(key=lambda t: t["valid"])
+        def run(s, m, lam, lr):
+            return "%s seed %d: %s" % (part, s, m.name), m, lam, lr, base(s)
 
-        search([(m, lam, rate) for m in methods for lam in ([m.lam] if m.lam else size["lambdas"])])
-        search([(m, tried[m.name][0]["lambda"], lr) for m in methods for lr in rates])
-        again = [(s, m, tried[m.name][0]) for s in others for m in methods]
-        runs = self.train_all([("%s seed %d: %s" % (part, s, m.name), m, best["lambda"], best["lr"], base(s)) for s, m, best in again])
-        found = {s: {} for s in self.seeds}
-        found[seed] = {name: of[0] for name, of in tried.items()}
-        for (s, m, _), run in zip(again, runs):
-            found[s][m.name] = run
-        return found, tried
+        def after(run_, result):
+            """The next of a method's runs, when all that decide about them have ended."""
+            (_, m, _, _, of), (mine, first) = run_, (tried[run_[1].name], len(lambdas[run_[1].name]))
+            if of["SEED"] != seed:
+                found[of["SEED"]][m.name] = result
+                return []
+            mine.append(result)
+            mine.sort(key=lambda t: (t["valid"], lambdas[m.name].index(t["lambda"]), size["lrs"].index(t["lr"])))
+            more = [run(seed, m, mine[0]["lambda"], lr) for lr in rates] if len(mine) == first else []
+            if len(mine) == first + len(rates):
+                more += [run(s, m, mine[0]["lambda"], mine[0]["lr"]) for s in others]
+            return more
+
+        self.train_all([run(seed, m, lam, rate) for m in methods for lam in lambdas[m.name]], after)
+        found[seed] = {name: mine[0] for name, mine in tried.items()}
+        return {s: {m.name: found[s][m.name] for m in methods} for s in self.seeds}, tried
 
     # ---- scores on the test text ----
 
@@ -254,7 +276,7 @@ class Experiments:
         newest = max([stamp_of(f, "config.json") for f in folders.values()] + [stamp_of(d, "manifest.json") for d in [corpus, *sets]] + [stamp(t) for t in tasks])
         command = [self.bin + "kf-eval", "--quiet", "--corpus", corpus, *rows, *(a for c in compare for a in ("--compare", "%s,%s" % c)),
                    "--per-document", "--compute", "bf16", "--threads", str(self.args.threads), *(a for t in tasks for a in ("--tasks", t)),
-                   "--limit", str(self.size["limit"]), "--overlap", learnt or "%s/docs%d/corpus/train" % (base["WORK"], base["DOCS"])]
+                   *(["--limit", str(self.size["limit"])] if tasks else []), "--overlap", learnt or "%s/docs%d/corpus/train" % (base["WORK"], base["DOCS"])]
         if not os.path.exists(report) or os.path.getmtime(report) < newest or json.load(open(report + ".cmd")) != command:
             run([*command, "--report", report + ".tmp"])
             if os.path.exists(report):      # killed between the two, it is made again

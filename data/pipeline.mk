@@ -125,7 +125,7 @@ TASK_LIMIT ?=
 task_file = $(DATA)/tasks/$1$(if $(filter bigbench-%,$1),.json,.jsonl)
 task_files = $(foreach t,$(TASKS),$(call task_file,$t))
 task_tag = $(if $(TASKS),-$(call plus,$(TASKS))$(addprefix -,$(TASK_LIMIT))$(subst $(space),,$(foreach m,$(models),$(addprefix -$m@,$(CHAT_TEMPLATE_$m)))))
-task_limit = $(addprefix --limit ,$(TASK_LIMIT))
+task_limit = $(if $(TASKS),$(addprefix --limit ,$(TASK_LIMIT)))
 task_options = $(addprefix --tasks ,$(task_files)) $(task_limit) --overlap $(run)/corpus/$(learnt)
 fetch_task ?= bash data/fetch.sh task $1 $2
 $(DATA)/tasks/%.jsonl: | $(DEPS_STAMP)

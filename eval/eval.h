@@ -18,6 +18,7 @@
 #include "common/store/record.h"
 
 #define KF_EVAL_MODELS 64
+#define KF_EVAL_PAIRS (2 * KF_EVAL_MODELS)
 #define KF_EVAL_RESAMPLES 2000
 
 /* ---- the mathematics ---- */
@@ -67,7 +68,7 @@ typedef struct {
 	kf_eval_model model[KF_EVAL_MODELS];
 	int n_models;
 	const char *corpus;        /* needed for models that are run; NULL otherwise */
-	int compare[KF_EVAL_MODELS][2]; /* pairs of models */
+	int compare[KF_EVAL_PAIRS][2]; /* pairs of models */
 	int n_compare;
 	uint64_t seed;
 	bool per_document;         /* keep every document's value in the report */
@@ -107,7 +108,7 @@ typedef struct {
 	                                   * models have in common cancels in diff only */
 	double *ppl[KF_EVAL_MODELS];      /* exp(mean nats a token of its own); [n_domains]: the unweighted mean of these, as the
 	                                   * papers' tables have it; [n_domains + 1]: of all tokens at once */
-	kf_eval_interval *diff[KF_EVAL_MODELS]; /* of each comparison; [n_domains]: of the means */
+	kf_eval_interval *diff[KF_EVAL_PAIRS]; /* of each comparison; [n_domains]: of the means */
 } kf_eval_result;
 
 /* Result is to be released in any case. */

@@ -11,6 +11,8 @@
 #include "eval/print.h"
 #include "eval/tasks.h"
 
+enum { SECONDS = 10, MEGABYTES = 1024, NGRAM = 13 };   /* of a program; and words in a row, where nothing else is asked for */
+
 static struct {
 	kf_list models, logits, mixtures, compare, templates, tasks, overlap;
 	const char *corpus, *report, *markdown, *outputs;
@@ -20,7 +22,7 @@ static struct {
 	long batch_tokens, shots, limit, samples, max_tokens, cache_mb, code_seconds, code_mb, ngram;
 	double temperature, top_p;
 	kf_common common;
-} o = { .int8 = "all", .batch_tokens = 4096, .samples = 1, .cache_mb = 1024, .code_seconds = 10, .code_mb = 1024, .ngram = 13, .top_p = 1 };
+} o = { .int8 = "all", .batch_tokens = 4096, .samples = 1, .cache_mb = 1024, .code_seconds = SECONDS, .code_mb = MEGABYTES, .ngram = NGRAM, .top_p = 1 };
 
 static const kf_opt table[] = {
 	{ "model", KF_OPT_LIST, &o.models, "[NAME=]PATH", "a model to run; beside --logits of the same name it is run on tasks only",
@@ -35,7 +37,7 @@ static const kf_opt table[] = {
 		"its own. On tasks: ask in a user's message, with this template (own: the model's); all models, or none", 0, 0, 0 },
 	{ "plain-tasks", KF_OPT_FLAG, &o.plain_tasks, NULL, "ask tasks in plain text: --chat-template is for the conversations of --corpus alone", 0, 0, 0 },
 	{ "compare", KF_OPT_LIST, &o.compare, "A,B",
-		"a paired comparison of two models, A minus B; none: each against the first",
+		"a paired comparison of two models, A minus B; none: each against the first, logits before models and these before mixtures",
 		0, 0, 0 },
 	{ "report", KF_OPT_STRING, &o.report, "FILE", "write everything as JSON", 0, 0, 0 },
 	{ "markdown", KF_OPT_STRING, &o.markdown, "FILE", "write the tables as Markdown", 0, 0, 0 },
@@ -105,8 +107,16 @@ static int find_model(const kf_eval_opts *e, const char *name, size_t n)
 	return -1;
 }
 
+static void add_pair(kf_eval_opts *e, int a, int b)
+{
+	e->compare[e->n_compare][0] = a;
+	e->compare[e->n_compare++][1] = b;
+}
+
 static kf_status parse_compare(kf_eval_opts *e, kf_err *err)
 {
+	int asked = 0;
+
 	for (int i = 0; i < o.compare.n; i++) {
 		const char *text = o.compare.item[i], *comma = strchr(text, ',');
 		int a = comma ? find_model(e, text, (size_t)(comma - text)) : -1;
@@ -114,15 +124,16 @@ static kf_status parse_compare(kf_eval_opts *e, kf_err *err)
 
 		if (!comma) return kf_fail(err, KF_EUSAGE, "--compare %s: must be two names of models, A,B", text);
 		if (a < 0 || b < 0)
-			return kf_fail(err, KF_EUSAGE, "--compare %s: there is no model called \"%s\"", text,
-				a < 0 ? text : comma + 1);
-		e->compare[e->n_compare][0] = a;
-		e->compare[e->n_compare++][1] = b;
+			return kf_fail(err, KF_EUSAGE, "--compare %s: there is no model called \"%.*s\"", text,
+				a < 0 ? (int)(comma - text) : (int)strlen(comma + 1), a < 0 ? text : comma + 1);
+		add_pair(e, a, b);
 	}
-	for (int m = 1; !o.compare.n && m < e->n_models; m++) {
-		e->compare[e->n_compare][0] = m;
-		e->compare[e->n_compare++][1] = 0;
-	}
+	if (o.compare.n) return KF_OK;
+	for (int m = 1; m < e->n_models; m++) add_pair(e, m, 0);
+	/* where the first answers no tasks, the others are to be compared on these all the same */
+	while (o.tasks.n && asked < e->n_models && !e->model[asked].run) asked++;
+	for (int m = asked + 1; asked > 0 && m < e->n_models; m++)
+		if (e->model[m].run) add_pair(e, m, asked);
 	return KF_OK;
 }
 
@@ -257,6 +268,25 @@ static kf_status collect_models(kf_eval_opts *e, char **name, kf_err *err)
 	return KF_OK;
 }
 
+/* An option that would do nothing is a mistake that nothing else would show: --limit of a text, say, all of which is run. */
+static kf_status check_idle(kf_err *err)
+{
+	const struct { const char *name; bool given; } of_tasks[] = { { "shots", o.shots }, { "limit", o.limit }, { "max-tokens", o.max_tokens },
+		{ "temperature", o.temperature > 0 }, { "top-p", o.top_p < 1 }, { "samples", o.samples > 1 }, { "code-seconds", o.code_seconds != SECONDS },
+		{ "code-mb", o.code_mb != MEGABYTES }, { "unsafe-code", o.unsafe_code }, { "plain-tasks", o.plain_tasks } };
+
+	for (size_t i = 0; i < sizeof of_tasks / sizeof *of_tasks; i++)
+		if (of_tasks[i].given && !o.tasks.n)
+			return kf_fail(err, KF_EUSAGE, "--%s needs --tasks: it is for how they are asked", of_tasks[i].name);
+	if (o.ngram != NGRAM && !o.overlap.n) return kf_fail(err, KF_EUSAGE, "--ngram needs --overlap: it is for what counts as shared");
+	if (strcmp(o.int8, "all") != 0 && o.compute != KF_COMPUTE_INT8) return kf_fail(err, KF_EUSAGE, "--int8 needs --compute int8");
+	if (o.per_document && (!o.report || (!o.corpus && !o.logits.n && !o.mixtures.n)))
+		return kf_fail(err, KF_EUSAGE, "--per-document needs --report, and a text: it is for the report's per_document");
+	if (o.top_p < 1 && o.temperature == 0) return kf_fail(err, KF_EUSAGE, "--top-p needs --temperature: without it the likeliest token is taken");
+	if (o.samples > 1 && o.temperature == 0) return kf_fail(err, KF_EUSAGE, "--samples %ld needs --temperature: without it all are the same", o.samples);
+	return KF_OK;
+}
+
 static kf_status check_usage(const kf_eval_opts *e, kf_err *err)
 {
 	bool runs = false;
@@ -266,9 +296,7 @@ static kf_status check_usage(const kf_eval_opts *e, kf_err *err)
 	if (!e->n_models && !o.overlap.n) return kf_fail(err, KF_EUSAGE, "nothing to evaluate: give --model, --logits or --mixture");
 	if (o.tasks.n && e->n_models && !runs) return kf_fail(err, KF_EUSAGE, "--tasks needs --model: logits of a text answer no questions");
 	if (o.outputs && (!o.tasks.n || !runs)) return kf_fail(err, KF_EUSAGE, "--outputs needs --tasks and --model: it is for what models answer");
-	if (o.plain_tasks && !o.tasks.n) return kf_fail(err, KF_EUSAGE, "--plain-tasks needs --tasks: it is for how they are asked");
-	if (o.samples > 1 && o.temperature == 0) return kf_fail(err, KF_EUSAGE, "--samples %ld needs --temperature: without it all are the same", o.samples);
-	return KF_OK;
+	return check_idle(err);
 }
 
 static kf_status run(const kf_list *operands, kf_err *err)

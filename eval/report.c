@@ -94,8 +94,15 @@ json_t *kf_eval_json_head(const kf_eval_opts *o)
 {
 	json_t *j = json_object(), *models = json_object();
 
-	for (int m = 0; m < o->n_models; m++) json_object_set_new(models, o->model[m].name, kf_print_string(o->model[m].path));
+	bool runs = false;
+
+	for (int m = 0; m < o->n_models; m++) {
+		json_object_set_new(models, o->model[m].name, kf_print_string(o->model[m].path));
+		runs = runs || o->model[m].run;
+	}
 	json_object_set_new(j, "models", models);
+	/* auto is the backend's float32, as kf_exec_new has it */
+	if (runs) json_object_set_new(j, "compute", json_string(kf_compute_name(o->compute == KF_COMPUTE_AUTO ? KF_COMPUTE_F32 : (kf_compute)o->compute)));
 	json_object_set_new(j, "resamples", json_integer(KF_EVAL_RESAMPLES));
 	json_object_set_new(j, "seed", json_integer((json_int_t)o->seed));
 	return j;

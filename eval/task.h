@@ -39,6 +39,8 @@ typedef struct {
 
 typedef struct {
 	const char *name, *file;
+	const char *unit;          /* what an item's line counts: "line", "example" */
+	int line;                  /* where the task begins; of BIG-bench 0 */
 	kf_task_kind kind;
 	const char *prefix;        /* before everything */
 	const char *delimiter;     /* between a prompt and its answer */
@@ -60,7 +62,7 @@ void kf_tasks_init(kf_tasks *t);
 void kf_tasks_release(kf_tasks *t);
 
 /* Add the tasks of a file. Errors name the file and the line: KF_EDATA for what is malformed, and for an answer that is not
- * among the choices; KF_EINVAL for a second task of the same name. */
+ * among the choices, and for a second task of the same name. */
 kf_status kf_tasks_read(const char *path, kf_tasks *t, kf_err *err) KF_MUST_CHECK;
 
 /* The whole prompt of item i, with the first `shots` items as solved examples before it; appended to out. */

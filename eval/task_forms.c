@@ -14,6 +14,17 @@ static bool is_name(const char *s)
 	return true;
 }
 
+static bool is_keyword(const char *s)
+{
+	static const char *const word[] = { "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del", "elif", "else",
+		"except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try",
+		"while", "with", "yield" };
+
+	for (size_t i = 0; i < sizeof word / sizeof *word; i++)
+		if (strcmp(word[i], s) == 0) return true;
+	return false;
+}
+
 kf_status kf_task_read_humaneval(kf_tasks *t, kf_eval_task *task, const json_t *o, kf_task_place p, kf_err *err)
 {
 	kf_task_item item = { .line = p.at };
@@ -25,7 +36,8 @@ kf_status kf_task_read_humaneval(kf_tasks *t, kf_eval_task *task, const json_t *
 	    (rc = kf_task_string(t, o, "canonical_solution", false, p, &item.solution, err)) != KF_OK ||
 	    (rc = kf_task_string(t, o, "task_id", false, p, &item.id, err)) != KF_OK)
 		return rc;
-	if (!is_name(item.entry)) return kf_task_bad(p, err, "\"entry_point\" is not the name of a function: \"%.80s\"", item.entry);
+	if (!is_name(item.entry) || is_keyword(item.entry)) return kf_task_bad(p, err, "\"entry_point\" is not the name of a function: \"%.80s\"", item.entry);
+	if (!strstr(item.test, "check")) return kf_task_bad(p, err, "\"test\" has no function check(candidate), which is what is called: no program could pass");
 	if (!item.id) item.id = "";
 	return kf_task_add_item(t, task, &item, err);
 }
@@ -55,7 +67,7 @@ static kf_status read_scores(kf_tasks *t, const json_t *scores, kf_task_place p,
 		const json_t *v = json_object_iter_value(i);
 		const char *name = json_object_iter_key(i);
 
-		if (!*name) return kf_task_bad(p, err, "a choice is empty");
+		if (!name[strspn(name, " \t\n\v\f\r")]) return kf_task_bad(p, err, "a choice is empty");
 		if (!json_is_number(v) || !isfinite(json_number_value(v)))
 			return kf_task_bad(p, err, "the score of \"%.80s\" is not a number", name);
 		if (!(item->option[k] = kf_tasks_copy(t, name, err))) return KF_ENOMEM;
@@ -67,15 +79,21 @@ static kf_status read_scores(kf_tasks *t, const json_t *scores, kf_task_place p,
 	return KF_OK;
 }
 
-/* A target beside scores names the right choice; it has to be one. */
+/* A target beside scores names right choices; they have to be among them, and worth something. */
 static kf_status check_target(const json_t *target, const kf_task_item *item, kf_task_place p, kf_err *err)
 {
-	const char *text = json_string_value(json_is_array(target) ? json_array_get(target, 0) : target);
+	const size_t n = json_is_array(target) ? json_array_size(target) : target ? 1 : 0;
 
-	if (!text) return KF_OK;
-	for (int i = 0; i < item->n_options; i++)
-		if (strcmp(text, item->option[i]) == 0) return KF_OK;
-	return kf_task_bad(p, err, "the target \"%.80s\" is not among the choices", text);
+	for (size_t k = 0; k < n; k++) {
+		const char *text = json_string_value(json_is_array(target) ? json_array_get(target, k) : target);
+		int i = 0;
+
+		if (!text) return kf_task_bad(p, err, "\"target\" is not a string or a list of them");
+		while (i < item->n_options && strcmp(text, item->option[i]) != 0) i++;
+		if (i == item->n_options) return kf_task_bad(p, err, "the target \"%.80s\" is not among the choices", text);
+		if (item->score[i] <= 0) return kf_task_bad(p, err, "the target \"%.80s\" has no score above 0 in \"target_scores\"", text);
+	}
+	return KF_OK;
 }
 
 static kf_status read_example(kf_tasks *t, kf_eval_task *task, const affixes *a, const json_t *o, kf_task_place p, kf_err *err)
@@ -113,8 +131,8 @@ kf_status kf_task_read_bigbench(kf_tasks *t, const json_t *root, const char *fil
 {
 	static const char *line_end[] = { "\n" };
 	const json_t *examples = json_object_get(root, "examples"), *append = json_object_get(root, "append_choices_to_input");
-	const char *own = json_string_value(json_object_get(root, "name")), *stop = json_string_value(json_object_get(root, "stop_string"));
 	kf_task_place p = { file, "example", 0 };
+	const char *own, *stop;
 	kf_eval_task *task;
 	affixes a;
 	kf_status rc;
@@ -122,7 +140,8 @@ kf_status kf_task_read_bigbench(kf_tasks *t, const json_t *root, const char *fil
 	if (!json_is_array(examples)) return kf_fail(err, KF_EDATA, "%s: \"examples\" is not a list", file);
 	if (append && !json_is_boolean(append)) return kf_fail(err, KF_EDATA, "%s: \"append_choices_to_input\" is neither true nor false", file);
 	a.append = !append || json_is_true(append);
-	if ((rc = kf_tasks_add(t, own && *own ? own : name, file,
+	if ((rc = kf_task_string(t, root, "name", false, p, &own, err)) != KF_OK || (rc = kf_task_string(t, root, "stop_string", false, p, &stop, err)) != KF_OK ||
+	    (rc = kf_tasks_add(t, own && *own ? own : name, p,
 		json_object_get(json_array_get(examples, 0), "target_scores") ? KF_TASK_CHOICE : KF_TASK_MATCH, &task, err)) != KF_OK)
 		return rc;
 	task->delimiter = "";
@@ -136,8 +155,8 @@ kf_status kf_task_read_bigbench(kf_tasks *t, const json_t *root, const char *fil
 	task->stop = line_end;
 	task->n_stop = 1;
 	if (stop && *stop) {
-		if (!(task->stop = KF_ARENA_NEW(&t->arena, const char *, 1)) || !(task->stop[0] = kf_tasks_copy(t, stop, err)))
-			return kf_fail(err, KF_ENOMEM, "out of memory for tasks");
+		if (!(task->stop = KF_ARENA_NEW(&t->arena, const char *, 1))) return kf_fail(err, KF_ENOMEM, "out of memory for tasks");
+		task->stop[0] = stop;
 	}
 	for (size_t i = 0; i < json_array_size(examples); i++) {
 		p.at = (int)i + 1;

@@ -6,12 +6,12 @@
 
 #include "eval/task.h"
 
-/* Where something is, for messages: "FILE, line N". */
+/* Where something is, for messages: "FILE, line N"; at 0: the whole of the file. */
 typedef struct { const char *file; const char *unit; int at; } kf_task_place;
 kf_status kf_task_bad(kf_task_place p, kf_err *err, const char *fmt, ...) KF_PRINTF(3, 4);
 
 /* A new task of defaults for its kind; KF_EINVAL where there is one of that name. Valid until the next is added. */
-kf_status kf_tasks_add(kf_tasks *t, const char *name, const char *file, kf_task_kind kind, kf_eval_task **out, kf_err *err) KF_MUST_CHECK;
+kf_status kf_tasks_add(kf_tasks *t, const char *name, kf_task_place p, kf_task_kind kind, kf_eval_task **out, kf_err *err) KF_MUST_CHECK;
 kf_status kf_task_add_item(kf_tasks *t, kf_eval_task *task, const kf_task_item *item, kf_err *err) KF_MUST_CHECK;
 
 char *kf_tasks_copy(kf_tasks *t, const char *text, kf_err *err);          /* into the arena; NULL on no memory */

@@ -25,6 +25,7 @@ kf_status kf_task_bad(kf_task_place p, kf_err *err, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
+	if (!p.at) return kf_fail(err, KF_EDATA, "%s: %s", p.file, text);
 	return kf_fail(err, KF_EDATA, "%s, %s %d: %s", p.file, p.unit, p.at, text);
 }
 
@@ -58,14 +59,14 @@ char *kf_tasks_copy(kf_tasks *t, const char *text, kf_err *err)
 static const char *code_stops[] = { "\nclass", "\ndef", "\n#", "\nif", "\nprint" };
 static const char *match_stops[] = { "\n\n" };
 
-kf_status kf_tasks_add(kf_tasks *t, const char *name, const char *file, kf_task_kind kind, kf_eval_task **out, kf_err *err)
+kf_status kf_tasks_add(kf_tasks *t, const char *name, kf_task_place p, kf_task_kind kind, kf_eval_task **out, kf_err *err)
 {
 	kf_eval_task *task;
 
-	if (!kf_print_utf8(name)) return kf_fail(err, KF_EINVAL, "%s: the task's name, which is the file's, is not UTF-8; rename it", file);
+	if (!kf_print_utf8(name)) return kf_fail(err, KF_EINVAL, "%s: the task's name, which is the file's, is not UTF-8; rename it", p.file);
 	for (int i = 0; i < t->n; i++)
 		if (strcmp(t->task[i].name, name) == 0)
-			return kf_fail(err, KF_EINVAL, "%s: there is a task called \"%s\" already (%s)", file, name, t->task[i].file);
+			return kf_task_bad(p, err, "there is a task called \"%s\" already (%s)", name, t->task[i].file);
 	if (t->n == t->cap) {
 		int cap = t->cap ? 2 * t->cap : 8;
 
@@ -74,7 +75,7 @@ kf_status kf_tasks_add(kf_tasks *t, const char *name, const char *file, kf_task_
 		t->cap = cap;
 	}
 	task = &t->task[t->n];
-	*task = (kf_eval_task){ .kind = kind, .prefix = "", .separator = "\n\n", .delimiter = kind == KF_TASK_CODE ? "" : " ",
+	*task = (kf_eval_task){ .kind = kind, .unit = p.unit, .line = p.at, .prefix = "", .separator = "\n\n", .delimiter = kind == KF_TASK_CODE ? "" : " ",
 		.max_tokens = kind == KF_TASK_CODE ? 512 : 256 };
 	if (kind == KF_TASK_CODE) {
 		task->stop = code_stops;
@@ -83,7 +84,7 @@ kf_status kf_tasks_add(kf_tasks *t, const char *name, const char *file, kf_task_
 		task->stop = match_stops;
 		task->n_stop = 1;
 	}
-	if (!(task->name = kf_tasks_copy(t, name, err)) || !(task->file = kf_tasks_copy(t, file, err))) return KF_ENOMEM;
+	if (!(task->name = kf_tasks_copy(t, name, err)) || !(task->file = kf_tasks_copy(t, p.file, err))) return KF_ENOMEM;
 	t->n++;
 	*out = task;
 	return KF_OK;
@@ -193,7 +194,7 @@ static kf_status read_header(kf_tasks *t, const json_t *o, kf_task_place p, kf_e
 {
 	static const char *const known[] = { "task", "kind", "prefix", "delimiter", "separator", "stop", "max_tokens", "normalize",
 		"licence", "source", "comment" };
-	static const char *const how[] = { "space", "text", "number" };
+	static const char *const how[] = { "space", "text", "number" }, *const generates[] = { "stop", "max_tokens" };
 	const char *name, *key, *text;
 	const json_t *v;
 	kf_eval_task *task;
@@ -211,7 +212,12 @@ static kf_status read_header(kf_tasks *t, const json_t *o, kf_task_place p, kf_e
 		while (k < sizeof known / sizeof *known && strcmp(known[k], key) != 0) k++;
 		if (k == sizeof known / sizeof *known) return kf_task_bad(p, err, "a task has no option \"%s\"", key);
 	}
-	if ((rc = kf_tasks_add(t, name, p.file, (kf_task_kind)kind, &task, err)) != KF_OK) return rc;
+	if (!*name) return kf_task_bad(p, err, "\"task\" is empty: it is the task's name");
+	if (kind != KF_TASK_MATCH && json_object_get(o, "normalize")) return kf_task_bad(p, err, "\"normalize\" is for kind \"match\" only");
+	for (size_t i = 0; i < 2 && kind != KF_TASK_MATCH && kind != KF_TASK_CODE; i++)
+		if (json_object_get(o, generates[i]))
+			return kf_task_bad(p, err, "\"%s\" is for kinds \"match\" and \"code\", where text is generated", generates[i]);
+	if ((rc = kf_tasks_add(t, name, p, (kf_task_kind)kind, &task, err)) != KF_OK) return rc;
 	if ((rc = kf_task_string(t, o, "prefix", false, p, &text, err)) != KF_OK) return rc;
 	if (text) task->prefix = text;
 	if ((rc = kf_task_string(t, o, "delimiter", false, p, &text, err)) != KF_OK) return rc;
@@ -240,6 +246,13 @@ static kf_status read_header(kf_tasks *t, const json_t *o, kf_task_place p, kf_e
 
 /* ---- our own form: items ---- */
 
+static bool blank(const char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!kf_is_space(p[i])) return false;
+	return true;
+}
+
 static kf_status read_choice(kf_tasks *t, const json_t *o, kf_task_place p, kf_task_item *item, kf_err *err)
 {
 	const json_t *answer = json_object_get(o, "answer"), *choices = json_object_get(o, "choices");
@@ -252,7 +265,7 @@ static kf_status read_choice(kf_tasks *t, const json_t *o, kf_task_place p, kf_t
 	if ((rc = kf_task_strings(t, choices, "choices", p, &item->option, &item->n_options, err)) != KF_OK) return rc;
 	if (item->n_options < 2) return kf_task_bad(p, err, "there are fewer than two choices");
 	for (int i = 0; i < item->n_options; i++)
-		if (!*item->option[i]) return kf_task_bad(p, err, "choice %d is empty", i);
+		if (blank(item->option[i], strlen(item->option[i]))) return kf_task_bad(p, err, "choice %d is empty", i);
 	item->best = -1;
 	if (json_is_integer(answer) && json_integer_value(answer) >= 0 && json_integer_value(answer) < item->n_options)
 		item->best = (int)json_integer_value(answer);
@@ -263,6 +276,10 @@ static kf_status read_choice(kf_tasks *t, const json_t *o, kf_task_place p, kf_t
 		return kf_task_bad(p, err, "the answer \"%.80s\" is not among the choices", json_string_value(answer));
 	if (item->best < 0)
 		return kf_task_bad(p, err, "\"answer\" must be one of the choices, or its number from 0 to %d", item->n_options - 1);
+	for (int i = 0; i < item->n_options; i++)
+		if (i != item->best && strcmp(item->option[i], item->option[item->best]) == 0)
+			return kf_task_bad(p, err, "choices %d and %d are equal, and one of them is the answer", i < item->best ? i : item->best,
+				i < item->best ? item->best : i);
 	if (!(item->score = KF_ARENA_NEW(&t->arena, double, (size_t)item->n_options))) return no_memory(err);
 	for (int i = 0; i < item->n_options; i++) item->score[i] = i == item->best;
 	return KF_OK;
@@ -282,7 +299,7 @@ static kf_status read_word(kf_tasks *t, const json_t *o, kf_task_place p, kf_tas
 		if ((rc = kf_task_string(t, o, "prompt", true, p, &item->prompt, err)) != KF_OK ||
 		    (rc = kf_task_string(t, o, "word", true, p, &word, err)) != KF_OK)
 			return rc;
-		if (!*word) return kf_task_bad(p, err, "the word is empty");
+		if (blank(word, strlen(word))) return kf_task_bad(p, err, "the word is empty");
 		item->option[0] = word;
 		return KF_OK;
 	}
@@ -305,11 +322,15 @@ static kf_status read_match(kf_tasks *t, const kf_eval_task *task, const json_t 
 
 	if (rc != KF_OK) return rc;
 	if (!item->n_options) return kf_task_bad(p, err, "\"answer\" is an empty list");
-	for (int i = 0; i < item->n_options && !any && rc == KF_OK; i++) {
+	for (int i = 0; i < item->n_options && rc == KF_OK; i++) {
 		kf_buf plain = { 0 };
+		const bool number = kf_task_normalize(task->normalize, item->option[i], strlen(item->option[i]), &plain);
 
-		any = kf_task_normalize(task->normalize, item->option[i], strlen(item->option[i]), &plain);
+		any = any || number;
 		rc = kf_buf_check(&plain, err);
+		if (rc == KF_OK && number && !plain.len)
+			rc = kf_task_bad(p, err, "nothing is left of the answer \"%.80s\" under \"normalize\": \"%s\", so an empty reply would be right", item->option[i],
+				task->normalize == KF_NORMALIZE_TEXT ? "text" : "space");
 		kf_buf_release(&plain);
 	}
 	if (rc == KF_OK && !any)
@@ -363,6 +384,8 @@ static kf_status read_file(const char *path, kf_buf *out, kf_err *err)
 	/* a gzipped file that is cut short ends without an error, but does not close well */
 	if ((code = gzclose(f)) != Z_OK && !out->failed)
 		return kf_fail(err, KF_EDATA, "%s is damaged: its gzip stream ends too early", path);
+	/* a byte order mark, as Windows' editors put it */
+	if (out->len >= 3 && memcmp(out->data, "\xef\xbb\xbf", 3) == 0) memmove(out->data, out->data + 3, out->len -= 3);
 	if (kf_buf_reserve(out, 1)) out->data[out->len] = 0;
 	return kf_buf_check(out, err);
 }
@@ -381,16 +404,10 @@ static void name_of(const char *path, char name[256])
 	}
 }
 
-static bool blank(const char *p, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (!kf_is_space(p[i])) return false;
-	return true;
-}
-
+/* Whether a line means to be HumanEval's: what it lacks of that is named then. */
 static bool is_humaneval(const json_t *o)
 {
-	return json_object_get(o, "test") && json_object_get(o, "entry_point") && json_object_get(o, "prompt");
+	return json_object_get(o, "prompt") && (json_object_get(o, "test") || json_object_get(o, "entry_point"));
 }
 
 static kf_status no_tasks(kf_task_place p, kf_err *err)
@@ -411,13 +428,34 @@ static kf_status read_line(kf_tasks *t, const json_t *o, const char *name, kf_ta
 		return rc;
 	}
 	if (*task < 0 && is_humaneval(o)) {
-		if ((rc = kf_tasks_add(t, name, p.file, KF_TASK_CODE, &made, err)) != KF_OK) return rc;
+		if ((rc = kf_tasks_add(t, name, p, KF_TASK_CODE, &made, err)) != KF_OK) return rc;
 		*task = t->n - 1;
 	}
 	return *task < 0 ? no_tasks(p, err) : read_item(t, &t->task[*task], o, p, err);
 }
 
-/* whole: why the file is not one JSON text, for one whose first line is not one either; NULL where it is one, of no form that is known. */
+/* Whether the next line that is not blank is an object by itself, as in JSON Lines. */
+static bool line_follows(const char *p, const char *end)
+{
+	while (p < end) {
+		const char *stop = memchr(p, '\n', (size_t)(end - p));
+		size_t n = (size_t)((stop ? stop : end) - p);
+		json_t *o;
+		bool is;
+
+		if (blank(p, n)) {
+			p += n + 1;
+			continue;
+		}
+		o = json_loadb(p, n, 0, NULL);
+		is = json_is_object(o);
+		json_decref(o);
+		return is;
+	}
+	return false;
+}
+
+/* whole: why the file is not one JSON text, for one whose first line is not one either, nor the next; NULL where it is one, of no form that is known. */
 static kf_status read_lines(kf_tasks *t, const char *path, const char *name, const kf_buf *text, const json_error_t *whole, kf_err *err)
 {
 	const char *p = (const char *)text->data, *end = p + text->len;
@@ -437,8 +475,9 @@ static kf_status read_lines(kf_tasks *t, const char *path, const char *name, con
 		}
 		if (!(o = json_loadb(p, n, JSON_REJECT_DUPLICATES, &why))) {
 			if (!task_lines && !whole) return no_tasks(at, err);
-			if (!task_lines) at.at = whole->line;
-			return kf_task_bad(at, err, "not JSON: %s", task_lines ? why.text : whole->text);
+			if (task_lines || line_follows(p + n + 1, end)) return kf_task_bad(at, err, "not JSON: %s", why.text);
+			at.at = whole->line;
+			return kf_task_bad(at, err, "not JSON: %s", whole->text);
 		}
 		task_lines++;
 		rc = json_is_object(o) ? read_line(t, o, name, at, &task, err) : kf_task_bad(at, err, "not a JSON object");
@@ -460,13 +499,13 @@ kf_status kf_tasks_read(const char *path, kf_tasks *t, kf_err *err)
 
 	name_of(path, name);
 	if ((rc = read_file(path, &text, err)) != KF_OK) goto out;
-	root = json_loadb((const char *)text.data, text.len, 0, &whole);
+	root = json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, &whole);
 	if (root && json_object_get(root, "examples")) rc = kf_task_read_bigbench(t, root, path, name, err);
 	else rc = read_lines(t, path, name, &text, root ? NULL : &whole, err);
 	if (rc != KF_OK) goto out;
 	if (t->n == first) rc = kf_fail(err, KF_EDATA, "%s holds no task", path);
 	for (int i = first; i < t->n && rc == KF_OK; i++)
-		if (!t->task[i].n) rc = kf_fail(err, KF_EDATA, "%s: the task \"%s\" has no items", path, t->task[i].name);
+		if (!t->task[i].n) rc = kf_task_bad((kf_task_place){ path, "line", t->task[i].line }, err, "the task \"%s\" has no items", t->task[i].name);
 out:
 	json_decref(root);
 	kf_buf_release(&text);

@@ -28,7 +28,7 @@ typedef struct {
 	double *value[KF_EVAL_MODELS]; /* (n); NULL of models that take no part */
 	double *weight;            /* (n); NULL: 1 each */
 	kf_eval_interval result[KF_EVAL_MODELS];
-	kf_eval_interval diff[KF_EVAL_MODELS]; /* of each comparison; NAN where a model takes no part */
+	kf_eval_interval diff[KF_EVAL_PAIRS]; /* of each comparison; NAN where a model takes no part */
 } kf_metric;
 
 #define KF_TASK_METRICS 3

@@ -76,6 +76,7 @@ json_t *kf_tasks_json(const kf_tasks_result *r)
 		if (t->task->kind == KF_TASK_CODE || t->task->kind == KF_TASK_MATCH) {
 			json_object_set_new(one, "temperature", json_real(r->o->temperature));
 			json_object_set_new(one, "top_p", json_real(r->o->top_p));
+			json_object_set_new(one, "max_tokens", json_integer(r->o->max_tokens ? r->o->max_tokens : t->task->max_tokens));
 		}
 		for (int m = 0; m < r->o->e->n_models; m++)
 			if (t->cut[m]) json_object_set_new(cut, name_of(r, m), json_integer(t->cut[m]));

@@ -28,7 +28,7 @@ static const char *model_name(const runner *x) { return x->o->e->model[x->m].nam
 
 static kf_status blame(const kf_eval_task *t, int i, kf_status rc, kf_err *err)
 {
-	return kf_context(err, rc, "%s, item %d (line %d)", t->file, i + 1, t->item[i].line);
+	return kf_context(err, rc, "%s, item %d (%s %d)", t->file, i + 1, t->unit, t->item[i].line);
 }
 
 static void ran(void *arg, size_t tokens)
@@ -335,6 +335,10 @@ static kf_status prepare_tasks(const kf_tasks_opts *o, kf_tasks_result *r, bool 
 		if (o->shots >= t->n)
 			return kf_fail(err, KF_EINVAL, "%s: the task \"%s\" has %d items: with %d shown none is left to be asked", t->file, t->name,
 				t->n, o->shots);
+		for (int s = 0; s < o->shots; s++)
+			if (!t->item[s].solution && !t->item[s].n_options)
+				return kf_fail(err, KF_EINVAL, "%s, %s %d: the item has no canonical_solution, so --shots %d cannot show it solved", t->file, t->unit,
+					t->item[s].line, o->shots);
 		*code = *code || t->kind == KF_TASK_CODE;
 		r->task[r->n] = (kf_task_result){ .task = t, .first = o->shots, .n = t->n - o->shots };
 		if (o->limit && r->task[r->n].n > o->limit) r->task[r->n].n = o->limit;

@@ -8,9 +8,6 @@
 /* The sample: so many passages, of at most so many tokens each. */
 enum { PASSAGES = 4, EACH = 128 };
 
-static const char *const names[] = { [KF_COMPUTE_AUTO] = "auto", [KF_COMPUTE_F32] = "f32", [KF_COMPUTE_BF16] = "bf16",
-	[KF_COMPUTE_INT8] = "int8" };
-
 /* What made the set that is there; what was measured then goes into info. */
 static kf_status adopt(const kf_extract_opts *o, json_t *info, bool *found, kf_way *way, kf_err *err)
 {
@@ -22,8 +19,8 @@ static kf_status adopt(const kf_extract_opts *o, json_t *info, bool *found, kf_w
 	if (rc != KF_OK || !options) goto out;
 	compute = json_string_value(json_object_get(options, "compute"));
 	int8 = json_string_value(json_object_get(options, "int8"));
-	for (size_t i = 0; compute && i < sizeof names / sizeof *names; i++)
-		if (!strcmp(compute, names[i])) {
+	for (size_t i = 0; compute && i < KF_COMPUTES; i++)
+		if (!strcmp(compute, kf_compute_name((kf_compute)i))) {
 			*found = true;
 			way->compute = (kf_compute)i;
 		}
@@ -101,7 +98,7 @@ kf_status kf_extract_way(const kf_extract_opts *o, bool as_there, kf_set *corpus
 		(rc = choose(o, corpus, weights, tokenizer, chat, info, out, err)) != KF_OK)
 		return rc;
 	kf_int8_text(out->int8, text);
-	if (json_object_set_new(record, "compute", json_string(names[out->compute])) != 0 ||
+	if (json_object_set_new(record, "compute", json_string(kf_compute_name(out->compute))) != 0 ||
 		(out->compute == KF_COMPUTE_INT8 && json_object_set_new(record, "int8", json_string(text)) != 0))
 		return kf_fail(err, KF_ENOMEM, "no memory to describe the set");
 	return KF_OK;

@@ -2,6 +2,13 @@
 
 #include "common/base/mem.h"
 
+const char *kf_compute_name(kf_compute c)
+{
+	static const char *const name[KF_COMPUTES] = { "auto", "f32", "bf16", "int8" };
+
+	return name[c];
+}
+
 kf_status kf_exec_new(const kf_ops *ops, kf_pool *pool, kf_compute compute, kf_exec **out, kf_err *err)
 {
 	return kf_exec_new_on(ops, pool, compute, 0, out, err);

@@ -44,7 +44,8 @@ typedef enum { KF_NUM_F32, KF_NUM_BF16 } kf_num_type;
 
 /* Of matrix products. bf16: both operands rounded to bfloat16, float32 sums. int8: the matrices that say so (kf_mat.int8)
  * in blocks of eight-bit integers, the others as bf16. Both give the same on every processor (bf16 but for the order of sums). */
-typedef enum { KF_COMPUTE_AUTO, KF_COMPUTE_F32, KF_COMPUTE_BF16, KF_COMPUTE_INT8 } kf_compute;
+typedef enum { KF_COMPUTE_AUTO, KF_COMPUTE_F32, KF_COMPUTE_BF16, KF_COMPUTE_INT8, KF_COMPUTES } kf_compute;
+const char *kf_compute_name(kf_compute c);   /* "auto", "f32", "bf16", "int8" */
 
 /* What every op gets: backend, threads, and the backend's own scratch memory. */
 typedef struct kf_exec {

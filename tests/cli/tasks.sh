@@ -173,6 +173,21 @@ printf '[\n  {"prompt": "a", "answer": "b"}\n]\n' >"$TMP/bad.jsonl"
 check_fails 1 'bad.jsonl, line 1: this is no file of tasks.* an item a line' "tasks: a list of items" "${run[@]}" --tasks "$TMP/bad.jsonl"
 check_fails 1 'no-such-file' "tasks: a file that is not there" "${run[@]}" --tasks "$TMP/no-such-file"
 check_fails 1 'called "quiz" already' "tasks: the same task twice" "${run[@]}" "${files[@]}" --tasks "$TMP/quiz.jsonl"
+printf '\357\273\277{"task": "t", "kind": "choice"}\r\n{"prompt": "q", "choices": ["a", "b"], "answer": "b"}\r\n' >"$TMP/mark.jsonl"
+check "tasks: a byte order mark" "${run[@]}" --tasks "$TMP/mark.jsonl"
+printf '{"prompt": "def f():", "entry_point": "f", "test": "def check(f): pass"}\n%.0s' 1 2 >"$TMP/unsolved.jsonl"
+check_fails 1 'unsolved.jsonl, line 1: the item has no canonical_solution, so --shots 1 cannot' "tasks: shown unsolved" "${run[@]}" --tasks "$TMP/unsolved.jsonl" --shots 1
+check "tasks: a set of logits first" "$eval" --logits "x=$TMP/logits" --model b=$models/llama-tiny --model c=$models/qwen2-tiny --corpus "$TMP/corpus" \
+	--tasks "$TMP/mark.jsonl" --report "$TMP/first.json"
+same "tasks: the others are compared with the first that is asked" "$(python3 -c 'import json, sys
+o = json.load(open(sys.argv[1]))
+print([(c["a"], c["b"]) for c in o["comparisons"]], [(c["a"], c["b"]) for c in o["tasks"]["t"]["metrics"]["acc"]["comparisons"]], o["compute"])' "$TMP/first.json")" \
+	"[('b', 'x'), ('c', 'x'), ('c', 'b')] [('c', 'b')] f32"
+idle() { check_fails 2 "$1" "tasks: ${*:2} without what it is for" "${run[@]}" --corpus "$TMP/corpus" "${@:2}"; }
+for o in "--limit 1" "--shots 1" "--max-tokens 5" "--temperature 1" "--samples 2" "--code-seconds 3" "--code-mb 64" --unsafe-code; do idle "${o%% *} needs --tasks" $o; done
+idle 'ngram needs --overlap' --ngram 5; idle 'int8 needs --compute int8' --int8 head; idle 'per-document needs --report' --per-document
+check_fails 2 'top-p needs --temperature' "tasks: top-p without temperature" "${run[@]}" "${files[@]}" --top-p .5
+check_fails 2 'there is no model called "b"' "tasks: one that is not compared" "${run[@]}" "${files[@]}" --compare b,llama-tiny
 check_fails 1 'none is left' "tasks: more shown than there are" "${run[@]}" "${files[@]}" --shots 2
 check_fails 2 'needs --temperature' "tasks: samples without temperature" "${run[@]}" "${files[@]}" --samples 5
 check_fails 2 'outputs needs --tasks and --model' "tasks: outputs without tasks" "${run[@]}" --corpus "$TMP/corpus" --outputs "$TMP/none.out"
