@@ -236,6 +236,18 @@ static bool several_mixtures(const input *in)
 	return false;
 }
 
+/* Whether a conversation is shown. */
+static bool any_context(const input *in)
+{
+	const json_t *doc, *v;
+	size_t i, k;
+
+	json_array_foreach(in->traces, i, doc)
+		json_array_foreach(json_object_get(doc, "context"), k, v)
+			if (json_integer_value(v) != 0) return true;
+	return false;
+}
+
 static void put_document(const input *in, size_t d, kf_buf *out)
 {
 	const json_t *doc = json_array_get(in->traces, d);
@@ -267,6 +279,7 @@ static void put_passages(const input *in, kf_buf *out)
 		html_put(out, "<span><span class=\"t %s i4\">", chart_class(i < 0 ? MARK_TARGET : i % SLOTS));
 		html_put(out, "%c</span> %s</span>", chart_letter(i < 0 ? MARK_TARGET : i % SLOTS), i < 0 ? in->target : in->source[i]);
 	}
+	if (any_context(in)) html_raw(out, "<span><span class=\"t context\">grey</span> what is not learnt: prompts, and what the template puts around messages</span>");
 	html_raw(out, "</p>\n");
 	for (size_t d = 0; d < n && d < (size_t)in->o->passages; d++) put_document(in, d, out);
 }
