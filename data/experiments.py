@@ -293,11 +293,12 @@ class Experiments:
         of = "%sfor-%s/" % (at, base["TARGET"])
         sets = sorted(os.path.dirname(m) for what in (at + "corpus/*", at + "logits/train/*", of + "aligned/train/*", of + "targets/*") for m in
                       glob.glob(what + "/manifest.json"))
+        each = {n: f for i, (n, f) in enumerate(folders.items()) if f not in list(folders.values())[:i]}    # a soup of one is that
         with open(folders[result] + "/kfuse.json") as f:
             trace = of + "trace/%s.jsonl" % os.path.basename(json.load(f)["paths"]["targets"])
         run([self.bin + "kf-report", "--quiet", "--out", "%s/%s.html" % (self.work, part), "--title", title, "--result", result,
              *(a for s in self.seeds for a in ("--eval", "%s/%s-seed%d.json" % (self.work, part, s))), "--trace", trace,
-             *(a for d in sets for a in ("--set", d)), *(a for n, f in folders.items() for a in ("--model", "%s=%s" % (n, f)))])
+             *(a for d in sets for a in ("--set", d)), *(a for n, f in each.items() for a in ("--model", "%s=%s" % (n, f)))])
 
     # ---- A: FuseLLM's table. D: the same of languages that the target was hardly taught ----
 
