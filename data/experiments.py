@@ -141,7 +141,6 @@ class Experiments:
         self.seeds = [int(s) for s in words(args.seeds)] if args.seeds else self.size["seeds"]
         self.wanted = chosen_rows(args.methods)
         self.start, self.runs, self.done, self.trained, self.lock = time.monotonic(), 0, 0, 0, threading.Lock()
-        self.ready, self.making = set(), threading.Lock()   # what is there to learn from: (method, folder)
         # side by side, trainings share the cores; what is done one at a time has them all
         self.train_threads = args.threads or (max(1, len(os.sched_getaffinity(0)) // args.jobs) if args.jobs > 1 else 0)
         # each make is told all it needs: nothing is handed down from the one that runs this, or from its shell
@@ -176,11 +175,6 @@ class Experiments:
         return folder if os.path.exists(folder + "/config.json") else folder + ".gguf"
 
     def train(self, label, method, lam, lr, base):
-        # what it learns from is made by one at a time: two makes that both need the same set would make it twice
-        with self.making:
-            if (method.name, base["WORK"]) not in self.ready:
-                self.make(method.goal.replace("train-", "ready-"), **{**base, **method.variables})
-                self.ready.add((method.name, base["WORK"]))
         began = time.monotonic()
         folder = self.folder(method.goal, **{**base, **method.variables, "LAMBDA": lam, "LR": lr, "THREADS": self.train_threads})
         best, epoch = validation(folder)
@@ -196,12 +190,21 @@ class Experiments:
     def train_all(self, runs, after=lambda run, result: []):
         """Runs (label, method, lambda, learning rate, base), JOBS at a time; results in their order, and behind these of the runs that
         after(run, result) adds as each ends, so that no core waits for the last of a round."""
-        runs, results, at_work = list(runs), [], {}
+        runs, results, at_work, ready, making = list(runs), [], {}, set(), threading.Lock()
         with concurrent.futures.ThreadPoolExecutor(self.args.jobs) as pool:
+
+            def whole(run):
+                """What it learns from is made by one at a time: two makes that both need the same set would make it twice."""
+                _, method, _, _, base = run
+                with making:
+                    if (method.name, base["WORK"]) not in ready:
+                        self.make(method.goal.replace("train-", "ready-"), **{**base, **method.variables})
+                        ready.add((method.name, base["WORK"]))
+                return self.train(*run)
 
             def begin(some):
                 for run in some:
-                    at_work[pool.submit(self.train, *run)] = len(results)
+                    at_work[pool.submit(whole, run)] = len(results)
                     results.append(None)
 
             try:
@@ -239,7 +242,7 @@ class Experiments:
                 found[of["SEED"]][m.name] = result
                 return []
             mine.append(result)
-            mine.sort(key=lambda t: (t["valid"], lambdas[m.name].index(t["lambda"]), size["lrs"].index(t["lr"])))
+            mine.sort(key=lambda t: (t["valid"], size["lrs"].index(t["lr"]), lambdas[m.name].index(t["lambda"])))
             more = [run(seed, m, mine[0]["lambda"], lr) for lr in rates] if len(mine) == first else []
             if len(mine) == first + len(rates):
                 more += [run(s, m, mine[0]["lambda"], mine[0]["lr"]) for s in others]

@@ -1,7 +1,7 @@
 # data/experiments.py by itself: how it searches, and which runs a soup is made of, with programs and trainings that are stood in for.
 . tests/lib.sh
 cat > "$TMP/experiments.py" <<'END'
-import importlib.util, json, os, sys, threading, time, types
+import importlib.util, json, os, shutil, sys, threading, time, types
 sys.dont_write_bytecode = True
 spec = importlib.util.spec_from_file_location("experiments", "data/experiments.py")
 experiments = importlib.util.module_from_spec(spec)
@@ -70,7 +70,8 @@ def other_seeds_are_run_as_found_on_the_first():
     s = Stub(lambda m, lam, lr: float(lam) + 1000 * float(lr), seeds=(3, 1, 2))
     found, tried = s.searched("A", [Method("clm", "t", lam="1"), Method("kfuse", "t")], base)
     assert {k: (v["kfuse"]["lambda"], v["kfuse"]["lr"]) for k, v in found.items()} == {k: ("0.3", "5e-5") for k in (3, 1, 2)}
-    assert [t for t in s.trained if t[3] != 3] == [("clm", "1", "5e-5", 1), ("kfuse", "0.3", "5e-5", 1), ("clm", "1", "5e-5", 2), ("kfuse", "0.3", "5e-5", 2)]
+    assert sorted(t for t in s.trained if t[3] != 3) == [("clm", "1", "5e-5", 1), ("clm", "1", "5e-5", 2), ("kfuse", "0.3", "5e-5", 1), ("kfuse", "0.3", "5e-5", 2)]
+    assert [list(v) for v in found.values()] == [["clm", "kfuse"]] * 3
     assert s.runs == len(s.trained), (s.runs, s.trained)
 
 class Side(Stub):
@@ -89,7 +90,20 @@ class Side(Stub):
 def trainings_go_side_by_side_when_what_they_learn_from_is_there():
     s, m, kd = Side(), Method("kfuse", "train-fused"), Method("kd", "train-kd", KD="s")
     assert s.train_all([("", m, "1", "1e-4", base(1)), ("", m, "2", "1e-4", base(1)), ("", kd, "3", "1e-4", base(2)), ("", m, "4", "1e-4", base(2))]) == ["1", "2", "3", "4"]
-    assert s.begun[:3] == [("ready-fused", 1, None), ("ready-kd", 2, "s"), ("ready-fused", 2, None)] and sorted(s.begun[3:]) == ["1", "2", "3", "4"], s.begun
+    made = {run: s.begun.index(ready) for run, ready in (("1", ("ready-fused", 1, None)), ("2", ("ready-fused", 1, None)), ("3", ("ready-kd", 2, "s")), ("4", ("ready-fused", 2, None)))}
+    assert len(s.begun) == 7 and all(at < s.begun.index(run) for run, at in made.items()), s.begun
+
+def no_core_waits_for_the_last_of_a_round():
+    s, slow = Stub(lambda m, lam, lr: float(lam)), threading.Event()
+    s.args.jobs = 2
+    def train(label, method, lam, lr, base):
+        if (method.name, lam) == ("kd", "0.3"): slow.wait(60)                    # the last lambda of one method ends when all of the other is done
+        r = Stub.train(s, label, method, lam, lr, base)
+        if sum(t[0] == "kfuse" for t in s.trained) == 5: slow.set()
+        return r
+    s.train = train
+    found, tried = s.searched("A", [Method("kd", "t"), Method("kfuse", "t")], base)
+    assert slow.is_set() and len(s.trained) == s.runs == 10 and found[2]["kd"]["lambda"] == "0.3", s.trained
 
 def after_one_that_failed_none_is_begun():
     s, m = Side(fails="1"), Method("kfuse", "train-fused")
@@ -225,6 +239,15 @@ def a_mean_that_was_tried_is_not_kept_but_its_score_is():
     os.utime(y + "/config.json", (2e9, 2e9))      # learnt anew
     assert s.validated(b, [x, y]) == 2.0 and [c[0] for c in calls(s)][2:] == ["kf-merge", "kf-eval"]
 
+def another_folder_in_a_models_place_is_looked_at_anew():
+    s, b, (x, y) = on_disk("swapped")
+    assert s.validated(b, [x, y]) == 2.0 and s.validated(b, [x]) == 7.0
+    shutil.copytree(y, y + ".old", copy_function=shutil.copy2)
+    os.utime(y + ".old", (1e9, 1e9))
+    time.sleep(0.02)
+    os.rename(x, x + ".gone"); os.rename(y + ".old", x)
+    assert s.validated(b, [x]) == 8.0 and len(calls(s)) == 4, calls(s)
+
 def one_model_alone_is_looked_at_and_stays():
     s, b, (x, y) = on_disk("alone")
     assert s.validated(b, [x, x, x]) == 7.0 == s.validated(b, [x]) and [c[0] for c in calls(s)] == ["kf-eval"]
@@ -257,7 +280,7 @@ def part_c(sources):
 
 def one_source_is_merged_in_the_ways_that_one_model_can_be():
     ways, rows = part_c(["a"])
-    assert "sce" not in ways and "slerp" not in ways and "ties" in ways and "sce" not in rows, (ways, rows)
+    assert "sce" not in ways and "slerp" not in ways and "ties" in ways and "sce" not in rows and "joint" not in rows, (ways, rows)
     ways, rows = part_c(["a", "b"])
     assert "sce" in ways and "slerp" in ways and rows[-1] == "sce", (ways, rows)
 
