@@ -190,17 +190,24 @@ class Experiments:
     def train_all(self, runs, after=lambda run, result: []):
         """Runs (label, method, lambda, learning rate, base), JOBS at a time; results in their order, and behind these of the runs that
         after(run, result) adds as each ends, so that no core waits for the last of a round."""
-        runs, results, at_work, ready, making = list(runs), [], {}, set(), threading.Lock()
+        runs, results, at_work, ready, making, failed = list(runs), [], {}, set(), threading.Lock(), threading.Event()
         with concurrent.futures.ThreadPoolExecutor(self.args.jobs) as pool:
 
             def whole(run):
-                """What it learns from is made by one at a time: two makes that both need the same set would make it twice."""
+                """With what it learns from, which is made by one at a time: two makes that both need the same set would make it twice. Nothing is
+                begun when one has failed."""
                 _, method, _, _, base = run
-                with making:
-                    if (method.name, base["WORK"]) not in ready:
-                        self.make(method.goal.replace("train-", "ready-"), **{**base, **method.variables})
-                        ready.add((method.name, base["WORK"]))
-                return self.train(*run)
+                try:
+                    with making:
+                        if failed.is_set():
+                            return None
+                        if (method.name, base["WORK"]) not in ready:
+                            self.make(method.goal.replace("train-", "ready-"), **{**base, **method.variables})
+                            ready.add((method.name, base["WORK"]))
+                    return self.train(*run)
+                except BaseException:
+                    failed.set()
+                    raise
 
             def begin(some):
                 for run in some:
@@ -213,7 +220,7 @@ class Experiments:
                     for future in concurrent.futures.wait(at_work, return_when=concurrent.futures.FIRST_COMPLETED).done:
                         i = at_work.pop(future)
                         results[i] = future.result()
-                        more = after(runs[i], results[i])
+                        more = after(runs[i], results[i]) if results[i] else []
                         runs += more
                         begin(more)
             except BaseException:
