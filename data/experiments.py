@@ -328,15 +328,9 @@ class Experiments:
                  for name, of in (("clm soup", ["clm"]), ("kfuse soup", ["clm", "kfuse", "kfuse generated"]))}
         # what the means need beside: a second run of CLM, and of the other seeds what the first seed's soups are of
         clm, rate = methods[0], self.second_rate(tried["clm"])
-        of = {(seed, name, t["lambda"], t["lr"]): t for seed, runs in found.items() for name, t in runs.items()}
-        of.update({(self.seeds[0], name, t["lambda"], t["lr"]): t for name in tried for t in tried[name]})
-        wanted = {(seed, m.name, t["lambda"], t["lr"]): (name + ", " + m.name, m)
-                  for seed in self.seeds[1:] for name, soup in soups.items() for m, t in soup}
-        wanted.update({(seed, "clm", "1", rate): ("clm again", clm) for seed in self.seeds})
-        wanted = {k: v for k, v in wanted.items() if k not in of}
-        self.runs += len(wanted)
-        of.update(zip(wanted, self.train_all([("%s seed %d: %s" % (part, seed, why), m, lam, lr, base(seed))
-                                              for (seed, _, lam, lr), (why, m) in wanted.items()])))
+        of = self.trained_too(part, base, found, tried, {
+            **{(seed, m.name, t["lambda"], t["lr"]): (name + ", " + m.name, m) for seed in self.seeds[1:] for name, soup in soups.items() for m, t in soup},
+            **{(seed, "clm", "1", rate): ("clm again", clm) for seed in self.seeds}})
         reports = {}
         models = {}
         for seed in self.seeds:
@@ -358,6 +352,16 @@ class Experiments:
     def rows_of(self, methods, rows):
         """The methods that are rows of a table, and asked for."""
         return [m for m in methods if m.name in rows and m.name in self.wanted]
+
+    def trained_too(self, part, base, found, tried, wanted):
+        """All runs there are, {(seed, method's name, lambda, learning rate): run}: those of the search, and what else is wanted, {the same: (why, method)}."""
+        of = {(seed, name, t["lambda"], t["lr"]): t for seed, runs in found.items() for name, t in runs.items()}
+        of.update({(self.seeds[0], name, t["lambda"], t["lr"]): t for name in tried for t in tried[name]})
+        wanted = {k: v for k, v in wanted.items() if k not in of}
+        self.runs += len(wanted)
+        of.update(zip(wanted, self.train_all([("%s seed %d: %s" % (part, seed, why), m, lam, lr, base(seed))
+                                              for (seed, _, lam, lr), (why, m) in wanted.items()])))
+        return of
 
     def second_rate(self, tried):
         """The learning rate of a second run of CLM: the next best that was tried, or half of the only one."""
@@ -512,18 +516,21 @@ class Experiments:
             return self.variables("C", seed, DOCS=self.size["chat"], DOMAINS=" ".join(domains), **templates)
 
         found, tried = self.searched("C", methods, base)
-        reports, models = {}, {}
+        # what merging does by itself: two runs of CLM
+        rate, reports, models = self.second_rate(tried["clm"]), {}, {}
+        of = self.trained_too("C", base, found, tried, {(seed, "clm", "1", rate): ("clm again", methods[0]) for seed in self.seeds})
         for seed in self.seeds:
             folders = {n: r["folder"] for n, r in found[seed].items()}
+            folders["clm + clm"] = self.mean(base(seed)["WORK"], [folders["clm"], of[seed, "clm", "1", rate]["folder"]], seed)
             folders.update(self.merged(base(seed)["WORK"], [folders[p] for p in pairs], merges, seed))
             rows = ["--model", "target=" + self.model(self.target)]
             if "CHAT_TEMPLATE_" + self.target in templates:
                 rows += ["--chat-template", templates["CHAT_TEMPLATE_" + self.target]]
             reports[seed] = self.evaluate("C-seed%d" % seed, base(seed), rows,
-                                          [(m, n) for m in ("linear", together) for n in ("clm", *pairs) if m != n] +
+                                          [(m, n) for m in ("linear", together) for n in ("clm", "clm + clm", *pairs) if m != n] +
                                           [("linear", m) for m in [*(["joint"] if n > 1 else []), *merges[1:]]], folders)
             models[seed] = folders
-        self.keep("C", reports, tried, ["target", *[m.name for m in methods], *merges], "clm")
+        self.keep("C", reports, tried, ["target", *[m.name for m in methods], "clm + clm", *merges], "clm")
         self.page("C", "Pairs merged, and all sources at once", together, base(self.seeds[0]), models[self.seeds[0]])
 
     # ---- what came out ----
