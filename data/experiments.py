@@ -297,14 +297,15 @@ class Experiments:
         with open(report) as f:
             return json.load(f)
 
-    def page(self, part, title, result, base, folders):
-        """All seeds on one page, whose details are of the first: base is its variables, and folders its models."""
+    def page(self, part, title, result, base, folders, fused=None):
+        """All seeds on one page, whose details are of the first: base is its variables, and folders its models. fused: whose targets are shown token by
+        token, if not the result's."""
         at = "%s/docs%d/" % (base["WORK"], base["DOCS"])
         of = "%sfor-%s/" % (at, base["TARGET"])
         sets = sorted(os.path.dirname(m) for what in (at + "corpus/*", at + "logits/train/*", of + "aligned/train/*", of + "targets/*") for m in
                       glob.glob(what + "/manifest.json"))
         each = {n: f for i, (n, f) in enumerate(folders.items()) if f not in list(folders.values())[:i]}    # a soup of one is that
-        with open(folders[result] + "/kfuse.json") as f:
+        with open(folders[fused or result] + "/kfuse.json") as f:
             trace = of + "trace/%s.jsonl" % os.path.basename(json.load(f)["paths"]["targets"])
         run([self.bin + "kf-report", "--quiet", "--out", "%s/%s.html" % (self.work, part), "--title", title, "--result", result,
              *(a for s in self.seeds for a in ("--eval", "%s/%s-seed%d.json" % (self.work, part, s))), "--trace", trace,
@@ -531,7 +532,7 @@ class Experiments:
                                           [("linear", m) for m in [*(["joint"] if n > 1 else []), *merges[1:]]], folders)
             models[seed] = folders
         self.keep("C", reports, tried, ["target", *[m.name for m in methods], "clm + clm", *merges], "clm")
-        self.page("C", "Pairs merged, and all sources at once", together, base(self.seeds[0]), models[self.seeds[0]])
+        self.page("C", "Pairs merged, and all sources at once", "linear", base(self.seeds[0]), models[self.seeds[0]], together)
 
     # ---- what came out ----
 
