@@ -249,6 +249,9 @@ kf_status kf_parse_part(const char *option, const char *text, int *i, int *n, kf
 void kf_main_says(const kf_program *p, kf_status rc, kf_err *err)
 {
 	if (rc == KF_EELSEWHERE || err->code == KF_EELSEWHERE) return;
+	/* files' words are quoted in messages: none of them may steer a terminal */
+	for (char *c = err->text; *c; c++)
+		if ((*c > 0 && *c < ' ' && *c != '\n' && *c != '\t') || *c == 0x7f) *c = '?';
 	fprintf(stderr, "%s: %s\n", p->name, err->text[0] ? err->text : kf_status_name(rc));
 	err->code = KF_EELSEWHERE;
 }

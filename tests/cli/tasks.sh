@@ -165,6 +165,8 @@ same "tasks: finds more" "$(python3 -c 'import json,sys; print(json.load(open(sy
 run=("$eval" --model $models/llama-tiny)
 printf '{"task": "t", "kind": "choice"}\n{"prompt": "q", "choices": ["a", "b"], "answer": "c"}\n' >"$TMP/bad.jsonl"
 check_fails 1 'bad.jsonl, line 2: the answer "c" is not among the choices' "tasks: an answer that is no choice" "${run[@]}" --tasks "$TMP/bad.jsonl"
+printf '{"task": "t", "kind": "choice"}\n{"prompt": "q", "choices": ["a", "b"], "answer": "\\u001b[2Jc"}\n' >"$TMP/bad.jsonl"
+check_fails 1 'the answer "\?\[2Jc" is not among' "tasks: no word of a file steers the terminal" "${run[@]}" --tasks "$TMP/bad.jsonl"
 printf '{"task": "t", "kind": "choice"}\n{"prompt": "q", \n' >"$TMP/bad.jsonl"
 check_fails 1 'bad.jsonl, line 2: not JSON' "tasks: a malformed line" "${run[@]}" --tasks "$TMP/bad.jsonl"
 printf '{\n  "a": 1\n}\n' >"$TMP/bad.jsonl"
