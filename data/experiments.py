@@ -242,9 +242,10 @@ class Experiments:
         def run(s, m, lam, lr):
             return "%s seed %d: %s" % (part, s, m.name), m, lam, lr, base(s)
 
-        def after(run_, result):
+        def after(ended, result):
             """The next of a method's runs, when all that decide about them have ended."""
-            (_, m, _, _, of), (mine, first) = run_, (tried[run_[1].name], len(lambdas[run_[1].name]))
+            _, m, _, _, of = ended
+            mine, first = tried[m.name], len(lambdas[m.name])
             if of["SEED"] != seed:
                 found[of["SEED"]][m.name] = result
                 return []
@@ -257,6 +258,7 @@ class Experiments:
 
         self.train_all([run(seed, m, lam, rate) for m in methods for lam in lambdas[m.name]], after)
         found[seed] = {name: mine[0] for name, mine in tried.items()}
+        # in the methods' order, whichever ended first: evaluations go by their command
         return {s: {m.name: found[s][m.name] for m in methods} for s in self.seeds}, tried
 
     # ---- scores on the test text ----
@@ -297,19 +299,21 @@ class Experiments:
         with open(report) as f:
             return json.load(f)
 
-    def page(self, part, title, result, base, folders, fused=None):
-        """All seeds on one page, whose details are of the first: base is its variables, and folders its models. fused: whose targets are shown token by
-        token, if not the result's."""
+    def page(self, part, title, result, base, models, fused=None):
+        """All seeds on one page, whose details are of the first. base(seed): its variables; models: {seed: {row: folder}}; fused: whose targets are shown
+        token by token, if not the result's."""
+        base, folders, names = base(self.seeds[0]), models[self.seeds[0]], {}
+        for n, f in folders.items():
+            names.setdefault(f, n)      # a soup of one is that
         at = "%s/docs%d/" % (base["WORK"], base["DOCS"])
         of = "%sfor-%s/" % (at, base["TARGET"])
         sets = sorted(os.path.dirname(m) for what in (at + "corpus/*", at + "logits/train/*", of + "aligned/train/*", of + "targets/*") for m in
                       glob.glob(what + "/manifest.json"))
-        each = {n: f for i, (n, f) in enumerate(folders.items()) if f not in list(folders.values())[:i]}    # a soup of one is that
         with open(folders[fused or result] + "/kfuse.json") as f:
             trace = of + "trace/%s.jsonl" % os.path.basename(json.load(f)["paths"]["targets"])
         run([self.bin + "kf-report", "--quiet", "--out", "%s/%s.html" % (self.work, part), "--title", title, "--result", result,
              *(a for s in self.seeds for a in ("--eval", "%s/%s-seed%d.json" % (self.work, part, s))), "--trace", trace,
-             *(a for d in sets for a in ("--set", d)), *(a for n, f in each.items() for a in ("--model", "%s=%s" % (n, f)))])
+             *(a for d in sets for a in ("--set", d)), *(a for f, n in names.items() for a in ("--model", "%s=%s" % (n, f)))])
 
     # ---- A: FuseLLM's table. D: the same of languages that the target was hardly taught ----
 
@@ -348,7 +352,7 @@ class Experiments:
             learnt = next((self.folder("stage-corpus", **{**base(seed), **m.variables}) for m in methods if "GENERATE" in m.variables), None)
             reports[seed], models[seed] = self.evaluate("%s-seed%d" % (part, seed), base(seed), known, pairs, folders, learnt), folders
         self.keep(part, reports, tried, [*self.sources, "target", *(m.name for m in methods), "clm + clm", "kfuse + clm", *soups, "ensemble"], "clm")
-        self.page(part, title, "kfuse", base(self.seeds[0]), models[self.seeds[0]])
+        self.page(part, title, "kfuse", base, models)
 
     def rows_of(self, methods, rows):
         """The methods that are rows of a table, and asked for."""
@@ -454,7 +458,7 @@ class Experiments:
                                           [("kfuse", n) for n in (*(m.name for m in methods if m.name != "kfuse"), *merges)], folders)
             models[seed] = folders
         self.keep("B", reports, tried, ["target", *("expert-" + d for d in domains), *(m.name for m in methods), *merges, "ensemble"], "clm")
-        self.page("B", "Fusion beside merging", "kfuse", base(self.seeds[0]), models[self.seeds[0]])
+        self.page("B", "Fusion beside merging", "kfuse", base, models)
 
     def halves(self, domains):
         """Each domain's text twice: what experts learn from, and what is fused. Training passages are in one of them only."""
@@ -532,7 +536,7 @@ class Experiments:
                                           [("linear", m) for m in [*(["joint"] if n > 1 else []), *merges[1:]]], folders)
             models[seed] = folders
         self.keep("C", reports, tried, ["target", *[m.name for m in methods], "clm + clm", *merges], "clm")
-        self.page("C", "Pairs merged, and all sources at once", "linear", base(self.seeds[0]), models[self.seeds[0]], together)
+        self.page("C", "Pairs merged, and all sources at once", "linear", base, models, together)
 
     # ---- what came out ----
 

@@ -67,7 +67,7 @@ static kf_status read_scores(kf_tasks *t, const json_t *scores, kf_task_place p,
 		const json_t *v = json_object_iter_value(i);
 		const char *name = json_object_iter_key(i);
 
-		if (!name[strspn(name, " \t\n\v\f\r")]) return kf_task_bad(p, err, "a choice is empty");
+		if (kf_task_blank(name)) return kf_task_bad(p, err, "a choice is empty");
 		if (!json_is_number(v) || !isfinite(json_number_value(v)))
 			return kf_task_bad(p, err, "the score of \"%.80s\" is not a number", name);
 		if (!(item->option[k] = kf_tasks_copy(t, name, err))) return KF_ENOMEM;

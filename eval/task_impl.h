@@ -14,6 +14,7 @@ kf_status kf_task_bad(kf_task_place p, kf_err *err, const char *fmt, ...) KF_PRI
 kf_status kf_tasks_add(kf_tasks *t, const char *name, kf_task_place p, kf_task_kind kind, kf_eval_task **out, kf_err *err) KF_MUST_CHECK;
 kf_status kf_task_add_item(kf_tasks *t, kf_eval_task *task, const kf_task_item *item, kf_err *err) KF_MUST_CHECK;
 
+bool kf_task_blank(const char *text);                                       /* nothing, or white space only */
 char *kf_tasks_copy(kf_tasks *t, const char *text, kf_err *err);          /* into the arena; NULL on no memory */
 /* A string of an object: NULL in *out where it is absent and may be; else an error. */
 kf_status kf_task_string(kf_tasks *t, const json_t *o, const char *key, bool must, kf_task_place p, const char **out, kf_err *err) KF_MUST_CHECK;

@@ -253,6 +253,8 @@ static bool blank(const char *p, size_t n)
 	return true;
 }
 
+bool kf_task_blank(const char *text) { return blank(text, strlen(text)); }
+
 static kf_status read_choice(kf_tasks *t, const json_t *o, kf_task_place p, kf_task_item *item, kf_err *err)
 {
 	const json_t *answer = json_object_get(o, "answer"), *choices = json_object_get(o, "choices");
@@ -265,7 +267,7 @@ static kf_status read_choice(kf_tasks *t, const json_t *o, kf_task_place p, kf_t
 	if ((rc = kf_task_strings(t, choices, "choices", p, &item->option, &item->n_options, err)) != KF_OK) return rc;
 	if (item->n_options < 2) return kf_task_bad(p, err, "there are fewer than two choices");
 	for (int i = 0; i < item->n_options; i++)
-		if (blank(item->option[i], strlen(item->option[i]))) return kf_task_bad(p, err, "choice %d is empty", i);
+		if (kf_task_blank(item->option[i])) return kf_task_bad(p, err, "choice %d is empty", i);
 	item->best = -1;
 	if (json_is_integer(answer) && json_integer_value(answer) >= 0 && json_integer_value(answer) < item->n_options)
 		item->best = (int)json_integer_value(answer);
@@ -299,7 +301,7 @@ static kf_status read_word(kf_tasks *t, const json_t *o, kf_task_place p, kf_tas
 		if ((rc = kf_task_string(t, o, "prompt", true, p, &item->prompt, err)) != KF_OK ||
 		    (rc = kf_task_string(t, o, "word", true, p, &word, err)) != KF_OK)
 			return rc;
-		if (blank(word, strlen(word))) return kf_task_bad(p, err, "the word is empty");
+		if (kf_task_blank(word)) return kf_task_bad(p, err, "the word is empty");
 		item->option[0] = word;
 		return KF_OK;
 	}
@@ -434,48 +436,53 @@ static kf_status read_line(kf_tasks *t, const json_t *o, const char *name, kf_ta
 	return *task < 0 ? no_tasks(p, err) : read_item(t, &t->task[*task], o, p, err);
 }
 
-/* Whether the next line that is not blank is an object by itself, as in JSON Lines. */
-static bool line_follows(const char *p, const char *end)
+/* The next line from *p on that is not blank, at (n bytes), and its number: *line is how many were before *p. False: there is none. */
+static bool next_line(const char **p, const char *end, const char **at, size_t *n, int *line)
 {
-	while (p < end) {
-		const char *stop = memchr(p, '\n', (size_t)(end - p));
-		size_t n = (size_t)((stop ? stop : end) - p);
-		json_t *o;
-		bool is;
+	while (*p < end) {
+		const char *stop = memchr(*p, '\n', (size_t)(end - *p));
 
-		if (blank(p, n)) {
-			p += n + 1;
-			continue;
-		}
-		o = json_loadb(p, n, 0, NULL);
-		is = json_is_object(o);
-		json_decref(o);
-		return is;
+		*at = *p;
+		*n = (size_t)((stop ? stop : end) - *p);
+		*p += *n + 1;
+		++*line;
+		if (!blank(*at, *n)) return true;
 	}
 	return false;
+}
+
+/* Whether the next line is an object by itself, as in JSON Lines. */
+static bool line_follows(const char *p, const char *end)
+{
+	const char *at;
+	int line = 0;
+	size_t n;
+	json_t *o;
+	bool is;
+
+	if (!next_line(&p, end, &at, &n, &line)) return false;
+	o = json_loadb(at, n, 0, NULL);
+	is = json_is_object(o);
+	json_decref(o);
+	return is;
 }
 
 /* whole: why the file is not one JSON text, for one whose first line is not one either, nor the next; NULL where it is one, of no form that is known. */
 static kf_status read_lines(kf_tasks *t, const char *path, const char *name, const kf_buf *text, const json_error_t *whole, kf_err *err)
 {
-	const char *p = (const char *)text->data, *end = p + text->len;
-	int task = -1, task_lines = 0;
+	const char *p = (const char *)text->data, *end = p + text->len, *begin;
+	int task = -1, task_lines = 0, line = 0;
+	size_t n;
 
-	for (int line = 1; p < end; line++) {
-		const char *stop = memchr(p, '\n', (size_t)(end - p));
-		size_t n = (size_t)((stop ? stop : end) - p);
+	while (next_line(&p, end, &begin, &n, &line)) {
 		kf_task_place at = { path, "line", line };
 		json_error_t why;
 		json_t *o;
 		kf_status rc;
 
-		if (blank(p, n)) {
-			p += n + 1;
-			continue;
-		}
-		if (!(o = json_loadb(p, n, JSON_REJECT_DUPLICATES, &why))) {
+		if (!(o = json_loadb(begin, n, JSON_REJECT_DUPLICATES, &why))) {
 			if (!task_lines && !whole) return no_tasks(at, err);
-			if (task_lines || line_follows(p + n + 1, end)) return kf_task_bad(at, err, "not JSON: %s", why.text);
+			if (task_lines || line_follows(p, end)) return kf_task_bad(at, err, "not JSON: %s", why.text);
 			at.at = whole->line;
 			return kf_task_bad(at, err, "not JSON: %s", whole->text);
 		}
@@ -483,7 +490,6 @@ static kf_status read_lines(kf_tasks *t, const char *path, const char *name, con
 		rc = json_is_object(o) ? read_line(t, o, name, at, &task, err) : kf_task_bad(at, err, "not a JSON object");
 		json_decref(o);
 		if (rc != KF_OK) return rc;
-		p += n + 1;
 	}
 	return KF_OK;
 }

@@ -40,17 +40,24 @@ static void name_of(const set_input *s, char *out, size_t size)
 	snprintf(out, size, "%.*s", (int)(end - begin), begin);
 }
 
-void set_name(const input *in, const set_input *s, char *out, size_t size)
+/* Append " (2)" for the second of the kind that is about the same, and so on. */
+static void add_number(const input *in, const set_input *s, char *out, size_t size)
 {
-	char other[300];
+	char own[300], other[300];
 	int twins = 1;
 
-	name_of(s, out, size);
+	name_of(s, own, sizeof own);
 	for (const set_input *t = in->set; t < s; t++) {
 		name_of(t, other, sizeof other);
-		twins += t->kind == s->kind && strcmp(out, other) == 0;
+		twins += t->kind == s->kind && strcmp(own, other) == 0;
 	}
 	if (twins > 1) snprintf(out + strlen(out), size - strlen(out), " (%d)", twins);
+}
+
+void set_name(const input *in, const set_input *s, char *out, size_t size)
+{
+	name_of(s, out, size);
+	add_number(in, s, out, size);
 }
 
 /* The aligned set of the page that a fused one was first made of. */
@@ -98,14 +105,6 @@ static void fused_label(const input *in, const set_input *s, char *out, size_t s
 	}
 }
 
-/* What set_name has put behind a name, or nothing. */
-static const char *number_of(const char *name)
-{
-	const char *at = strrchr(name, ' ');
-
-	return at && at[1] == '(' ? at : "";
-}
-
 static double shards_disk(const set_input *s)
 {
 	const json_t *list = json_object_get(s->manifest, "shards"), *v;
@@ -142,19 +141,16 @@ static void put_token_sizes(const input *in, kf_buf *out)
 	int n = 0;
 
 	for (int i = 0; i < in->n_sets; i++) {
-		char name[100];
-		double v = bytes_a_token(&in->set[i]);
+		const set_input *s = &in->set[i];
+		double v = bytes_a_token(s);
 
 		if (!isfinite(v)) continue;
-		set_name(in, &in->set[i], name, sizeof name);
-		if (in->set[i].kind == KF_SET_LOGITS) snprintf(label[n], sizeof label[n], "%s", name);
-		else if (in->set[i].kind == KF_SET_ALIGNED) snprintf(label[n], sizeof label[n], "→ %s%s", input_string(kf_set_info(in->set[i].set), "source"), number_of(name));
-		else if (in->set[i].kind == KF_SET_TARGETS) {
-			fused_label(in, &in->set[i], label[n], sizeof label[n]);
-			snprintf(label[n] + strlen(label[n]), sizeof label[n] - strlen(label[n]), "%s", number_of(name));
-		}
+		if (s->kind == KF_SET_LOGITS) name_of(s, label[n], 100);
+		else if (s->kind == KF_SET_ALIGNED) snprintf(label[n], sizeof label[n], "→ %.100s", input_string(kf_set_info(s->set), "source"));
+		else fused_label(in, s, label[n], sizeof label[n]);
+		add_number(in, s, label[n], sizeof label[n]);
 		snprintf(text[n], sizeof text[n], "%.1f", v);
-		bar[n] = (chart_plain){ .label = label[n], .text = text[n], .value = v, .inner = NAN, .mark = mark_of_set(in, &in->set[i]) };
+		bar[n] = (chart_plain){ .label = label[n], .text = text[n], .value = v, .inner = NAN, .mark = mark_of_set(in, s) };
 		most = fmax(most, v);
 		n++;
 	}

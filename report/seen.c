@@ -67,15 +67,11 @@ static void put_sentence(const input *in, const char *part, const char *what, kf
 	char count[HTML_COUNT_MAX];
 
 	if (!(items > 0)) return;
+	html_put(out, " Of %s %s ", html_count_text(count, items), what);
 	if (brief >= items) {
-		html_raw(out, " Of ");
-		html_count(out, items);
-		html_put(out, " %s <b>none</b> is long enough to tell.", what);
+		html_raw(out, "<b>none</b> is long enough to tell.");
 		return;
 	}
-	html_raw(out, " Of ");
-	html_count(out, items);
-	html_put(out, " %s ", what);
 	if (shared > 0) html_put(out, "<b>%s %s</b>", html_count_text(count, shared), shared == 1 ? "does" : "do");
 	else html_raw(out, "<b>none</b> does");
 	if (brief > 0) html_put(out, "; %s %s too short to tell", html_count_text(count, brief), brief == 1 ? "is" : "are");

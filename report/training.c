@@ -14,6 +14,13 @@ static bool drawn(const input *in)
 	return false;
 }
 
+static bool validated(const input *in)
+{
+	for (int i = 0; i < in->n_models; i++)
+		if (in->model[i].n_epochs) return true;
+	return false;
+}
+
 static bool training_there(const input *in)
 {
 	for (int i = 0; i < in->n_models; i++)
@@ -197,11 +204,7 @@ static void put_training(const input *in, kf_buf *out)
 		return;
 	}
 	html_raw(out, "<p>");
-	for (int m = 0; m < in->n_models; m++) {
-		if (!in->model[m].n_epochs) continue;
-		html_raw(out, "A model that was validated keeps the epoch that predicts the validation text best. ");
-		break;
-	}
+	if (validated(in)) html_raw(out, "A model that was validated keeps the epoch that predicts the validation text best. ");
 	html_raw(out, "Losses of different mixtures are not comparable, the cross-entropy of the text is.</p>\n<p class=\"legend\">");
 	for (int m = 0; m < in->n_models; m++) {
 		if (!in->model[m].n_steps && !in->model[m].n_epochs) continue;

@@ -202,6 +202,7 @@ static void bad_files(void **state)
 		{ HEAD "{\"prompt\": 3, \"choices\": [\"a\", \"b\"], \"answer\": 0}", "line 2", "\"prompt\" is not a string" },
 		{ HEAD "{\"prompt\": \"q\", \"prompt\": \"r\", \"choices\": [\"a\", \"b\"], \"answer\": 0}", "line 2", "not JSON" },
 		{ HEAD GOOD HEAD GOOD, "line 3", "called \"t\" already" },
+		{ HEAD, "line 1", "no items" },
 		{ HEAD GOOD "{\"task\": \"u\", \"kind\": \"choice\"}\n", "line 3", "\"u\" has no items" },
 		/* a first line that is cut short is that line's mistake, whatever the file would be as one text */
 		{ "{\"task\": \"t\", \"kind\": \"choice\"\n" GOOD, "line 1", "not JSON" },
