@@ -176,12 +176,12 @@ asked_files = $(foreach t,$(ASKED),$(call task_file,$t))
 tasks: $(asked_files) $(foreach m,$(sources) $(TARGET),$(call model_files,$m)) | $(bin)/kf-eval
 	@mkdir -p $(WORK)
 	$(bin)/kf-eval $(foreach m,$(TARGET) $(sources),--model $m=$(call model,$m)) $(call asked_with,$(TARGET) $(sources)) $(addprefix --tasks ,$(asked_files)) \
-	  $(task_limit) --report $(WORK)/tasks.json --markdown $(WORK)/tasks.md --threads $(THREADS)
+	  $(task_limit) --scores $(WORK)/scores --report $(WORK)/tasks.json --markdown $(WORK)/tasks.md --threads $(THREADS)
 	@echo "Saved as $(WORK)/tasks.json and $(WORK)/tasks.md"
 
 # What the pipeline made, and the folder if that was all.
 results := $(foreach r,report pairs baselines continual tasks,$(addprefix $r.,json md html))
 clean-demo:
-	rm -rf $(patsubst %/corpus,%,$(wildcard $(WORK)/docs[0-9]*/corpus)) $(addprefix $(WORK)/,maps $(results))
+	rm -rf $(patsubst %/corpus,%,$(wildcard $(WORK)/docs[0-9]*/corpus)) $(addprefix $(WORK)/,maps scores $(results))
 	@rmdir $(WORK) 2>/dev/null || true
 .PHONY: $(stages) fuse train-fused train-clm train-kd ready-fused ready-clm ready-kd ensemble tasks demo pairs fusechat-demo baselines continual clean-demo

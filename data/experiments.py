@@ -287,7 +287,7 @@ class Experiments:
         sets = [rows[i + 1].split("=", 1)[1] for i, o in enumerate(rows) if o in ("--logits", "--mixture")]
         newest = max([stamp_of(f, "config.json") for f in folders.values()] + [stamp_of(d, "manifest.json") for d in [corpus, *sets]] + [stamp(t) for t in tasks])
         command = [self.bin + "kf-eval", "--quiet", "--corpus", corpus, *rows, *(a for c in compare for a in ("--compare", "%s,%s" % c)),
-                   "--per-document", "--compute", "bf16", "--threads", str(self.args.threads), *(a for t in tasks for a in ("--tasks", t)),
+                   "--per-document", "--scores", self.work + "/scores", "--compute", "bf16", "--threads", str(self.args.threads), *(a for t in tasks for a in ("--tasks", t)),
                    *(["--limit", str(self.size["limit"])] if tasks else []), "--overlap", learnt or "%s/docs%d/corpus/train" % (base["WORK"], base["DOCS"])]
         if not os.path.exists(report) or os.path.getmtime(report) < newest or json.load(open(report + ".cmd")) != command:
             run([*command, "--report", report + ".tmp"])

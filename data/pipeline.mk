@@ -285,7 +285,7 @@ define report_rule
 $(of)/report/$1.json: $(2:%=$(run)/logits/test/%$(said_tag)/manifest.json) $4 $(task_files) $(run)/corpus/$(learnt)/manifest.json \
     $(if $(TASKS),$(sort $(call other_tasks,$(file <$(of)/report/$1.json),$(of)/report/$1.json))) | $(bin)/kf-eval
 	@mkdir -p $$(@D)
-	$(bin)/kf-eval --corpus $(run)/corpus/test $3 $(task_options) $(call templates,$3) --markdown $$(@:.json=.md) --report $$@.tmp --threads $$(THREADS) > $$(@:.json=.txt)
+	$(bin)/kf-eval --corpus $(run)/corpus/test $3 $(task_options) $(call templates,$3) --scores $(WORK)/scores --markdown $$(@:.json=.md) --report $$@.tmp --threads $$(THREADS) > $$(@:.json=.txt)
 	@mv $$@.tmp $$@
 endef
 

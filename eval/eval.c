@@ -5,7 +5,8 @@
 #include <string.h>
 
 #include "common/base/progress.h"
-#include "eval/source.h"
+#include "eval/run.h"
+#include "eval/scores.h"
 
 /* What a walk over a model's documents is for. */
 typedef struct {
@@ -111,20 +112,24 @@ static kf_status cover_doc(void *arg, const kf_dochead *head, const kf_eval_cove
 	return KF_OK;
 }
 
+/* Bytes of a document that are compared: those that the models before had. */
+static kf_status set_compared(const walk *w, kf_eval_doc *d, uint32_t compared, kf_err *err)
+{
+	if (w->m > 0 && compared != d->compared)
+		return kf_fail(err, KF_EMISMATCH, "%s: of document %llu it predicts %u bytes, other models %u: their chat templates differ in "
+			"what they leave to the assistant", model_path(w), (unsigned long long)d->doc, compared, d->compared);
+	d->compared = compared;
+	return KF_OK;
+}
+
 static kf_status score_doc(void *arg, const kf_logits_rec *rec, kf_err *err)
 {
 	walk *w = arg;
 	kf_eval_doc *d = NULL;
 	double nats = 0;
-	uint32_t compared;
 	kf_status rc;
 
-	if ((rc = same_doc(w, &rec->head, &d, err)) != KF_OK) return rc;
-	compared = kf_eval_compared(rec, d->x0);
-	if (w->m > 0 && compared != d->compared)
-		return kf_fail(err, KF_EMISMATCH, "%s: of document %llu it predicts %u bytes, other models %u: their chat templates differ in "
-			"what they leave to the assistant", model_path(w), (unsigned long long)d->doc, compared, d->compared);
-	d->compared = compared;
+	if ((rc = same_doc(w, &rec->head, &d, err)) != KF_OK || (rc = set_compared(w, d, kf_eval_compared(rec, d->x0), err)) != KF_OK) return rc;
 	if (d->x0 < d->bytes && (rc = kf_eval_span(rec, d->x0, &nats, err)) != KF_OK)
 		return kf_context(err, rc, "%s", model_path(w));
 	w->r->bits[w->m][w->at - 1] = nats / log(2);
@@ -137,12 +142,73 @@ static kf_status score_doc(void *arg, const kf_logits_rec *rec, kf_err *err)
 	return KF_OK;
 }
 
-/* ---- sums ---- */
-
 static double *new_doubles(size_t n)
 {
 	return kf_zalloc(n, sizeof(double));
 }
+
+/* ---- scores that are kept ---- */
+
+/* What they depend on: the model, the text, and where the comparison begins. */
+static kf_status scores_of(const walk *w, json_t **of, kf_err *err)
+{
+	const kf_eval_result *r = w->r;
+	uint32_t *x0 = kf_alloc(r->n_docs, sizeof *x0);
+	kf_status rc;
+
+	*of = NULL;
+	if (!x0) return kf_fail(err, KF_ENOMEM, "out of memory for %zu documents", r->n_docs);
+	for (size_t i = 0; i < r->n_docs; i++) x0[i] = r->doc[i].x0;
+	if ((rc = kf_eval_run_of(r->o, w->m, of, err)) == KF_OK)
+		rc = kf_scores_add_fp(*of, "from", kf_fp_of(x0, r->n_docs * sizeof *x0), err);
+	kf_free(x0);
+	return rc;
+}
+
+static bool whole(double v) { return v >= 0 && v <= UINT32_MAX && v == floor(v); }
+
+/* *taken: false, and nothing that counts, where they are not there. */
+static kf_status take_scores(walk *w, const json_t *of, bool *taken, kf_err *err)
+{
+	kf_eval_result *r = w->r;
+	const size_t domains = (size_t)r->n_domains;
+	json_t *scores = kf_scores_find(r->o->scores, of);
+	double *compared = new_doubles(r->n_docs);
+	kf_status rc = KF_OK;
+	bool ok = scores && compared && kf_scores_take(scores, "compared", compared, r->n_docs) && kf_scores_take(scores, "bits", r->bits[w->m], r->n_docs) &&
+		kf_scores_take(scores, "nats", w->nats, domains) && kf_scores_take(scores, "tokens", w->tokens, domains);
+
+	for (size_t i = 0; i < r->n_docs && ok; i++) ok = whole(compared[i]);
+	for (size_t i = 0; i < r->n_docs && ok && rc == KF_OK; i++) rc = set_compared(w, &r->doc[i], (uint32_t)compared[i], err);
+	if ((*taken = ok)) {
+		kf_progress_skip(w->progress, (double)r->n_docs);
+	} else {
+		memset(w->nats, 0, domains * sizeof *w->nats);
+		memset(w->tokens, 0, domains * sizeof *w->tokens);
+	}
+	json_decref(scores);
+	kf_free(compared);
+	return rc;
+}
+
+static kf_status keep_scores(const walk *w, const json_t *of, kf_err *err)
+{
+	const kf_eval_result *r = w->r;
+	const size_t domains = (size_t)r->n_domains;
+	double *compared = new_doubles(r->n_docs);
+	json_t *scores = json_object();
+	kf_status rc;
+
+	for (size_t i = 0; i < r->n_docs && compared; i++) compared[i] = r->doc[i].compared;
+	rc = compared && kf_scores_put(scores, "compared", compared, r->n_docs) && kf_scores_put(scores, "bits", r->bits[w->m], r->n_docs) &&
+		kf_scores_put(scores, "nats", w->nats, domains) && kf_scores_put(scores, "tokens", w->tokens, domains) ?
+		kf_scores_keep(r->o->scores, of, scores, err) : kf_fail(err, KF_ENOMEM, "out of memory for the scores of %zu documents", r->n_docs);
+	json_decref(scores);
+	kf_free(compared);
+	return rc;
+}
+
+/* ---- sums ---- */
 
 static kf_status allocate(kf_eval_result *r, kf_err *err)
 {
@@ -282,6 +348,29 @@ static kf_status find_beginnings(kf_eval_result *r, kf_err *err)
 	return KF_OK;
 }
 
+static kf_status score_documents(walk *w, kf_err *err)
+{
+	kf_status rc = kf_eval_score(w->r->o, w->m, score_doc, w, err);
+
+	return rc == KF_OK ? all_there(w, err) : rc;
+}
+
+/* By a model that is run, unless its scores are kept. */
+static kf_status score_or_take(walk *w, kf_err *err)
+{
+	bool taken = false;
+	json_t *of;
+	kf_status rc;
+
+	if (!w->r->o->scores || w->r->o->model[w->m].kind != KF_EVAL_RUN) return score_documents(w, err);
+	if ((rc = scores_of(w, &of, err)) == KF_OK) rc = take_scores(w, of, &taken, err);
+	if (rc == KF_OK && !taken && (rc = score_documents(w, err)) == KF_OK) rc = keep_scores(w, of, err);
+	w->r->asked++;
+	w->r->taken += taken;
+	json_decref(of);
+	return rc;
+}
+
 static kf_status score_model(kf_eval_result *r, int m, kf_progress *progress, kf_err *err)
 {
 	double nats = 0, tokens = 0, sum = 0;
@@ -294,8 +383,7 @@ static kf_status score_model(kf_eval_result *r, int m, kf_progress *progress, kf
 		goto out;
 	}
 	kf_progress_note(progress, "%s", r->o->model[m].name);
-	if ((rc = kf_eval_score(r->o, m, score_doc, &w, err)) != KF_OK || (rc = all_there(&w, err)) != KF_OK)
-		goto out;
+	if ((rc = score_or_take(&w, err)) != KF_OK) goto out;
 	for (int i = 0; i < r->n_domains; i++) {
 		r->ppl[m][i] = w.tokens[i] > 0 ? exp(w.nats[i] / w.tokens[i]) : NAN;
 		if (!(w.tokens[i] > 0)) continue;

@@ -77,7 +77,11 @@ typedef struct {
 	int compute;               /* kf_compute; auto is float32 here: what is compared may differ by less than other ways are off */
 	unsigned int8;             /* with int8: which matrices (model.h) */
 	long batch_tokens;
+	const char *scores;        /* a folder, that is there, of what models that are run scored before (scores.h), or NULL */
 } kf_eval_opts;
+
+/* How models that are run are computed: not auto. */
+kf_compute kf_eval_compute(const kf_eval_opts *o);
 
 typedef struct {
 	double estimate, low, high; /* low, high: 95 % interval; NAN with fewer than two texts */
@@ -109,6 +113,7 @@ typedef struct {
 	double *ppl[KF_EVAL_MODELS];      /* exp(mean nats a token of its own); [n_domains]: the unweighted mean of these, as the
 	                                   * papers' tables have it; [n_domains + 1]: of all tokens at once */
 	kf_eval_interval *diff[KF_EVAL_PAIRS]; /* of each comparison; [n_domains]: of the means */
+	int asked, taken;                 /* models whose scores might be kept, and were */
 } kf_eval_result;
 
 /* Result is to be released in any case. */

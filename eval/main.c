@@ -15,7 +15,7 @@ enum { SECONDS = 10, MEGABYTES = 1024, NGRAM = 13 };   /* of a program; and word
 
 static struct {
 	kf_list models, logits, mixtures, compare, templates, tasks, overlap;
-	const char *corpus, *report, *markdown, *outputs;
+	const char *corpus, *report, *markdown, *outputs, *scores;
 	bool per_document, plain_tasks, unsafe_code;
 	int compute;
 	const char *int8;
@@ -44,6 +44,7 @@ static const kf_opt table[] = {
 	{ "per-document", KF_OPT_FLAG, &o.per_document, NULL, "put every document's values in the report",
 		0, 0, 0 },
 	{ "outputs", KF_OPT_STRING, &o.outputs, "FILE", "write what every model answered to every item, as JSON Lines", 0, 0, 0 },
+	{ "scores", KF_OPT_STRING, &o.scores, "DIR", "keep here what every model that is run scored, and do not run it again for what is there", 0, 0, 0 },
 	{ "shots", KF_OPT_INT, &o.shots, "N", "show the first N items of each task solved, before the others", 0, 1000, 0 },
 	{ "limit", KF_OPT_INT, &o.limit, "N", "ask the first N items of each task only, after those of --shots; 0: all", 0, 1e9, 0 },
 	{ "max-tokens", KF_OPT_INT, &o.max_tokens, "N", "generate at most N tokens an answer; 0: as the task says", 0, 1e6, 0 },
@@ -293,17 +294,35 @@ static kf_status check_usage(const kf_eval_opts *e, kf_err *err)
 
 	for (int m = 0; m < e->n_models; m++) runs = runs || e->model[m].run;
 	if (o.overlap.n && !o.tasks.n && !o.corpus) return kf_fail(err, KF_EUSAGE, "--overlap needs --tasks or --corpus: what to look for in the training text");
+	if (o.scores && !runs) return kf_fail(err, KF_EUSAGE, "--scores needs --model: what is read from sets is not kept once more");
 	if (!e->n_models && !o.overlap.n) return kf_fail(err, KF_EUSAGE, "nothing to evaluate: give --model, --logits or --mixture");
 	if (o.tasks.n && e->n_models && !runs) return kf_fail(err, KF_EUSAGE, "--tasks needs --model: logits of a text answer no questions");
 	if (o.outputs && (!o.tasks.n || !runs)) return kf_fail(err, KF_EUSAGE, "--outputs needs --tasks and --model: it is for what models answer");
 	return check_idle(err);
 }
 
+/* A folder that files can be put in, before anything takes long. */
+static kf_status ready_scores(const char *dir, kf_err *err)
+{
+	char path[KF_PATH_MAX];
+	kf_status rc;
+
+	if ((rc = kf_mkdirs(dir, err)) != KF_OK || (rc = kf_path_join(path, dir, "scores.json", err)) != KF_OK) return rc;
+	return kf_file_may_write(path, err);
+}
+
+static void say_scores(const results *r)
+{
+	const int asked = (r->text ? r->text->asked : 0) + (r->tasks ? r->tasks->asked : 0), taken = (r->text ? r->text->taken : 0) + (r->tasks ? r->tasks->taken : 0);
+
+	if (taken) fprintf(stderr, "kf-eval: notice: %d of %d scores (of a model on the text, or on a task) were in %s already\n", taken, asked, o.scores);
+}
+
 static kf_status run(const kf_list *operands, kf_err *err)
 {
 	kf_eval_opts e = { .corpus = o.corpus, .seed = (uint64_t)o.common.seed, .per_document = o.per_document,
 		.threads = (int)o.common.threads, .progress = o.common.quiet ? KF_PROGRESS_NONE : o.common.progress,
-		.compute = o.compute, .batch_tokens = o.batch_tokens };
+		.compute = o.compute, .batch_tokens = o.batch_tokens, .scores = o.scores };
 	kf_tasks tasks;
 	const kf_tasks_opts t = { .e = &e, .tasks = &tasks, .shots = (int)o.shots, .limit = (int)o.limit, .samples = (int)o.samples, .max_tokens = (int)o.max_tokens,
 		.temperature = o.temperature, .top_p = o.top_p, .plain = o.plain_tasks, .cache_bytes = (size_t)o.cache_mb << 20, .outputs = o.outputs,
@@ -328,7 +347,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	for (int i = 0; i < o.tasks.n; i++)
 		if ((rc = kf_tasks_read(o.tasks.item[i], &tasks, err)) != KF_OK) goto out;
 	if ((o.report && (rc = kf_file_may_write(o.report, err)) != KF_OK) || (o.markdown && (rc = kf_file_may_write(o.markdown, err)) != KF_OK) ||
-	    (e.n_models && o.tasks.n && (rc = kf_tasks_ready(&t, &tr, &job, err)) != KF_OK))
+	    (o.scores && (rc = ready_scores(o.scores, err)) != KF_OK) || (e.n_models && o.tasks.n && (rc = kf_tasks_ready(&t, &tr, &job, err)) != KF_OK))
 		goto out;
 	if (o.overlap.n) {
 		if ((rc = kf_overlap_find(o.overlap.item, o.overlap.n, &tasks, o.corpus, (int)o.ngram, &overlap, err)) != KF_OK) goto out;
@@ -349,7 +368,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 		}
 		all.tasks = &tr;
 	}
-	rc = write_reports(&all, err);
+	if ((rc = write_reports(&all, err)) == KF_OK && o.scores && !o.common.quiet) say_scores(&all);
 out:
 	kf_overlap_release(&overlap);
 	kf_tasks_end(job);

@@ -90,6 +90,9 @@ static json_t *per_document(const kf_eval_result *r)
 	return list;
 }
 
+/* auto is float32, as kf_exec_new has it on the CPU, and kf_backend has named another on others */
+kf_compute kf_eval_compute(const kf_eval_opts *o) { return o->compute == KF_COMPUTE_AUTO ? KF_COMPUTE_F32 : (kf_compute)o->compute; }
+
 json_t *kf_eval_json_head(const kf_eval_opts *o)
 {
 	json_t *j = json_object(), *models = json_object();
@@ -101,8 +104,7 @@ json_t *kf_eval_json_head(const kf_eval_opts *o)
 		runs = runs || o->model[m].run;
 	}
 	json_object_set_new(j, "models", models);
-	/* auto is the backend's float32, as kf_exec_new has it */
-	if (runs) json_object_set_new(j, "compute", json_string(kf_compute_name(o->compute == KF_COMPUTE_AUTO ? KF_COMPUTE_F32 : (kf_compute)o->compute)));
+	if (runs) json_object_set_new(j, "compute", json_string(kf_compute_name(kf_eval_compute(o))));
 	json_object_set_new(j, "resamples", json_integer(KF_EVAL_RESAMPLES));
 	json_object_set_new(j, "seed", json_integer((json_int_t)o->seed));
 	return j;

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "common/model/run.h"
-#include "eval/subject.h"
+#include "eval/scores.h"
 
 enum { GROUP = 8 }; /* batches of documents held at once: all but the last of them are full */
 
@@ -102,6 +102,18 @@ out:
 	kf_shard_close(in);
 	runner_close(&x);
 	kf_arena_release(&arena);
+	return rc;
+}
+
+kf_status kf_eval_run_of(const kf_eval_opts *o, int m, json_t **of, kf_err *err)
+{
+	runner x = { 0 };
+	kf_status rc = runner_open(&x, o, m, err);
+
+	*of = NULL;
+	if (rc == KF_OK) rc = kf_scores_of(o, &x.s, x.s.chat ? kf_chat_name(x.s.chat) : NULL, of, err);
+	if (rc == KF_OK) rc = kf_scores_add_fp(*of, "corpus", kf_set_fp(x.corpus), err);
+	runner_close(&x);
 	return rc;
 }
 

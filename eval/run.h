@@ -11,4 +11,7 @@ kf_status kf_eval_run_covers(const kf_eval_opts *o, int m,
 kf_status kf_eval_run_score(const kf_eval_opts *o, int m,
 	kf_status (*fn)(void *arg, const kf_logits_rec *rec, kf_err *err), void *arg, kf_err *err) KF_MUST_CHECK;
 
+/* What its scores of the corpus depend on (scores.h), but for where the comparison begins; a new reference, NULL on failure. */
+kf_status kf_eval_run_of(const kf_eval_opts *o, int m, json_t **of, kf_err *err) KF_MUST_CHECK;
+
 #endif

@@ -46,7 +46,8 @@ typedef struct {
 	kf_task_result *task;      /* (tasks) */
 	int n;
 	const char *chat[KF_EVAL_MODELS]; /* the template a model's prompts became messages with; NULL: plain text */
-	char sandbox[128];         /* how programs were kept in; "" where none ran */
+	char sandbox[128];         /* how programs are kept in; "" where there are none */
+	int asked, taken;          /* of every model's tasks, those whose scores might be kept, and were */
 } kf_tasks_result;
 
 /* pass@k of n samples of which c passed: 1 - C(n - c, k) / C(n, k), the unbiased estimate of Chen et al. 2021. */

@@ -8,7 +8,7 @@
 #include "common/base/file.h"
 #include "common/base/progress.h"
 #include "common/model/decode.h"
-#include "eval/subject.h"
+#include "eval/scores.h"
 
 enum { CHUNK = 256 };          /* items whose tokens are held at once */
 
@@ -160,14 +160,21 @@ static kf_status run_endings(runner *x, kf_task_result *r, kf_err *err)
 
 /* ---- generation ---- */
 
+int kf_task_most(const kf_tasks_opts *o, const kf_eval_task *t, int context)
+{
+	const int most = o->max_tokens ? o->max_tokens : t->max_tokens;
+
+	if (most <= context / 2) return most;
+	return context / 2 > 0 ? context / 2 : 1;
+}
+
 static kf_status prepare(runner *x, kf_task_result *r, int samples, kf_decoding *g, kf_err *err)
 {
 	const kf_eval_task *t = r->task;
-	int most = x->o->max_tokens ? x->o->max_tokens : t->max_tokens;
+	const int most = kf_task_most(x->o, t, x->s.context);
 	kf_buf prompt = { 0 };
 	kf_status rc = KF_OK;
 
-	if (most > x->s.context / 2) most = x->s.context / 2 > 0 ? x->s.context / 2 : 1;
 	for (int i = 0; i < r->n && rc == KF_OK; i++) {
 		kf_decoding one = { .most = most, .stop = t->stop, .n_stop = t->n_stop };
 		int32_t *ids;
@@ -293,8 +300,6 @@ out:
 
 /* ---- a model, all models ---- */
 
-static bool generates(const kf_eval_task *t) { return t->kind == KF_TASK_MATCH || t->kind == KF_TASK_CODE; }
-
 static kf_status open_model(runner *x, kf_err *err)
 {
 	const kf_eval_model *m = &x->o->e->model[x->m];
@@ -305,22 +310,62 @@ static kf_status open_model(runner *x, kf_err *err)
 	return x->chat ? kf_subject_chat(&x->s, m->chat_template, err) : KF_OK;
 }
 
-static kf_status run_model(runner *x, kf_err *err)
+/* What the model's scores of every task depend on (of, (tasks); NULL where none are kept), and those that are known already. What it answered is not
+ * kept, so where that is wanted it is asked all. */
+static kf_status take_scores(runner *x, json_t **of, bool *taken, kf_err *err)
 {
-	const kf_eval_model *m = &x->o->e->model[x->m];
-	bool any = false;
+	const char *dir = x->o->e->scores;
+	json_t *model = NULL;
 	kf_status rc;
 
-	for (int i = 0; i < x->r->n; i++) any = any || generates(x->r->task[i].task);
-	if ((rc = open_model(x, err)) != KF_OK || (rc = kf_subject_start(&x->s, x->o->e, any && kf_decode_resident(x->s.weights), err)) != KF_OK)
-		return rc;
+	if (!dir) return KF_OK;
+	rc = kf_scores_of(x->o->e, &x->s, x->r->chat[x->m], &model, err);
 	for (int i = 0; i < x->r->n && rc == KF_OK; i++) {
 		kf_task_result *r = &x->r->task[i];
 
-		kf_progress_note(&x->progress, "%s: %s", model_name(x), r->task->name);
-		rc = generates(r->task) ? run_generation(x, r, err) : run_endings(x, r, err);
-		rc = kf_context(err, rc, "%s", m->run);
+		if (!(of[i] = json_copy(model))) rc = kf_fail(err, KF_ENOMEM, "out of memory for a task's scores");
+		else if ((rc = kf_task_of(x->o, r, &x->s, x->r->sandbox, of[i], err)) != KF_OK) break;
+		taken[i] = rc == KF_OK && !x->out.f && kf_task_take(r, x->m, dir, of[i]);
+		x->r->asked++;
+		x->r->taken += taken[i];
 	}
+	json_decref(model);
+	return rc;
+}
+
+static kf_status ask(runner *x, json_t **of, const bool *taken, kf_err *err)
+{
+	bool any = false, generates = false;
+	kf_status rc;
+
+	for (int i = 0; i < x->r->n; i++) {
+		any = any || !taken[i];
+		generates = generates || (!taken[i] && kf_task_generates(x->r->task[i].task));
+	}
+	if (!any) return KF_OK;
+	if ((rc = kf_subject_start(&x->s, x->o->e, generates && kf_decode_resident(x->s.weights), err)) != KF_OK) return rc;
+	for (int i = 0; i < x->r->n && rc == KF_OK; i++) {
+		kf_task_result *r = &x->r->task[i];
+
+		if (taken[i]) continue;
+		kf_progress_note(&x->progress, "%s: %s", model_name(x), r->task->name);
+		rc = kf_task_generates(r->task) ? run_generation(x, r, err) : run_endings(x, r, err);
+		rc = kf_context(err, rc, "%s", x->o->e->model[x->m].run);
+		if (rc == KF_OK && of[i]) rc = kf_task_keep(r, x->m, x->o->e->scores, of[i], err);
+	}
+	return rc;
+}
+
+static kf_status run_model(runner *x, kf_err *err)
+{
+	json_t **of = kf_zalloc((size_t)x->r->n, sizeof *of);
+	bool *taken = kf_zalloc((size_t)x->r->n, sizeof *taken);
+	kf_status rc = of && taken ? open_model(x, err) : kf_fail(err, KF_ENOMEM, "out of memory for tasks");
+
+	if (rc == KF_OK && (rc = take_scores(x, of, taken, err)) == KF_OK) rc = ask(x, of, taken, err);
+	for (int i = 0; of && i < x->r->n; i++) json_decref(of[i]);
+	kf_free(of);
+	kf_free(taken);
 	return rc;
 }
 

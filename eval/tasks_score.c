@@ -30,6 +30,7 @@ static kf_status add_metric(const kf_tasks_opts *o, kf_task_result *r, const cha
 
 kf_status kf_task_metrics(const kf_tasks_opts *o, kf_task_result *r, kf_err *err)
 {
+	const kf_task_item *item = r->task->item + r->first;
 	kf_status rc;
 
 	switch (r->task->kind) {
@@ -37,7 +38,9 @@ kf_status kf_task_metrics(const kf_tasks_opts *o, kf_task_result *r, kf_err *err
 		if ((rc = add_metric(o, r, "acc", false, false, false, err)) != KF_OK ||
 		    (rc = add_metric(o, r, "acc_norm", false, false, false, err)) != KF_OK)
 			return rc;
-		return add_metric(o, r, "bits_per_byte", true, false, true, err);
+		if ((rc = add_metric(o, r, "bits_per_byte", true, false, true, err)) != KF_OK) return rc;
+		for (int i = 0; i < r->n; i++) r->metric[2].weight[i] = (double)strlen(item[i].option[item[i].best]);
+		return KF_OK;
 	case KF_TASK_WORD:
 		if ((rc = add_metric(o, r, "acc", false, false, false, err)) != KF_OK) return rc;
 		return add_metric(o, r, "perplexity", true, true, false, err);
@@ -66,7 +69,6 @@ void kf_task_count_choice(kf_task_result *r, int model, int i, const kf_ending *
 	r->metric[0].value[model][i] = x->score[plain];
 	r->metric[1].value[model][i] = x->score[normed];
 	r->metric[2].value[model][i] = e[x->best].nats / log(2);
-	r->metric[2].weight[i] = (double)strlen(x->option[x->best]);
 }
 
 void kf_task_count_word(kf_task_result *r, int model, int i, const kf_ending *e)
