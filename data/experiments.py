@@ -14,7 +14,9 @@ All work is done by make and the programs, which keep what is there already: run
 only what is missing is made. What comes out is WORK/results.json, a table each (A.md …), and a page each (A.html …) of all seeds.
 """
 import argparse
+import collections
 import concurrent.futures
+import contextlib
 import filecmp
 import glob
 import json
@@ -105,15 +107,94 @@ def stamp_of(folder, mark):
     return max(stamp(folder + "/" + mark), stamp(folder))
 
 
+class Status:
+    """What is going on, by what the programs say of their progress: on the terminal's last line; elsewhere a line when there was none for QUIET seconds."""
+    QUIET = 600
+    PROGRESS = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (.+)")    # where their standard error is no terminal
+
+    def __init__(self, out=sys.stderr):
+        self.out, self.terminal, self.lines, self.lock, self.last, self.mine = out, out.isatty(), {}, threading.Lock(), time.monotonic(), threading.local()
+
+    def what(self):
+        """What this thread does."""
+        return getattr(self.mine, "what", None)
+
+    @contextlib.contextmanager
+    def of(self, what):
+        """It does that, as part of what it does."""
+        outer, self.mine.what = self.what(), self.what() or what
+        try:
+            yield
+        finally:
+            self.mine.what = outer
+            with self.lock:
+                if not outer and self.lines.pop(what, None):
+                    self.show()
+
+    def note(self, what, line):
+        """A line that a program wrote."""
+        progress = self.PROGRESS.match(line)
+        if what and progress:
+            with self.lock:
+                self.lines[what] = progress[1]
+                self.show()
+
+    def show(self):
+        now = time.monotonic()
+        if self.terminal:
+            each = (shutil.get_terminal_size().columns - 1) // max(1, len(self.lines))
+            self.out.write("\r\033[K" + "".join(("  %s: %s" % (what, self.short(line)))[:each] for what, line in self.lines.items()))
+            self.out.flush()
+        elif self.lines and now - self.last > self.QUIET:
+            self.last = now
+            print("".join("  at work: %s: %s\n" % of for of in self.lines.items()), end="", flush=True)
+
+    def short(self, line):
+        """Where several share the line."""
+        said = re.search(r"(\d+%).*?, (\S+ left)", line)
+        return "%s, %s" % said.groups() if said and len(self.lines) > 1 else line
+
+    def say(self, text):
+        with self.lock:
+            if self.terminal:
+                self.out.write("\r\033[K")
+                self.out.flush()
+            print(text, flush=True)
+            self.last = time.monotonic()
+            if self.terminal and self.lines:
+                self.show()
+
+
+status = Status()
+
+
 def say(text):
-    print(text, flush=True)
+    status.say(text)
 
 
 def run(cmd, **options):
-    p = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    """What it prints."""
+    said, what = collections.deque(maxlen=100), status.what()
+    p = subprocess.Popen(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", **options)
+
+    def listen():
+        for line in p.stderr:
+            said.append(line)
+            status.note(what, line)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        out = p.stdout.read()
+        listener.join()
+    except BaseException:
+        p.kill()
+        raise
+    finally:
+        p.wait()
     if p.returncode != 0:
-        sys.exit("experiments: failed: %s\n%s" % (" ".join(cmd), p.stderr.decode(errors="replace")[-3000:]))
-    return p.stdout.decode()
+        sys.exit("experiments: failed: %s\n%s" % (" ".join(cmd), "".join(said)[-3000:]))
+    return out
 
 
 def validation(folder):
@@ -156,8 +237,8 @@ class Experiments:
 
     def make(self, goal, **variables):
         """What make prints."""
-        return run([*self.args.make.split(), "--no-print-directory", "-s", goal, *("%s=%s" % v for v in variables.items())],
-                   env=self.environment)
+        with status.of("%s, %s" % (os.path.basename(variables["WORK"]), "/".join(goal.split("/")[-3:-1]) or goal)):
+            return run([*self.args.make.split(), "--no-print-directory", "-s", goal, *("%s=%s" % v for v in variables.items())], env=self.environment)
 
     def folder(self, goal, **variables):
         """The folder that a goal of data/demo.mk ends with."""
@@ -196,15 +277,16 @@ class Experiments:
             def whole(run):
                 """With what it learns from, which is made by one at a time: two makes that both need the same set would make it twice. Nothing is
                 begun when one has failed."""
-                _, method, _, _, base = run
+                label, method, lam, lr, base = run
                 try:
-                    with making:
-                        if failed.is_set():
-                            return None
-                        if (method.name, base["WORK"]) not in ready:
-                            self.make(method.goal.replace("train-", "ready-"), **{**base, **method.variables})
-                            ready.add((method.name, base["WORK"]))
-                    return self.train(*run)
+                    with status.of("%s %s %s" % (label, lam, lr)):
+                        with making:
+                            if failed.is_set():
+                                return None
+                            if (method.name, base["WORK"]) not in ready:
+                                self.make(method.goal.replace("train-", "ready-"), **{**base, **method.variables})
+                                ready.add((method.name, base["WORK"]))
+                        return self.train(*run)
                 except BaseException:
                     failed.set()
                     raise
@@ -286,11 +368,12 @@ class Experiments:
         report = "%s/%s.json" % (self.work, name)
         sets = [rows[i + 1].split("=", 1)[1] for i, o in enumerate(rows) if o in ("--logits", "--mixture")]
         newest = max([stamp_of(f, "config.json") for f in folders.values()] + [stamp_of(d, "manifest.json") for d in [corpus, *sets]] + [stamp(t) for t in tasks])
-        command = [self.bin + "kf-eval", "--quiet", "--corpus", corpus, *rows, *(a for c in compare for a in ("--compare", "%s,%s" % c)),
+        command = [self.bin + "kf-eval", "--corpus", corpus, *rows, *(a for c in compare for a in ("--compare", "%s,%s" % c)),
                    "--per-document", "--scores", self.work + "/scores", "--compute", "bf16", "--threads", str(self.args.threads), *(a for t in tasks for a in ("--tasks", t)),
                    *(["--limit", str(self.size["limit"])] if tasks else []), "--overlap", learnt or "%s/docs%d/corpus/train" % (base["WORK"], base["DOCS"])]
         if not os.path.exists(report) or os.path.getmtime(report) < newest or json.load(open(report + ".cmd")) != command:
-            run([*command, "--report", report + ".tmp"])
+            with status.of(name + ", test text"):
+                run([*command, "--report", report + ".tmp"])
             if os.path.exists(report):      # killed between the two, it is made again
                 os.remove(report)
             with open(report + ".cmd", "w") as f:
@@ -402,8 +485,9 @@ class Experiments:
         report = "%s/valid-%08x.json" % (base["WORK"], zlib.crc32("+".join(models).encode()))
         if not os.path.exists(report) or any(os.path.getmtime(report) < stamp_of(m, "config.json") for m in models):
             model = self.mean(base["WORK"], models, base["SEED"])
-            run([self.bin + "kf-eval", "--quiet", "--corpus", "%s/docs%d/corpus/valid" % (base["WORK"], base["DOCS"]), "--model", "mean=" + model,
-                 "--compute", "bf16", "--threads", str(self.args.threads), "--report", report])
+            with status.of("means of weights, validation text"):
+                run([self.bin + "kf-eval", "--corpus", "%s/docs%d/corpus/valid" % (base["WORK"], base["DOCS"]), "--model", "mean=" + model,
+                     "--compute", "bf16", "--threads", str(self.args.threads), "--report", report])
             if model not in models:
                 shutil.rmtree(model + ".gone", ignore_errors=True)
                 os.rename(model, model + ".gone")   # half of it must not pass for a model

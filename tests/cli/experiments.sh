@@ -1,7 +1,7 @@
 # data/experiments.py by itself: how it searches, and which runs a soup is made of, with programs and trainings that are stood in for.
 . tests/lib.sh
 cat > "$TMP/experiments.py" <<'END'
-import importlib.util, json, os, shutil, sys, threading, time, types
+import importlib.util, io, json, os, shutil, sys, threading, time, types
 sys.dont_write_bytecode = True
 spec = importlib.util.spec_from_file_location("experiments", "data/experiments.py")
 experiments = importlib.util.module_from_spec(spec)
@@ -318,6 +318,27 @@ def validation_takes_the_best_epoch_but_never_the_untrained_model():
     with open(tmp + "/v/log.jsonl", "w") as f:
         for r in ({"valid_bits_per_byte": 0.5}, {"loss": 1}, {"valid_bits_per_byte": 1.2}, {"valid_bits_per_byte": 1.0}, {"valid_bits_per_byte": 1.1}): f.write(json.dumps(r) + "\n")
     assert experiments.validation(tmp + "/v") == (1.0, 2)
+
+def progress_of_what_is_going_on_is_the_terminals_last_line():
+    class Terminal(io.StringIO):
+        def isatty(self): return True
+    old, experiments.status = experiments.status, experiments.Status(Terminal())
+    try:
+        s = experiments.status
+        script = 'echo "2026-01-02 03:04:05 training:  45% 81k/180k tokens, 250/s, 6m10s left, loss 2" >&2; echo "a word" >&2; echo done'
+        with s.of("clm 1 1e-4"), s.of("its sets"):
+            assert experiments.run(["sh", "-c", script]) == "done\n"
+            assert s.out.getvalue().endswith("\033[K  clm 1 1e-4: training:  45% 81k/180k tokens, 250/s, 6m10s left, loss 2"[:82]), s.out.getvalue()
+            s.lines["another"] = "kf-eval: nothing known"
+            s.show()
+            assert s.out.getvalue().split("\033[K")[-1] == "  clm 1 1e-4: 45%, 6m10s left  another: kf-eval: nothing known", s.out.getvalue()
+            del s.lines["another"]
+        assert s.out.getvalue().endswith("\r\033[K") and not s.lines and s.what() is None
+        try: experiments.run(["sh", "-c", script + "; exit 3"])
+        except SystemExit as e: assert "a word" in e.code and not s.lines, e.code
+        else: raise AssertionError("it passed")
+    finally:
+        experiments.status = old
 
 failed = False
 for name, f in list(globals().items()):
