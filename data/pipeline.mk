@@ -92,7 +92,7 @@ one_of = $(if $(filter-out $2,$(if $(filter $1,$(inherited)),,$($1))),$(error $1
 $(call one_of,ALIGN,byte dtw dtw-chat)
 $(call one_of,VOCAB_MAP,prefix exact mined stats)
 $(call one_of,ONE_TO_MANY,last weighted)
-$(call one_of,FUNCTION,min-ce avg-ce domain dynamic)
+$(call one_of,FUNCTION,min-ce avg-ce domain dynamic document)
 $(call one_of,LEVEL,sequence token)
 $(call one_of,WEIGHT,none advantage advantage-domain advantage-position)
 $(call one_of,TAIL,calibrated rest renormalize)

@@ -13,6 +13,8 @@
  *   domain   the mixture with weights a document's domain has in a table, fitted on held-out text
  *   dynamic  the mixture with weights that follow the document: kf_fuse_dynamic, from the table's weights or
  *            equal ones
+ *   document the mixture with the weights that give the document's own labels the highest likelihood, with one label more for
+ *            each model, that it alone knows (as Laplace's rule has it), so that no model is left out: kf_fuse_fit
  *   level    sequence: one choice, or set of weights, a document; token: one a position. Position n
  *            (after the text) has no ce and takes the document's. Of min-ce and avg-ce only.
  *
@@ -29,7 +31,7 @@
  * each model's own ce rather than from the label's share in the sparse q, which the cut candidates make too
  * small. min-ce and avg-ce choose by the label's own probability: at token level their fused ce is that of a
  * choice which sees the answer, no prediction; by document one of m models is chosen, worth at most ln m nats a document.
- * domain and dynamic see nothing. For scale there is the ce of the mixture with equal weights.
+ * The weights of document, m - 1 numbers fitted to n labels, are worth some (m - 1) / 2 ln n nats. domain and dynamic see nothing. For scale there is the ce of the mixture with equal weights.
  */
 #ifndef KF_FUSE_FUSE_H
 #define KF_FUSE_FUSE_H
@@ -43,7 +45,7 @@
 #include "common/store/record.h"
 #include "fuse/weights.h"
 
-typedef enum { KF_FUSE_MIN_CE, KF_FUSE_AVG_CE, KF_FUSE_DOMAIN, KF_FUSE_DYNAMIC } kf_fuse_function;
+typedef enum { KF_FUSE_MIN_CE, KF_FUSE_AVG_CE, KF_FUSE_DOMAIN, KF_FUSE_DYNAMIC, KF_FUSE_DOCUMENT } kf_fuse_function;
 typedef enum { KF_FUSE_BY_SEQUENCE, KF_FUSE_BY_TOKEN } kf_fuse_level;
 typedef enum { KF_FUSE_BYTE, KF_FUSE_TOKEN } kf_fuse_metric;
 typedef enum { KF_FUSE_TAIL_REST, KF_FUSE_TAIL_RENORMALIZE, KF_FUSE_TAIL_CALIBRATED } kf_fuse_tails;

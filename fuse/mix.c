@@ -164,19 +164,48 @@ typedef struct {
 	double x[KF_FUSE_MODELS];      /* CE of the document: min-ce, avg-ce */
 	const double *given;           /* domain */
 	kf_fuse_dynamic dynamic;
+	double fitted[KF_FUSE_MODELS]; /* document */
 } basis;
 
-static kf_status basis_begin(basis *b, const kf_fuse_how *how, const kf_logits_rec *t, int m, kf_err *err)
+/* Every model's ce of the labels that all have one of: a row of m each. Returns how many numbers. */
+static size_t put_labels(const models *m, const kf_logits_rec *t, float *ce)
+{
+	double here[KF_FUSE_MODELS];
+	size_t at = 0;
+
+	for (uint32_t p = 0; p < t->n; p++) {
+		if (!compared(m, t, p, here)) continue;
+		for (int i = 0; i < m->n; i++) ce[at++] = (float)here[i];
+	}
+	return at;
+}
+
+/* The weights of highest likelihood, with a label more for each model that it alone knows. labels: how many are compared. */
+static kf_status fit_document(const models *m, const kf_logits_rec *t, size_t labels, double *w, kf_err *err)
+{
+	const size_t n = (size_t)m->n;
+	float *ce = kf_alloc((labels + n) * n, sizeof *ce);
+	double gap;
+	kf_status rc;
+
+	if (!ce) return kf_fail(err, KF_ENOMEM, "no memory to fit weights to a document of %u tokens", t->n);
+	for (size_t at = put_labels(m, t, ce), i = 0; i < n * n; i++) ce[at + i] = i % n == i / n ? 0 : KF_FUSE_NOTHING;
+	rc = kf_fuse_fit(ce, labels + n, m->n, w, &gap, err);
+	kf_free(ce);
+	return rc;
+}
+
+static kf_status basis_begin(basis *b, const kf_fuse_how *how, const kf_logits_rec *t, const models *m, size_t labels, kf_err *err)
 {
 	if (how->function == KF_FUSE_DOMAIN && !how->table)
 		return kf_fail(err, KF_EINVAL, "mixing by domain needs weights by domain");
 	b->given = how->table ? kf_fuse_table_weights(how->table, t->head.domain) : NULL;
-	if (how->table && !b->given && how->function >= KF_FUSE_DOMAIN)
+	if (how->table && !b->given && (how->function == KF_FUSE_DOMAIN || how->function == KF_FUSE_DYNAMIC))
 		return kf_fail(err, KF_EMISMATCH,
 			"there are no weights for domain \"%s\" of document %llu, nor for \"all\"", t->head.domain,
 			(unsigned long long)t->head.doc);
-	if (how->function == KF_FUSE_DYNAMIC) kf_fuse_dynamic_begin(&b->dynamic, m, b->given, how->follow);
-	return KF_OK;
+	if (how->function == KF_FUSE_DYNAMIC) kf_fuse_dynamic_begin(&b->dynamic, m->n, b->given, how->follow);
+	return how->function == KF_FUSE_DOCUMENT ? fit_document(m, t, labels, b->fitted, err) : KF_OK;
 }
 
 static void weigh(const basis *b, const kf_fuse_how *how, const models *m, uint32_t p, const double *here,
@@ -194,6 +223,9 @@ static void weigh(const basis *b, const kf_fuse_how *how, const models *m, uint3
 		break;
 	case KF_FUSE_DYNAMIC:
 		restrict_to(b->dynamic.w, can, m->n, w);
+		break;
+	case KF_FUSE_DOCUMENT:
+		restrict_to(b->fitted, can, m->n, w);
 		break;
 	default:     /* at token level by this position's ce, where there is one */
 		choose(how, how->level == KF_FUSE_BY_TOKEN && told ? here : b->x, can, m->n, w);
@@ -297,7 +329,7 @@ kf_status kf_fuse_doc_shares(const kf_fuse_how *how, const kf_logits_rec *target
 	tally->models = m.n;
 	tally->weight = 1;
 	if ((rc = compare(how, &m, target, base.x, tally, err)) != KF_OK) return rc;
-	if ((rc = basis_begin(&base, how, target, m.n, err)) != KF_OK) return rc;
+	if ((rc = basis_begin(&base, how, target, &m, (size_t)tally->tokens, err)) != KF_OK) return rc;
 
 	wide = widest(&m, n);
 	if (((uint64_t)n + 1) * (wide + 1) > UINT32_MAX / 4)
@@ -355,7 +387,7 @@ kf_status kf_fuse_labels(bool with_target, const kf_logits_rec *target, const kf
 	int n_aligned, float *ce, kf_fuse_tally *tally, kf_err *err)
 {
 	const kf_fuse_how how = { .with_target = with_target };
-	double x[KF_FUSE_MODELS], here[KF_FUSE_MODELS];
+	double x[KF_FUSE_MODELS];
 	models m;
 	kf_status rc;
 
@@ -363,8 +395,6 @@ kf_status kf_fuse_labels(bool with_target, const kf_logits_rec *target, const kf
 	if ((rc = models_of(&m, with_target, target, aligned, n_aligned, err)) != KF_OK) return rc;
 	tally->models = m.n;
 	if ((rc = compare(&how, &m, target, x, tally, err)) != KF_OK) return rc;
-	for (uint32_t p = 0; p < target->n; p++)
-		if (compared(&m, target, p, here))
-			for (int i = 0; i < m.n; i++) *ce++ = (float)here[i];
+	put_labels(&m, target, ce);
 	return KF_OK;
 }

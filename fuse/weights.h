@@ -69,6 +69,7 @@ void kf_fuse_dynamic_see(kf_fuse_dynamic *d, const double *ce);
  * Newton steps on the simplex, each at least as good as the step of EM (w_i g_i). The same result for the
  * same rows in the same order. KF_EINVAL: n or m is 0 or a ce is not finite. */
 #define KF_FUSE_FIT_GAP 1e-9
+#define KF_FUSE_NOTHING 1000.f   /* a ce, nats, of what a model gives no probability */
 kf_status kf_fuse_fit(const float *ce, size_t n, int m, double *w, double *gap, kf_err *err) KF_MUST_CHECK;
 
 /* ---- as a file ---- */

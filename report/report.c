@@ -71,6 +71,7 @@ static void put_words(kf_buf *out)
 		{ "avg-ce", "avg-ce", "the models’ mean, weighted by how well they say a text" },
 		{ "weights: domain", "domain", "the models’ mean with weights that were fitted to each domain" },
 		{ "weights: dynamic", "dynamic", "the models’ mean with weights that follow, position by position, how well each has said the document so far" },
+		{ "weights: document", "document", "the models’ mean with the weights that suit each document as a whole best" },
 		{ ">byte, ", "byte", "a source’s positions are found by the bytes of the text that its tokens stand for" },
 		{ ">dtw", "dtw", "they are found by the cheapest match of the two sequences of tokens (dynamic time warping)" },
 		{ ", map ", "map", "how a source’s candidates become tokens of the target’s vocabulary: prefix (the first token that the target makes of its bytes), exact (the same "

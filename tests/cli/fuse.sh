@@ -122,6 +122,13 @@ check "weight by the document so far" fuse --quiet --out "$TMP/wp" --weight adva
 check "dynamic" fuse --quiet --out "$TMP/dynamic" --function dynamic --report "$TMP/dynamic.json"
 check "with one thread" fuse --quiet --out "$TMP/dynamic1" --threads 1 --function dynamic
 check "is the same" same_dir "$TMP/dynamic" "$TMP/dynamic1"
+check "as suits each document" fuse --quiet --out "$TMP/document" --function document --report "$TMP/document.json" --trace "$TMP/document.trace"
+check "is no prediction, quite" grep -q '"hindsight": "document"' "$TMP/document.json"
+check "says so in the trace" grep -q '"function":"document"' "$TMP/document.trace"
+check "as suits each with one thread" fuse --quiet --out "$TMP/document1" --threads 1 --function document
+check "is the same" same_dir "$TMP/document" "$TMP/document1"
+check_fails 2 "weights is for" "weights with document" fuse --out "$TMP/x" --function document --weights "$TMP/w.json"
+check_fails 2 "level token" "document by token" fuse --out "$TMP/x" --function document --level token
 check "dynamic from fitted weights" fuse --quiet --out "$TMP/dynamic-w" --function dynamic --weights "$TMP/w.json" --rate 0.5 --forget 0.9 --share 0
 check "token level marks what sees the label" says "no prediction" fuse --out "$TMP/sees" --level token
 
@@ -171,6 +178,7 @@ default --function dynamic
 rate --function dynamic --rate 0.5
 forget --function dynamic --forget 0.5
 share --function dynamic --share 0.3
+document --function document
 all-three --function dynamic --rate 0.5 --forget 0.9 --share 0
 byte --metric byte
 token --metric token
@@ -203,6 +211,17 @@ for name, how in {"default": {}, "rate": {"rate": .5}, "forget": {"forget": .5},
         assert sum(x is not None for x in got["ce"]) == len(mixed[name][d]) > 30, name
         for p, want in mixed[name][d].items(): assert abs(got["ce"][p] - want) < 1e-4, (name, d, p, got["ce"][p], want)
 for name in mixed: assert sum(max(abs(a[p] - b[p]) for p in a) > .1 for a, b in zip(mixed[name], mixed["default"])) == 3 * (name != "default"), name
+# by EM, with a label more for each model
+for d, got in enumerate(load("o-document")):
+    w, rows = [1 / 3] * 3, [[math.exp(-x) for x in c] for _, c in ce[d]]
+    for _ in range(3000):
+        s = [1] * 3
+        for r in rows:
+            q = sum(a * b for a, b in zip(w, r))
+            for i in range(3): s[i] += w[i] * r[i] / q
+        w = [x / sum(s) for x in s]
+    for (p, c), r in zip(ce[d], rows): assert abs(got["ce"][p] + math.log(sum(a * b for a, b in zip(w, r)))) < 1e-4, ("document", d, p, w)
+    assert sum(got["ce"][p] for p, _ in ce[d]) < min(sum(mixed["default"][d].values()), *(sum(c[m] for _, c in ce[d]) for m in range(3))), d
 # one of the models, for a document: the least by the same bytes, or by each one's own tokens
 won = {}
 for name in "byte", "token":

@@ -220,9 +220,9 @@ static void use_dist(const kf_dist_rec *r, kf_err *err)
 
 static void fuse(uint8_t how, const kf_logits_rec *target, const kf_dist_rec *aligned, kf_arena *arena, kf_err *err)
 {
-	static const kf_fuse_function functions[] = { KF_FUSE_MIN_CE, KF_FUSE_AVG_CE, KF_FUSE_DYNAMIC };
-	kf_fuse_how o = { .function = functions[how % 3], .level = how % 3 < 2 ? (kf_fuse_level)(how / 3 % 2) : KF_FUSE_BY_SEQUENCE, .with_target = how & 64,
-		.tails = (kf_fuse_tails)(how / 6 % 3), .weight = how & 128 ? KF_FUSE_WEIGHT_POSITION : KF_FUSE_WEIGHT_NONE, .full = .1,
+	static const kf_fuse_function functions[] = { KF_FUSE_MIN_CE, KF_FUSE_AVG_CE, KF_FUSE_DYNAMIC, KF_FUSE_DOCUMENT };
+	kf_fuse_how o = { .function = functions[how % 4], .level = how % 4 < 2 ? (kf_fuse_level)(how / 4 % 2) : KF_FUSE_BY_SEQUENCE, .with_target = how & 64,
+		.tails = (kf_fuse_tails)(how / 8 % 3), .weight = how & 128 ? KF_FUSE_WEIGHT_POSITION : KF_FUSE_WEIGHT_NONE, .full = .1,
 		.follow = { .rate = .5, .forget = .99, .share = .01 } };
 	kf_dist_rec out;
 	kf_fuse_tally tally;

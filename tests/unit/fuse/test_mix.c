@@ -328,6 +328,40 @@ static void dynamic(void **state)
 	kf_arena_release(&arena);
 }
 
+/* Two models of two tokens, .5 .1 and .25 .4, and a label more for each, that it alone knows: the weight w of the first is where the likelihood
+ * (.25 + .25 w) (.4 - .3 w) w (1 - w) is greatest. */
+static void by_document(void **state)
+{
+	kf_dist_rec a = source_a(), r;
+	kf_fuse_how how = { .function = KF_FUSE_DOCUMENT, .with_target = true };
+	float unknown[] = { NAN, NAN };
+	double w = 0, most = 0;
+	kf_fuse_tally t;
+	kf_arena arena;
+
+	(void)state;
+	for (double v = 1e-6; v < 1; v += 1e-6) {
+		const double f = (.25 + .25 * v) * (.4 - .3 * v) * v * (1 - v);
+
+		if (f <= most) continue;
+		most = f;
+		w = v;
+	}
+	kf_arena_init(&arena);
+	r = fuse(&how, &a, 1, &arena, &t);
+	assert_true(fabs(t.share[0] / 2 - w) < 1e-4);
+	assert_true(fabs(q_of(&r, 0, 1) - (.25 + .25 * w)) < 1e-4);
+	assert_true(fabs(q_of(&r, 1, 2) - (.4 - .3 * w)) < 1e-4);
+	assert_true(fabs(t.fused_ce + log(.25 + .25 * w) + log(.4 - .3 * w)) < 1e-4);
+	assert_true(t.fused_ce < t.equal_ce && t.fused_ce < t.target_ce);
+	/* nothing to compare: equal weights */
+	a.ce = unknown;
+	r = fuse(&how, &a, 1, &arena, &t);
+	near(t.share[0], 1);
+	near(q_of(&r, 0, 1), .5 * .5 + .5 * .25);
+	kf_arena_release(&arena);
+}
+
 /* Candidates scaled to 1 before mixing, the target's own without its label where that is not among them. A at 0: .5 and .25
  * of .75; the target there .5 and .3 of .8. */
 static void renormalized(void **state)
@@ -364,7 +398,7 @@ static void distillation(void **state)
 
 	(void)state;
 	kf_arena_init(&arena);
-	for (int f = KF_FUSE_MIN_CE; f <= KF_FUSE_DYNAMIC; f++) {
+	for (int f = KF_FUSE_MIN_CE; f <= KF_FUSE_DOCUMENT; f++) {
 		how.function = (kf_fuse_function)f;
 		r = fuse(&how, &a, 1, &arena, &t);
 		for (uint32_t p = 0; p <= a.n; p++) {
@@ -601,6 +635,7 @@ int main(void)
 		cmocka_unit_test(advantage),
 		cmocka_unit_test(by_domain),
 		cmocka_unit_test(dynamic),
+		cmocka_unit_test(by_document),
 		cmocka_unit_test(renormalized),
 		cmocka_unit_test(distillation),
 		cmocka_unit_test(honest),
