@@ -123,6 +123,8 @@ says markdown '\| a \|' --markdown "$TMP/to/m"
 wrong markdown 1 'cannot create' --markdown "$TMP/no/m"
 wrong outputs 1 'cannot create' --outputs "$TMP/no/o"
 says per-document '"per_document"' --per-document
+says scores '"of": \{' --scores "$TMP/to/s"
+wrong scores 1 'text.jsonl' --scores "$TMP/text.jsonl"
 says shots '"shots": 1' --shots 1
 wrong shots 1 'none is left' --shots 2
 changes limit : --limit 1
