@@ -45,7 +45,8 @@
 #include "common/store/record.h"
 #include "fuse/weights.h"
 
-typedef enum { KF_FUSE_MIN_CE, KF_FUSE_AVG_CE, KF_FUSE_DOMAIN, KF_FUSE_DYNAMIC, KF_FUSE_DOCUMENT } kf_fuse_function;
+/* From KF_FUSE_DOMAIN on: those that see nothing of the labels, and take weights of a table. */
+typedef enum { KF_FUSE_MIN_CE, KF_FUSE_AVG_CE, KF_FUSE_DOCUMENT, KF_FUSE_DOMAIN, KF_FUSE_DYNAMIC } kf_fuse_function;
 typedef enum { KF_FUSE_BY_SEQUENCE, KF_FUSE_BY_TOKEN } kf_fuse_level;
 typedef enum { KF_FUSE_BYTE, KF_FUSE_TOKEN } kf_fuse_metric;
 typedef enum { KF_FUSE_TAIL_REST, KF_FUSE_TAIL_RENORMALIZE, KF_FUSE_TAIL_CALIBRATED } kf_fuse_tails;

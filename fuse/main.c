@@ -32,9 +32,9 @@ static const kf_opt table[] = {
 	{ "out", KF_OPT_STRING, &o.out, "DIR", "where the training targets go", .flags = 0 },
 	{ "fit", KF_OPT_STRING, &o.fit, "FILE",
 		"instead of --out: fit weights by domain to these sets, of validation text", .flags = 0 },
-	{ "function", KF_OPT_CHOICE, &o.function, "min-ce|avg-ce|domain|dynamic|document",
+	{ "function", KF_OPT_CHOICE, &o.function, "min-ce|avg-ce|document|domain|dynamic",
 		"take the best model's distribution, or a mixture "
-		"weighted by cross-entropy, by domain (--weights), by what each model predicted so far, or as suits the document best",
+		"weighted by cross-entropy, as suits the document best, by domain (--weights), or by what each model predicted so far",
 		.flags = KF_OPT_SHAPES },
 	{ "level", KF_OPT_CHOICE, &o.level, "sequence|token",
 		"min-ce, avg-ce: choose for a whole document or for every token", .flags = KF_OPT_SHAPES },
@@ -143,7 +143,7 @@ static kf_status check_options(kf_err *err)
 		return kf_fail(err, KF_EUSAGE,
 			"--weight advantage-domain needs --weights FILE: make it with kf-fuse --fit FILE from sets of "
 			"validation text");
-	if (o.weights && o.function != KF_FUSE_DOMAIN && o.function != KF_FUSE_DYNAMIC && !held_out)
+	if (o.weights && o.function < KF_FUSE_DOMAIN && !held_out)
 		return kf_fail(err, KF_EUSAGE,
 			"--weights is for --function domain or dynamic, or --weight advantage-domain");
 	if (o.same_text && !o.weights)

@@ -200,7 +200,7 @@ static kf_status basis_begin(basis *b, const kf_fuse_how *how, const kf_logits_r
 	if (how->function == KF_FUSE_DOMAIN && !how->table)
 		return kf_fail(err, KF_EINVAL, "mixing by domain needs weights by domain");
 	b->given = how->table ? kf_fuse_table_weights(how->table, t->head.domain) : NULL;
-	if (how->table && !b->given && (how->function == KF_FUSE_DOMAIN || how->function == KF_FUSE_DYNAMIC))
+	if (how->table && !b->given && how->function >= KF_FUSE_DOMAIN)
 		return kf_fail(err, KF_EMISMATCH,
 			"there are no weights for domain \"%s\" of document %llu, nor for \"all\"", t->head.domain,
 			(unsigned long long)t->head.doc);

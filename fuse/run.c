@@ -55,7 +55,7 @@ static json_t *names_json(const kf_fuse_inputs *in)
 /* What the choice of weights has seen of the labels that the fused ce speaks of. */
 static const char *hindsight(const kf_fuse_how *how)
 {
-	if (how->function == KF_FUSE_DOMAIN || how->function == KF_FUSE_DYNAMIC) return "none";
+	if (how->function >= KF_FUSE_DOMAIN) return "none";
 	return how->level == KF_FUSE_BY_TOKEN ? "label" : "document";
 }
 

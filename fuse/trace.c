@@ -218,7 +218,7 @@ static void put_candidates(const tracer *j, traced *d, int32_t *label)
 
 static void put_head(const tracer *j, const kf_dochead *h)
 {
-	static const char *const FUNCTION[] = { "min-ce", "avg-ce", "domain", "dynamic", "document" };
+	static const char *const FUNCTION[] = { "min-ce", "avg-ce", "document", "domain", "dynamic" };
 
 	fprintf(j->out, "{\"doc\":%llu,\"id\":", (unsigned long long)h->doc);
 	kf_json_string(j->out, (const uint8_t *)h->id, strlen(h->id));

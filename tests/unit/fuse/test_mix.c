@@ -398,7 +398,7 @@ static void distillation(void **state)
 
 	(void)state;
 	kf_arena_init(&arena);
-	for (int f = KF_FUSE_MIN_CE; f <= KF_FUSE_DOCUMENT; f++) {
+	for (int f = KF_FUSE_MIN_CE; f <= KF_FUSE_DYNAMIC; f++) {
 		how.function = (kf_fuse_function)f;
 		r = fuse(&how, &a, 1, &arena, &t);
 		for (uint32_t p = 0; p <= a.n; p++) {
