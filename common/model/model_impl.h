@@ -101,6 +101,8 @@ kf_status kf_model_check_before(const kf_model *m, const kf_batch *b, kf_err *er
 
 /* Point the buffers at memory for b->T tokens, growing it as needed. */
 kf_status kf_model_room(kf_model *m, const kf_batch *b, bool train, kf_err *err) KF_MUST_CHECK;
+/* Backend memory of at least need bytes: *p holds *have; what was in it is not kept when it grows. */
+kf_status kf_model_grow(kf_exec *x, void **p, size_t *have, size_t need, kf_err *err) KF_MUST_CHECK;
 
 /* The residual stream through one layer: in -> out, which may be the same (then a->mid is, too), or
  * NULL: only what the backward needs is made. */
