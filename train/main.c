@@ -5,6 +5,7 @@
 #include "common/base/progress.h"
 #include "common/ops/backend.h"
 #include "common/store/set.h"
+#include "train/output.h"
 #include "train/train.h"
 
 static kf_train_opts o = {
@@ -80,6 +81,8 @@ static void report(const kf_train_result *r)
 {
 	if (r->current) {
 		printf("%s is up to date.\n", o.out);
+		if (o.keep_epochs && !common.quiet && !kf_output_has_epochs(o.out))
+			fprintf(stderr, "kf-train: notice: that run kept no epoch's model; --restart trains anew and keeps them\n");
 	} else if (!r->steps) {
 		printf("%s: training had ended; its model is in place now.\n", o.out);
 	} else {

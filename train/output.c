@@ -75,6 +75,19 @@ static kf_status check_epochs(const char *out, kf_err *err)
 	return rc;
 }
 
+bool kf_output_has_epochs(const char *out)
+{
+	DIR *d = opendir(out);
+	const struct dirent *e;
+	bool has = false;
+
+	while (d && !has && (e = readdir(d)))
+		has = fnmatch(EPOCHS, e->d_name, FNM_PERIOD) == 0;
+	if (d)
+		closedir(d);
+	return has;
+}
+
 /* Remove what a run of ours leaves behind; that it is one, identity.json, goes on saying until the new one does. */
 static kf_status begin_anew(const char *out, const char *state, kf_err *err)
 {

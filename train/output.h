@@ -37,6 +37,9 @@ kf_status kf_output_begin(const kf_train_opts *o, const json_t *identity, kf_out
  * new one. */
 kf_status kf_output_clear(const char *out, const json_t *identity, kf_err *err) KF_MUST_CHECK;
 
+/* Whether OUT has the model of an epoch. */
+bool kf_output_has_epochs(const char *out);
+
 /* path (KF_PATH_MAX) = STATE/best-EPOCH. */
 kf_status kf_output_best(char *path, const char *state, int epoch, kf_err *err) KF_MUST_CHECK;
 /* Whether a whole model is there. */

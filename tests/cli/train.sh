@@ -91,6 +91,8 @@ check "--replace with a log that cannot be opened" as_it_was 'cannot open the lo
 touch -d '2001-01-01' "$TMP/a/config.json" "$TMP/stamp"
 again() { train "$TMP/a" --lambda 0.5 --valid "$TMP/corpus" | grep -q "up to date" && test "$TMP/a/config.json" -nt "$TMP/stamp"; }
 check "again: up to date, with a new time stamp" again
+no_epochs() { train "$TMP/a" --lambda 0.5 --valid "$TMP/corpus" --keep-epochs 2>&1 | grep -q "kept no epoch's model"; }
+check "asked for the epochs of a run that has ended: says that there are none" no_epochs
 for f in model.safetensors tokenizer.json tokenizer_config.json; do
 	mv "$TMP/a/$f" "$TMP/kept"
 	check_fails 1 "$TMP/a has lost weights .*--restart" "again, without $f" train "$TMP/a" --lambda 0.5 --valid "$TMP/corpus"
@@ -152,6 +154,8 @@ check "lambda 1 has no fusion" no_fusion
 long=(--lambda 0.5 --valid "$TMP/corpus" --save-every 2 --keep-epochs)
 export EPOCHS=8
 train "$TMP/whole" "${long[@]}" >/dev/null
+has_epochs() { train "$TMP/whole" "${long[@]}" >"$TMP/said" 2>&1 && grep -q 'up to date' "$TMP/said" && ! grep -q 'kept no' "$TMP/said"; }
+check "a run that kept its epochs: nothing to say of that" has_epochs
 kill_again "killed again and again" "$TMP/killed" 3 20 train "$TMP/killed" "${long[@]}"
 first() { grep -m 1 tokens_per_second "$TMP/killed/log.jsonl"; }
 begun=$(first)
