@@ -102,18 +102,14 @@ static int by_doc(const void *x, const void *y)
 	return a->doc < b->doc ? -1 : a->doc > b->doc;
 }
 
-static int hash_order(uint64_t a, uint64_t b, uint32_t i, uint32_t j)
-{
-	if (a != b) return a < b ? -1 : 1;
-	return i < j ? -1 : i > j;
-}
-
 static int id_order(const void *x, const void *y, void *arg)
 {
 	const import_doc *d = arg;
 	uint32_t i = *(const uint32_t *)x, j = *(const uint32_t *)y;
 
-	return hash_order(d[i].id, d[j].id, i, j);
+	if (d[i].id != d[j].id) return d[i].id < d[j].id ? -1 : 1;
+	if (d[i].piece != d[j].piece) return d[i].piece < d[j].piece ? -1 : 1;
+	return i < j ? -1 : i > j;
 }
 
 static int text_order(const void *x, const void *y, void *arg)
@@ -121,7 +117,8 @@ static int text_order(const void *x, const void *y, void *arg)
 	const import_doc *d = arg;
 	uint32_t i = *(const uint32_t *)x, j = *(const uint32_t *)y;
 
-	return hash_order(d[i].text, d[j].text, i, j);
+	if (d[i].text != d[j].text) return d[i].text < d[j].text ? -1 : 1;
+	return i < j ? -1 : i > j;
 }
 
 /* An id as JSON has it, where bytes that are not UTF-8 are U+FFFD each (kf_json_string): file names may have some. */
@@ -182,19 +179,32 @@ static import_doc *find_doc(const import_lines *l, uint64_t doc)
 
 const import_doc *import_lines_of(const import_lines *l, uint64_t doc) { return find_doc(l, doc); }
 
-/* The first place in by_id or by_text of a hash; l->n: none. */
-static size_t first_of(const import_lines *l, bool text, uint64_t hash)
+/* The first place in by_text of a text's hash, and in by_id of an id's, where the pieces from the given one on stand; l->n: none. */
+static size_t first_text(const import_lines *l, uint64_t hash)
 {
 	size_t lo = 0, hi = l->n;
 
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
-		const import_doc *d = &l->doc[text ? l->by_text[mid] : l->by_id[mid]];
 
-		if ((text ? d->text : d->id) < hash) lo = mid + 1;
+		if (l->doc[l->by_text[mid]].text < hash) lo = mid + 1;
 		else hi = mid;
 	}
-	return lo < l->n && (text ? l->doc[l->by_text[lo]].text : l->doc[l->by_id[lo]].id) == hash ? lo : l->n;
+	return lo < l->n && l->doc[l->by_text[lo]].text == hash ? lo : l->n;
+}
+
+static size_t first_id(const import_lines *l, uint64_t hash, json_int_t piece)
+{
+	size_t lo = 0, hi = l->n;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		const import_doc *d = &l->doc[l->by_id[mid]];
+
+		if (d->id < hash || (d->id == hash && (json_int_t)d->piece < piece)) lo = mid + 1;
+		else hi = mid;
+	}
+	return lo < l->n && l->doc[l->by_id[lo]].id == hash ? lo : l->n;
 }
 
 /* ---- lines ---- */
@@ -232,14 +242,15 @@ static kf_status assign_id(const place *p, const char *id, size_t n, const json_
 {
 	import_lines *l = p->l;
 	uint64_t hash = kf_hash64(id, n);
-	size_t first = first_of(l, false, hash), i;
+	size_t first = first_id(l, hash, 0);
 
 	*found = first < l->n;
 	if (!*found) return KF_OK;
 	if (!piece && first + 1 < l->n && l->doc[l->by_id[first + 1]].id == hash)
 		return kf_fail(err, KF_EDATA, "%s: the corpus has several documents with id \"%.100s\": say which with \"piece\" or \"doc\"", p->where, id);
-	for (i = first; i < l->n && l->doc[l->by_id[i]].id == hash; i++)
-		if (!piece || (json_int_t)l->doc[l->by_id[i]].piece == json_integer_value(piece)) return assign(p, &l->doc[l->by_id[i]], false, err);
+	if (piece) first = first_id(l, hash, json_integer_value(piece));
+	if (first < l->n && (!piece || (json_int_t)l->doc[l->by_id[first]].piece == json_integer_value(piece)))
+		return assign(p, &l->doc[l->by_id[first]], false, err);
 	return kf_fail(err, KF_EDATA, "%s: the corpus has no piece %lld of document \"%.100s\"", p->where, (long long)json_integer_value(piece), id);
 }
 
@@ -247,10 +258,11 @@ static kf_status assign_text(const place *p, const char *text, size_t n, kf_err 
 {
 	import_lines *l = p->l;
 	uint64_t hash = kf_hash64(text, n);
-	size_t i = first_of(l, true, hash);
+	size_t i = first_text(l, hash);
 	kf_status rc = KF_OK;
 
 	if (i == l->n) return kf_fail(err, KF_EDATA, "%s: the corpus has no document with this text", p->where);
+	if (l->doc[l->by_text[i]].line && l->doc[l->by_text[i]].by_text) return KF_OK;   /* all of them have one already */
 	for (; i < l->n && rc == KF_OK && l->doc[l->by_text[i]].text == hash; i++) rc = assign(p, &l->doc[l->by_text[i]], true, err);
 	return rc;
 }
@@ -263,8 +275,8 @@ static kf_status assign_echo(const place *p, const json_t *choice, const json_t 
 	const json_t *last = json_array_get(tokens, json_array_size(tokens) - 1);
 	size_t n = json_string_length(echo), m = json_string_length(last);
 
-	if (first_of(p->l, true, kf_hash64(text, n)) == p->l->n && m && m < n && memcmp(text + n - m, json_string_value(last), m) == 0 &&
-	    first_of(p->l, true, kf_hash64(text, n - m)) < p->l->n)
+	if (first_text(p->l, kf_hash64(text, n)) == p->l->n && m && m < n && memcmp(text + n - m, json_string_value(last), m) == 0 &&
+	    first_text(p->l, kf_hash64(text, n - m)) < p->l->n)
 		n -= m;
 	return assign_text(p, text, n, err);
 }

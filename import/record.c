@@ -24,6 +24,13 @@ static int by_id(const void *x, const void *y)
 	return a->id != b->id ? a->id < b->id ? -1 : 1 : best_first(x, y);
 }
 
+static int same_id(const void *x, const void *y)
+{
+	const cand *a = x, *b = y;
+
+	return a->id < b->id ? -1 : a->id > b->id;
+}
+
 typedef struct {
 	const import_answer *a;
 	const import_match *m;
@@ -137,22 +144,33 @@ static kf_status fill(const filler *f, kf_logits_rec *r, kf_err *err)
 }
 
 /* Candidates beyond the best k: others than these, and with them no more than there is. */
-static kf_status check_extras(const filler *f, const kf_logits_rec *r, kf_err *err)
+static kf_status check_extras(const filler *f, const kf_logits_rec *r, kf_arena *arena, kf_err *err)
 {
+	uint32_t widest = 0;
+	cand *extra;
+
+	for (uint32_t p = 0; p <= r->n; p++)
+		if (r->extra_off[p + 1] - r->extra_off[p] > widest) widest = r->extra_off[p + 1] - r->extra_off[p];
+	if (!(extra = KF_ARENA_NEW(arena, cand, (size_t)widest + 1))) return import_nomem(f->a, err);
 	for (uint32_t p = 0; p <= r->n; p++) {
 		const int32_t *top = r->top_ids + (size_t)p * r->k;
 		const float *lp = r->top_lp + (size_t)p * r->k;
+		const uint32_t at = r->extra_off[p], n = r->extra_off[p + 1] - at;
 		double sum = 0;
 
-		for (uint32_t j = 0; j < r->k; j++) sum += exp((double)lp[j]);
-		for (uint32_t e = r->extra_off[p]; e < r->extra_off[p + 1]; e++) {
-			const int32_t id = r->extra_ids[e];
+		for (uint32_t e = 0; e < n; e++) {
+			extra[e] = (cand){ r->extra_lp[at + e], r->extra_ids[at + e], e };
+			sum += exp((double)extra[e].lp);
+		}
+		qsort(extra, n, sizeof *extra, by_id);
+		for (uint32_t e = 1; e < n; e++)
+			if (extra[e].id == extra[e - 1].id) return bad(f, p, "an extra candidate comes twice: id", extra[e].id, err);
+		for (uint32_t j = 0; j < r->k; j++) {
+			const cand best = { .id = top[j] };
 
-			for (uint32_t j = 0; j < r->k; j++)
-				if (top[j] == id && lp[j] > -INFINITY) return bad(f, p, "an extra candidate is among the best: id", id, err);
-			for (uint32_t j = r->extra_off[p]; j < e; j++)
-				if (r->extra_ids[j] == id) return bad(f, p, "an extra candidate comes twice: id", id, err);
-			sum += exp((double)r->extra_lp[e]);
+			sum += exp((double)lp[j]);
+			if (n && lp[j] > -INFINITY && bsearch(&best, extra, n, sizeof best, same_id))
+				return bad(f, p, "an extra candidate is among the best: id", top[j], err);
 		}
 		if (sum > SUM_MOST) return bad(f, p, "the candidates' and extra candidates' probabilities sum above 1", sum, err);
 	}
@@ -206,7 +224,7 @@ kf_status import_record(const import_answer *a, const import_names *names, const
 		out->extra_off = a->extra_off;
 		out->extra_ids = a->extra_ids;
 		out->extra_lp = a->extra_lp;
-		if (out->extra_off && (rc = check_extras(&f, out, err)) != KF_OK) return rc;
+		if (out->extra_off && (rc = check_extras(&f, out, arena, err)) != KF_OK) return rc;
 	}
 	mine.documents = 1;
 	mine.tokens = m.n;

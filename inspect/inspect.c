@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/lock.h"
 #include "common/store/json.h"
 #include "common/store/store.h"
 #include "common/text/tokenizer.h"
@@ -404,6 +405,7 @@ static kf_status cannot_open(struct job *j, kf_status rc)
 kf_status kf_inspect(const kf_inspect_opts *o, FILE *out, kf_err *err)
 {
 	struct job j = { .o = o, .out = out, .err = err };
+	kf_part_lock lock = KF_PART_LOCK_NONE;
 	const void *data;
 	size_t n;
 	kf_status rc;
@@ -412,9 +414,14 @@ kf_status kf_inspect(const kf_inspect_opts *o, FILE *out, kf_err *err)
 		if ((rc = kf_inspect_map(o, out, err)) != KF_OK) return rc;
 		return kf_flush_piped(out, "the output", err);
 	}
-	if ((rc = kf_set_open(o->dir, KF_SET_KINDS, &j.set, err)) != KF_OK) return cannot_open(&j, rc);
-	j.kind = kf_set_get_kind(j.set);
+	/* What is found damaged must be so still when it is taken away. (A folder that takes no lock loses nothing either.) */
+	if (o->repair && kf_part_lock_take(&lock, o->dir, 0, 1, err) == KF_EBUSY) return KF_EBUSY;
 	kf_arena_init(&j.arena);
+	if ((rc = kf_set_open(o->dir, KF_SET_KINDS, &j.set, err)) != KF_OK) {
+		rc = cannot_open(&j, rc);
+		goto out;
+	}
+	j.kind = kf_set_get_kind(j.set);
 	if (o->doc >= 0 && !o->json && kf_set_tokenizer(j.set, &data, &n, NULL) == KF_OK &&
 	    (rc = kf_tokenizer_load(data, n, &j.tokenizer, err)) != KF_OK) {
 		kf_context(err, rc, "%s: its tokenizer", o->dir);
@@ -430,5 +437,6 @@ out:
 	kf_tokenizer_free(j.tokenizer);
 	kf_arena_release(&j.arena);
 	kf_set_close(j.set);
+	kf_part_lock_drop(&lock);
 	return rc;
 }

@@ -166,12 +166,18 @@ const kf_literal *kf_added_next(kf_added *a, size_t *begin, size_t *end)
 		if (t->flags & KF_AT_SINGLE_WORD
 			&& (before(a->text + lo, lo, kf_is_word) || after(a->text + hi, a->n - hi, kf_is_word)))
 			continue;
-		if (t->flags & KF_AT_LSTRIP)
+		if (t->flags & KF_AT_LSTRIP && lo < a->from)
+			lo = a->from;                /* what the token before took is gone */
+		else if (t->flags & KF_AT_LSTRIP)
 			while (lo > a->from && (l = before(a->text + lo, lo - a->from, white)))
 				lo -= l;
+		if (t->flags & KF_AT_RSTRIP && hi < a->from)
+			hi = a->from;                /* white up to there: it was looked at */
 		if (t->flags & KF_AT_RSTRIP)
 			while ((l = after(a->text + hi, a->n - hi, white)))
 				hi += l;
+		if (hi <= lo)
+			continue;                    /* all of it */
 		*begin = a->from < lo ? a->from : lo;
 		*end = lo;
 		a->from = hi;

@@ -17,7 +17,7 @@ kf_status kf_bpe_init(kf_tokenizer *t, kf_err *err)
 	kf_status rc = KF_OK;
 
 	for (int c = 0; c < 256; c++) {
-		int32_t lo, hi;
+		int32_t lo, hi, added = -1;
 		uint8_t byte = (uint8_t)c;
 		b->byte_id[c] = -1;
 		kf_tokenizer_range(t, &byte, 1, &lo, &hi);
@@ -25,7 +25,11 @@ kf_status kf_bpe_init(kf_tokenizer *t, kf_err *err)
 			int32_t id = t->sorted[lo];
 			if (b->byte_id[c] < 0 && t->type[id] == KF_TT_NORMAL)
 				b->byte_id[c] = id;
+			if (added < 0 && t->type[id] == KF_TT_USER)
+				added = id;
 		}
+		if (b->byte_id[c] < 0)
+			b->byte_id[c] = added; /* of the model's vocabulary, and added as a word by itself */
 	}
 	/* Added tokens. */
 	kf_literal *lit = kf_alloc((size_t)t->n, sizeof *lit);
@@ -353,6 +357,59 @@ int32_t kf_bpe_first(const kf_tokenizer *t, const uint8_t *p, size_t n)
 /* ---- from a GGUF vocabulary ----------------------------------------------------------------- */
 
 /* flags: of added tokens (KF_AT_*), or NULL. pre NULL: the pre-tokenizer is in place. */
+static int by_piece(const void *pa, const void *pb, void *arg)
+{
+	return strcmp(kf_tokenizer_piece(arg, *(const int32_t *)pa), kf_tokenizer_piece(arg, *(const int32_t *)pb));
+}
+
+/* A control token which the model makes of text itself is an ordinary one: padding may be called "!", a word, or anything else of the vocabulary. */
+static kf_status ordinary_controls(kf_tokenizer *t, const char *const *merges, int32_t n, kf_err *err)
+{
+	int32_t *control = kf_alloc((size_t)t->n, sizeof *control);
+	bool begins[256] = { false };
+	size_t k = 0;
+
+	if (!control)
+		return kf_fail(err, KF_ENOMEM, "no memory for a vocabulary of %d tokens", (int)t->n);
+	for (int32_t i = 0; i < t->n; i++) {
+		const uint8_t *p = (const uint8_t *)kf_tokenizer_piece(t, i);
+		const unsigned l = kf_utf8_len(p, strlen((const char *)p));
+
+		if (t->type[i] != KF_TT_CONTROL)
+			continue;
+		if (l && !p[l] && kf_char_byte(kf_utf8_code(p, l)) >= 0) {
+			t->type[i] = KF_TT_NORMAL;
+		} else {
+			control[k++] = i;
+			begins[p[0]] = true;
+		}
+	}
+	qsort_r(control, k, sizeof *control, by_piece, t);
+	for (int32_t i = 0; i < n && merges && k; i++) {
+		const char *s = merges[i], *gap = strchr(s, ' ');
+		const size_t nl = gap ? (size_t)(gap - s) : 0;
+
+		if (!gap || !begins[(uint8_t)s[0]])
+			continue;
+		for (size_t lo = 0, hi = k; lo < hi;) {
+			const size_t mid = lo + (hi - lo) / 2;
+			const char *p = kf_tokenizer_piece(t, control[mid]);
+			int c = strncmp(s, p, nl);
+
+			if (!c)
+				c = strcmp(gap + 1, p + nl);
+			if (!c)
+				t->type[control[mid]] = KF_TT_NORMAL;
+			if (c <= 0)
+				hi = mid;
+			else
+				lo = mid + 1;
+		}
+	}
+	kf_free(control);
+	return KF_OK;
+}
+
 kf_status kf_bpe_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, const uint8_t *flags, kf_err *err)
 {
 	kf_status rc;
@@ -367,7 +424,7 @@ kf_status kf_bpe_from_spec(kf_tokenizer *t, const kf_vocab_spec *spec, const uin
 		t->bpe.nfc = t->bpe.pretok.nfc;
 		t->bpe.ignore_merges = t->bpe.pretok.ignore_merges;
 	}
-	if ((rc = kf_vocab_index(t, err)) != KF_OK)
+	if ((rc = ordinary_controls(t, spec->merges, spec->n_merges, err)) != KF_OK || (rc = kf_vocab_index(t, err)) != KF_OK)
 		return rc;
 	if ((rc = kf_merges_read(t, spec->merges, spec->n_merges, err)) != KF_OK)
 		return rc;

@@ -204,16 +204,17 @@ typedef struct {
 	int32_t *left, *right, *made; /* (n) ids in rank order, and what each pair becomes */
 	uint32_t *slot;               /* open addressing on (left, right): rank + 1, 0 empty */
 	uint64_t mask;
+	uint64_t seed;                /* of the hash, another in every process: nobody can write merges that all fall into one place */
 } kf_merges;
-static inline uint64_t kf_merge_hash(int32_t l, int32_t r)
+static inline uint64_t kf_merge_hash(const kf_merges *m, int32_t l, int32_t r)
 {
-	uint64_t x = ((uint64_t)(uint32_t)l << 32 | (uint32_t)r) * 0x9e3779b97f4a7c15u;
-	return x ^ x >> 29;
+	unsigned __int128 x = (unsigned __int128)(((uint64_t)(uint32_t)l << 32 | (uint32_t)r) ^ m->seed) * 0x9e3779b97f4a7c15u;
+	return (uint64_t)x ^ (uint64_t)(x >> 64);
 }
 /* The rank of a pair, -1 when it does not merge. */
 static inline int32_t kf_merges_rank(const kf_merges *m, int32_t l, int32_t r)
 {
-	for (uint64_t h = kf_merge_hash(l, r);; h++) {
+	for (uint64_t h = kf_merge_hash(m, l, r);; h++) {
 		uint32_t s = m->slot[h & m->mask];
 		if (!s)
 			return -1;

@@ -1,4 +1,6 @@
 /* Merges: which two tokens become one, and in what order. Byte-level BPE, and SentencePiece's BPE as tokenizer.json has it. */
+#include <sys/random.h>
+
 #include "common/text/internal.h"
 
 kf_status kf_merges_make(kf_tokenizer *t, const int32_t *left, const int32_t *right, int32_t n, kf_err *err)
@@ -17,6 +19,8 @@ kf_status kf_merges_make(kf_tokenizer *t, const int32_t *left, const int32_t *ri
 	m->made = kf_alloc((size_t)n, sizeof *m->made);
 	m->slot = kf_zalloc(cap, sizeof *m->slot);
 	m->mask = cap - 1;
+	if (getrandom(&m->seed, sizeof m->seed, GRND_NONBLOCK) != sizeof m->seed)
+		m->seed = (uintptr_t)m->slot;
 	if (!m->left || !m->right || !m->made || !m->slot)
 		return kf_fail(err, KF_ENOMEM, "no memory for %d merges", (int)n);
 	for (int32_t i = 0; i < n; i++) {
@@ -46,7 +50,7 @@ kf_status kf_merges_make(kf_tokenizer *t, const int32_t *left, const int32_t *ri
 		m->right[i] = r;
 		m->made[i] = made;
 		m->n = i + 1;
-		uint64_t h = kf_merge_hash(l, r);
+		uint64_t h = kf_merge_hash(m, l, r);
 		while (m->slot[h & m->mask]) {
 			uint32_t s = m->slot[h & m->mask] - 1;
 			if (m->left[s] == l && m->right[s] == r)

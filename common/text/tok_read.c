@@ -103,6 +103,13 @@ static kf_status draft_grow(draft *d, int64_t n, kf_err *err)
 	return KF_OK;
 }
 
+static bool one_character(const char *s)
+{
+	const size_t n = strlen(s);
+
+	return kf_utf8_len((const uint8_t *)s, n) == n;
+}
+
 static int32_t find_piece(const draft *d, const char *s)
 {
 	for (int32_t i = 0; s && i < d->n; i++)
@@ -129,6 +136,9 @@ static kf_status add_token(draft *d, int64_t id, const char *content, const json
 	/* Gemma's lists runs of spaces, as ▁: the model makes them of spaces, by merges, and no text has them */
 	if (d->json && d->sp && !special && !normalized && id < d->n && d->type[id] == KF_TT_NORMAL && strstr(content, "\xe2\x96\x81")
 		&& d->piece[id] && strcmp(d->piece[id], content) == 0)
+		return KF_OK;
+	/* a character of the model's own, as "x" for padding: text has it all the same. Byte-level: kf_bpe_from_spec */
+	if (d->sp && special && id < d->n && d->type[id] == KF_TT_NORMAL && d->piece[id] && one_character(content) && strcmp(d->piece[id], content) == 0)
 		return KF_OK;
 	if ((rc = draft_grow(d, id + 1, err)) != KF_OK)
 		return rc;
@@ -202,7 +212,7 @@ static kf_status added_tokens(const folder *f, draft *d, kf_err *err)
 	for (size_t k = 0; k < sizeof names / sizeof names[0]; k++)
 		for (int w = 0; w < 2; w++) {
 			int32_t id = find_piece(d, token_text(json_object_get(w ? f->special : f->config, names[k])));
-			if (id >= 0 && d->type[id] == KF_TT_USER) {
+			if (id >= 0 && d->type[id] == KF_TT_USER && !(d->sp && one_character(d->piece[id]))) {
 				d->type[id] = KF_TT_CONTROL;
 				d->flags[id] &= (uint8_t)~KF_AT_RAW;
 			}
@@ -220,26 +230,64 @@ static kf_status added_tokens(const folder *f, draft *d, kf_err *err)
 
 /* ---- what is added around a text ------------------------------------------------------------ */
 
-/* The special token that a post-processor puts before (first) or after a text, NULL: none. */
-static const char *template_token(const json_t *j, bool first)
+/* The ids of the special tokens that a post-processor puts before and after a text; -1: none. */
+typedef struct { int32_t before, after; } around;
+
+/* The id that a TemplateProcessing means by a name, which need not be the token's. */
+static kf_status template_id(const json_t *j, const draft *d, const char *name, int32_t *id, kf_err *err)
+{
+	const json_t *ids = json_object_get(json_object_get(json_object_get(j, "special_tokens"), name), "ids"), *v = json_array_get(ids, 0);
+
+	if (json_array_size(ids) > 1)
+		return kf_fail(err, KF_EUNSUPPORTED, "what its post_processor adds as \"%.60s\" is more than one token, which kfuse does not do", name);
+	*id = json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) < d->n ? (int32_t)json_integer_value(v) : ids ? -1 : find_piece(d, name);
+	return *id >= 0 ? KF_OK : kf_fail(err, KF_EDATA, "the post_processor adds \"%.60s\", which is no token", name);
+}
+
+static kf_status read_template(const json_t *j, const draft *d, around *out, kf_err *err)
+{
+	const json_t *v;
+	bool text = false;
+	size_t i;
+	kf_status rc;
+
+	json_array_foreach(json_object_get(j, "single"), i, v) {
+		const char *name = json_string_value(json_object_get(json_object_get(v, "SpecialToken"), "id"));
+		int32_t *side = text ? &out->after : &out->before;
+		if (json_object_get(v, "Sequence")) {
+			if (text)
+				return kf_fail(err, KF_EUNSUPPORTED, "its post_processor repeats the text, which kfuse does not do");
+			text = true;
+			continue;
+		}
+		if (!name)
+			return kf_fail(err, KF_EDATA, "its post_processor has a part %zu that is neither text nor a special token", i);
+		if (*side >= 0)
+			return kf_fail(err, KF_EUNSUPPORTED, "its post_processor adds \"%.60s\" beside another token, and kfuse adds one at most before a text and "
+				"one after it", name);
+		if ((rc = template_id(j, d, name, side, err)) != KF_OK)
+			return rc;
+	}
+	return text ? KF_OK : kf_fail(err, KF_EDATA, "its post_processor leaves out the text");
+}
+
+static kf_status read_post(const json_t *j, const draft *d, int depth, around *out, kf_err *err)
 {
 	const char *type = json_string_value(json_object_get(j, "type"));
 	const json_t *v;
 	size_t i;
+	kf_status rc;
 
-	if (type && strcmp(type, "Sequence") == 0) {
-		json_array_foreach(json_object_get(j, "processors"), i, v) {
-			const char *s = json_object_get(v, "processors") ? NULL : template_token(v, first);
-			if (s)
-				return s;
-		}
-	}
-	if (!type || strcmp(type, "TemplateProcessing") != 0)
-		return NULL;
-	const json_t *single = json_object_get(j, "single");
-	size_t n = json_array_size(single);
-	v = n ? json_array_get(single, first ? 0 : n - 1) : NULL;
-	return json_string_value(json_object_get(json_object_get(v, "SpecialToken"), "id"));
+	if (!j || json_is_null(j) || (type && strcmp(type, "ByteLevel") == 0))
+		return KF_OK;
+	if (type && strcmp(type, "TemplateProcessing") == 0)
+		return read_template(j, d, out, err);
+	if (!type || strcmp(type, "Sequence") != 0 || depth > 8)
+		return kf_fail(err, KF_EUNSUPPORTED, "its post_processor \"%.60s\" is not one that kfuse knows", type ? type : "");
+	json_array_foreach(json_object_get(j, "processors"), i, v)
+		if ((rc = read_post(v, d, depth + 1, out, err)) != KF_OK)
+			return rc;
+	return KF_OK;
 }
 
 /* A special token of the small files: by name in tokenizer_config.json or special_tokens_map.json, by id in the others (*by_id). */
@@ -283,7 +331,13 @@ static kf_status specials(const folder *f, const draft *d, kf_tokenizer *t, kf_e
 	const char *class = json_string_value(json_object_get(f->config, "tokenizer_class"));
 	const json_t *post = json_object_get(f->tokenizer, "post_processor");
 	bool usual, heard = hears(class, &usual) || !f->tokenizer;
+	around said = { -1, -1 };
+	kf_status rc = read_post(post, d, 0, &said, err);
 
+	if (rc != KF_OK && !heard)
+		return rc;
+	if (rc != KF_OK)
+		said = (around){ -1, -1 };       /* transformers puts its own in its place */
 	for (int i = 0; i < 4; i++) {
 		bool by_id;
 		int32_t id = special_id(f, d, names[i], &by_id);
@@ -296,11 +350,11 @@ static kf_status specials(const folder *f, const draft *d, kf_tokenizer *t, kf_e
 	}
 	for (int i = 0; i < 2; i++) { /* BOS, then EOS */
 		const json_t *says = json_object_get(f->config, i ? "add_eos_token" : "add_bos_token");
-		const char *tmpl = template_token(post, i == 0);
+		const int32_t tmpl = i ? said.after : said.before;
 		bool add;
 		if (!heard) {
-			add = tmpl != NULL;
-		} else if (i == 0 && !tmpl && json_is_null(json_object_get(f->config, "bos_token"))) {
+			add = tmpl >= 0;
+		} else if (i == 0 && tmpl < 0 && json_is_null(json_object_get(f->config, "bos_token"))) {
 			add = false; /* whatever the model's files call so */
 		} else if (says) {
 			add = json_is_true(says);
@@ -310,13 +364,8 @@ static kf_status specials(const folder *f, const draft *d, kf_tokenizer *t, kf_e
 			bool t5 = class && (strstr(class, "T5") || strstr(class, "Pegasus") || strstr(class, "Albert"));
 			add = i ? t5 : !t5;
 		}
-		if (add && tmpl) {
-			int32_t id = find_piece(d, tmpl);
-			if (id < 0)
-				return kf_fail(err, KF_EDATA, "%s/tokenizer.json: the post_processor adds \"%.60s\", which is no token",
-					f->dir, tmpl);
-			*ids[i] = id;
-		}
+		if (add && tmpl >= 0)
+			*ids[i] = tmpl;
 		*(i ? &t->add_eos : &t->add_bos) = add && *ids[i] >= 0;
 	}
 	if (class && strlen(class) > 4 && strcmp(class + strlen(class) - 4, "Fast") == 0
@@ -367,12 +416,15 @@ static kf_status prefix_first(const folder *f, bool *out, kf_err *err)
 
 static kf_status open_model(folder *f, const char *path, draft *d, kf_tokenizer *t, kf_err *err)
 {
+	const char *class = json_string_value(json_object_get(f->config, "tokenizer_class"));
 	kf_buf b = { 0 };
 	kf_sp_pieces p;
 	kf_status rc = kf_file_read(path, FILE_MAX, &b, err);
 
 	if (rc == KF_OK)
 		rc = kf_context(err, kf_sp_read_proto(t, b.data, b.len, d->arena, &p, err), "%s", path);
+	if (rc == KF_OK && class && strstr(class, "Llama") && json_is_false(json_object_get(f->config, "add_prefix_space")))
+		t->sp.dummy_prefix = false;      /* whatever the model says */
 	if (rc == KF_OK)
 		rc = draft_grow(d, p.n, err);
 	if (rc == KF_OK) {
@@ -456,11 +508,10 @@ static kf_status check_normalized(const draft *d, const json_t *vocab, bool mark
 {
 	for (int32_t i = 0; i < d->n; i++) {
 		const char *p = d->piece[i];
-		const size_t n = strlen(p);
 
 		if (d->type[i] != KF_TT_USER || d->flags[i] & KF_AT_RAW)
 			continue;
-		if (marks || ((prepends || d->flags[i] & KF_AT_SINGLE_WORD) && kf_utf8_len((const uint8_t *)p, n) == n && !json_object_get(vocab, p)))
+		if (marks || ((prepends || d->flags[i] & KF_AT_SINGLE_WORD) && one_character(p) && !json_object_get(vocab, p)))
 			return kf_fail(err, KF_EUNSUPPORTED, "its added token \"%.60s\" is \"normalized\": true, which kfuse does not do %s; set it to false, here and in "
 				"tokenizer_config.json, if the token is to be found wherever it stands", p,
 				marks ? "beside a normalizer and a Metaspace pre_tokenizer" : "for a single character that the model does not have");
@@ -518,14 +569,17 @@ static kf_status open_json(folder *f, draft *d, kf_tokenizer *t, kf_err *err)
 	const json_t *norm = json_object_get(f->tokenizer, "normalizer"), *drop = json_object_get(model, "dropout");
 	const char *type = json_string_value(json_object_get(model, "type")), *key, *s;
 	const char *unk = json_string_value(json_object_get(model, "unk_token")), **merges = NULL;
+	const char *class = json_string_value(json_object_get(f->config, "tokenizer_class"));
 	bool fallback = json_is_true(json_object_get(model, "byte_fallback"));
 	int32_t n_merges = 0;
 	kf_status rc;
 
-	if (!model || !json_is_object(vocab))
+	if (!model || (!type && !json_is_object(vocab)))
 		return kf_fail(err, KF_EDATA, "it has no model with a vocabulary");
 	if (type ? strcmp(type, "BPE") != 0 : !json_object_get(model, "merges"))
 		return kf_fail(err, KF_EUNSUPPORTED, "its model is of type \"%.60s\"; kfuse reads BPE", type ? type : "unknown");
+	if (!json_is_object(vocab))
+		return kf_fail(err, KF_EDATA, "its model has no vocabulary");
 	if (json_is_number(drop) && json_number_value(drop) > 0)
 		return kf_fail(err, KF_EUNSUPPORTED, "its model drops merges at random (dropout)");
 	for (int i = 0; i < 2; i++) {
@@ -577,6 +631,11 @@ static kf_status open_json(folder *f, draft *d, kf_tokenizer *t, kf_err *err)
 	if ((rc = read_normalizer(norm, &t->bpe.nfc, err)) != KF_OK || (rc = kf_pretok_json(&t->bpe.pretok, pre, err)) != KF_OK
 		|| (rc = specials(f, d, t, err)) != KF_OK)
 		return rc;
+	/* of a ByteLevel that is all there is transformers has it from there, where it is said; these classes say no by not saying it */
+	v = json_object_get(f->config, "add_prefix_space");
+	if (strcmp(json_string_value(json_object_get(pre, "type")), "ByteLevel") == 0
+		&& (json_is_boolean(v) || (class && (strstr(class, "GPT2") || strstr(class, "GPTNeoX")))))
+		t->bpe.pretok.prefix_space = json_is_true(v);
 	if (unk && (t->bpe.unk = find_piece(d, unk)) < 0)
 		return kf_fail(err, KF_EDATA, "its unk_token \"%.60s\" is no token", unk);
 	t->bpe.fuse_unk = json_is_true(json_object_get(model, "fuse_unk"));

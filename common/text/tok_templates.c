@@ -18,6 +18,8 @@ static kf_status read_text(const char *dir, const char *name, kf_buf *out, kf_er
 
 	if (rc == KF_OK && (rc = kf_file_read(path, FILE_MAX, out, err)) == KF_OK && memchr(out->data, 0, out->len))
 		rc = kf_fail(err, KF_EDATA, "%s: there is a NUL in it", path);
+	if (rc == KF_OK && kf_utf8_valid(out->data, out->len) != out->len)
+		rc = kf_fail(err, KF_EDATA, "%s: it is not UTF-8", path);
 	kf_buf_u8(out, 0);
 	return rc == KF_OK ? kf_buf_check(out, err) : rc;
 }

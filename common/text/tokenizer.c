@@ -71,6 +71,8 @@ kf_status kf_tokenizer_from_spec(const kf_vocab_spec *spec, kf_tokenizer **out, 
 		if (ids[i] < -1 || ids[i] >= spec->n)
 			return kf_fail(err, KF_EDATA, "the vocabulary's %s token is %d, but there are %d tokens",
 				(const char *[]){ "BOS", "EOS", "padding", "unknown" }[i], (int)ids[i], (int)spec->n);
+	if (spec->chat_template && kf_utf8_valid((const uint8_t *)spec->chat_template, strlen(spec->chat_template)) != strlen(spec->chat_template))
+		return kf_fail(err, KF_EDATA, "the chat template is not UTF-8");
 	kf_tokenizer *t = kf_tokenizer_blank(bpe ? KF_TOK_BPE : KF_TOK_SENTENCEPIECE);
 	if (!t)
 		return kf_fail(err, KF_ENOMEM, "no memory for a tokenizer");

@@ -54,6 +54,9 @@ cp -r $G/logits "$TMP/bad"
 for i in 1 2 3 4 5 6; do echo "{\"text\": \"text $i\"}"; done >"$TMP/six.jsonl"
 "$BIN/kf-prepare" --quiet --out "$TMP/six" --shards 2 "$TMP/six.jsonl"
 sed -i 's/"docs": 6/"docs": 7/' "$TMP/six/manifest.json"
+repair_beside() { (flock 9; exec "$I" "$TMP/six" --repair) 9>>"$TMP/six/lock"; }
+check_fails 1 "is being written" "--repair of a set that somebody writes" repair_beside
+check "which takes nothing away" test -e "$TMP/six/manifest.json"
 "$I" "$TMP/six" --repair >/dev/null 2>&1
 check "a damaged manifest was taken away" test ! -e "$TMP/six/manifest.json" -a -e "$TMP/six/shard-00001.mdb"
 check "another number of shards" "$BIN/kf-prepare" --quiet --out "$TMP/six" --shards 3 "$TMP/six.jsonl"

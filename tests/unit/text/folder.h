@@ -19,7 +19,7 @@ static inline int setup(void **state)
 static inline void clear(void)
 {
 	static const char *const names[] = { "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-		"added_tokens.json", "config.json" };
+		"added_tokens.json", "config.json", "chat_template.jinja" };
 	char path[KF_PATH_MAX];
 	kf_err err;
 	for (size_t i = 0; i < LEN(names); i++)

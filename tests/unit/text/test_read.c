@@ -22,7 +22,7 @@ static void put_model(void)
 }
 
 /* The pieces of a text, with a bar between. */
-static const char *pieces(const kf_tokenizer *t, const char *text, char *out, size_t size)
+static const char *pieces_of(const kf_tokenizer *t, const char *text, bool specials, char *out, size_t size)
 {
 	kf_arena a;
 	kf_encoding e;
@@ -30,13 +30,15 @@ static const char *pieces(const kf_tokenizer *t, const char *text, char *out, si
 	size_t n = 0;
 
 	kf_arena_init(&a);
-	assert_int_equal(kf_tokenizer_encode(t, (const uint8_t *)text, strlen(text), true, &a, &e, &err), KF_OK);
+	assert_int_equal(kf_tokenizer_encode(t, (const uint8_t *)text, strlen(text), specials, &a, &e, &err), KF_OK);
 	*out = 0;
 	for (uint32_t i = 0; i < e.n; i++)
 		n += (size_t)snprintf(out + n, size - n, "%s%s", i ? "|" : "", kf_tokenizer_piece(t, e.ids[i]));
 	kf_arena_release(&a);
 	return out;
 }
+
+static const char *pieces(const kf_tokenizer *t, const char *text, char *out, size_t size) { return pieces_of(t, text, true, out, size); }
 
 #define JSON(post) "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"<s>\":1,\"</s>\":2},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"ByteLevel\"," \
 	"\"add_prefix_space\":false},\"added_tokens\":[{\"id\":1,\"content\":\"<s>\",\"special\":true}," \
@@ -242,11 +244,155 @@ static void normalized(void **state)
 	json_decref(j);
 }
 
+/* Padding and the like may be called as the text's own tokens are: text has these all the same. */
+static void ordinary(void **state)
+{
+	(void)state;
+	static const char *const how[] = { "\"special\":true", "\"special\":true,\"single_word\":true", "\"special\":false", "\"special\":false,\"single_word\":true" };
+	char have[256], json[1024];
+	uint32_t n;
+
+	for (size_t i = 0; i < LEN(how); i++)
+		for (int padding = 0; padding < 2; padding++) {
+			snprintf(json, sizeof json, "%s%s%s%s%s", "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"!\":2,\"ab\":3,\"<s>\":4},\"merges\":[\"a b\"]},"
+				"\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false},\"added_tokens\":[{\"id\":2,\"content\":\"!\",", how[i],
+				"},{\"id\":3,\"content\":\"ab\",", how[i], "},{\"id\":4,\"content\":\"<s>\",\"special\":true}]}");
+			clear();
+			put_text("tokenizer.json", json);
+			put_text("tokenizer_config.json", padding ? "{\"pad_token\":\"!\",\"unk_token\":\"ab\"}" : "{}");
+			kf_tokenizer *t = open_it();
+			if (strcmp(pieces_of(t, "a!ab<s>b!", false, have, sizeof have), "a|!|ab|b|!") != 0)
+				fail_msg("case %zu, %d: %s", i, padding, have);
+			assert_memory_equal(kf_tokenizer_bytes(t, 2, &n), "!", 1);
+			assert_int_equal(n, 1);
+			assert_true(kf_tokenizer_is_control(t, 4));
+			kf_tokenizer_free(t);
+		}
+	clear();
+	put_model();
+	put_text("tokenizer_config.json", "{\"pad_token\":\"x\",\"added_tokens_decoder\":{\"532\":{\"content\":\"x\",\"special\":true}}}");
+	kf_tokenizer *t = open_it();
+	assert_string_equal(pieces_of(t, "x", false, have, sizeof have), MARK "|x");
+	kf_tokenizer_free(t);
+}
+
+/* tokenizer_config.json's add_prefix_space, as transformers takes it: of Llama's classes where there is a model file, and of a ByteLevel by itself. */
+static void prefix_space(void **state)
+{
+	(void)state;
+#define SPACED(space) "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"\u0120\":1},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":" space "}}"
+#define CLASS(name, more) "{\"tokenizer_class\":\"" name "\"" more "}"
+	static const struct { const char *json, *config; bool space; } cases[] = {
+		{ SPACED("false"), CLASS("PreTrainedTokenizerFast", ""), false },
+		{ SPACED("true"), CLASS("PreTrainedTokenizerFast", ""), true },
+		{ SPACED("true"), CLASS("PreTrainedTokenizerFast", ",\"add_prefix_space\":false"), false },
+		{ SPACED("false"), CLASS("GPT2Tokenizer", ",\"add_prefix_space\":true"), true },
+		{ SPACED("true"), CLASS("GPT2Tokenizer", ""), false },
+		{ SPACED("true"), CLASS("GPTNeoXTokenizerFast", ""), false },
+		{ NULL, CLASS("LlamaTokenizer", ""), true },
+		{ NULL, CLASS("LlamaTokenizer", ",\"add_prefix_space\":false"), false },
+		{ NULL, CLASS("LlamaTokenizerFast", ",\"add_prefix_space\":true"), true },
+		{ NULL, CLASS("T5Tokenizer", ",\"add_prefix_space\":false"), true },
+	};
+	char have[64];
+
+	for (size_t i = 0; i < LEN(cases); i++) {
+		clear();
+		if (cases[i].json)
+			put_text("tokenizer.json", cases[i].json);
+		else
+			put_model();
+		put_text("tokenizer_config.json", cases[i].config);
+		kf_tokenizer *t = open_it();
+		if (strcmp(pieces(t, "a", have, sizeof have), !cases[i].space ? "a" : cases[i].json ? "\xc4\xa0|a" : MARK "a") != 0 ||
+			kf_tokenizer_dummy_prefix(t) != cases[i].space)
+			fail_msg("case %zu: %s", i, have);
+		kf_tokenizer_free(t);
+	}
+}
+
+/* What a post-processor adds: one token on each side, by its id; what else there is of them is refused by name, unless transformers puts its own there. */
+static void post(void **state)
+{
+	(void)state;
+#define PARTS(single, tokens) "{\"type\":\"TemplateProcessing\",\"single\":[" single "],\"special_tokens\":{" tokens "}}"
+#define TOKEN(name) "{\"SpecialToken\":{\"id\":\"" name "\",\"type_id\":0}}"
+#define TEXT_A "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}"
+#define MEANS(name, ids) "\"" name "\":{\"id\":\"" name "\",\"ids\":[" ids "],\"tokens\":[]}"
+#define ROBERTA "{\"type\":\"RobertaProcessing\",\"sep\":[\"</s>\",2],\"cls\":[\"<s>\",1]}"
+	static const struct { const char *json, *class, *fails; int bos; } cases[] = {
+		{ JSON(PARTS(TOKEN("<s>") "," TEXT_A, MEANS("<s>", "1"))), "PreTrainedTokenizerFast", NULL, 1 },
+		{ JSON(PARTS(TOKEN("a") "," TEXT_A, MEANS("a", "1"))), "PreTrainedTokenizerFast", NULL, 1 },
+		{ JSON(PARTS(TEXT_A "," TOKEN("</s>"), MEANS("</s>", "2"))), "PreTrainedTokenizerFast", NULL, -1 },
+		{ JSON(PARTS(TOKEN("<s>") "," TOKEN("</s>") "," TEXT_A, MEANS("<s>", "1") "," MEANS("</s>", "2"))), "PreTrainedTokenizerFast", "\"</s>\" beside", 0 },
+		{ JSON(PARTS(TOKEN("b") "," TEXT_A, MEANS("b", "1,2"))), "PreTrainedTokenizerFast", "\"b\" is more than one token", 0 },
+		{ JSON(PARTS(TOKEN("b") "," TEXT_A, MEANS("b", "9"))), "PreTrainedTokenizerFast", "\"b\", which is no token", 0 },
+		{ JSON(PARTS(TEXT_A "," TEXT_A, "")), "PreTrainedTokenizerFast", "repeats the text", 0 },
+		{ JSON(ROBERTA), "PreTrainedTokenizerFast", "RobertaProcessing", 0 },
+		{ JSON("{\"type\":\"Sequence\",\"processors\":[{\"type\":\"ByteLevel\"}," ROBERTA "]}"), "PreTrainedTokenizerFast", "RobertaProcessing", 0 },
+		{ JSON(ROBERTA), "LlamaTokenizerFast\",\"bos_token\":\"<s>", NULL, 1 },
+	};
+	char config[256];
+	kf_tokenizer *t;
+	kf_err err;
+
+	for (size_t i = 0; i < LEN(cases); i++) {
+		clear();
+		put_text("tokenizer.json", cases[i].json);
+		snprintf(config, sizeof config, "{\"tokenizer_class\":\"%s\"}", cases[i].class);
+		put_text("tokenizer_config.json", config);
+		const kf_status rc = kf_tokenizer_open_dir(dir, &t, &err);
+		if (cases[i].fails ? rc == KF_OK || !strstr(err.text, cases[i].fails) : rc != KF_OK || kf_tokenizer_bos(t) != cases[i].bos)
+			fail_msg("case %zu: %s", i, rc == KF_OK ? "another BOS" : err.text);
+		if (rc == KF_OK)
+			kf_tokenizer_free(t);
+	}
+}
+
+/* White space is a token's own once: as Hugging Face's tokenizers have it. */
+static void white(void **state)
+{
+	(void)state;
+	static const struct { const char *flags, *want; } cases[] = {
+		{ "\"rstrip\":true", "a|\n|\n|\n|a" }, { "\"rstrip\":true,\"lstrip\":true", "a|\n|a" }, { "\"lstrip\":true", "a|\n|\n|\n|a" },
+	};
+	char have[64], json[512];
+
+	for (size_t i = 0; i < LEN(cases); i++) {
+		clear();
+		snprintf(json, sizeof json, "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":{\"type\":\"ByteLevel\","
+			"\"add_prefix_space\":false},\"added_tokens\":[{\"id\":1,\"content\":\"\\n\",\"special\":false,%s}]}", cases[i].flags);
+		put_text("tokenizer.json", json);
+		kf_tokenizer *t = open_it();
+		if (strcmp(pieces(t, "a\n\n\na", have, sizeof have), cases[i].want) != 0)
+			fail_msg("case %zu: %s", i, have);
+		kf_tokenizer_free(t);
+	}
+}
+
+static void refused(void **state)
+{
+	(void)state;
+	kf_tokenizer *t;
+	kf_err err;
+
+	clear();
+	put_text("tokenizer.json", "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"<unk>\",0.0]]}}");
+	assert_int_equal(kf_tokenizer_open_dir(dir, &t, &err), KF_EUNSUPPORTED);
+	assert_non_null(strstr(err.text, "Unigram"));
+	clear();
+	put_text("tokenizer.json", JSON("null"));
+	put_text("chat_template.jinja", "{{ messages }} \xe9");
+	assert_int_equal(kf_tokenizer_open_dir(dir, &t, &err), KF_EDATA);
+	assert_non_null(strstr(err.text, "chat_template.jinja: it is not UTF-8"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bos), cmocka_unit_test(named), cmocka_unit_test(prefix), cmocka_unit_test(added), cmocka_unit_test(gemma),
-		cmocka_unit_test(normalized),
+		cmocka_unit_test(normalized), cmocka_unit_test(ordinary), cmocka_unit_test(prefix_space), cmocka_unit_test(post), cmocka_unit_test(white),
+		cmocka_unit_test(refused),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
