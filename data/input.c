@@ -29,11 +29,10 @@ typedef struct {
 
 struct kf_inputs {
 	input_file *file;
-	int n, cap, operands, left_out;
+	int n, cap, left_out;
 	int again;         /* files that are there more than once, */
 	int first_again;   /* and one of them */
 	uint64_t bytes;
-	kf_fp *fp;         /* (operands) */
 	int spool;         /* descriptor of the copy of standard input, or -1 */
 };
 
@@ -46,7 +45,6 @@ int kf_inputs_again(const kf_inputs *in, const char **name)
 	*name = in->again ? in->file[in->first_again].name : NULL;
 	return in->again;
 }
-kf_fp kf_inputs_fp(const kf_inputs *in, int i) { return in->fp[i]; }
 
 void kf_inputs_close(kf_inputs *in)
 {
@@ -56,7 +54,6 @@ void kf_inputs_close(kf_inputs *in)
 		kf_free(in->file[i].name);
 	}
 	free(in->file);
-	kf_free(in->fp);
 	if (in->spool >= 0) close(in->spool);
 	kf_free(in);
 }
@@ -95,6 +92,7 @@ static kf_status add_file(kf_inputs *in, const char *path, const char *name, boo
 		kf_free(f->name);
 		return kf_fail(err, KF_ENOMEM, "out of memory for the name of %s", name);
 	}
+	in->bytes += (uint64_t)st.st_size;
 	in->n++;
 	return KF_OK;
 }
@@ -313,34 +311,6 @@ static kf_status find_again(kf_inputs *in, kf_err *err)
 	return KF_OK;
 }
 
-static kf_status take_fingerprints(kf_inputs *in, kf_err *err)
-{
-	kf_hasher *h = kf_hasher_new();
-	kf_status rc = KF_OK;
-	int i = 0;
-
-	if (!h) return kf_fail(err, KF_ENOMEM, "out of memory for fingerprints");
-	for (int o = 0; o < in->operands && rc == KF_OK; o++) {
-		kf_hasher_free(h);
-		if (!(h = kf_hasher_new())) return kf_fail(err, KF_ENOMEM, "out of memory for fingerprints");
-		for (; i < in->n && in->file[i].operand == o; i++) {
-			kf_map map = { 0 };
-			kf_fp fp;
-
-			if ((rc = kf_stop_check(err)) != KF_OK || (rc = kf_map_open(&map, in->file[i].path, err)) != KF_OK) break;
-			fp = kf_fp_of(map.data, map.size);
-			in->bytes += map.size;
-			kf_map_close(&map);
-			kf_hasher_add(h, in->file[i].name, strlen(in->file[i].name) + 1);
-			kf_hasher_add(h, &in->file[i].jsonl, 1);
-			kf_hasher_add(h, &fp, sizeof fp);
-		}
-		in->fp[o] = kf_hasher_fp(h);
-	}
-	kf_hasher_free(h);
-	return rc;
-}
-
 kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format, kf_inputs **out, kf_err *err)
 {
 	kf_inputs *in = kf_zalloc(1, sizeof *in);
@@ -349,11 +319,6 @@ kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format,
 	*out = NULL;
 	if (!in) return kf_fail(err, KF_ENOMEM, "out of memory");
 	in->spool = -1;
-	in->operands = n;
-	if (!(in->fp = kf_zalloc((size_t)n, sizeof *in->fp))) {
-		rc = kf_fail(err, KF_ENOMEM, "out of memory");
-		goto out;
-	}
 	for (int i = 0; i < n && rc == KF_OK; i++) {
 		struct stat st;
 		int first;
@@ -374,8 +339,7 @@ kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format,
 			rc = kf_fail(err, KF_EINVAL, "%s is neither a file nor a folder (for a pipe, use - and standard "
 				"input)", paths[i]);
 	}
-	if (rc == KF_OK && (rc = find_again(in, err)) == KF_OK) rc = take_fingerprints(in, err);
-out:
+	if (rc == KF_OK) rc = find_again(in, err);
 	if (rc != KF_OK) {
 		kf_inputs_close(in);
 		return rc;
@@ -503,7 +467,7 @@ static kf_status one_record(const input_file *f, uint64_t line, const uint8_t *p
 {
 	char where[KF_PATH_MAX + 64], id[KF_PATH_MAX + 32];
 	json_t *record = NULL;
-	kf_found doc = { .where = where, .record = true };
+	kf_found doc = { .where = where, .operand = f->operand, .record = true };
 	kf_status rc;
 
 	snprintf(where, sizeof where, "%s, line %llu", f->name, (unsigned long long)line);
@@ -531,7 +495,7 @@ static kf_status each_of_file(const input_file *f, kf_found_fn fn, kf_bad_fn bad
 
 	if (rc != KF_OK) return rc;
 	if (!f->jsonl && (rc = kf_textfile_all(t, KF_LINE_MAX, &p, &n, err)) == KF_OK) {
-		kf_found doc = { .id = f->name, .where = f->name, .text = p, .n = n };
+		kf_found doc = { .id = f->name, .where = f->name, .operand = f->operand, .text = p, .n = n };
 
 		rc = fn(arg, &doc, err);
 	}

@@ -7,7 +7,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/base/hash.h"
 #include "common/base/status.h"
 
 typedef enum { KF_FORMAT_AUTO, KF_FORMAT_TEXT, KF_FORMAT_JSONL } kf_text_format;
@@ -22,6 +21,7 @@ typedef struct {
 	const char *domain;    /* the record's "domain", or NULL */
 	const char *split;     /* the record's "split", or NULL */
 	const char *where;     /* for messages: "FILE" or "FILE, line N" */
+	int operand;           /* the path it was found at or below */
 	const uint8_t *text;   /* NULL: a conversation; of a record whose "text" is null, or whose messages are and who has none, empty */
 	size_t n;
 	const json_t *messages;/* the record's "messages" or "conversations", or NULL */
@@ -47,8 +47,6 @@ int kf_inputs_left_out(const kf_inputs *in);       /* files that were empty, or 
 /* How many files are there more than once, by whatever names; *name (borrowed) is that of one of them. */
 int kf_inputs_again(const kf_inputs *in, const char **name);
 uint64_t kf_inputs_bytes(const kf_inputs *in);
-/* What the i-th path holds: names and content. */
-kf_fp kf_inputs_fp(const kf_inputs *in, int i);
 
 /* Call fn for each document, in order; progress (may be NULL) is told of bytes as they are read. Blank
  * lines of a JSONL file are passed over. A record that is not what it should be is KF_EDATA with file and line, for

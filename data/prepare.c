@@ -34,6 +34,8 @@ typedef struct {
 	int n_dom, last_dom;
 	kf_buf scratch;
 	kf_talk talk;              /* the conversation in hand */
+	kf_hasher *seen[KF_MAX_INPUTS]; /* (n_paths) documents of each path in this pass; */
+	kf_fp fp[KF_MAX_INPUTS];   /* in the first */
 	bool writing, chat;        /* chat: there are conversations among the pieces taken */
 
 	/* of the document in hand */
@@ -301,6 +303,23 @@ static kf_status on_bad(void *arg, kf_err *err)
 	return rc == KF_OK ? kf_stop_check(err) : rc;
 }
 
+/* What a corpus is made of is the documents of its split, from whatever files they came: others may change. */
+static void note_document(pass *p, const kf_found *doc)
+{
+	kf_hasher *h = p->seen[doc->operand];
+	const uint64_t n[2] = { doc->messages ? p->talk.n : UINT64_MAX, doc->messages ? p->talk.text.len : doc->n };
+
+	kf_hasher_add(h, doc->id, strlen(doc->id) + 1);
+	kf_hasher_add(h, p->doc_dom->name, strlen(p->doc_dom->name) + 1);
+	kf_hasher_add(h, n, sizeof n);
+	for (uint32_t i = 0; doc->messages && i < p->talk.n; i++) {
+		const uint64_t turn[2] = { p->talk.turn[i].role, p->talk.turn[i].bytes };
+
+		kf_hasher_add(h, turn, sizeof turn);
+	}
+	kf_hasher_add(h, doc->messages ? p->talk.text.data : doc->text, (size_t)n[1]);
+}
+
 static kf_status on_document(void *arg, const kf_found *doc, kf_err *err)
 {
 	pass *p = arg;
@@ -312,6 +331,7 @@ static kf_status on_document(void *arg, const kf_found *doc, kf_err *err)
 	if ((rc = look_at(p, doc, &yes, &valid, err)) != KF_OK) return rc == KF_EDATA ? leave_out(p, err) : rc;
 	if (!yes) return KF_OK;
 	p->stats->documents += !p->writing;
+	note_document(p, doc);
 	if (doc->messages) return converse(p, err);
 	if (!p->writing && !valid && p->stats->not_utf8++ == 0)
 		snprintf(p->stats->first_not_utf8, sizeof p->stats->first_not_utf8, "%s", doc->where);
@@ -328,7 +348,7 @@ static void on_read(void *arg, size_t bytes)
 
 /* ---- the whole ---- */
 
-static kf_status begin_set(pass *p, const kf_inputs *in, kf_err *err)
+static kf_status begin_set(pass *p, kf_err *err)
 {
 	const kf_prepare_opts *o = p->o;
 	kf_set_input input[KF_MAX_INPUTS];
@@ -339,7 +359,7 @@ static kf_status begin_set(pass *p, const kf_inputs *in, kf_err *err)
 	for (int i = 0; i < o->n_paths; i++) {
 		input[i].role = "text";
 		input[i].name = strcmp(o->paths[i], "-") == 0 ? "standard input" : o->paths[i];
-		input[i].fp = kf_inputs_fp(in, i);
+		input[i].fp = p->fp[i];
 	}
 	return kf_set_begin(&spec, &p->w, &p->stats->state, err);
 }
@@ -380,19 +400,33 @@ static void choose(pass *p)
 	}
 }
 
+static kf_status read_inputs(pass *p, const kf_inputs *in, const char *what, kf_err *err)
+{
+	kf_status rc;
+
+	for (int i = 0; i < p->o->n_paths; i++) {
+		kf_hasher_free(p->seen[i]);
+		if (!(p->seen[i] = kf_hasher_new())) return kf_fail(err, KF_ENOMEM, "out of memory for fingerprints");
+	}
+	kf_progress_start(&p->progress, what, "bytes", (double)kf_inputs_bytes(in), p->o->progress);
+	if ((rc = kf_inputs_each(in, on_document, on_bad, on_read, p, err)) == KF_OK) kf_progress_end(&p->progress);
+	return rc;
+}
+
 static kf_status write_pass(pass *p, const kf_inputs *in, kf_err *err)
 {
 	kf_status rc;
 
 	p->writing = true;
 	p->shard = -1;
-	kf_progress_start(&p->progress, "writing", "bytes", (double)kf_inputs_bytes(in), p->o->progress);
-	if ((rc = kf_inputs_each(in, on_document, on_bad, on_read, p, err)) != KF_OK) return rc;
-	kf_progress_end(&p->progress);
+	if ((rc = read_inputs(p, in, "writing", err)) != KF_OK) return rc;
 	if (p->next != p->total)
 		return kf_fail(err, KF_EDATA,
 			"the input changed while it was read (%" PRIu64 " documents, then %" PRIu64 "); run the command "
 			"again", p->total, p->next);
+	for (int i = 0; i < p->o->n_paths; i++)
+		if (!kf_fp_equal(p->fp[i], kf_hasher_fp(p->seen[i])))
+			return kf_fail(err, KF_EDATA, "%s changed while it was read; run the command again", p->o->paths[i]);
 	if ((rc = close_shard(p, err)) != KF_OK) return rc;
 	return finish_set(p, err);
 }
@@ -418,9 +452,8 @@ kf_status kf_prepare(const kf_prepare_opts *o, kf_prepare_stats *stats, kf_err *
 	stats->left_out = kf_inputs_left_out(in);
 	if ((stats->again = kf_inputs_again(in, &again)) > 0) snprintf(stats->first_again, sizeof stats->first_again, "%s", again);
 
-	kf_progress_start(&p.progress, "reading", "bytes", (double)kf_inputs_bytes(in), o->progress);
-	if ((rc = kf_inputs_each(in, on_document, on_bad, on_read, &p, err)) != KF_OK) goto out;
-	kf_progress_end(&p.progress);
+	if ((rc = read_inputs(&p, in, "reading", err)) != KF_OK) goto out;
+	for (int i = 0; i < o->n_paths; i++) p.fp[i] = kf_hasher_fp(p.seen[i]);
 	if ((double)stats->bad * 100 > o->skip_bad * (double)stats->records) {
 		rc = kf_fail(err, KF_EDATA, "%" PRIu64 " of %" PRIu64 " records are bad, more than the %g %% of --skip-bad: is the input what it should be? "
 			"The first: %s", stats->bad, stats->records, o->skip_bad, stats->bad_text[0]);
@@ -438,13 +471,14 @@ kf_status kf_prepare(const kf_prepare_opts *o, kf_prepare_stats *stats, kf_err *
 	stats->shards = p.shards;
 	stats->pieces = p.total;
 
-	if ((rc = begin_set(&p, in, err)) != KF_OK) goto out;
+	if ((rc = begin_set(&p, err)) != KF_OK) goto out;
 	stats->complete = stats->state == KF_SET_CURRENT;
 	if (!stats->complete) rc = write_pass(&p, in, err);
 out:
 	kf_shard_abandon(p.sw);
 	kf_set_abandon(p.w);
 	kf_inputs_close(in);
+	for (int i = 0; i < o->n_paths && i < KF_MAX_INPUTS; i++) kf_hasher_free(p.seen[i]);
 	for (int i = 0; i < p.n_dom; i++) {
 		kf_free(p.dom[i].name);
 		free(p.dom[i].heap);

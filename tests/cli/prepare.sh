@@ -18,6 +18,18 @@ check_fails 1 'doc-bytes' "prepare: refuses other options" "$prepare" --out "$TM
 echo more >>"$TMP/a.txt"
 check_fails 1 'input text differs' "prepare: refuses changed input" "$prepare" --out "$TMP/c" --domain other "$TMP/a.txt" "$TMP/b.jsonl"
 
+# Of what is not in its split, and of files' names where records have ids, a corpus knows nothing.
+for i in 1 2 3 4 5 6; do echo "{\"id\": $i, \"text\": \"text $i\", \"split\": \"$([ $i = 3 ] && echo test || echo train)\"}"; done >"$TMP/parts.jsonl"
+train() { "$prepare" --out "$TMP/train" --split train "$@"; }
+check "prepare: one split" train "$TMP/parts.jsonl"
+sed -i 's/text 3/another/' "$TMP/parts.jsonl"; mv "$TMP/parts.jsonl" "$TMP/renamed.jsonl"
+same "prepare: a document of another split changes nothing" "$(train "$TMP/renamed.jsonl")" "$TMP/train: up to date"
+sed -i 's/text 5/another/' "$TMP/renamed.jsonl"
+check_fails 1 'input text differs' "prepare: one of its own does" train "$TMP/renamed.jsonl"
+check "prepare: and is taken with --replace" train --replace "$TMP/renamed.jsonl"
+sed -i '1{h;d};2{G}' "$TMP/renamed.jsonl"
+check_fails 1 'input text differs' "prepare: the order, too" train "$TMP/renamed.jsonl"
+
 mkdir "$TMP/tree"; echo 'x = 1' >"$TMP/tree/a.py"; printf '\n' >"$TMP/tree/__init__.py"; : >"$TMP/tree/empty.py"
 "$prepare" --out "$TMP/of-tree" "$TMP/tree" 2>"$TMP/tree.err" >"$TMP/tree.out"
 check "prepare: blank files of a folder are left out, and counted" grep -q "2 files are empty, blank or (in folders) not text" "$TMP/tree.err"
