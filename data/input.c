@@ -18,10 +18,12 @@
 #define DEPTH_MAX 64    /* folders in folders */
 #define SNIFF 8192      /* bytes looked at to tell text from other files */
 
+typedef enum { A_TEXT, LINES, LIST } kind;   /* a document; records, a line each; a list of records */
+
 typedef struct {
 	char *path;        /* to open */
 	char *name;        /* to show */
-	bool jsonl;
+	kind is;
 	int operand;
 	dev_t dev;         /* which file it is, whatever its name */
 	ino_t ino;
@@ -32,12 +34,29 @@ struct kf_inputs {
 	int n, cap, left_out;
 	int again;         /* files that are there more than once, */
 	int first_again;   /* and one of them */
+	int plain;         /* files of JSON that hold no records, */
+	int first_plain;   /* and one of them */
+	int no_text;       /* files in folders that are left out for what is in them, */
+	char first_no_text[KF_PATH_MAX]; /* and one of them */
 	uint64_t bytes;
 	int spool;         /* descriptor of the copy of standard input, or -1 */
 };
 
 int kf_inputs_files(const kf_inputs *in) { return in->n; }
 int kf_inputs_left_out(const kf_inputs *in) { return in->left_out; }
+
+int kf_inputs_no_text(const kf_inputs *in, const char **name)
+{
+	*name = in->no_text ? in->first_no_text : NULL;
+	return in->no_text;
+}
+
+int kf_inputs_plain(const kf_inputs *in, const char **name)
+{
+	*name = in->plain ? in->file[in->first_plain].name : NULL;
+	return in->plain;
+}
+
 uint64_t kf_inputs_bytes(const kf_inputs *in) { return in->bytes; }
 
 int kf_inputs_again(const kf_inputs *in, const char **name)
@@ -65,8 +84,7 @@ static bool ends_with(const char *s, const char *end)
 	return n >= m && strcmp(s + n - m, end) == 0;
 }
 
-static kf_status add_file(kf_inputs *in, const char *path, const char *name, bool jsonl, int operand,
-	kf_err *err)
+static kf_status add_file(kf_inputs *in, const char *path, const char *name, kind is, bool plain, int operand, kf_err *err)
 {
 	input_file *f;
 	struct stat st;
@@ -83,7 +101,7 @@ static kf_status add_file(kf_inputs *in, const char *path, const char *name, boo
 	f = &in->file[in->n];
 	f->path = kf_strdup(path);
 	f->name = kf_strdup(name);
-	f->jsonl = jsonl;
+	f->is = is;
 	f->dev = st.st_dev;
 	f->ino = st.st_ino;
 	f->operand = operand;
@@ -93,21 +111,21 @@ static kf_status add_file(kf_inputs *in, const char *path, const char *name, boo
 		return kf_fail(err, KF_ENOMEM, "out of memory for the name of %s", name);
 	}
 	in->bytes += (uint64_t)st.st_size;
+	if (plain && !in->plain++) in->first_plain = in->n;
 	in->n++;
 	return KF_OK;
 }
 
-static bool is_jsonl(const char *name, kf_text_format format)
+/* Whether a name has this ending, also before that of a compression. */
+static bool is_called(const char *name, const char *ending)
 {
-	static const char *const ends[] = { ".jsonl", ".ndjson" }, *const packed[] = { "", ".gz", ".zst" };
+	static const char *const packed[] = { "", ".gz", ".zst" };
 	char end[16];
 
-	if (format != KF_FORMAT_AUTO) return format == KF_FORMAT_JSONL;
-	for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-		for (size_t j = 0; j < sizeof packed / sizeof *packed; j++) {
-			snprintf(end, sizeof end, "%s%s", ends[i], packed[j]);
-			if (ends_with(name, end)) return true;
-		}
+	for (size_t i = 0; i < sizeof packed / sizeof *packed; i++) {
+		snprintf(end, sizeof end, "%s%s", ending, packed[i]);
+		if (ends_with(name, end)) return true;
+	}
 	return false;
 }
 
@@ -132,6 +150,137 @@ static kf_status look(const char *path, const char *name, int *first, kf_err *er
 			*first = memchr(p, 0, n < SNIFF ? n : SNIFF) ? NO_TEXT : p[i];
 		}
 	kf_textfile_close(f);
+	return rc;
+}
+
+/* ---- JSON ---- */
+
+/* The number at p, one that jansson cannot hold made one that it can, of the same form and length: what is no JSON stays none. No whole number
+ * that fits changes. Returns where it ends. */
+static char *fit_number(char *p)
+{
+	size_t sign = *p == '-', digits = strspn(p + sign, "0123456789"), mantissa = strspn(p, "0123456789+-."), n = mantissa;
+
+	for (n += strspn(p + n, "0123456789+-.eE"); mantissa < n; mantissa++)   /* an exponent: 0 */
+		if (p[mantissa] >= '1' && p[mantissa] <= '9') p[mantissa] = '0';
+	if (sign + digits == n && digits > 18 && p[sign] != '0') {
+		errno = 0;
+		strtoll(p, NULL, 10);
+		if (errno == ERANGE) p[sign + 1] = '.';
+	}
+	return p + n;
+}
+
+/* A line as JSON. Members that nobody asks for may have numbers of any size: unsigned hashes, say. Of those that are too large only the form is
+ * kept; a whole one becomes one that is not, which is nothing that is asked for. */
+static kf_status parse_line(const uint8_t *line, size_t n, const char *where, json_t **out, kf_err *err)
+{
+	const size_t flags = JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES;
+	json_error_t je;
+
+	/* jansson builds a tree by recursion, to a depth of its own that it checks. */
+	*out = json_loadb((const char *)line, n, flags, &je);
+	if (!*out && json_error_code(&je) == json_error_numeric_overflow) {
+		char *copy = kf_alloc(n + 1, 1), *end = copy + n;
+
+		if (!copy) return kf_fail(err, KF_ENOMEM, "%s: out of memory for its numbers", where);
+		memcpy(copy, line, n);
+		*end = 0;
+		for (char *p = copy; p < end;) {
+			if (*p == '"') {
+				for (p++; p < end && *p != '"'; p++) p += *p == '\\' && p + 1 < end;
+				p += p < end;
+			} else {
+				p = *p == '-' || (*p >= '0' && *p <= '9') ? fit_number(p) : p + 1;
+			}
+		}
+		*out = json_loadb(copy, n, flags, &je);
+		kf_free(copy);
+	}
+	return *out ? KF_OK : kf_fail(err, KF_EDATA, "%s: not valid JSON: %s (byte %d)", where, je.text, je.position);
+}
+
+/* Whether a record has one of the members that hold a document, if only as null: an empty one then. */
+static bool may_be_empty(const json_t *record)
+{
+	return json_object_get(record, "text") || json_object_get(record, "messages") || json_object_get(record, "conversations");
+}
+
+/* The next item of a list, p (n), of which *at bytes are behind us: what stands before the next comma, or the end, of this depth, whatever it is. item NULL
+ * after the last; KF_EDATA where the list does not end, or something follows it. */
+static kf_status next_item(const uint8_t *p, size_t n, size_t *at, const char *name, const uint8_t **item, size_t *len, kf_err *err)
+{
+	size_t i = *at, depth = 0;
+	bool first = !i;
+
+	while (i < n && memchr(" \t\r\n", p[i], 4)) i++;
+	if (first && i < n && p[i] == '[') {
+		for (i++; i < n && memchr(" \t\r\n", p[i], 4);) i++;
+	} else if (i < n && p[i] == ',') {
+		i++;
+		first = false;
+	}
+	*item = NULL;
+	if (i < n && p[i] == ']' && (first || p[*at] == ']')) {
+		for (i++; i < n && memchr(" \t\r\n", p[i], 4);) i++;
+		return i == n ? KF_OK : kf_fail(err, KF_EDATA, "%s: something follows the list of its records, %zu bytes into it", name, i);
+	}
+	*item = p + i;
+	for (; i < n; i++) {
+		if (p[i] == '"') {
+			for (i++; i < n && p[i] != '"'; i++) i += p[i] == '\\';
+		} else if (p[i] == '{' || p[i] == '[') {
+			depth++;
+		} else if (depth && (p[i] == '}' || p[i] == ']')) {
+			depth--;
+		} else if (!depth && (p[i] == ',' || p[i] == ']')) {
+			break;
+		}
+	}
+	if (i >= n) return kf_fail(err, KF_EDATA, "%s: the list of its records does not end: is the file whole?", name);
+	*len = (size_t)(p + i - *item);
+	*at = i;
+	return KF_OK;
+}
+
+/* Whether a file of JSON holds records by its first: an item of a list, or a line. */
+static kf_status holds_records(const char *path, const char *name, bool list, bool *yes, kf_err *err)
+{
+	kf_textfile *f;
+	const uint8_t *p;
+	size_t n, at = 0;
+	json_t *record = NULL;
+	kf_err ignored;
+	kf_status rc = kf_textfile_open(path, name, &f, err);
+
+	*yes = false;
+	if (rc != KF_OK) return rc;
+	if (list) {
+		if ((rc = kf_textfile_all(f, KF_LINE_MAX, &p, &n, err)) == KF_OK && next_item(p, n, &at, name, &p, &n, &ignored) != KF_OK) p = NULL;
+	} else {
+		do rc = kf_textfile_line(f, KF_LINE_MAX, &p, &n, err);
+		while (rc == KF_OK && p && kf_text_blank(p, n));
+	}
+	if (rc == KF_OK && p && parse_line(p, n, name, &record, &ignored) == KF_OK) *yes = json_is_object(record) && may_be_empty(record);
+	json_decref(record);
+	kf_textfile_close(f);
+	return rc;
+}
+
+/* What a file holds: as it is told, or by the ending of its name; JSON, and standard input, by what it begins with. *plain: it is JSON, and a text all the same. */
+static kf_status kind_of(const char *path, const char *name, bool piped, kf_text_format format, int first, kind *out, bool *plain, kf_err *err)
+{
+	const bool lines = format == KF_FORMAT_JSONL || (format == KF_FORMAT_AUTO && (is_called(name, ".jsonl") || is_called(name, ".ndjson") || (piped && first == '{')));
+	bool records = false;
+	kf_status rc = KF_OK;
+
+	*out = A_TEXT;
+	*plain = false;
+	if (lines || (format == KF_FORMAT_AUTO && (piped || is_called(name, ".json")) && (first == '[' || first == '{'))) {
+		if (!lines && (rc = holds_records(path, name, first == '[', &records, err)) != KF_OK) return rc;
+		if (lines || records) *out = first == '[' ? LIST : LINES;
+		else *plain = !piped;
+	}
 	return rc;
 }
 
@@ -227,8 +376,13 @@ static kf_status add_folder(kf_inputs *in, const char *path, kf_text_format form
 		} else if (stat(sub, &st) < 0 || !S_ISREG(st.st_mode)) {
 			in->left_out++; /* links to nowhere and to folders (which may go in circles), devices, pipes */
 		} else if ((rc = look(sub, sub, &first, err)) == KF_OK) {
-			if (first > 0) rc = add_file(in, sub, sub, is_jsonl(name[i], format), operand, err);
-			else in->left_out++;
+			kind is;
+			bool plain;
+
+			if (first == NO_TEXT && !in->no_text++) snprintf(in->first_no_text, sizeof in->first_no_text, "%s", sub);
+			else if (first == 0) in->left_out++;
+			if (first <= 0) continue;
+			if ((rc = kind_of(sub, sub, false, format, first, &is, &plain, err)) == KF_OK) rc = add_file(in, sub, sub, is, plain, operand, err);
 		}
 	}
 	free_names(name, n);
@@ -248,6 +402,8 @@ static kf_status spool_stdin(kf_inputs *in, kf_text_format format, int operand, 
 	char path[KF_PATH_MAX], block[65536];
 	ssize_t got;
 	int first;
+	kind is;
+	bool plain;
 	kf_status rc;
 
 	if (in->spool >= 0) return kf_fail(err, KF_EINVAL, "standard input (-) is given twice");
@@ -275,8 +431,8 @@ static kf_status spool_stdin(kf_inputs *in, kf_text_format format, int operand, 
 	snprintf(path, sizeof path, "/proc/self/fd/%d", in->spool);
 	if ((rc = look(path, "standard input", &first, err)) != KF_OK) return rc;
 	if (first == NO_TEXT) return no_text("standard input", err);
-	return add_file(in, path, "standard input",
-		format == KF_FORMAT_AUTO ? first == '{' : format == KF_FORMAT_JSONL, operand, err);
+	if ((rc = kind_of(path, "standard input", true, format, first, &is, &plain, err)) != KF_OK) return rc;
+	return add_file(in, path, "standard input", is, false, operand, err);
 }
 
 /* ---- opening ---- */
@@ -329,12 +485,13 @@ kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format,
 			rc = kf_fail(err, KF_EINVAL, "%s is a shard set, not text; leave it out (kf-prepare reads what sets are made from, not sets)", paths[i]);
 		else if (S_ISDIR(st.st_mode)) rc = add_folder(in, paths[i], format, i, 0, err);
 		else if (S_ISREG(st.st_mode)) {
-			const bool jsonl = is_jsonl(paths[i], format);
+			kind is;
+			bool plain;
 
-			if ((rc = look(paths[i], paths[i], &first, err)) != KF_OK) break;
+			if ((rc = look(paths[i], paths[i], &first, err)) != KF_OK || (rc = kind_of(paths[i], paths[i], false, format, first, &is, &plain, err)) != KF_OK) break;
 			if (first == NO_TEXT) rc = no_text(paths[i], err);
-			else if (first == 0 && jsonl) in->left_out++;   /* of many, one may have no record; a document without text is an error */
-			else rc = add_file(in, paths[i], paths[i], jsonl, i, err);
+			else if (first == 0 && is == LINES) in->left_out++;   /* of many, one may have no record; a document without text is an error */
+			else rc = add_file(in, paths[i], paths[i], is, plain, i, err);
 		} else
 			rc = kf_fail(err, KF_EINVAL, "%s is neither a file nor a folder (for a pipe, use - and standard "
 				"input)", paths[i]);
@@ -350,51 +507,6 @@ kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format,
 
 /* ---- documents ---- */
 
-/* The number at p, one that jansson cannot hold made one that it can, of the same form and length: what is no JSON stays none. No whole number
- * that fits changes. Returns where it ends. */
-static char *fit_number(char *p)
-{
-	size_t sign = *p == '-', digits = strspn(p + sign, "0123456789"), mantissa = strspn(p, "0123456789+-."), n = mantissa;
-
-	for (n += strspn(p + n, "0123456789+-.eE"); mantissa < n; mantissa++)   /* an exponent: 0 */
-		if (p[mantissa] >= '1' && p[mantissa] <= '9') p[mantissa] = '0';
-	if (sign + digits == n && digits > 18 && p[sign] != '0') {
-		errno = 0;
-		strtoll(p, NULL, 10);
-		if (errno == ERANGE) p[sign + 1] = '.';
-	}
-	return p + n;
-}
-
-/* A line as JSON. Members that nobody asks for may have numbers of any size: unsigned hashes, say. Of those that are too large only the form is
- * kept; a whole one becomes one that is not, which is nothing that is asked for. */
-static kf_status parse_line(const uint8_t *line, size_t n, const char *where, json_t **out, kf_err *err)
-{
-	const size_t flags = JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES;
-	json_error_t je;
-
-	/* jansson builds a tree by recursion, to a depth of its own that it checks. */
-	*out = json_loadb((const char *)line, n, flags, &je);
-	if (!*out && json_error_code(&je) == json_error_numeric_overflow) {
-		char *copy = kf_alloc(n + 1, 1), *end = copy + n;
-
-		if (!copy) return kf_fail(err, KF_ENOMEM, "%s: out of memory for its numbers", where);
-		memcpy(copy, line, n);
-		*end = 0;
-		for (char *p = copy; p < end;) {
-			if (*p == '"') {
-				for (p++; p < end && *p != '"'; p++) p += *p == '\\' && p + 1 < end;
-				p += p < end;
-			} else {
-				p = *p == '-' || (*p >= '0' && *p <= '9') ? fit_number(p) : p + 1;
-			}
-		}
-		*out = json_loadb(copy, n, flags, &je);
-		kf_free(copy);
-	}
-	return *out ? KF_OK : kf_fail(err, KF_EDATA, "%s: not valid JSON: %s (byte %d)", where, je.text, je.position);
-}
-
 /* A string member of a JSONL record: NULL when absent or null. */
 static kf_status member(json_t *record, const char *key, size_t max, const char *where, const char **out,
 	kf_err *err)
@@ -409,12 +521,6 @@ static kf_status member(json_t *record, const char *key, size_t max, const char 
 			key, max);
 	*out = json_string_value(v);
 	return KF_OK;
-}
-
-/* Whether a record has one of the members that hold a document, if only as null: an empty one then. */
-static bool may_be_empty(const json_t *record)
-{
-	return json_object_get(record, "text") || json_object_get(record, "messages") || json_object_get(record, "conversations");
 }
 
 /* A member; one that is null is not there, as in tables that were exported. */
@@ -438,7 +544,7 @@ static kf_status read_record(const input_file *f, uint64_t line, const uint8_t *
 		return kf_fail(err, KF_EDATA, "%s: the record is not a JSON object: {\"text\": …}", where);
 	if (!(doc->messages = given(record, "messages"))) doc->messages = given(record, "conversations");
 	v = given(record, "text");
-	if (!v && !doc->messages && !may_be_empty(record)) return kf_fail(err, KF_EDATA, "%s: the record has no \"text\"", where);
+	if (!v && !doc->messages && !may_be_empty(record)) return kf_fail(err, KF_EDATA, "%s: the record has no \"text\", \"messages\" or \"conversations\"", where);
 	if (v && doc->messages)
 		return kf_fail(err, KF_EDATA, "%s: the record has both \"text\" and messages; leave one of them out", where);
 	if (v && !json_is_string(v)) return kf_fail(err, KF_EDATA, "%s: \"text\" is not a string", where);
@@ -470,7 +576,7 @@ static kf_status one_record(const input_file *f, uint64_t line, const uint8_t *p
 	kf_found doc = { .where = where, .operand = f->operand, .record = true };
 	kf_status rc;
 
-	snprintf(where, sizeof where, "%s, line %llu", f->name, (unsigned long long)line);
+	snprintf(where, sizeof where, "%s, %s %llu", f->name, f->is == LIST ? "item" : "line", (unsigned long long)line);
 	rc = read_record(f, line, p, n, where, id, &record, &doc, err);
 	if (rc == KF_OK) rc = fn(arg, &doc, err);
 	else if (bad) rc = bad(arg, err);
@@ -494,12 +600,19 @@ static kf_status each_of_file(const input_file *f, kf_found_fn fn, kf_bad_fn bad
 	kf_status rc = kf_textfile_open(f->path, f->name, &t, err);
 
 	if (rc != KF_OK) return rc;
-	if (!f->jsonl && (rc = kf_textfile_all(t, KF_LINE_MAX, &p, &n, err)) == KF_OK) {
+	if (f->is == LIST && (rc = kf_textfile_all(t, KF_LINE_MAX, &p, &n, err)) == KF_OK) {
+		const uint8_t *item;
+		size_t at = 0, len;
+
+		for (uint64_t i = 1; rc == KF_OK && (rc = next_item(p, n, &at, f->name, &item, &len, err)) == KF_OK && item; i++)
+			rc = one_record(f, i, item, len, fn, bad, arg, err);
+	}
+	if (f->is == A_TEXT && (rc = kf_textfile_all(t, KF_LINE_MAX, &p, &n, err)) == KF_OK) {
 		kf_found doc = { .id = f->name, .where = f->name, .operand = f->operand, .text = p, .n = n };
 
 		rc = fn(arg, &doc, err);
 	}
-	for (uint64_t line = 1; f->jsonl && rc == KF_OK; line++) {
+	for (uint64_t line = 1; f->is == LINES && rc == KF_OK; line++) {
 		if ((rc = kf_textfile_line(t, KF_LINE_MAX, &p, &n, err)) != KF_OK || !p) break;
 		if (!blank_line(p, n)) rc = one_record(f, line, p, n, fn, bad, arg, err);
 		if (progress) progress(arg, kf_textfile_read(t));

@@ -38,12 +38,16 @@ typedef struct kf_inputs kf_inputs;
 /* paths (n), at most 64: files, folders (searched through, in order of the names; files that are
  * empty or not text, and names that begin with a dot, are left out there), "-" for standard
  * input (copied to a temporary file, since it is read twice). AUTO: a name ending in .jsonl or .ndjson,
- * with .gz or .zst behind it, is JSONL, anything else text; standard input is JSONL when it begins with '{'. */
+ * with .gz or .zst behind it, is JSONL; .json is JSONL or a list of records where its first record is a document or a conversation; anything else is text. Standard
+ * input is JSONL when it begins with '{', and a list by its first item. */
 kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format, kf_inputs **out,
 	kf_err *err) KF_MUST_CHECK;
 void kf_inputs_close(kf_inputs *in);               /* accepts NULL */
 int kf_inputs_files(const kf_inputs *in);
-int kf_inputs_left_out(const kf_inputs *in);       /* files that were empty, or in folders and not text */
+int kf_inputs_left_out(const kf_inputs *in);       /* files that were empty or blank, and what in folders is no file: links, shard sets */
+/* How many files in folders are not text, and how many called .json are taken for a text, as they hold no records; *name (borrowed) is that of the first. */
+int kf_inputs_no_text(const kf_inputs *in, const char **name);
+int kf_inputs_plain(const kf_inputs *in, const char **name);
 /* How many files are there more than once, by whatever names; *name (borrowed) is that of one of them. */
 int kf_inputs_again(const kf_inputs *in, const char **name);
 uint64_t kf_inputs_bytes(const kf_inputs *in);

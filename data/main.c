@@ -20,7 +20,7 @@ static const kf_opt table[] = {
 	{ "normalize", KF_OPT_CHOICE, &o.p.normalize, "nfc|none", "Unicode normalisation", 0, 0, KF_OPT_SHAPES },
 	{ "invalid", KF_OPT_CHOICE, &o.p.invalid, "keep|refuse", "what to do with text that is not UTF-8", 0, 0,
 		KF_OPT_SHAPES },
-	{ "format", KF_OPT_CHOICE, &o.p.format, "auto|text|jsonl", "what files hold; auto goes by their names",
+	{ "format", KF_OPT_CHOICE, &o.p.format, "auto|text|jsonl", "what files hold; auto goes by their names, and of *.json by its first record",
 		0, 0, KF_OPT_SHAPES },
 	{ "skip-bad", KF_OPT_REAL, &o.p.skip_bad, "PERCENT", "leave out records that are not what they should be, and name the first of them, "
 		"if they are at most so many; 0: the first ends the run", 0, 100, 0 },
@@ -39,9 +39,10 @@ static const kf_opt table[] = {
 
 static const kf_program program = {
 	"kf-prepare", "turn text into a corpus", "--out DIR [options] FILE|FOLDER|- …",
-	"Files are text, a document each, or JSON Lines (*.jsonl, *.ndjson) with a record a document, as they are or packed by gzip or zstd:\n"
-	"\"text\", or \"messages\" of a conversation ([{\"role\": …, \"content\": …}, …]), and, as there are, \"id\", \"domain\",\n"
-	"\"split\". A conversation is cut only before a message of the user. Folders are searched through.",
+	"Files are text, a document each, or records of JSON, a document each: a line each (*.jsonl, *.ndjson) or a list (*.json);\n"
+	"as they are, or packed by gzip or zstd. A record has \"text\", or \"messages\" of a conversation ([{\"role\": …, \"content\": …}, …]),\n"
+	"and, as there are, \"id\", \"domain\", \"split\". A conversation is cut only before a message of the user. Folders are searched\n"
+	"through.",
 	table, true, true
 };
 
@@ -79,8 +80,13 @@ static kf_status run(const kf_list *operands, kf_err *err)
 		fprintf(stderr, "kf-prepare: notice: files given more than once: %d; what they hold is in the corpus as often. The first is %s\n",
 			s.again, s.first_again);
 	if (s.left_out)
-		fprintf(stderr, "kf-prepare: notice: %d files are empty, blank or (in folders) not text and were left out\n",
-			s.left_out);
+		fprintf(stderr, "kf-prepare: notice: %d files are empty, blank or (in folders) no files of text, and were left out\n", s.left_out);
+	if (s.no_text)
+		fprintf(stderr, "kf-prepare: notice: %d files are not text, having a NUL byte in them, and were left out; the first is %s (gzip and zstd are unpacked, others are "
+			"not; UTF-16 is not read)\n", s.no_text, s.first_no_text);
+	if (s.plain)
+		fprintf(stderr, "kf-prepare: notice: files called .json that are taken for a text, as no record with \"text\", \"messages\" or \"conversations\" comes first: %d. "
+			"The first is %s (--format text: as it should be)\n", s.plain, s.first_plain);
 	if (s.bad) snprintf(left_out, sizeof left_out, "; %" PRIu64 " bad records left out", s.bad);
 	if (s.state == KF_SET_CURRENT) printf("%s: up to date\n", o.p.out);
 	else

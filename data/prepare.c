@@ -435,7 +435,7 @@ kf_status kf_prepare(const kf_prepare_opts *o, kf_prepare_stats *stats, kf_err *
 {
 	pass p = { .o = o, .stats = stats };
 	kf_inputs *in = NULL;
-	const char *again;
+	const char *name;
 	kf_status rc;
 
 	memset(stats, 0, sizeof *stats);
@@ -450,7 +450,9 @@ kf_status kf_prepare(const kf_prepare_opts *o, kf_prepare_stats *stats, kf_err *
 	if ((rc = kf_inputs_open(o->paths, o->n_paths, (kf_text_format)o->format, &in, err)) != KF_OK) goto out;
 	stats->files = kf_inputs_files(in);
 	stats->left_out = kf_inputs_left_out(in);
-	if ((stats->again = kf_inputs_again(in, &again)) > 0) snprintf(stats->first_again, sizeof stats->first_again, "%s", again);
+	if ((stats->again = kf_inputs_again(in, &name)) > 0) snprintf(stats->first_again, sizeof stats->first_again, "%s", name);
+	if ((stats->no_text = kf_inputs_no_text(in, &name)) > 0) snprintf(stats->first_no_text, sizeof stats->first_no_text, "%s", name);
+	if ((stats->plain = kf_inputs_plain(in, &name)) > 0) snprintf(stats->first_plain, sizeof stats->first_plain, "%s", name);
 
 	if ((rc = read_inputs(&p, in, "reading", err)) != KF_OK) goto out;
 	for (int i = 0; i < o->n_paths; i++) p.fp[i] = kf_hasher_fp(p.seen[i]);

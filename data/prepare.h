@@ -48,6 +48,10 @@ typedef struct {
 	int files, left_out, shards;
 	int again;                 /* files that are there more than once, and the first of them: */
 	char first_again[256];
+	int no_text;               /* in folders, and left out */
+	char first_no_text[256];
+	int plain;                 /* called .json, and no records */
+	char first_plain[256];
 } kf_prepare_stats;
 
 /* The split of a document that names none: by a hash of its id, 8 : 1 : 1. */

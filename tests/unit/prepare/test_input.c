@@ -97,6 +97,40 @@ static void expect_error(const char *text, size_t n, kf_status code, const char 
 }
 #define BAD(text, code, want) expect_error(text, sizeof text - 1, code, want)
 
+/* JSON by its first record: lines, a list, or a text. */
+static void test_json(void **state)
+{
+	static const struct { const char *name, *text, *want; kf_text_format format; } cases[] = {
+		{ "a.json", "{\"text\": \"one\"}\n{\"text\": \"two\"}\n", "/a.json:1|-|-|one;/a.json:2|-|-|two;", KF_FORMAT_AUTO },
+		{ "a.json", "\n [ {\"text\": \"a]\\\"},{\", \"id\": 3},\n{\"text\": \"two\", \"x\": [1, {\"y\": \"[\"}]} ]\n", "3|-|-|a]\"},{;/a.json:2|-|-|two;", KF_FORMAT_AUTO },
+		{ "a.json", "[]", "/a.json|-|-|[];", KF_FORMAT_AUTO },
+		{ "a.json", "{\"name\": \"x\"}", "/a.json|-|-|{\"name\": \"x\"};", KF_FORMAT_AUTO },
+		{ "a.json", "[{\"question\": \"x\"}]", "/a.json|-|-|[{\"question\": \"x\"}];", KF_FORMAT_AUTO },
+		{ "a.json", "[1, 2", "/a.json|-|-|[1, 2;", KF_FORMAT_AUTO },
+		{ "a.json", "[{\"text\": \"one\"}]", "/a.json|-|-|[{\"text\": \"one\"}];", KF_FORMAT_TEXT },
+		{ "a.txt", "[{\"text\": \"one\"}]", "/a.txt|-|-|[{\"text\": \"one\"}];", KF_FORMAT_AUTO },
+		{ "a.txt", "[{\"text\": \"one\"}]", "/a.txt:1|-|-|one;", KF_FORMAT_JSONL },
+		{ "a.jsonl", "[{\"text\": \"one\"}, {\"text\": \"two\"}]", "/a.jsonl:1|-|-|one;/a.jsonl:2|-|-|two;", KF_FORMAT_AUTO },
+		{ "a.jsonl", "[ ]\n", "", KF_FORMAT_AUTO },
+	};
+	seen s;
+	kf_err err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		put(cases[i].name, cases[i].text, strlen(cases[i].text));
+		if (read_all(cases[i].name, cases[i].format, &s, &err) != KF_OK) fail_msg("case %zu: %s", i, err.text);
+		if (strcmp(s.log, cases[i].want) != 0) fail_msg("case %zu: %s", i, s.log);
+	}
+	BAD("[{\"text\": \"a\"}, {\"text\": \"b\"}", KF_EDATA, "bad.jsonl: the list of its records does not end");
+	BAD("[{\"text\": \"a\"}, {\"text\": \"b]", KF_EDATA, "bad.jsonl: the list of its records does not end");
+	BAD("[{\"text\": \"a\"},]", KF_EDATA, "bad.jsonl, item 2: not valid JSON");
+	BAD("[{\"text\": \"a\"} {\"text\": \"b\"}]", KF_EDATA, "bad.jsonl, item 1: not valid JSON");
+	BAD("[{\"text\": \"a\"}]\n[{\"text\": \"b\"}]", KF_EDATA, "something follows the list of its records, 16 bytes");
+	BAD("[{\"text\": \"a\"}, 5]", KF_EDATA, "bad.jsonl, item 2: not valid JSON");
+	BAD("[{\"text\": \"a\"}, {}]", KF_EDATA, "item 2: the record has no \"text\", \"messages\" or");
+}
+
 static void test_errors(void **state)
 {
 	(void)state;
@@ -117,14 +151,19 @@ static void test_errors(void **state)
 		char deep[20000];
 
 		memset(deep, '[', sizeof deep);
+		expect_error(deep, sizeof deep, KF_EDATA, "the list of its records does not end");
+		memcpy(deep, "{\"text\":", 8);
 		expect_error(deep, sizeof deep, KF_EDATA, "line 1: not valid JSON");
+		memset(deep, '[', sizeof deep / 2);
+		memset(deep + sizeof deep / 2, ']', sizeof deep / 2);
+		expect_error(deep, sizeof deep, KF_EDATA, "item 1: not valid JSON");
 	}
 }
 
 static void test_folders(void **state)
 {
 	char path[KF_PATH_MAX], loop[KF_PATH_MAX];
-	const char *paths[] = { path };
+	const char *paths[] = { path }, *name;
 	kf_inputs *in;
 	seen s;
 	kf_err err;
@@ -146,7 +185,10 @@ static void test_folders(void **state)
 
 	assert_int_equal(kf_inputs_open(paths, 1, KF_FORMAT_AUTO, &in, &err), KF_OK);
 	assert_int_equal(kf_inputs_files(in), 3);
-	assert_int_equal(kf_inputs_left_out(in), 3);
+	assert_int_equal(kf_inputs_left_out(in), 2);
+	assert_int_equal(kf_inputs_no_text(in, &name), 1);
+	assert_non_null(strstr(name, "tree/binary"));
+	assert_int_equal(kf_inputs_plain(in, &name), 0);
 	assert_int_equal(kf_inputs_bytes(in), 21);
 	kf_inputs_close(in);
 
@@ -188,7 +230,7 @@ static void test_numbers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_jsonl), cmocka_unit_test(test_errors), cmocka_unit_test(test_folders), cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_jsonl), cmocka_unit_test(test_json), cmocka_unit_test(test_errors), cmocka_unit_test(test_folders), cmocka_unit_test(test_numbers),
 	};
 
 	return cmocka_run_group_tests(tests, make_scratch, drop_scratch);
