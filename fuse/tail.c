@@ -4,13 +4,14 @@
 
 void kf_fuse_tail_see(kf_fuse_tail *c, const float *lp, uint32_t n, double tail, uint32_t label)
 {
+	const uint32_t best = n > KF_FUSE_TAIL_BEST ? KF_FUSE_TAIL_BEST : n - 1;
 	double beyond = 0, r;
 
 	if (n == 0 || !(tail < 1)) return;
-	for (uint32_t j = KF_FUSE_TAIL_BEST; j < n; j++) beyond += exp((double)lp[j]);
+	for (uint32_t j = best; j < n; j++) beyond += exp((double)lp[j]);
 	r = fmin(1, beyond / (1 - tail));
 	c->expected += tail * (1 - r);
-	c->outside += (label >= KF_FUSE_TAIL_BEST || label == n) - r;
+	c->outside += (label >= best || label == n) - r;
 }
 
 void kf_fuse_tail_scale(const kf_fuse_tail *c, float *lp, uint32_t n, float *tail)

@@ -11,6 +11,7 @@
  *
  *     r + f T (1 - r),   r = R / (1 - T)
  *
+ * (n is KF_FUSE_TAIL_BEST, or all candidates but one where there are not more: the label is always among them, and of those alone it would never be out)
  * and f is the one that makes the sum of these over the positions seen so far equal to the number of such labels,
  * with positions that expected KF_FUSE_TAIL_PRIOR such labels at f = 1 before the first. It never depends on a position's own label. */
 #ifndef KF_FUSE_TAIL_H

@@ -105,6 +105,38 @@ static void finds_the_share(void **state)
 	}
 }
 
+/* The label is among the candidates wherever it comes from: with few of them, too, the tail is as much as labels are outside the best. */
+static void label_is_always_there(void **state)
+{
+	enum { ALL = 60 };
+	kf_rng rng;
+
+	(void)state;
+	kf_rng_seed(&rng, 9);
+	for (uint32_t k = 1; k <= 10; k += 3) {
+		kf_fuse_tail c = kf_fuse_tail_begin();
+		double is = 0, should = 0, p[ALL], norm = 0;
+
+		for (uint32_t j = 0; j < ALL; j++) norm += p[j] = 1 / (1. + j);
+		for (int i = 0; i < POSITIONS; i++) {
+			double u = kf_rng_real(&rng) * norm;
+			float lp[ALL], tail = 1;
+			uint32_t label = 0, n = k;
+
+			while (label < ALL - 1 && u >= p[label]) u -= p[label++];
+			for (uint32_t j = 0; j < k; j++) lp[j] = (float)log(p[j] / norm * .8);
+			if (label >= k) lp[n++] = (float)log(p[label] / norm * .8);
+			for (uint32_t j = 0; j < n; j++) tail -= expf(lp[j]);
+			kf_fuse_tail_see(&c, lp, n, (double)tail, label < k ? label : k);
+			if (i < POSITIONS / 2) continue;
+			kf_fuse_tail_scale(&c, lp, n, &tail);
+			is += (double)tail + (n > k ? exp((double)lp[k]) : 0);
+			for (uint32_t j = k; j < ALL; j++) should += p[j] / norm;
+		}
+		if (!(fabs(is / should - 1) < (k == 1 ? .2 : .1))) fail_msg("k %u: %.3f of what it should be", (unsigned)k, is / should);
+	}
+}
+
 /* A document whose text is one token or another at its end: all before is the same, and so is what predicts it. */
 static void does_not_look_ahead(void **state)
 {
@@ -129,7 +161,10 @@ static void does_not_look_ahead(void **state)
 		tail[p] = (float)(1 - sum_of(lp + p * K, K));
 	}
 	off[N + 1] = (N + 1) * K;
-	for (int i = 0; i < N; i++) own_ce[i] = ce[i] = 1;
+	for (int i = 0; i < N; i++) {
+		own_ce[i] = ce[i] = 1;
+		tokens[i] = i % 5 == 4 ? 2 : 0;
+	}
 	for (int v = 0; v < 2; v++) {
 		kf_logits_rec t = { .head = { .id = "x", .domain = "d", .bytes = N }, .n = N, .tokens = tokens, .start = start, .ce = own_ce };
 		kf_dist_rec a = { .head = t.head, .n = N, .tokens = tokens, .start = start, .ce = ce, .off = off, .ids = ids, .lp = lp, .tail = tail };
@@ -153,7 +188,7 @@ int main(void)
 		cmocka_unit_test(nothing_seen_changes_nothing),
 		cmocka_unit_test(odds_are_kept), cmocka_unit_test(no_sum_above_1),
 		cmocka_unit_test(never_all),
-		cmocka_unit_test(finds_the_share),
+		cmocka_unit_test(finds_the_share), cmocka_unit_test(label_is_always_there),
 		cmocka_unit_test(does_not_look_ahead),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
