@@ -14,7 +14,7 @@ kf_status align_stats_doc(kf_tally *stats, const kf_dist_rec *r, uint32_t covere
 		if (r->context && r->context[p]) continue;
 		d->tokens++;
 		d->bytes += r->start[p + 1] - r->start[p];
-		if (!isnan(r->ce[p])) {
+		if (!isnan(r->ce[p]) && !kf_ends_turn(r->context, r->start, r->n, p)) {   /* how a turn ends is its template's habit, and no text */
 			d->ce += r->ce[p];
 			d->ce_tokens++;
 			d->ce_bytes += r->start[p + 1] - r->start[p];

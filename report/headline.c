@@ -133,12 +133,23 @@ static void put_left_out(int domains, kf_buf *out)
 	if (domains > NAMES) html_put(out, " This page shows the first %d domains; the means are of all.", NAMES);
 }
 
+/* Domains that the mean is of: those with a document that was compared. */
+static int compared_domains(const input *in)
+{
+	const char *name;
+	json_t *v;
+	int n = 0;
+
+	json_object_foreach(json_object_get(in->eval, "documents"), name, v) n += input_number(v) > 0;
+	return n;
+}
+
 /* ---- of several runs ---- */
 
 static void put_runs_lead(const input *in, kf_buf *out)
 {
 	spread s = spread_bits(in, in->result, "mean");
-	int domains = (int)json_object_size(input_at(in->eval, "documents", NULL));
+	int domains = compared_domains(in);
 
 	html_put(out, "<p class=\"lead\"><b class=\"sr\">%s</b> predicts the test text at <b>%.4f bits per byte</b> in ", in->result, s.mean);
 	if (s.n == in->n_runs) html_put(out, "the mean over %d runs", s.n);
@@ -148,7 +159,7 @@ static void put_runs_lead(const input *in, kf_buf *out)
 	html_put(out, "mean of %d domain%s; lower is better).", domains, domains == 1 ? "" : "s");
 	if (in->candidates > 1)
 		html_put(out, " It is the best in the mean of %d compared models, chosen on these very texts.", in->candidates);
-	put_left_out(domains, out);
+	put_left_out((int)json_object_size(json_object_get(in->eval, "documents")), out);
 	html_raw(out, "</p>\n");
 }
 
@@ -267,12 +278,9 @@ static void put_lead(const input *in, kf_buf *out)
 	double mean = input_number(input_at(in->eval, "bits_per_byte", in->result, "mean", NULL)), docs = 0, bytes = 0;
 	const char *name;
 	json_t *v;
-	int domains = 0;
+	const int domains = compared_domains(in);
 
-	json_object_foreach(json_object_get(in->eval, "documents"), name, v) {
-		docs += fmax(0, input_number(v));
-		domains++;
-	}
+	json_object_foreach(json_object_get(in->eval, "documents"), name, v) docs += fmax(0, input_number(v));
 	json_object_foreach(json_object_get(in->eval, "bytes"), name, v) bytes += fmax(0, input_number(v));
 	html_put(out, "<p class=\"lead\"><b class=\"sr\">%s</b> predicts the test text at <b>%.4f bits per byte</b>", in->result, mean);
 	html_put(out, " (mean of %d domain%s, ", domains, domains == 1 ? "" : "s");
@@ -282,7 +290,7 @@ static void put_lead(const input *in, kf_buf *out)
 	html_raw(out, "; lower is better).");
 	if (in->candidates > 1)
 		html_put(out, " It is the best in the mean of %d compared models, chosen on this very text.", in->candidates);
-	put_left_out(domains, out);
+	put_left_out((int)json_object_size(json_object_get(in->eval, "documents")), out);
 	html_raw(out, "</p>\n");
 }
 

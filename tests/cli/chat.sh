@@ -124,6 +124,11 @@ END
 
 check "chat: fuse" "$BIN/kf-fuse" --quiet --target "$TMP/l-qwen2-tiny" --aligned "$TMP/a-gemma3-tiny" --aligned "$TMP/a-llama-tiny" --out "$TMP/targets"
 show "$TMP/targets" >"$TMP/targets.jsonl"
+check "chat: a source's nats a byte are the same for kf-align and kf-fuse: without the ends of turns" python3 - "$TMP" <<'END'
+import json, sys
+stats = lambda d: json.load(open(f"{sys.argv[1]}/{d}/manifest.json"))["stats"]["domains"]["talk"]
+for m in ("gemma3-tiny", "llama-tiny"): assert abs(stats("a-" + m)["ce_byte"] - stats("targets")["models"][m]["ce_byte"]) < 1e-5, (m, stats("a-" + m), stats("targets"))
+END
 check "chat: what is context stays context" python3 - "$TMP" <<'END'
 import json, sys
 for t, f in zip(open(sys.argv[1] + "/qwen2-tiny.jsonl"), open(sys.argv[1] + "/targets.jsonl"), strict=True):

@@ -112,6 +112,11 @@ check "a hostile title is a title" python3 "$TMP/check.py" "$TMP/titled.html" "$
 check "an evaluation alone" "$R" --quiet --eval "$TMP/eval.json" --out "$TMP/eval.html"
 check "has what it has, and says what it lacks" python3 "$TMP/check.py" "$TMP/eval.html" "bits provenance missing" "kf-eval --tasks" "kf-fuse --trace"
 check "its page has no other section" test "$(grep -c '<section id=' "$TMP/eval.html")" = 3
+printf '{"domain": "prose", "text": "Something to compare."}\n{"domain": "speck", "text": "x"}\n' | "$BIN/kf-prepare" --quiet --out "$TMP/specks" -
+"$BIN/kf-extract" --quiet --model tests/models/qwen2-tiny --corpus "$TMP/specks" --out "$TMP/l-specks"
+check "an evaluation with a domain of which nothing could be compared" "$BIN/kf-eval" --quiet --corpus "$TMP/specks" --logits "target=$TMP/l-specks" --report "$TMP/specks.json"
+check "its page" "$R" --quiet --eval "$TMP/specks.json" --result target --out "$TMP/specks.html"
+check "does not count it" grep -q "mean of 1 domain, 1 document, " "$TMP/specks.html"
 printf '{"domain": "prose", "text": "Nothing of all this is in there."}\n' | "$BIN/kf-prepare" --quiet --out "$TMP/elsewhere" -
 check "an evaluation of text alone, with overlap" "$BIN/kf-eval" --quiet --corpus "$TMP/corpus" --logits "target=$TMP/target" --overlap "$TMP/elsewhere" --report "$TMP/apart.json"
 check "its page" "$R" --quiet --eval "$TMP/apart.json" --out "$TMP/apart.html"
