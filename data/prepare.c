@@ -8,6 +8,7 @@
 #include "common/base/progress.h"
 #include "common/base/stop.h"
 #include "common/store/record.h"
+#include "common/text/utf8.h"
 #include "data/cut.h"
 #include "data/talk.h"
 
@@ -69,15 +70,6 @@ uint64_t kf_choice_rank(uint64_t seed, uint64_t i)
 
 /* ---- domains ---- */
 
-/* U+0000 to U+001F, U+007F to U+009F: a terminal obeys them, and a line feed makes two lines of a row. */
-static bool has_control(const char *s)
-{
-	for (; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f || ((unsigned char)*s == 0xc2 && (unsigned char)s[1] >= 0x80 && (unsigned char)s[1] < 0xa0))
-			return true;
-	return false;
-}
-
 static kf_status find_domain(pass *p, const char *name, domain **out, kf_err *err)
 {
 	domain *d;
@@ -94,7 +86,7 @@ static kf_status find_domain(pass *p, const char *name, domain **out, kf_err *er
 	if (strcmp(name, "mean") == 0 || strcmp(name, "all") == 0)
 		return kf_fail(err, KF_EDATA, "%s: a domain is called \"%s\", which tables of results call the %s domains; give it another name",
 			p->doc->where, name, name[0] == 'm' ? "mean over" : "sum of all");
-	if (has_control(name))
+	if (kf_has_control(name))
 		return kf_fail(err, KF_EDATA, "%s: the name of a domain has a control character in it; tables of results want one that is a word or some",
 			p->doc->where);
 	if (p->n_dom == DOMAINS_MAX)

@@ -64,6 +64,7 @@ kf_status kf_tasks_add(kf_tasks *t, const char *name, kf_task_place p, kf_task_k
 	kf_eval_task *task;
 
 	if (!kf_print_utf8(name)) return kf_fail(err, KF_EINVAL, "%s: the task's name, which is the file's, is not UTF-8; rename it", p.file);
+	if (kf_has_control(name)) return kf_task_bad(p, err, "the task's name has a control character in it; tables of results want one that is a word or some");
 	for (int i = 0; i < t->n; i++)
 		if (strcmp(t->task[i].name, name) == 0)
 			return kf_task_bad(p, err, "there is a task called \"%s\" already (%s)", name, t->task[i].file);

@@ -67,6 +67,7 @@ kf_status kf_extract_budget(const kf_extractor *x, kf_budget *out, kf_err *err)
 	} else {
 		b.fits = !b.allowed || b.in_memory <= b.allowed;
 	}
+	b.told = o->stream != KF_STREAM_AUTO;
 	b.stream = o->stream == KF_STREAM_YES || (o->stream == KF_STREAM_AUTO && !b.fits);
 
 	held = b.answers + (o->scratch ? 0 : b.residual);

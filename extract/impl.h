@@ -65,7 +65,8 @@ typedef struct {
 	uint64_t fixed;            /* of streaming, what does not depend on the block */
 	uint64_t scratch;          /* bytes of the scratch file; 0: none */
 	uint64_t device, device_in_memory, device_streaming; /* of its memory: allowed; the one way; the other. 0: it has none of its own */
-	bool fits, stream;         /* fits: in memory; stream: chosen */
+	bool fits, stream;         /* fits: in memory; stream: chosen, */
+	bool told;                 /* by --stream */
 	size_t block;              /* tokens a block, when streaming */
 } kf_budget;
 

@@ -65,11 +65,11 @@ static void say_memory(const kf_extract_plan *p, kf_buf *out)
 	if (b->allowed && b->streaming > b->allowed)
 		kf_buf_printf(out, "            that is more than is planned for: fewer --batch-tokens or --stream-tokens%s help\n",
 			b->scratch ? "" : " or --scratch");
+	kf_buf_printf(out, "chosen      %s: %s", b->stream ? "layer by layer" : "in memory", b->told ? b->stream ? "--stream yes; " : "--stream no; " : "");
 	if (b->device)
-		kf_buf_printf(out, "chosen      %s: on the device the weights %s\n", b->stream ? "layer by layer" : "in memory", b->fits ? "fit" : "do not fit");
+		kf_buf_printf(out, "on the device the weights %s\n", b->fits ? "fit" : "do not fit");
 	else
-		kf_buf_printf(out, "chosen      %s: %s\n", b->stream ? "layer by layer" : "in memory", !b->allowed ? "what memory there is is not known"
-			: b->fits ? "all fits" : "the weights do not fit with the rest");
+		kf_buf_printf(out, "%s\n", !b->allowed ? "what memory there is is not known" : b->fits ? "all fits" : "the weights do not fit with the rest");
 }
 
 static void say_time(const kf_extract_plan *p, kf_buf *out)

@@ -7,6 +7,7 @@
 #include "common/store/json.h"
 #include "common/store/store.h"
 #include "common/text/tokenizer.h"
+#include "common/text/utf8.h"
 #include "inspect/map.h"
 
 struct job {
@@ -77,7 +78,7 @@ static void line(FILE *out, const char *name, uint64_t v)
 
 static void json_line(FILE *out, const char *name, const json_t *v)
 {
-	char *s = v ? json_dumps(v, JSON_ENCODE_ANY | JSON_SORT_KEYS) : NULL;
+	char *s = v ? json_dumps(v, JSON_ENCODE_ANY | JSON_SORT_KEYS | JSON_REAL_PRECISION(15)) : NULL;
 
 	if (s) fprintf(out, "%-14s %s\n", name, s);
 	free(s);
@@ -120,7 +121,7 @@ static kf_status summary(struct job *j)
 	fprintf(out, "%-14s %s %s\n", "made by", json_string_value(json_object_get(m, "program")),
 		json_string_value(json_object_get(m, "version")));
 	json_object_foreach((json_t *)(uintptr_t)options, name, v) {
-		char *s = json_dumps(v, JSON_ENCODE_ANY);
+		char *s = json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
 
 		fprintf(out, "%-14s --%s %s\n", "option", name, s ? s : "?");
 		free(s);
@@ -212,15 +213,27 @@ static void candidates(struct job *j, const int32_t *ids, const float *lp, uint3
 	putc('\n', j->out);
 }
 
+/* Text that somebody else has written: without what a terminal obeys, but lines and tabs. (--json has it as it is.) */
+static void put(FILE *out, const uint8_t *p, size_t n)
+{
+	for (size_t l; n; p += l, n -= l) {
+		const bool shown = *p == '\n' || *p == '\t';
+
+		if (!shown && (l = kf_control(p, n))) fputs("\xef\xbf\xbd", out);
+		else putc(*p, out), l = 1;
+	}
+}
+
 static void title(struct job *j, const kf_dochead *h)
 {
-	fprintf(j->out, "document %llu, id \"%s\", piece %u, domain \"%s\", %u bytes\n", (unsigned long long)h->doc, h->id, h->piece,
-		h->domain, h->bytes);
+	fprintf(j->out, "document %llu, id \"", (unsigned long long)h->doc);
+	put(j->out, (const uint8_t *)h->id, strlen(h->id));
+	fprintf(j->out, "\", piece %u, domain \"%s\", %u bytes\n", h->piece, h->domain, h->bytes);
 }
 
 static void show_text(struct job *j, const uint8_t *text, size_t n)
 {
-	fwrite(text, 1, n, j->out);
+	put(j->out, text, n);
 	if (n && text[n - 1] != '\n') putc('\n', j->out);
 }
 

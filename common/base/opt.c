@@ -38,12 +38,15 @@ void kf_opt_choice(const char *choices, int index, char *out, size_t size)
 
 /* ---- values ---- */
 
+/* That say a bound as it was written: a whole number, or a short one. */
+static int digits(double v) { return v == floor(v) ? 17 : 15; }
+
 static kf_status in_range(const kf_opt *o, double v, const char *text, kf_err *err)
 {
 	if (o->flags & KF_OPT_POSITIVE && v <= o->min)
 		return kf_fail(err, KF_EINVAL, "--%s %s: must be more than %g", o->name, text, o->min);
 	if ((o->min != 0 || o->max != 0) && (v < o->min || v > o->max))
-		return kf_fail(err, KF_EINVAL, "--%s %s: must be from %.15g to %.15g", o->name, text, o->min, o->max);
+		return kf_fail(err, KF_EINVAL, "--%s %s: must be from %.*g to %.*g", o->name, text, digits(o->min), o->min, digits(o->max), o->max);
 	return KF_OK;
 }
 

@@ -294,7 +294,7 @@ static void differ(struct diff *d, const char *what, const char *there, const ch
 
 static char *show(const json_t *v)
 {
-	return v ? json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+	return v ? json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(15)) : NULL;
 }
 
 static void compare(struct diff *d, const char *what, const json_t *there, const json_t *here)

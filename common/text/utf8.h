@@ -12,4 +12,20 @@ size_t kf_utf8_valid(const uint8_t *p, size_t n);
 /* White space of ASCII, which is that of a message's ends and of words, whatever the locale. */
 static inline bool kf_is_space(uint8_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
+/* Bytes of the control character at p (n): U+0000 to U+001F, U+007F to U+009F, which a terminal obeys; 0 where there is none. */
+static inline size_t kf_control(const uint8_t *p, size_t n)
+{
+	if (n && (p[0] < 0x20 || p[0] == 0x7f)) return 1;
+	return n > 1 && p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0 ? 2 : 0;
+}
+
+/* Whether a string has one. */
+static inline bool kf_has_control(const char *s)
+{
+	const uint8_t *p = (const uint8_t *)s;
+
+	while (*p && !kf_control(p, p[1] ? 2 : 1)) p++;
+	return *p;
+}
+
 #endif

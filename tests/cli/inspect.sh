@@ -38,6 +38,8 @@ END
 "$I" $G/logits --json --doc 2 >"$TMP/two"; sed -n 3p $G/logits.jsonl | python3 -c 'import json,sys
 d = json.loads(sys.stdin.readline()); [d.pop(k, None) for k in ("path_nlm", "extra_ids", "extra_logprobs")]; assert d == json.load(open(sys.argv[1]))' "$TMP/two" && ok "one document as JSON" || not_ok "one document as JSON"
 check "one document for people" sh -c "'$I' $G/logits --doc 1 | grep -q 'document 1'"
+printf '{"id": "a\\u001b[31mred", "text": "x\\u009b\\ty \\u001b[41m"}\n' | "$BIN/kf-prepare" --quiet --out "$TMP/escapes" -
+check "of what a terminal obeys nothing but lines and tabs is shown" test "$("$I" "$TMP/escapes" --doc 0)" = "$(printf 'document 0, id "a\357\277\275[31mred", piece 0, domain "", 11 bytes\nx\357\277\275\ty \357\277\275[41m')"
 check "a broken pipe is no error" bash -c "set -o pipefail; for i in 1 2 3; do '$I' $G/logits --json; done | head -c 100 >/dev/null; [ \${PIPESTATUS[0]} -ne 1 ]"
 bash -c "'$I' $G/logits-f32 --json; echo \$? >$TMP/status" | head -c 1 >/dev/null
 check "status of a broken pipe" test "$(cat "$TMP/status")" = 0

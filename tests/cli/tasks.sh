@@ -167,6 +167,8 @@ printf '{"task": "t", "kind": "choice"}\n{"prompt": "q", "choices": ["a", "b"], 
 check_fails 1 'bad.jsonl, line 2: the answer "c" is not among the choices' "tasks: an answer that is no choice" "${run[@]}" --tasks "$TMP/bad.jsonl"
 printf '{"task": "t", "kind": "choice"}\n{"prompt": "q", "choices": ["a", "b"], "answer": "\\u001b[2Jc"}\n' >"$TMP/bad.jsonl"
 check_fails 1 'the answer "\?\[2Jc" is not among' "tasks: no word of a file steers the terminal" "${run[@]}" --tasks "$TMP/bad.jsonl"
+printf '{"task": "a\\u001b[2J", "kind": "choice"}\n{"prompt": "p", "choices": ["a", "b"], "answer": 0}\n' >"$TMP/bad.jsonl"
+check_fails 1 "bad.jsonl, line 1: the task's name has a control character" "tasks: nor its name" "${run[@]}" --tasks "$TMP/bad.jsonl"
 printf '{"task": "t", "kind": "choice"}\n{"prompt": "q", \n' >"$TMP/bad.jsonl"
 check_fails 1 'bad.jsonl, line 2: not JSON' "tasks: a malformed line" "${run[@]}" --tasks "$TMP/bad.jsonl"
 printf '{\n  "a": 1\n}\n' >"$TMP/bad.jsonl"
