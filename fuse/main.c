@@ -8,6 +8,7 @@
 #include "common/base/file.h"
 #include "common/base/opt.h"
 #include "common/base/progress.h"
+#include "common/base/record.h"
 #include "fuse/fuse.h"
 
 #define FULL .1
@@ -220,6 +221,24 @@ static kf_status check_ends(kf_err *err)
 	return KF_OK;
 }
 
+/* Domains that the file of weights forgets: one is easily misspelt, and what all have is taken for it. */
+static void look_at_domains(const json_t *stats)
+{
+	json_t *file = NULL, *v;
+	const json_t *domains;
+	const char *name, *first = NULL;
+	int n = 0;
+	kf_err none;
+
+	if (o.common.quiet || !o.weights || kf_record_read(o.weights, &file, &none) != KF_OK) return;
+	domains = json_object_get(file, "domains");
+	json_object_foreach(json_object_get(stats, "domains"), name, v)
+		if (json_object_size(domains) && !json_object_get(domains, name) && !n++) first = name;
+	if (n)
+		fprintf(stderr, "kf-fuse: notice: %s has nothing for %d of the text's domains, and what it has for all was taken; the first is \"%s\"\n", o.weights, n, first);
+	json_decref(file);
+}
+
 static kf_status fuse(const kf_fuse_opts *f, kf_pool *pool, kf_err *err)
 {
 	kf_set *set = NULL;
@@ -238,6 +257,7 @@ static kf_status fuse(const kf_fuse_opts *f, kf_pool *pool, kf_err *err)
 	} else if (stats && !o.common.quiet && (rc = print(stats, kf_fuse_report, err)) != KF_OK) {
 		goto out;
 	}
+	look_at_domains(stats);
 	if (stats && o.report && (rc = write_json(o.report, stats, err)) != KF_OK) goto out;
 	if (o.trace) rc = kf_fuse_trace(f, o.trace, o.docs, o.trace_docs.n, err);
 out:

@@ -117,6 +117,8 @@ echo "{\"all\": {$equal}}" >"$TMP/hand.json"
 check_fails 1 "weights" "other weights into the same folder" fuse --out "$TMP/domain" --function domain --weights "$TMP/hand.json"
 check "weights written by hand" fuse --quiet --out "$TMP/by-hand" --function domain --weights "$TMP/hand.json" --report "$TMP/hand-report.json"
 check "count as written" grep -q '"share": 0.5[,0]' "$TMP/hand-report.json"
+sed 's/"code"/"cod"/' "$TMP/w.json" >"$TMP/misspelt.json"
+check "weights of a domain that is misspelt" says 'notice: .*misspelt.json has nothing for 1 of the text.s domains, and what it has for all was taken; the first is "code"' fuse --out "$TMP/misspelt" --function domain --weights "$TMP/misspelt.json"
 check "weight by the domain's advantage" fuse --quiet --out "$TMP/wd" --weight advantage-domain --weights "$TMP/w.json"
 check "weight by the document so far" fuse --quiet --out "$TMP/wp" --weight advantage-position --function dynamic
 check "dynamic" fuse --quiet --out "$TMP/dynamic" --function dynamic --report "$TMP/dynamic.json"
