@@ -77,12 +77,24 @@ static const kf_program PROGRAM = {
 	.stops = true,
 };
 
+/* A run may have been told to keep its epochs' models when some had gone by. */
+static void look_at_epochs(void)
+{
+	int missing, n = kf_output_epochs(o.out, &missing);
+
+	if (!o.keep_epochs || (n && !missing))
+		return;
+	if (n)
+		fprintf(stderr, "kf-train: notice: the models of %d of the run's epochs were not kept", missing);
+	else
+		fprintf(stderr, "kf-train: notice: the run kept no epoch's model");
+	fprintf(stderr, "; --restart trains anew and keeps them\n");
+}
+
 static void report(const kf_train_result *r)
 {
 	if (r->current) {
 		printf("%s is up to date.\n", o.out);
-		if (o.keep_epochs && !common.quiet && !kf_output_has_epochs(o.out))
-			fprintf(stderr, "kf-train: notice: that run kept no epoch's model; --restart trains anew and keeps them\n");
 	} else if (!r->steps) {
 		printf("%s: training had ended; its model is in place now.\n", o.out);
 	} else {
@@ -96,6 +108,7 @@ static void report(const kf_train_result *r)
 		if (r->valid > r->before)
 			fprintf(stderr, "kf-train: the model as it came has %.4f bits per byte of that text: training has made it worse\n", r->before);
 	}
+	look_at_epochs();
 }
 
 static kf_status prepare(kf_pool **pool, kf_exec **x, kf_err *err)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,17 +76,24 @@ static kf_status check_epochs(const char *out, kf_err *err)
 	return rc;
 }
 
-bool kf_output_has_epochs(const char *out)
+int kf_output_epochs(const char *out, int *missing)
 {
 	DIR *d = opendir(out);
 	const struct dirent *e;
-	bool has = false;
+	int n = 0, last = 0;
 
-	while (d && !has && (e = readdir(d)))
-		has = fnmatch(EPOCHS, e->d_name, FNM_PERIOD) == 0;
+	while (d && (e = readdir(d)))
+		if (fnmatch(EPOCHS, e->d_name, FNM_PERIOD) == 0) {
+			const long epoch = strtol(e->d_name + sizeof "epoch-" - 1, NULL, 10);
+
+			n++;
+			if (epoch > last && epoch <= INT_MAX)
+				last = (int)epoch;
+		}
 	if (d)
 		closedir(d);
-	return has;
+	*missing = last > n ? last - n : 0;
+	return n;
 }
 
 /* Remove what a run of ours leaves behind; that it is one, identity.json, goes on saying until the new one does. */

@@ -37,8 +37,8 @@ kf_status kf_output_begin(const kf_train_opts *o, const json_t *identity, kf_out
  * new one. */
 kf_status kf_output_clear(const char *out, const json_t *identity, kf_err *err) KF_MUST_CHECK;
 
-/* Whether OUT has the model of an epoch. */
-bool kf_output_has_epochs(const char *out);
+/* How many epochs OUT has the models of; *missing: of those before the last of them it has none. */
+int kf_output_epochs(const char *out, int *missing);
 
 /* path (KF_PATH_MAX) = STATE/best-EPOCH. */
 kf_status kf_output_best(char *path, const char *state, int epoch, kf_err *err) KF_MUST_CHECK;

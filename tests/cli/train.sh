@@ -156,6 +156,10 @@ export EPOCHS=8
 train "$TMP/whole" "${long[@]}" >/dev/null
 has_epochs() { train "$TMP/whole" "${long[@]}" >"$TMP/said" 2>&1 && grep -q 'up to date' "$TMP/said" && ! grep -q 'kept no' "$TMP/said"; }
 check "a run that kept its epochs: nothing to say of that" has_epochs
+mv "$TMP/whole/epoch-2" "$TMP/epoch-2"
+lacks_one() { train "$TMP/whole" "${long[@]}" 2>&1 | grep -q "the models of 1 of the run's epochs were not kept"; }
+check "a run that kept some of them: says how many it did not" lacks_one
+mv "$TMP/epoch-2" "$TMP/whole/epoch-2"
 kill_again "killed again and again" "$TMP/killed" 3 20 train "$TMP/killed" "${long[@]}"
 first() { grep -m 1 tokens_per_second "$TMP/killed/log.jsonl"; }
 begun=$(first)
