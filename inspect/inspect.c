@@ -385,9 +385,13 @@ static kf_status verify(struct job *j)
 		bad[i] = true;
 		rc = KF_OK;
 	}
-	if (rc == KF_OK && found)
-		rc = take_away(j, bad, n, kf_fail(j->err, KF_EDATA, "%s%s. kf-inspect --repair takes away what is damaged, and the command "
-			"that makes the set makes it again", first, found > 1 ? ", and others" : ""));
+	if (rc == KF_OK && found) {
+		char *advice = strstr(first, REPAIR);      /* once is enough */
+
+		if (advice) *advice = 0;
+		rc = take_away(j, bad, n, kf_fail(j->err, KF_EDATA, "%s%s. kf-inspect --repair %s takes away what is damaged, and the command "
+			"that makes the set makes it again", first, found > 1 ? ", and others" : "", j->o->dir));
+	}
 	else if (rc == KF_OK)
 		fprintf(j->out, "%s: %d shards, %llu documents: good\n", j->o->dir, n, (unsigned long long)kf_set_docs(j->set));
 	kf_free(bad);

@@ -130,7 +130,8 @@ static void one_shard(void *arg, size_t shard, int worker)
 		if (out) kf_tally_release(&j->tally[s]); /* it is kept with the shard: memory does not grow with their number */
 		out = NULL;
 	}
-	if (rc != KF_OK) kf_context(&err, rc, "shard %d of %s", s, kf_set_dir(p->in[0]));
+	/* what is wrong with a shard's file, of whichever set, names that */
+	if (rc != KF_OK && !strstr(err.text, "/shard-")) kf_context(&err, rc, "shard %d of %s", s, kf_set_dir(p->in[0]));
 	pthread_mutex_lock(&j->lock);
 	kf_progress_shards(&j->progress, ++j->shards_done, 0);
 	pthread_mutex_unlock(&j->lock);
