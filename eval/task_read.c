@@ -345,14 +345,17 @@ static kf_status read_match(kf_tasks *t, const kf_eval_task *task, const json_t 
 static kf_status read_item(kf_tasks *t, kf_eval_task *task, const json_t *o, kf_task_place p, kf_err *err)
 {
 	kf_task_item item = { .line = p.at };
+	const json_t *id = json_object_get(o, "id");
+	char number[NUMBER];
+	const char *text;
 	kf_status rc;
 
 	if (task->kind == KF_TASK_CODE) return kf_task_read_humaneval(t, task, o, p, err);
-	if ((rc = kf_task_string(t, o, "id", false, p, &item.id, err)) != KF_OK ||
-	    (rc = kf_task_string(t, o, "solution", false, p, &item.solution, err)) != KF_OK ||
+	if (!(text = id ? text_of(id, number) : "")) return kf_task_bad(p, err, "\"id\" is not a string or a number");
+	if (!(item.id = kf_tasks_copy(t, text, err))) return KF_ENOMEM;
+	if ((rc = kf_task_string(t, o, "solution", false, p, &item.solution, err)) != KF_OK ||
 	    (task->kind != KF_TASK_WORD && (rc = kf_task_string(t, o, "prompt", true, p, &item.prompt, err)) != KF_OK))
 		return rc;
-	if (!item.id) item.id = "";
 	if (task->kind == KF_TASK_CHOICE) rc = read_choice(t, o, p, &item, err);
 	else if (task->kind == KF_TASK_WORD) rc = read_word(t, o, p, &item, err);
 	else rc = read_match(t, task, o, p, &item, err);

@@ -17,7 +17,7 @@ static const kf_opt table[] = {
 };
 
 static const kf_program program = {
-	"kf-inspect", "what is in a shard set or a vocabulary map", "DIR|FILE [--doc N] [--json] [--sizes] [--verify|--repair]",
+	"kf-inspect", "what is in a shard set or a vocabulary map", "DIR|FILE [--doc N] [--json [--path]] | [--sizes] | [--verify|--repair]",
 	"A FILE is a vocabulary map that kf-align --map wrote. Without options: a summary. With --doc N alone: the document for people.\n"
 	"In JSON, a number that is absent is null, an infinite one is 1e999, and a byte\n"
 	"of text that is not UTF-8 is U+FFFD.", table, true, false
@@ -27,6 +27,9 @@ static kf_status run(const kf_list *operands, kf_err *err)
 {
 	if (operands->n != 1) return kf_fail(err, KF_EUSAGE, "give one folder or map, not %d; see kf-inspect --help", operands->n);
 	signal(SIGPIPE, SIG_IGN); /* a broken pipe shows as EPIPE */
+	if (o.path && !o.json) return kf_fail(err, KF_EUSAGE, "--path is of what --json writes: give both");
+	if (o.sizes + (o.json || o.doc >= 0) + (o.verify || o.repair) > 1)
+		return kf_fail(err, KF_EUSAGE, "give one of --sizes, --verify or --repair, and --doc or --json, not more");
 	o.dir = operands->item[0];
 	return kf_inspect(&o, stdout, err);
 }

@@ -219,3 +219,9 @@ check_fails 1 "nowhere" "input that is not there" import --input "$TMP/nowhere" 
 check_fails 1 "no file \*.jsonl" "a folder without records" import --input "$TMP/corpus" --tokenizer $M/qwen2-tiny --out "$TMP/no"
 check_fails 2 "input" "no input" import --tokenizer $M/qwen2-tiny --out "$TMP/no"
 check "nothing is left of failures" test ! -e "$TMP/no"
+
+# Ids that are not unique tell no document.
+printf '{"id": "a", "text": "one"}\n{"id": "a", "text": "two"}\n' | "$BIN/kf-prepare" --quiet --out "$TMP/twins" -
+echo '{"id": "a", "piece": 0, "tokens": [1], "logprobs": [-1]}' >"$TMP/twins.jsonl"
+twins() { "$BIN/kf-import" --corpus "$TMP/twins" --input "$TMP/twins.jsonl" --tokenizer tests/models/llama-tiny --out "$TMP/of-twins" --top-k 2; }
+check_fails 1 'several documents with id "a" and piece 0: say which with "doc"' "two documents of one id and piece" twins

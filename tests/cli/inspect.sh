@@ -47,6 +47,9 @@ check_fails 1 "no document 9" "a document that is not there" "$I" $G/logits --do
 check_fails 1 "no such folder" "a folder that is not there" "$I" "$TMP/nowhere"
 check_fails 1 "no manifest.json" "a folder that is no set" "$I" "$TMP"
 check_fails 2 "one folder" "no folder" "$I"
+check_fails 2 "give both" "--path without --json" "$I" $G/logits --path
+check_fails 2 "give one of" "--sizes and --json" "$I" $G/logits --sizes --json
+check_fails 2 "give one of" "--verify and --doc" "$I" $G/logits --verify --doc 1
 check_fails 2 "nonsense" "an unknown option" "$I" --nonsense $G/logits
 cp -r $G/logits "$TMP/lost"; rm "$TMP/lost/shard-00000.mdb"
 check_fails 1 "shard-00000.mdb is missing; kf-inspect --repair" "a shard that is gone, for whoever reads it" "$BIN/kf-export" --set "$TMP/lost" --out "$TMP/lost.jsonl"

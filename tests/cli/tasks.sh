@@ -5,7 +5,7 @@ eval=$BIN/kf-eval models=tests/models
 cat >"$TMP/quiz.jsonl" <<'LINES'
 {"task": "quiz", "kind": "choice", "licence": "none"}
 {"id": "a", "prompt": "The colour of snow is", "choices": ["white", "black", "a deep and lasting green"], "answer": 0}
-{"id": "b", "prompt": "Two and two are", "choices": ["four", "five"], "answer": "four"}
+{"id": 7, "prompt": "Two and two are", "choices": ["four", "five"], "answer": "four"}
 {"id": "c", "prompt": "Birds", "choices": ["fly", "swim", "read", "fly away to the south"], "answer": 3}
 {"id": "d", "prompt": "", "choices": ["Once", "Never"], "answer": 0}
 {"task": "sums", "kind": "match", "normalize": "number", "max_tokens": 8, "stop": ["\n"]}
