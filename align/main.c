@@ -53,12 +53,24 @@ static void print_row(const char *name, int width, const json_t *s)
 {
 	char cell[6][32];
 
-	fprintf(stderr, "  %-*s %9.0f tokens %10.0f bytes  coverage %s %%  ce %s nats/token %s /byte  mass kept %s %%"
-		"  -ln q(label) %s at %s %% of them\n", kf_text_field(name, width), name, json_number_value(json_object_get(s, "tokens")),
-		json_number_value(json_object_get(s, "bytes")), kf_tally_cell(cell[0], s, "coverage", 100, 5, 1),
+	fprintf(stderr, "%-*s %8.0f %9.0f %s %s %s %s %s %s\n", kf_text_field(name, width), name, json_number_value(json_object_get(s, "tokens")),
+		json_number_value(json_object_get(s, "bytes")), kf_tally_cell(cell[0], s, "coverage", 100, 8, 1),
 		kf_tally_cell(cell[1], s, "ce", 1, 7, 4), kf_tally_cell(cell[2], s, "ce_byte", 1, 7, 4),
-		kf_tally_cell(cell[3], s, "mass", 100, 5, 1), kf_tally_cell(cell[4], s, "label_nll", 1, 6, 3),
-		kf_tally_cell(cell[5], s, "labelled", 100, 5, 1));
+		kf_tally_cell(cell[3], s, "mass", 100, 5, 1), kf_tally_cell(cell[4], s, "label_nll", 1, 9, 3),
+		kf_tally_cell(cell[5], s, "labelled", 100, 8, 1));
+}
+
+/* Nats a token and a byte, shares in per cent, under the names that they have in the manifest. */
+static void print_stats(const json_t *stats)
+{
+	const char *name;
+	json_t *item;
+	int width = 11;
+
+	json_object_foreach(json_object_get(stats, "domains"), name, item) kf_text_widen(&width, kf_domain_label(name));
+	fprintf(stderr, "%-*s %8s %9s %8s %7s %7s %5s %9s %8s\n", width, "", "tokens", "bytes", "coverage", "ce", "ce_byte", "mass", "label_nll", "labelled");
+	json_object_foreach(json_object_get(stats, "domains"), name, item) print_row(kf_domain_label(name), width, item);
+	print_row("all", width, json_object_get(stats, "all"));
 }
 
 static kf_status run(const kf_list *operands, kf_err *err)
@@ -70,9 +82,6 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	kf_pool *pool = NULL;
 	kf_set_state state;
 	json_t *stats = NULL;
-	const char *name;
-	json_t *item;
-	int width = 14;
 	kf_status rc;
 
 	(void)operands;
@@ -84,11 +93,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if (stats && strcmp(json_string_value(json_object_get(stats, "path")), "bound") == 0)
 		fprintf(stderr, "kf-align: warning: %s has no masses inside tokens: their lower bounds, from the candidates stored, are "
 			"used instead\n", o.source.item[0]);
-	if (stats) {
-		json_object_foreach(json_object_get(stats, "domains"), name, item) kf_text_widen(&width, kf_domain_label(name));
-		json_object_foreach(json_object_get(stats, "domains"), name, item) print_row(kf_domain_label(name), width, item);
-		print_row("all", width, json_object_get(stats, "all"));
-	}
+	if (stats) print_stats(stats);
 out:
 	json_decref(stats);
 	json_decref(a.record);

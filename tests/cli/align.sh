@@ -43,11 +43,11 @@ same_shards() { # two sets with the same shards, byte for byte
 	done
 }
 check "the second time there is nothing to do" says "up to date" align --out "$TMP/llama-tiny-gemma3-tiny"
-check "a report by domain" says "hostile .*coverage" align --out "$TMP/again"
+check "a report by domain" says "^hostile +[0-9]+ +[0-9]+ +[0-9.]+ " align --out "$TMP/again"
 check "FuseLLM's way" align --out "$TMP/dtw" --method dtw --vocab-map exact
 check "warping through the prefix map" align --out "$TMP/dtw-prefix" --method dtw
-check "FuseChat's way" says "hostile .*coverage.*at .* of them" align --out "$TMP/chat" --method dtw-chat
-check "FuseChat's first way, mixing" says "hostile .*coverage" align --out "$TMP/mixed" --method dtw-chat --one-to-many weighted --threads 1
+check "FuseChat's way" says "^hostile +[0-9]+ +[0-9]+ +[0-9.]+ +[0-9.]+ +[0-9.]+ +[0-9.]+ +[0-9.]+ +[0-9.]+$" align --out "$TMP/chat" --method dtw-chat
+check "FuseChat's first way, mixing" says "^hostile +[0-9]+ +[0-9]+ +[0-9.]+ " align --out "$TMP/mixed" --method dtw-chat --one-to-many weighted --threads 1
 check "with the map that is counted, too" align --out "$TMP/mixed-stats" --method dtw-chat --one-to-many weighted --vocab-map stats --map "$TMP/mixed.map"
 check "which is the map without it" align --out "$TMP/last-stats" --method dtw-chat --vocab-map stats --map "$TMP/mixed.map"
 check_fails 1 "option --one-to-many" "which is another set than the last position's" align --out "$TMP/chat" --method dtw-chat --one-to-many weighted

@@ -5,7 +5,7 @@ eval=$BIN/kf-eval models=tests/models
 cat >"$TMP/quiz.jsonl" <<'LINES'
 {"task": "quiz", "kind": "choice", "licence": "none"}
 {"id": "a", "prompt": "The colour of snow is", "choices": ["white", "black", "a deep and lasting green"], "answer": 0}
-{"id": 7, "prompt": "Two and two are", "choices": ["four", "five"], "answer": "four"}
+{"id": "b", "prompt": "Two and two are", "choices": ["four", "five"], "answer": "four"}
 {"id": "c", "prompt": "Birds", "choices": ["fly", "swim", "read", "fly away to the south"], "answer": 3}
 {"id": "d", "prompt": "", "choices": ["Once", "Never"], "answer": 0}
 {"task": "sums", "kind": "match", "normalize": "number", "max_tokens": 8, "stop": ["\n"]}
@@ -177,7 +177,7 @@ printf '[\n  {"prompt": "a", "answer": "b"}\n]\n' >"$TMP/bad.jsonl"
 check_fails 1 'bad.jsonl, line 1: this is no file of tasks.* an item a line' "tasks: a list of items" "${run[@]}" --tasks "$TMP/bad.jsonl"
 check_fails 1 'no-such-file' "tasks: a file that is not there" "${run[@]}" --tasks "$TMP/no-such-file"
 check_fails 1 'called "quiz" already' "tasks: the same task twice" "${run[@]}" "${files[@]}" --tasks "$TMP/quiz.jsonl"
-printf '\357\273\277{"task": "t", "kind": "choice"}\r\n{"prompt": "q", "choices": ["a", "b"], "answer": "b"}\r\n' >"$TMP/mark.jsonl"
+printf '\357\273\277{"task": "t", "kind": "choice"}\r\n{"id": 7, "prompt": "q", "choices": ["a", "b"], "answer": "b"}\r\n' >"$TMP/mark.jsonl"
 check "tasks: a byte order mark" "${run[@]}" --tasks "$TMP/mark.jsonl"
 printf '{"prompt": "def f():", "entry_point": "f", "test": "def check(f): pass"}\n%.0s' 1 2 >"$TMP/unsolved.jsonl"
 check_fails 1 'unsolved.jsonl, line 1: the item has no canonical_solution, so --shots 1 cannot' "tasks: shown unsolved" "${run[@]}" --tasks "$TMP/unsolved.jsonl" --shots 1
