@@ -1,8 +1,11 @@
 #include "eval/print.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "common/base/file.h"
 #include "common/store/json.h"
@@ -46,6 +49,13 @@ bool kf_print_utf8(const char *text)
 	for (; left; text += n, left -= n)
 		if (!(n = kf_json_char((const uint8_t *)text, left))) return false;
 	return true;
+}
+
+int kf_print_width(void)
+{
+	struct winsize w;
+
+	return isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : INT_MAX;
 }
 
 json_t *kf_print_string(const char *text)

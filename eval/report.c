@@ -154,27 +154,26 @@ static int width_of(const kf_eval_result *r, int i)
 /* Whether some documents are pieces of one text. */
 static bool in_pieces(const kf_eval_result *r) { return r->texts[r->n_domains] < r->docs[r->n_domains]; }
 
-static void table_counts(const kf_eval_result *r, kf_buf *out, int width, const char *what, const double *v)
+/* Columns [from, to) of a table. */
+typedef struct { int width, from, to; } block;
+
+static void table_counts(const kf_eval_result *r, kf_buf *out, block b, const char *what, const double *v)
 {
-	kf_buf_printf(out, "%-*s", width, what);
-	for (int i = 0; i <= r->n_domains; i++) kf_buf_printf(out, " %*.0f", width_of(r, i), v[i]);
+	kf_buf_printf(out, "%-*s", b.width, what);
+	for (int i = b.from; i < b.to; i++) kf_buf_printf(out, " %*.0f", width_of(r, i), v[i]);
 	kf_buf_printf(out, "\n");
 }
 
-static void table_header(const kf_eval_result *r, kf_buf *out, int width, const char *corner, int columns)
-{
-	kf_buf_printf(out, "%-*s", width, corner);
-	for (int i = 0; i < columns; i++) kf_buf_printf(out, " %*s", kf_text_field(label(r, i), width_of(r, i)), label(r, i));
-	kf_buf_printf(out, "\n");
-}
-
-static void table_rows(const kf_eval_result *r, kf_buf *out, int width, double *const *v, int columns, void (*print)(char *, double))
+static void table_block(const kf_eval_result *r, kf_buf *out, block b, const char *corner, double *const *v, void (*print)(char *, double))
 {
 	char cell[32];
 
+	kf_buf_printf(out, "%-*s", b.width, corner);
+	for (int i = b.from; i < b.to; i++) kf_buf_printf(out, " %*s", kf_text_field(label(r, i), width_of(r, i)), label(r, i));
+	kf_buf_printf(out, "\n");
 	for (int m = 0; m < r->o->n_models; m++) {
-		kf_buf_printf(out, "%-*s", kf_text_field(r->o->model[m].name, width), r->o->model[m].name);
-		for (int i = 0; i < columns; i++) {
+		kf_buf_printf(out, "%-*s", kf_text_field(r->o->model[m].name, b.width), r->o->model[m].name);
+		for (int i = b.from; i < b.to; i++) {
 			print(cell, v[m][i]);
 			kf_buf_printf(out, " %*s", width_of(r, i), cell);
 		}
@@ -182,17 +181,29 @@ static void table_rows(const kf_eval_result *r, kf_buf *out, int width, double *
 	}
 }
 
+/* A table, on a terminal in blocks of as many columns as it has room for. */
+static void table(const kf_eval_result *r, kf_buf *out, const char *corner, double *const *v, int columns, void (*print)(char *, double), bool count)
+{
+	const int most = kf_print_width();
+	block b = { .width = 12 };
+
+	for (int m = 0; m < r->o->n_models; m++) kf_text_widen(&b.width, r->o->model[m].name);
+	b.width += 2;
+	for (; b.from < columns; b.from = b.to) {
+		int used = b.width;
+
+		for (b.to = b.from; b.to < columns && (b.to == b.from || used + 1 + width_of(r, b.to) <= most); b.to++) used += 1 + width_of(r, b.to);
+		if (b.from) kf_buf_printf(out, "\n");
+		table_block(r, out, b, corner, v, print);
+		if (count && in_pieces(r)) table_counts(r, out, b, "texts", r->texts);
+		if (count) table_counts(r, out, b, "documents", r->docs);
+		if (count) table_counts(r, out, b, "bytes", r->bytes);
+	}
+}
+
 void kf_eval_table(const kf_eval_result *r, kf_buf *out)
 {
-	int width = 12;
-
-	for (int m = 0; m < r->o->n_models; m++) kf_text_widen(&width, r->o->model[m].name);
-	width += 2;
-	table_header(r, out, width, "bits per byte", r->n_domains + 1);
-	table_rows(r, out, width, r->bpb, r->n_domains + 1, kf_print_value);
-	if (in_pieces(r)) table_counts(r, out, width, "texts", r->texts);
-	table_counts(r, out, width, "documents", r->docs);
-	table_counts(r, out, width, "bytes", r->bytes);
+	table(r, out, "bits per byte", r->bpb, r->n_domains + 1, kf_print_value, true);
 	for (int c = 0; c < r->o->n_compare; c++) {
 		const kf_eval_interval *d = &r->diff[c][r->n_domains];
 
@@ -202,8 +213,7 @@ void kf_eval_table(const kf_eval_result *r, kf_buf *out)
 		kf_buf_printf(out, "\n");
 	}
 	kf_buf_printf(out, "\n");
-	table_header(r, out, width, "perplexity", r->n_domains + 2);
-	table_rows(r, out, width, r->ppl, r->n_domains + 2, print_perplexity);
+	table(r, out, "perplexity", r->ppl, r->n_domains + 2, print_perplexity, false);
 }
 
 static void header(const kf_eval_result *r, kf_buf *out, const char *corner, int columns)

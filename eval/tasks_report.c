@@ -113,17 +113,11 @@ static void tell_cut(const kf_tasks_result *r, const char *before, kf_buf *out)
 					name_of(r, m), r->task[i].task->name, r->task[i].cut[m], r->task[i].n);
 }
 
-void kf_tasks_table(const kf_tasks_result *r, kf_buf *out)
+/* The scores of models [from, to), of those that take part. */
+static void table_block(const kf_tasks_result *r, kf_buf *out, int width, int column, int from, int to)
 {
-	int width = 6, column = 8;
-
-	for (int i = 0; i < r->n; i++) kf_text_widen(&width, r->task[i].task->name);
-	for (int m = 0; m < r->o->e->n_models; m++)
-		if (takes_part(r, m)) kf_text_widen(&column, name_of(r, m));
-	width += 2;
-	column++;
 	kf_buf_printf(out, "%-*s%-14s%6s", width, "tasks", "", "items");
-	for (int m = 0; m < r->o->e->n_models; m++)
+	for (int m = from; m < to; m++)
 		if (takes_part(r, m)) kf_buf_printf(out, " %*s", kf_text_field(name_of(r, m), column), name_of(r, m));
 	kf_buf_printf(out, "\n");
 	for (int i = 0; i < r->n; i++)
@@ -132,7 +126,7 @@ void kf_tasks_table(const kf_tasks_result *r, kf_buf *out)
 			const char *name = k ? "" : r->task[i].task->name;
 
 			kf_buf_printf(out, "%-*s%-14s%6d", kf_text_field(name, width), name, x->name, r->task[i].n);
-			for (int m = 0; m < r->o->e->n_models; m++) {
+			for (int m = from; m < to; m++) {
 				char v[32];
 
 				if (!takes_part(r, m)) continue;
@@ -141,6 +135,26 @@ void kf_tasks_table(const kf_tasks_result *r, kf_buf *out)
 			}
 			kf_buf_printf(out, "\n");
 		}
+}
+
+void kf_tasks_table(const kf_tasks_result *r, kf_buf *out)
+{
+	const int most = kf_print_width(), n = r->o->e->n_models;
+	int width = 6, column = 8;
+
+	for (int i = 0; i < r->n; i++) kf_text_widen(&width, r->task[i].task->name);
+	for (int m = 0; m < n; m++)
+		if (takes_part(r, m)) kf_text_widen(&column, name_of(r, m));
+	width += 2;
+	column++;
+	for (int from = 0, to; from < n; from = to) {
+		int used = width + 20, shown = 0;
+
+		for (to = from; to < n && (!takes_part(r, to) || !shown || used + 1 + column <= most); to++)
+			if (takes_part(r, to)) used += 1 + column, shown++;
+		if (from && shown) kf_buf_printf(out, "\n");
+		if (shown) table_block(r, out, width, column, from, to);
+	}
 	for (int c = 0; c < r->o->e->n_compare; c++)
 		for (int i = 0; i < r->n; i++) {
 			const int *pair = r->o->e->compare[c];
