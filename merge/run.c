@@ -265,7 +265,7 @@ static kf_status look(const run *r, bool *current, kf_err *err)
 		rc = kf_fail(err, KF_EMISMATCH, "%s holds what %.40s made. Choose another --out, or remove it.", r->o->out,
 			program ? program : "another program");
 	} else {
-		rc = kf_record_same(r->o->out, was, r->identity, "another merge", "Choose another --out, or give --replace to have this one in its place.",
+		rc = kf_record_same(r->o->out, was, r->identity, "another merge", "Choose another --out, or give --replace (make: REPLACE=1) to have this one in its place.",
 			err);
 		/* somebody began to take it away */
 		if (rc == KF_OK && (rc = kf_hf_check(r->o->out, false, err)) != KF_OK && (rc == KF_ENOTFOUND || rc == KF_EDATA))

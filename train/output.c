@@ -163,7 +163,7 @@ static kf_status look(const paths *p, const kf_train_opts *o, const json_t *iden
 			return KF_OK;
 		} else if (rc == KF_OK) {
 			rc = kf_record_same(out, was, identity, "another training run",
-				"Choose another --out, or give --replace to have this one in its place.", err);
+				"Choose another --out, or give --replace (make: REPLACE=1) to have this one in its place.", err);
 			if (rc == KF_EMISMATCH && o->replace)
 				*state = KF_OUT_REPLACE;
 		}

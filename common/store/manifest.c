@@ -378,7 +378,7 @@ kf_status kf_manifest_same(const json_t *there, const json_t *here, const char *
 	if (!kf_manifest_same_maker(there, here))
 		return kf_fail(err, KF_EMISMATCH, "%s holds a set that %.40s made (%s); remove it or choose another --out", dir,
 			json_string_value(json_object_get(there, "program")), text);
-	return kf_fail(err, KF_EMISMATCH, "%s holds a set made from something else (%s); choose another --out, or give --replace to have it "
+	return kf_fail(err, KF_EMISMATCH, "%s holds a set made from something else (%s); choose another --out, or give --replace (make: REPLACE=1) to have it "
 		"made anew", dir, text);
 }
 
