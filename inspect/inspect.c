@@ -176,12 +176,15 @@ static kf_status sizes(struct job *j)
 
 	if (rc != KF_OK) return rc;
 	fprintf(j->out, "%-24s %12s %10s\n", "plane", "bytes", j->kind == KF_SET_CORPUS ? "a byte" : "a token");
-	for (int i = 0; z.names[i];) {
+	for (int i = 0; z.names[i]; i++) {
 		const char *name = z.names[i];
 		uint64_t bytes = 0;
+		int first = 0;
 
 		/* planes of one meaning, split by context, have one name */
-		for (; z.names[i] && strcmp(z.names[i], name) == 0; i++) bytes += z.plane[i];
+		while (strcmp(z.names[first], name) != 0) first++;
+		for (int k = i; first == i && z.names[k]; k++)
+			if (strcmp(z.names[k], name) == 0) bytes += z.plane[k];
 		if (bytes) fprintf(j->out, "%-24s %12llu %10.3f\n", name, (unsigned long long)bytes, (double)bytes / unit);
 		sum += (double)bytes;
 	}
