@@ -21,6 +21,7 @@ fuzz_jsonl) take tests/parity/maps/text.jsonl tests/golden/corpus-chat.jsonl
 	printf '%s\n' '{"id": "a", "domain": "d", "messages": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello \u00e9."}]}' \
 		'{"conversations": [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]}' > "$out/talk.jsonl"
 	gzip -nc "$out/talk.jsonl" > "$out/talk.gz"
+	echo '[{"text": "a]\"},{"}, {"text": "b", "id": 3, "x": [1, {"y": "["}]} ]' > "$out/list.jsonl"
 	printf '(\265/\375\004Xy\000\000{"text": "one"}\201`\016J' > "$out/text.zst" ;;
 fuzz_tasks)
 	printf '%s\n' '{"task": "t", "kind": "choice", "prefix": "p", "delimiter": "", "licence": "x"}' '{"id": "a", "prompt": "q", "choices": ["a", "b"], "answer": "b"}' \
