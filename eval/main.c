@@ -7,6 +7,7 @@
 #include "common/base/progress.h"
 #include "common/model/way.h"
 #include "common/ops/backend.h"
+#include "common/text/utf8.h"
 #include "eval/overlap.h"
 #include "eval/print.h"
 #include "eval/tasks.h"
@@ -96,6 +97,7 @@ static kf_status parse_model(const char *text, kf_eval_kind kind, kf_eval_model 
 	memcpy(*name, called, n);
 	(*name)[n] = 0;
 	out->name = *name;
+	if (kf_has_control(*name)) return kf_fail(err, KF_EUSAGE, "%s: the model's name has a control character in it; give it another, NAME=PATH", text);
 	/* names and paths stand in JSON */
 	if (kf_print_utf8(*name)) return KF_OK;
 	return kf_fail(err, KF_EUSAGE, "%s: the model's name is not UTF-8; give it another, NAME=PATH", text);

@@ -2,11 +2,14 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <utf8proc.h>
 
 #include "common/base/hash.h"
 #include "common/base/table.h"
 #include "common/store/record.h"
 #include "eval/print.h"
+
+#define TAIL_MOST ((size_t)1 << 16)   /* bytes of a piece that the next one is looked at with */
 
 /* N-grams of what is evaluated, by their hashes: open addressing; 0 is no hash. */
 typedef struct {
@@ -18,9 +21,16 @@ typedef struct {
 typedef struct {
 	int n;
 	table t;
-	uint64_t *word;            /* (n) hashes of a text's words */
-	size_t n_words, cap;
+	uint64_t *word;            /* (n_words) hashes of a text's words, */
+	size_t *begin;             /* and where each begins */
+	size_t n_words, cap, end;  /* end: of the last word */
 	kf_buf lower;              /* the word at work */
+	/* the record before, which the next one may go on with */
+	kf_buf text, tail;         /* tail: its last n - 1 words, and the one that its end may have cut */
+	size_t carried;            /* words of the tail */
+	bool any;
+	kf_fp id, domain;
+	uint32_t piece;
 	kf_overlap *out;
 	bool second;               /* the pass that counts what was seen */
 } finder;
@@ -65,33 +75,106 @@ static kf_status insert(table *t, uint64_t key, kf_err *err)
 
 /* ---- words ---- */
 
-static bool in_word(uint8_t c)
+/* The letter, digit or mark at p (n > 0 bytes), in lower case; *len: its bytes, or those that are to be passed over. A byte that is no UTF-8 is a letter. */
+static bool letter(const uint8_t *p, size_t n, size_t *len, uint8_t low[4], size_t *n_low)
 {
-	return c >= 0x80 || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+	utf8proc_int32_t c;
+	utf8proc_ssize_t l;
+
+	*len = *n_low = 1;
+	low[0] = *p >= 'A' && *p <= 'Z' ? *p + 'a' - 'A' : *p;
+	if (*p < 0x80) return (low[0] >= 'a' && low[0] <= 'z') || (*p >= '0' && *p <= '9');
+	if ((l = utf8proc_iterate(p, (utf8proc_ssize_t)(n < 4 ? n : 4), &c)) < 1) return true;
+	*len = (size_t)l;
+	switch (utf8proc_category(c)) {
+	case UTF8PROC_CATEGORY_LU: case UTF8PROC_CATEGORY_LL: case UTF8PROC_CATEGORY_LT: case UTF8PROC_CATEGORY_LM: case UTF8PROC_CATEGORY_LO:
+	case UTF8PROC_CATEGORY_MN: case UTF8PROC_CATEGORY_MC: case UTF8PROC_CATEGORY_ME:
+	case UTF8PROC_CATEGORY_ND: case UTF8PROC_CATEGORY_NL: case UTF8PROC_CATEGORY_NO:
+		*n_low = (size_t)utf8proc_encode_char(utf8proc_tolower(c), low);
+		return true;
+	default:
+		return false;
+	}
+}
+
+static kf_status room(finder *f, kf_err *err)
+{
+	size_t cap = f->cap ? 2 * f->cap : 1024;
+	uint64_t *word = realloc(f->word, cap * sizeof *word);
+	size_t *begin;
+
+	if (!word) return no_memory(err);
+	f->word = word;
+	if (!(begin = realloc(f->begin, cap * sizeof *begin))) return no_memory(err);
+	f->begin = begin;
+	f->cap = cap;
+	return KF_OK;
 }
 
 /* Add the words of a text (n bytes) to f->word. */
 static kf_status add_words(finder *f, const uint8_t *text, size_t n, kf_err *err)
 {
+	uint8_t low[4];
+	size_t len = 1, n_low;
+	kf_status rc;
+
 	for (size_t i = 0; i < n;) {
-		if (!in_word(text[i])) {
-			i++;
+		const size_t begin = i;
+
+		kf_buf_clear(&f->lower);
+		for (; i < n && letter(text + i, n - i, &len, low, &n_low); i += len) kf_buf_put(&f->lower, low, n_low);
+		if (i == begin) {
+			i += len;
 			continue;
 		}
-		kf_buf_clear(&f->lower);
-		for (; i < n && in_word(text[i]); i++) kf_buf_u8(&f->lower, text[i] >= 'A' && text[i] <= 'Z' ? text[i] + 'a' - 'A' : text[i]);
-		if (f->n_words == f->cap) {
-			size_t cap = f->cap ? 2 * f->cap : 1024;
-			uint64_t *more = realloc(f->word, cap * sizeof *more);
-
-			if (!more) return no_memory(err);
-			f->word = more;
-			f->cap = cap;
-		}
+		if (f->n_words == f->cap && (rc = room(f, err)) != KF_OK) return rc;
 		if (f->lower.failed) return no_memory(err);
+		f->begin[f->n_words] = begin;
 		f->word[f->n_words++] = kf_hash64(f->lower.data, f->lower.len);
+		f->end = i;
 	}
 	return KF_OK;
+}
+
+/* The words of a record, and before them the last of the piece that it goes on with, so that no n-gram is lost where a document was cut; f->carried
+ * says how many. */
+static kf_status take(finder *f, const kf_corpus_rec *rec, kf_err *err)
+{
+	const kf_fp id = kf_fp_of(rec->head.id, strlen(rec->head.id)), domain = kf_fp_of(rec->head.domain, strlen(rec->head.domain));
+	const bool goes_on = f->any && kf_fp_equal(id, f->id) && kf_fp_equal(domain, f->domain) && rec->head.piece == f->piece + 1;
+	const uint8_t *text = rec->text;
+
+	kf_buf_clear(&f->text);
+	if (goes_on) kf_buf_put(&f->text, f->tail.data, f->tail.len);
+	else f->carried = 0;
+	if (!rec->n_turns) kf_buf_put(&f->text, text, rec->head.bytes);
+	for (uint32_t i = 0; i < rec->n_turns; text += rec->turns[i++].bytes) {
+		kf_buf_put(&f->text, text, rec->turns[i].bytes);
+		kf_buf_u8(&f->text, '\n');       /* messages end words */
+	}
+	f->any = true;
+	f->id = id;
+	f->domain = domain;
+	f->piece = rec->head.piece;
+	return kf_buf_check(&f->text, err) == KF_OK ? add_words(f, f->text.data, f->text.len, err) : no_memory(err);
+}
+
+/* What of the text in hand the next piece has to know. */
+static kf_status leave(finder *f, kf_err *err)
+{
+	const size_t keep = (size_t)f->n - 1 + (f->n_words && f->end == f->text.len);
+	size_t from = f->n_words > keep ? f->begin[f->n_words - keep] : 0;
+
+	f->carried = f->n_words < keep ? f->n_words : keep;
+	if (!f->carried) from = f->text.len;
+	if (f->text.len - from > TAIL_MOST) {     /* no words */
+		f->carried = 0;
+		from = f->text.len;
+	}
+	kf_buf_clear(&f->tail);
+	kf_buf_put(&f->tail, f->text.data + from, f->text.len - from);
+	f->n_words = 0;
+	return kf_buf_check(&f->tail, err) == KF_OK ? KF_OK : no_memory(err);
 }
 
 static uint64_t gram(const finder *f, size_t i)
@@ -120,7 +203,6 @@ static kf_status item(finder *f, kf_overlap_row *row, long name, kf_err *err)
 		if (shared && row->shared < KF_OVERLAP_NAMED) row->named[row->shared] = name;
 		row->shared += shared;
 	}
-	f->n_words = 0;
 	return rc;
 }
 
@@ -137,6 +219,7 @@ static kf_status of_tasks(finder *f, const kf_tasks *tasks, kf_err *err)
 			    (rc = add_words(f, (const uint8_t *)answer, strlen(answer), err)) != KF_OK)
 				return rc;
 			rc = item(f, &f->out->row[i], x->line, err);
+			f->n_words = 0;
 		}
 	return rc;
 }
@@ -165,22 +248,22 @@ static kf_status held_out(finder *f, const kf_corpus_rec *rec, kf_err *err)
 	kf_overlap_row *row = NULL;
 	kf_status rc = row_of(f, rec->head.domain, &row, err);
 
-	if (rc == KF_OK) rc = add_words(f, rec->text, rec->head.bytes, err);
-	return rc == KF_OK ? item(f, row, (long)rec->head.doc, err) : rc;
+	if (rc != KF_OK || (rc = take(f, rec, err)) != KF_OK || (rc = item(f, row, (long)rec->head.doc, err)) != KF_OK) return rc;
+	return leave(f, err);
 }
 
 static kf_status trained_on(finder *f, const kf_corpus_rec *rec, kf_err *err)
 {
-	kf_status rc = add_words(f, rec->text, rec->head.bytes, err);
+	kf_status rc = take(f, rec, err);
 
-	f->out->words += f->n_words;
-	for (size_t i = 0; rc == KF_OK && f->t.size && i + (size_t)f->n <= f->n_words; i++) {
+	if (rc != KF_OK) return rc;
+	f->out->words += f->n_words - f->carried;
+	for (size_t i = 0; f->t.size && i + (size_t)f->n <= f->n_words; i++) {
 		size_t at = place(&f->t, gram(f, i));
 
 		if (f->t.key[at]) f->t.seen[at] = 1;
 	}
-	f->n_words = 0;
-	return rc;
+	return leave(f, err);
 }
 
 static kf_status each_document(const char *dir, finder *f, kf_status (*fn)(finder *f, const kf_corpus_rec *rec, kf_err *err), kf_err *err)
@@ -191,6 +274,8 @@ static kf_status each_document(const char *dir, finder *f, kf_status (*fn)(finde
 	kf_status rc;
 
 	kf_arena_init(&arena);
+	f->any = false;
+	f->n_words = 0;
 	if ((rc = kf_set_open(dir, KF_SET_CORPUS, &set, err)) != KF_OK) goto out;
 	for (int s = 0; s < kf_set_shards(set); s++) {
 		kf_corpus_rec rec;
@@ -233,7 +318,10 @@ kf_status kf_overlap_find(const char *const *training, int n_training, const kf_
 	kf_free(f.t.key);
 	kf_free(f.t.seen);
 	free(f.word);
+	free(f.begin);
 	kf_buf_release(&f.lower);
+	kf_buf_release(&f.text);
+	kf_buf_release(&f.tail);
 	return rc;
 }
 

@@ -1,6 +1,7 @@
 /* Whether what is evaluated was in the text that was trained on: n-grams of words that items and training text share.
- * A word is a run of letters and digits, in lower case (bytes of other scripts count as letters); thirteen words in a row
- * that two texts share are seldom chance (Brown et al. 2020). */
+ * A word is a run of letters, marks and digits of any script, in lower case; thirteen words in a row
+ * that two texts share are seldom chance (Brown et al. 2020). Where a document was cut into pieces, each is looked at with the last words of the one
+ * before it, and a message of a conversation ends its last word. */
 #ifndef KF_EVAL_OVERLAP_H
 #define KF_EVAL_OVERLAP_H
 

@@ -9,7 +9,7 @@
 #include "common/base/record.h"
 #include "common/model/way.h"
 
-enum { MEASURE = 1 };          /* to be raised when the same model, asked the same, comes to other scores than before */
+enum { MEASURE = 2 };          /* to be raised when the same model, asked the same, comes to other scores than before */
 
 static kf_status no_memory(kf_err *err) { return kf_fail(err, KF_ENOMEM, "out of memory for the scores that are kept"); }
 

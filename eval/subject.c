@@ -75,21 +75,13 @@ static kf_status encode(const kf_subject *s, const char *text, size_t n, kf_aren
 	return kf_tokenizer_encode(s->tokenizer, (const uint8_t *)text, n, false, arena, out, err);
 }
 
-/* A text without the white space at its ends, as kf-prepare has messages. */
-static const char *trimmed(const char *text, size_t *n)
-{
-	while (kf_is_space(*text)) text++;
-	for (*n = strlen(text); *n > 0 && kf_is_space(text[*n - 1]);) --*n;
-	return text;
-}
-
 /* A user's message and a reply. */
 static kf_status encode_chat(const kf_subject *s, const char *prompt, const char *reply, kf_arena *arena, kf_encoding *out, kf_err *err)
 {
 	size_t n, m;
 
-	prompt = trimmed(prompt, &n);
-	reply = trimmed(reply, &m);
+	prompt = kf_trimmed(prompt, &n);
+	reply = kf_trimmed(reply, &m);
 	const kf_turn turns[] = { { (uint32_t)n, KF_USER }, { (uint32_t)m, KF_ASSISTANT } };
 	char *text = n + m < INT32_MAX / 4 ? kf_arena_alloc(arena, n + m + 1, 1) : NULL;
 
@@ -104,7 +96,7 @@ static kf_status chat_prompt(const kf_subject *s, const char *prompt, kf_arena *
 {
 	size_t bytes;
 
-	prompt = trimmed(prompt, &bytes);
+	prompt = kf_trimmed(prompt, &bytes);
 	if (bytes >= INT32_MAX / 4) return kf_fail(err, KF_EDATA, "a prompt of %zu bytes is too long", bytes);
 	const kf_turn user = { (uint32_t)bytes, KF_USER };
 

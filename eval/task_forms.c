@@ -113,6 +113,7 @@ static kf_status read_example(kf_tasks *t, kf_eval_task *task, const affixes *a,
 		if (scores) return kf_task_bad(p, err, "\"target_scores\" is there, which other examples do not have");
 		if ((rc = kf_task_strings(t, target, "target", p, &item.option, &item.n_options, err)) != KF_OK) return rc;
 		if (!item.n_options) return kf_task_bad(p, err, "\"target\" is an empty list");
+		if ((rc = kf_task_check_answers(task->normalize, &item, p, err)) != KF_OK) return rc;
 	}
 	kf_buf_put(&prompt, a->input, strlen(a->input));
 	kf_buf_put(&prompt, input, strlen(input));

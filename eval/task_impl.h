@@ -21,6 +21,9 @@ kf_status kf_task_string(kf_tasks *t, const json_t *o, const char *key, bool mus
 /* An array of strings (or one string, where one will do). */
 kf_status kf_task_strings(kf_tasks *t, const json_t *value, const char *key, kf_task_place p, const char ***out, int *n, kf_err *err) KF_MUST_CHECK;
 
+/* That an item's answers leave something under a normalisation, and one has a number where that wants one. */
+kf_status kf_task_check_answers(kf_normalize normalize, const kf_task_item *item, kf_task_place p, kf_err *err) KF_MUST_CHECK;
+
 kf_status kf_task_read_bigbench(kf_tasks *t, const json_t *root, const char *file, const char *name, kf_err *err) KF_MUST_CHECK;
 kf_status kf_task_read_humaneval(kf_tasks *t, kf_eval_task *task, const json_t *o, kf_task_place p, kf_err *err) KF_MUST_CHECK;
 

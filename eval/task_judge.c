@@ -44,15 +44,20 @@ static void plain_words(const char *text, size_t n, kf_buf *out)
 {
 	bool gap = false, any = false;
 
-	for (size_t i = 0; i < n; i++) {
-		char c = text[i];
+	for (size_t i = 0, len; i < n; i += len) {
+		const char c = text[i];
+		utf8proc_int32_t code;
+		utf8proc_ssize_t l = utf8proc_iterate((const uint8_t *)text + i, (utf8proc_ssize_t)(n - i), &code);
+		uint8_t low[4];
 
-		if (kf_is_space(c)) gap = true;
-		if (kf_is_space(c) || is_punctuation(c)) continue;
+		len = l > 0 ? (size_t)l : 1;
+		if (kf_is_space((uint8_t)c)) gap = true;
+		if (kf_is_space((uint8_t)c) || is_punctuation(c)) continue;
 		if (gap && any) kf_buf_u8(out, ' ');
 		gap = false;
 		any = true;
-		kf_buf_u8(out, (uint8_t)(c >= 'A' && c <= 'Z' ? c + 'a' - 'A' : c));
+		if (l > 0) kf_buf_put(out, low, (size_t)utf8proc_encode_char(utf8proc_tolower(code), low));
+		else kf_buf_u8(out, (uint8_t)c);
 	}
 }
 

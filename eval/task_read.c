@@ -318,28 +318,35 @@ static kf_status read_word(kf_tasks *t, const json_t *o, kf_task_place p, kf_tas
 	return KF_OK;
 }
 
-static kf_status read_match(kf_tasks *t, const kf_eval_task *task, const json_t *o, kf_task_place p, kf_task_item *item, kf_err *err)
+kf_status kf_task_check_answers(kf_normalize normalize, const kf_task_item *item, kf_task_place p, kf_err *err)
 {
-	kf_status rc = kf_task_strings(t, json_object_get(o, "answer"), "answer", p, &item->option, &item->n_options, err);
 	bool any = false;
+	kf_status rc = KF_OK;
 
-	if (rc != KF_OK) return rc;
-	if (!item->n_options) return kf_task_bad(p, err, "\"answer\" is an empty list");
 	for (int i = 0; i < item->n_options && rc == KF_OK; i++) {
 		kf_buf plain = { 0 };
-		const bool number = kf_task_normalize(task->normalize, item->option[i], strlen(item->option[i]), &plain);
+		const bool number = kf_task_normalize(normalize, item->option[i], strlen(item->option[i]), &plain);
 
 		any = any || number;
 		rc = kf_buf_check(&plain, err);
 		if (rc == KF_OK && number && !plain.len)
 			rc = kf_task_bad(p, err, "nothing is left of the answer \"%.80s\" under \"normalize\": \"%s\", so an empty reply would be right", item->option[i],
-				task->normalize == KF_NORMALIZE_TEXT ? "text" : "space");
+				normalize == KF_NORMALIZE_TEXT ? "text" : "space");
 		kf_buf_release(&plain);
 	}
 	if (rc == KF_OK && !any)
 		rc = kf_task_bad(p, err, "there is no number in the answer \"%.80s\", so nothing could match it under \"normalize\": \"number\"",
 			item->option[0]);
 	return rc;
+}
+
+static kf_status read_match(kf_tasks *t, const kf_eval_task *task, const json_t *o, kf_task_place p, kf_task_item *item, kf_err *err)
+{
+	kf_status rc = kf_task_strings(t, json_object_get(o, "answer"), "answer", p, &item->option, &item->n_options, err);
+
+	if (rc != KF_OK) return rc;
+	if (!item->n_options) return kf_task_bad(p, err, "\"answer\" is an empty list");
+	return kf_task_check_answers(task->normalize, item, p, err);
 }
 
 static kf_status read_item(kf_tasks *t, kf_eval_task *task, const json_t *o, kf_task_place p, kf_err *err)

@@ -9,7 +9,7 @@
 /* The figures a task has, with room for their values. */
 kf_status kf_task_metrics(const kf_tasks_opts *o, kf_task_result *r, kf_err *err) KF_MUST_CHECK;
 /* What a model did with counted item i: e (n_options), the choices; the word; how many programs passed. */
-void kf_task_count_choice(kf_task_result *r, int model, int i, const kf_ending *e);
+void kf_task_count_choice(kf_task_result *r, int model, int i, const kf_ending *e, bool chat);
 void kf_task_count_word(kf_task_result *r, int model, int i, const kf_ending *e);
 void kf_task_count_code(kf_task_result *r, int model, int i, int samples, int passed);
 

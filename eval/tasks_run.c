@@ -138,7 +138,7 @@ static kf_status score_items(runner *x, kf_task_result *r, int from, int to, kf_
 	for (int i = from; i < to && rc == KF_OK; i++) {
 		const kf_task_item *item = &t->item[r->first + i];
 
-		if (t->kind == KF_TASK_CHOICE) kf_task_count_choice(r, model, i, e + at);
+		if (t->kind == KF_TASK_CHOICE) kf_task_count_choice(r, model, i, e + at, x->chat);
 		else kf_task_count_word(r, model, i, e + at);
 		rc = write_endings(x, t, item, e + at, err);
 		at += (size_t)item->n_options;

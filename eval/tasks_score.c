@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "common/text/utf8.h"
+
 double kf_pass_at(int n, int c, int k)
 {
 	double miss = 1;
@@ -28,10 +30,39 @@ static kf_status add_metric(const kf_tasks_opts *o, kf_task_result *r, const cha
 	return ok ? KF_OK : kf_fail(err, KF_ENOMEM, "out of memory for the values of %d items", r->n);
 }
 
+/* Bytes of an option that a model is asked for: messages have no white space at their ends. */
+static size_t asked(const char *option, bool chat)
+{
+	size_t n;
+
+	if (!chat) return strlen(option);
+	(void)kf_trimmed(option, &n);
+	return n;
+}
+
+/* In messages options must differ without it, too. */
+static kf_status check_trimmed(const kf_eval_task *t, const kf_task_item *item, kf_err *err)
+{
+	size_t n, m;
+	const char *best = kf_trimmed(item->option[item->best], &n);
+
+	for (int k = 0; k < item->n_options; k++) {
+		const char *other = kf_trimmed(item->option[k], &m);
+
+		if (k != item->best && m == n && memcmp(best, other, n) == 0)
+			return kf_fail(err, KF_EDATA, "%s, %s %d: choices %d and %d, one of which is the answer, differ in white space at their ends only, and a message has none: "
+				"--plain-tasks asks in plain text", t->file, t->unit, item->line, item->best < k ? item->best : k, item->best < k ? k : item->best);
+	}
+	return KF_OK;
+}
+
 kf_status kf_task_metrics(const kf_tasks_opts *o, kf_task_result *r, kf_err *err)
 {
 	const kf_task_item *item = r->task->item + r->first;
+	bool chat = false;
 	kf_status rc;
+
+	for (int m = 0; m < o->e->n_models; m++) chat = chat || (o->e->model[m].run && o->e->model[m].chat_template && !o->plain);
 
 	switch (r->task->kind) {
 	case KF_TASK_CHOICE:
@@ -39,7 +70,10 @@ kf_status kf_task_metrics(const kf_tasks_opts *o, kf_task_result *r, kf_err *err
 		    (rc = add_metric(o, r, "acc_norm", false, false, false, err)) != KF_OK)
 			return rc;
 		if ((rc = add_metric(o, r, "bits_per_byte", true, false, true, err)) != KF_OK) return rc;
-		for (int i = 0; i < r->n; i++) r->metric[2].weight[i] = (double)strlen(item[i].option[item[i].best]);
+		for (int i = 0; i < r->n; i++) {
+			r->metric[2].weight[i] = (double)asked(item[i].option[item[i].best], chat);
+			if (chat && (rc = check_trimmed(r->task, &item[i], err)) != KF_OK) return rc;
+		}
 		return KF_OK;
 	case KF_TASK_WORD:
 		if ((rc = add_metric(o, r, "acc", false, false, false, err)) != KF_OK) return rc;
@@ -56,7 +90,7 @@ kf_status kf_task_metrics(const kf_tasks_opts *o, kf_task_result *r, kf_err *err
 
 /* ---- values ---- */
 
-void kf_task_count_choice(kf_task_result *r, int model, int i, const kf_ending *e)
+void kf_task_count_choice(kf_task_result *r, int model, int i, const kf_ending *e, bool chat)
 {
 	const kf_task_item *x = &r->task->item[r->first + i];
 	int plain = 0, normed = 0;
@@ -64,7 +98,7 @@ void kf_task_count_choice(kf_task_result *r, int model, int i, const kf_ending *
 	/* between equals the first */
 	for (int k = 1; k < x->n_options; k++) {
 		if (e[k].nats < e[plain].nats) plain = k;
-		if (e[k].nats / (double)strlen(x->option[k]) < e[normed].nats / (double)strlen(x->option[normed])) normed = k;
+		if (e[k].nats / (double)asked(x->option[k], chat) < e[normed].nats / (double)asked(x->option[normed], chat)) normed = k;
 	}
 	r->metric[0].value[model][i] = x->score[plain];
 	r->metric[1].value[model][i] = x->score[normed];

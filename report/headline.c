@@ -205,7 +205,7 @@ static void put_runs_domains(const input *in, const char *a, const char *b, kf_b
 
 		for (int i = 0; i < in->n_domains; i++) {
 			spread s = spread_difference(in, a, b, in->domain[i]);
-			verdict is = s.below == s.n ? BETTER : s.above == s.n ? WORSE : UNCLEAR;
+			verdict is = s.n < in->n_runs ? UNCLEAR : s.below == s.n ? BETTER : s.above == s.n ? WORSE : UNCLEAR;
 
 			if (s.n && (int)is == v) name[n++] = kf_domain_label(in->domain[i]);
 		}

@@ -131,6 +131,15 @@ CODE
 elif grep -q 'neither namespaces (.*unshare.*) nor landlock (.*--unsafe-code' "$TMP/nested.err"; then ok "tasks: without landlock code is refused"
 else not_ok "tasks: programs where there are no namespaces" "$(cat "$TMP/nested.err")"; fi
 
+# A message has no white space at its ends: a choice counts without it.
+spaced() { # CHOICE
+	printf '{"task": "t", "kind": "choice"}\n{"prompt": "The capital of France is", "choices": ["%s", "Rome"], "answer": 0}\n' "$1" >"$TMP/spaced.jsonl"
+	"$eval" --quiet --model $models/gemma3-tiny --chat-template gemma3 --tasks "$TMP/spaced.jsonl" --report "$TMP/spaced.json" && python3 -c 'import json,sys
+print({k: v["models"] for k, v in json.load(open(sys.argv[1]))["tasks"]["t"]["metrics"].items()})' "$TMP/spaced.json"
+}
+same "tasks: in a message a choice counts without the white space at its ends" "$(spaced "Paris    ")" "$(spaced Paris)"
+check_fails 1 "spaced.jsonl, line 2: choices 0 and 1, one of which is the answer, differ in white space" "tasks: and differs by more than that" spaced ' Rome'
+
 # ---- beside text, and overlap ----
 for i in 1 2 3 4; do printf '{"domain": "prose", "text": "It was the best of times, number %d, it was the worst of times; four score and seven years ago it went on."}\n' $i; done >"$TMP/text.jsonl"
 "$BIN/kf-prepare" --quiet --out "$TMP/corpus" "$TMP/text.jsonl"
@@ -160,6 +169,24 @@ same "tasks: items seen in training" "$(python3 -c 'import json,sys; o=json.load
 	"13 {'seen': {'items': 3, 'shared': 1, 'short': 1, 'lines': [2]}} {'prose': {'items': 4, 'shared': 0, 'short': 0, 'documents': []}}"
 check "tasks: overlap with shorter pieces" "$eval" --quiet --tasks "$TMP/seen.jsonl" --corpus "$TMP/corpus" --overlap "$TMP/train" --ngram 5 --report "$TMP/o.json"
 same "tasks: finds more" "$(python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["overlap"]["tasks"]["seen"]["shared"])' "$TMP/o.json")" 2
+# A run of words is found wherever a document was cut, and in any script and typography; messages end words.
+python3 - "$TMP" <<'END'
+import json, sys
+words = [f"word{i}" for i in range(1000)]
+put = lambda name, *rows: open(f"{sys.argv[1]}/{name}.jsonl", "w").write("".join(json.dumps(r) + "\n" for r in rows))
+german = "über den fluss geht der alte mann mit seinem hund jeden tag früh"
+put("long", {"id": "a", "text": " ".join(words)}, {"id": "b", "text": german},
+    {"id": "c", "messages": [{"role": r, "content": " ".join(words[i:i + 7])[::-1]} for i, r in ((0, "user"), (7, "assistant"))]})
+backwards = [w[::-1] for w in words[:14]]
+put("runs", {"task": "cut", "kind": "match"}, *({"prompt": " ".join(words[i:i + 12]), "answer": words[i + 12]} for i in range(0, 980, 7)),
+    {"task": "typed", "kind": "match"}, *({"prompt": p, "answer": "früh"} for p in (
+        "Über den Fluss – geht der alte Mann mit seinem Hund jeden Tag", "„ÜBER den Fluss“ geht der\u00a0alte Mann mit seinem Hund—jeden «Tag»")),
+    {"task": "talk", "kind": "match"}, {"prompt": " ".join(backwards[6::-1] + backwards[:8:-1]), "answer": " ".join(backwards[8:6:-1])})
+END
+check "tasks: a corpus of small pieces" "$BIN/kf-prepare" --quiet --doc-bytes 256 --out "$TMP/pieces" "$TMP/long.jsonl"
+check "tasks: overlap of runs of words" "$eval" --quiet --tasks "$TMP/runs.jsonl" --overlap "$TMP/pieces" --report "$TMP/o.json"
+same "tasks: every one is found" "$(python3 -c 'import json,sys; o=json.load(open(sys.argv[1]))["overlap"]; print([(t["items"], t["shared"]) for t in o["tasks"].values()], o["training_words"])' "$TMP/o.json")" \
+	"[(140, 140), (2, 2), (1, 1)] 1027"
 
 # ---- what is refused ----
 run=("$eval" --model $models/llama-tiny)
