@@ -146,7 +146,7 @@ static void put_token_sizes(const input *in, kf_buf *out)
 
 		if (!isfinite(v)) continue;
 		if (s->kind == KF_SET_LOGITS) name_of(s, label[n], 100);
-		else if (s->kind == KF_SET_ALIGNED) snprintf(label[n], sizeof label[n], "→ %.100s", input_string(kf_set_info(s->set), "source"));
+		else if (s->kind == KF_SET_ALIGNED) snprintf(label[n], sizeof label[n], "→ %.*s", CUT(input_string(kf_set_info(s->set), "source"), 100));
 		else fused_label(in, s, label[n], sizeof label[n]);
 		add_number(in, s, label[n], sizeof label[n]);
 		snprintf(text[n], sizeof text[n], "%.1f", v);
@@ -198,7 +198,7 @@ static void put_rates(const input *in, kf_buf *out)
 		double rate = training_rate(&in->model[i]);
 
 		if (!isfinite(rate)) continue;
-		snprintf(label[n], sizeof label[n], "train %.100s", in->model[i].name);
+		snprintf(label[n], sizeof label[n], "train %.*s", CUT(in->model[i].name, 100));
 		bar[n] = (chart_plain){ .value = rate, .inner = NAN,
 			.mark = in->result && strcmp(in->model[i].name, in->result) == 0 ? MARK_RESULT : MARK_OTHER };
 		n++;

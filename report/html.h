@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 #include "common/base/mem.h"
+#include "common/base/table.h"
 
 /* Text for an element or a quoted attribute: & < > " ' as references; bytes that are not UTF-8, control characters (but tab
  * and line feed) and characters that change the direction of what follows as U+FFFD. */
@@ -31,5 +32,8 @@ void html_bytes(kf_buf *out, double n);      /* 1234567 -> 1.23 MB, which no lin
 void html_number(kf_buf *out, double v, int decimals, bool sign);
 /* A share of 1 in per cent, with one decimal, likewise. */
 void html_percent(kf_buf *out, double share, bool sign);
+
+/* For "%.*s": a name's beginning of at most so many bytes, and no part of a character. */
+#define CUT(name, most) (int)kf_text_cut(name, most), name
 
 #endif

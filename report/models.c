@@ -93,7 +93,7 @@ static void put_difference(const input *in, const json_t *c, kf_buf *out)
 			.low = input_real(d, "low"), .high = input_real(d, "high"),
 			.mark = mark_of(in, a), .strong = mean };
 	}
-	snprintf(heading, sizeof heading, "%.120s less %.120s", a, b);
+	snprintf(heading, sizeof heading, "%.*s less %.*s", CUT(a, 120), CUT(b, 120));
 	at = snprintf(what, sizeof what, "Difference in bits per byte, %.280s, by domain with 95 %% intervals.", heading);
 	if (isfinite(row[n - 1].value)) at += snprintf(what + at, sizeof what - (size_t)at, " Mean: %+.4f", row[n - 1].value);
 	if (isfinite(row[n - 1].low) && isfinite(row[n - 1].high))
@@ -116,7 +116,7 @@ static void difference_table(const input *in, kf_buf *out)
 	json_array_foreach(json_object_get(in->eval, "comparisons"), i, c) {
 		char name[300];
 
-		snprintf(name, sizeof name, "%.120s less %.120s", input_string(c, "a"), input_string(c, "b"));
+		snprintf(name, sizeof name, "%.*s less %.*s", CUT(input_string(c, "a"), 120), CUT(input_string(c, "b"), 120));
 		table_row(out, name);
 		for (int k = 0; k < n; k++) {
 			const json_t *d = input_at(c, "bits_per_byte", column[k], NULL);

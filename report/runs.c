@@ -149,9 +149,9 @@ static void put_against(const input *in, const char *first, kf_buf *out)
 			.value = of[n].value, .low = of[n].low, .high = of[n].high, .mark = mark_of(in, a) };
 		n++;
 	}
-	snprintf(heading, sizeof heading, "%.120s less …", first);
-	snprintf(what, sizeof what, "Differences in bits per byte of %.120s to %d other model%s: in the mean over %d runs, and every run with its own "
-		"95 %% interval.", first, n, n == 1 ? "" : "s", in->n_runs);
+	snprintf(heading, sizeof heading, "%.*s less …", CUT(first, 120));
+	snprintf(what, sizeof what, "Differences in bits per byte of %.*s to %d other model%s: in the mean over %d runs, and every run with its own "
+		"95 %% interval.", CUT(first, 120), n, n == 1 ? "" : "s", in->n_runs);
 	chart_begin(out, heading, "mean of the domains; under it the runs, run 1 first, with their own intervals");
 	chart_spreads(out, row, n, in->n_runs, true, 4, "bits per byte (below 0: the first is better)", what);
 	chart_end(out);
@@ -180,7 +180,7 @@ static void pair_row(const char *a, const char *b, kf_buf *out)
 {
 	char name[300];
 
-	snprintf(name, sizeof name, "%.120s less %.120s", a, b);
+	snprintf(name, sizeof name, "%.*s less %.*s", CUT(a, 120), CUT(b, 120));
 	table_row(out, name);
 }
 
@@ -243,20 +243,24 @@ static void put_left_out(const input *in, kf_buf *out)
 
 /* ---- tasks ---- */
 
-static void task_table(const input *in, kf_buf *out)
+/* Whether a run before r has a task's metric: it was told then. */
+static bool told_before(const input *in, int r, const char *task, const char *metric)
 {
-	const char *model[NAMES], *task, *name;
-	int n = runs_models(in, "models", model);
+	while (--r >= 0)
+		if (input_at(in->run[r], "tasks", task, "metrics", metric, NULL)) return true;
+	return false;
+}
+
+static void task_rows(const input *in, int r, const char *const *model, int n, kf_buf *out)
+{
+	const char *task, *name;
 	json_t *facts, *metric;
 
-	table_begin(out, "Scores on tasks over runs", "task");
-	table_column(out, "score");
-	for (int i = 0; i < n; i++) table_column(out, model[i]);
-	table_body(out);
-	json_object_foreach(json_object_get(in->eval, "tasks"), task, facts) {
+	json_object_foreach(json_object_get(in->run[r], "tasks"), task, facts) {
 		json_object_foreach(json_object_get(facts, "metrics"), name, metric) {
 			bool lower = task_lower_is_better(metric);
 
+			if (told_before(in, r, task, name)) continue;
 			table_row(out, task);
 			html_put(out, "<td class=\"left\">%s%s</td>", name, lower ? " (lower is better)" : ", %");
 			for (int i = 0; i < n; i++) {
@@ -267,6 +271,18 @@ static void task_table(const input *in, kf_buf *out)
 			table_row_end(out);
 		}
 	}
+}
+
+static void task_table(const input *in, kf_buf *out)
+{
+	const char *model[NAMES];
+	int n = runs_models(in, "models", model);
+
+	table_begin(out, "Scores on tasks over runs", "task");
+	table_column(out, "score");
+	for (int i = 0; i < n; i++) table_column(out, model[i]);
+	table_body(out);
+	for (int r = 0; r < in->n_runs; r++) task_rows(in, r, model, n, out);
 	table_end(out);
 }
 
@@ -341,7 +357,11 @@ static void put_runs(const input *in, kf_buf *out)
 	}
 	if (pairs) difference_tables(in, out);
 	put_left_out(in, out);
-	if (json_object_size(json_object_get(in->eval, "tasks"))) task_table(in, out);
+	for (int r = 0; r < in->n_runs; r++) {
+		if (!json_object_size(json_object_get(in->run[r], "tasks"))) continue;
+		task_table(in, out);
+		break;
+	}
 	run_table(in, out);
 }
 

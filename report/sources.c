@@ -157,7 +157,7 @@ static void put_coverage_of(const input *in, const set_input *s, kf_buf *out)
 			.inner = covered * input_real(row[r], "mass"), .mark = input_slot(in, source) };
 	}
 	set_way(in, s, way, sizeof way);
-	snprintf(what, sizeof what, "Positions with the distribution of %.100s, by domain; of all text %s.", source, text[rows - 1]);
+	snprintf(what, sizeof what, "Positions with the distribution of %.*s, by domain; of all text %s.", CUT(source, 100), text[rows - 1]);
 	chart_begin(out, source, way);
 	chart_bars(out, bar, rows, 100, "% of the target’s positions", what);
 	chart_end(out);

@@ -51,8 +51,8 @@ static void put_scores(const input *in, const char *task, const json_t *facts, c
 	}
 	if (best < 0) return;
 	how_asked(facts, asked, sizeof asked);
-	snprintf(note, sizeof note, "%.60s, %s", name, asked);
-	snprintf(what, sizeof what, "%.100s: %.60s in per cent of %d models. Highest: %.100s, %.1f.", task, name, n, row[best].label, row[best].value);
+	snprintf(note, sizeof note, "%.*s, %s", CUT(name, 60), asked);
+	snprintf(what, sizeof what, "%.*s: %.*s in per cent of %d models. Highest: %.*s, %.1f.", CUT(task, 100), CUT(name, 60), n, CUT(row[best].label, 100), row[best].value);
 	chart_begin(out, task, note);
 	chart_dots(out, row, n, false, 1, "% (higher is better)", what);
 	chart_end(out);

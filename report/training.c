@@ -92,7 +92,7 @@ static void put_validation(const input *in, kf_buf *out)
 		if (line->best >= 0) {
 			size_t at = strlen(what);
 
-			snprintf(what + at, sizeof what - at, " %.60s: best %.4f after epoch %.0f.", t->name, t->epochs[line->best].bits,
+			snprintf(what + at, sizeof what - at, " %.*s: best %.4f after epoch %.0f.", CUT(t->name, 60), t->epochs[line->best].bits,
 				t->epochs[line->best].epoch);
 		}
 	}

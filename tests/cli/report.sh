@@ -117,6 +117,31 @@ printf '{"domain": "prose", "text": "Something to compare."}\n{"domain": "speck"
 check "an evaluation with a domain of which nothing could be compared" "$BIN/kf-eval" --quiet --corpus "$TMP/specks" --logits "target=$TMP/l-specks" --report "$TMP/specks.json"
 check "its page" "$R" --quiet --eval "$TMP/specks.json" --result target --out "$TMP/specks.html"
 check "does not count it" grep -q "mean of 1 domain, 1 document, " "$TMP/specks.html"
+# Runs of which some lack what others have.
+python3 - "$TMP" <<'END'
+import copy, json, sys
+tmp = sys.argv[1]
+first = json.load(open(tmp + "/eval-tasks.json"))
+second = copy.deepcopy(first)
+task = second["tasks"]["later"] = second["tasks"].pop("<i>quiz</i>")
+for c in first["comparisons"]:      # of one domain only the first run has something to compare, all of it below 0
+    for d in c["bits_per_byte"].values(): d.update(difference=-1, low=-2, high=-0.5)
+for c in second["comparisons"]:
+    for name, d in c["bits_per_byte"].items(): d.update(**(dict(difference=None, low=None, high=None) if name == "prose" else dict(difference=-1, low=-2, high=-0.5)))
+for row in second["bits_per_byte"].values():
+    for k in row: row[k] += 0.125
+json.dump(first, open(tmp + "/some-1.json", "w")); json.dump(second, open(tmp + "/some-2.json", "w"))
+END
+check "a page of runs that differ" "$R" --quiet --eval "$TMP/some-1.json" --eval "$TMP/some-2.json" --result fused --out "$TMP/some.html"
+check "a task of the second alone is there" grep -q '<th scope="row">later</th>' "$TMP/some.html"
+one_of_two() { python3 - "$TMP/some.html" <<'END'
+import re, sys
+text = re.sub(r"<[^>]*>", "", open(sys.argv[1], encoding="utf-8").read())
+assert re.search(r"neither in every run: prose", text) and not re.search(r"below 0 in every run: [^;]*prose", text), re.findall(r"below 0 in every run[^.]{0,60}", text)
+END
+}
+check "a domain of one run is not of every run" one_of_two
+
 printf '{"domain": "prose", "text": "Nothing of all this is in there."}\n' | "$BIN/kf-prepare" --quiet --out "$TMP/elsewhere" -
 check "an evaluation of text alone, with overlap" "$BIN/kf-eval" --quiet --corpus "$TMP/corpus" --logits "target=$TMP/target" --overlap "$TMP/elsewhere" --report "$TMP/apart.json"
 check "its page" "$R" --quiet --eval "$TMP/apart.json" --out "$TMP/apart.html"
