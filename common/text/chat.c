@@ -14,6 +14,7 @@ struct kf_chat {
 	const char *spelling[TOKENS_MAX]; /* in the template's strings, ended by \2 */
 	int32_t id[TOKENS_MAX];
 	int n;
+	bool no_bos;                      /* the template is the model's own, and its tokenizer names no BOS: nothing is rendered */
 };
 
 const char *kf_chat_name(const kf_chat *c) { return c->tpl->name; }
@@ -105,6 +106,7 @@ kf_status kf_chat_open(const char *name, const kf_tokenizer *t, kf_chat **out, k
 kf_status kf_chat_choose(const char *name, const kf_tokenizer *t, const char *model, kf_chat **out, kf_err *err)
 {
 	const char *text = kf_tokenizer_chat_template(t);
+	const bool own = !name;
 	char names[512];
 	kf_status rc = KF_OK;
 
@@ -116,6 +118,7 @@ kf_status kf_chat_choose(const char *name, const kf_tokenizer *t, const char *mo
 	}
 	if (!name) rc = kf_chat_recognise(text, strlen(text), &name, err);
 	if (rc == KF_OK) rc = kf_chat_open(name, t, out, err);
+	if (rc == KF_OK) (*out)->no_bos = own && (t->none | t->unnamed) & 1;
 	return kf_context(err, rc, "%s", model);
 }
 
@@ -196,6 +199,26 @@ static void add(parts *r, part x)
 	r->item[r->n++] = x;
 }
 
+/* Append bytes of the template. Control tokens that are spelled there are these, as in all that transformers encodes. */
+static void write_template(const kf_chat *c, parts *r, const char *s, size_t n)
+{
+	const kf_literals *all = c->t->kind == KF_TOK_BPE ? &c->t->bpe.all : &c->t->sp.all;
+	size_t from = 0;
+
+	for (size_t i = 0; i < n;) {
+		const kf_literal *l = kf_literals_match(all, (const uint8_t *)s + i, n - i);
+
+		if (!l || c->t->type[l->id] != KF_TT_CONTROL) {
+			i++;
+			continue;
+		}
+		if (i > from) add(r, (part){ .id = -1, .p = (const uint8_t *)s + from, .n = (uint32_t)(i - from) });
+		add(r, (part){ .id = l->id });
+		from = i += l->n;
+	}
+	if (n > from) add(r, (part){ .id = -1, .p = (const uint8_t *)s + from, .n = (uint32_t)(n - from) });
+}
+
 /* Append s with the message in the place of BODY; folded goes before the message's text. */
 static void write_turn(const kf_chat *c, parts *r, const char *s, const part *message, const char *folded, const part *system)
 {
@@ -203,7 +226,7 @@ static void write_turn(const kf_chat *c, parts *r, const char *s, const part *me
 		const char *end = s + strcspn(s, "\1\3\4\5");
 		part x = { .id = -1 };
 
-		if (end > s) add(r, (part){ .id = -1, .p = (const uint8_t *)from, .n = (uint32_t)(end - s) });
+		write_template(c, r, from, (size_t)(end - s));
 		s = end;
 		if (!*s) return;
 		if (*s == *BODY) {
@@ -219,8 +242,9 @@ static void write_turn(const kf_chat *c, parts *r, const char *s, const part *me
 				if (strncmp(c->spelling[i], s + 1, (size_t)(end - s)) == 0) x.id = c->id[i];
 			s = end + 1;
 		} else {
-			x.id = *s == *BOS ? c->t->bos : c->t->eos;
+			x.id = *s == *BOS ? c->no_bos ? -1 : c->t->bos : c->t->eos;
 			s++;
+			if (x.id < 0) continue;
 		}
 		x.ends = r->reply_open;
 		r->reply_open = false;

@@ -138,10 +138,10 @@ static bool is(const kf_chat_template *t, const char *text, outside besides)
 {
 	if (besides > (t->line_ends ? LINE_ENDS : NOTHING)) return false;
 	if (!t->has[0] || (t->longest && strlen(text) > (size_t)t->longest)) return false;
-	for (int i = 0; i < 4; i++) {
+	for (size_t i = 0; i < sizeof t->has / sizeof *t->has; i++)
 		if (t->has[i] && !strstr(text, t->has[i])) return false;
+	for (size_t i = 0; i < sizeof t->lacks / sizeof *t->lacks; i++)
 		if (t->lacks[i] && strstr(text, t->lacks[i])) return false;
-	}
 	return true;
 }
 

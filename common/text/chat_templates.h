@@ -21,7 +21,7 @@ typedef struct {
 	const char *user, *assistant;
 	bool alternate;            /* user and assistant take turns, the user first (after the system message) */
 	/* What the normalised text of the family's Jinja template has and has not: see normalise in chat_recognise.c. */
-	const char *has[4], *lacks[4];
+	const char *has[4], *lacks[6];
 	bool line_ends;            /* it has line ends after what it writes, outside tags; others have no text there */
 	int longest;               /* bytes of it, at most; 0: any */
 } kf_chat_template;

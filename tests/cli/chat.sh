@@ -91,6 +91,40 @@ for a, b in zip(open(sys.argv[1] + "/qwen2-tiny.jsonl"), open(sys.argv[1] + "/sm
     assert all(x == y or abs(x - y) < 1e-4 for x, y in zip(a["ce"], b["ce"]))
 END
 
+# What a template spells as text is a control token where the tokenizer has one of that name, as transformers has it; in messages it stays text. And a
+# template of a tokenizer without BOS says none, whatever number config.json has.
+python3 - "$TMP" <<'END'
+import json, shutil, sys
+tmp = sys.argv[1]
+d = tmp + "/spells"
+shutil.copytree("tests/models/llama-tiny", d)
+j = json.load(open(d + "/tokenizer.json"))
+v, names = j["model"]["vocab"], {399: "<|user|>", 398: "<|assistant|>"}
+gone = {p for p, i in v.items() if i in names}
+joined = lambda m: "".join(m.split(" ") if isinstance(m, str) else m)
+j["model"]["merges"] = [m for m in j["model"]["merges"] if joined(m) not in gone and not gone & set(m.split(" ") if isinstance(m, str) else m)]
+j["model"]["vocab"] = {names.get(i, p): i for p, i in v.items()}
+j["added_tokens"] += [{"id": i, "content": n, "special": True, "normalized": False, "single_word": False, "lstrip": False, "rstrip": False} for i, n in names.items()]
+json.dump(j, open(d + "/tokenizer.json", "w"))
+c = json.load(open(d + "/tokenizer_config.json"))
+c.get("added_tokens_decoder", {}).update({str(a["id"]): {k: x for k, x in a.items() if k != "id"} for a in j["added_tokens"] if a["id"] in names})
+json.dump(c, open(d + "/tokenizer_config.json", "w"))
+published = {t["name"]: t["jinja"] for t in json.load(open("tests/parity/chat/chat.json", encoding="utf-8"))["templates"]}
+shutil.copytree("tests/models/qwen2-tiny", tmp + "/nameless")
+c = json.load(open(tmp + "/nameless/tokenizer_config.json"))
+c.update(bos_token=None, chat_template=published["internlm2"])
+json.dump(c, open(tmp + "/nameless/tokenizer_config.json", "w"))
+END
+printf '{"messages": [{"role": "user", "content": "Say <|user|> twice."}, {"role": "assistant", "content": "No."}]}\n' | "$BIN/kf-prepare" --quiet --out "$TMP/c-spells" -
+check "chat: a template with words that are control tokens" "$BIN/kf-extract" --quiet --model "$TMP/spells" --corpus "$TMP/c-spells" --out "$TMP/l-spells" --chat-template zephyr
+check "chat: a template's BOS that the tokenizer does not name" "$BIN/kf-extract" --quiet --model "$TMP/nameless" --corpus "$TMP/c-spells" --out "$TMP/l-nameless"
+check "chat: they are these, of messages they are not; no BOS" python3 - "$(show "$TMP/l-spells")" "$(show "$TMP/l-nameless")" <<'END'
+import json, sys
+a, b = map(json.loads, sys.argv[1:])
+assert a["tokens"].count(399) == 1 and a["tokens"].count(398) == 1 and a["tokens"][0] == 399, a["tokens"]
+assert 410 not in b["tokens"] and not b["bos"], b
+END
+
 align() { "$BIN/kf-align" --quiet --source "$TMP/l-$1" --target "$TMP/l-qwen2-tiny" --out "$TMP/a-$1${2:+-$2}" ${2:+--method $2 --vocab-map exact}; }
 for m in gemma3-tiny llama-tiny; do check "chat: align $m" align $m; done
 check "chat: align by warping" align gemma3-tiny dtw

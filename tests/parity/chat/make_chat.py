@@ -200,6 +200,9 @@ TEMPLATES = [
 # Near relatives and strangers: templates that would render something else.
 REFUSED = [
     FIRST.replace("DEFAULT", "You are a pirate."),
+    # Hermes 3: a BOS before what Qwen2's says
+    "{{bos_token}}" + FIRST.replace("DEFAULT", "You are a helpful assistant."),
+    FIRST.replace("DEFAULT", "You are a helpful assistant.") + "{{ eos_token }}",
     # Qwen1.5 as first published: the last message is left open
     FIRST.replace("DEFAULT", "You are a helpful assistant").replace(
         " + '<|im_end|>' + '\n'}}", "}}{% if (loop.last and add_generation_prompt) or not loop.last %}{{ '<|im_end|>' + '\n'}}{% endif %}"),
