@@ -19,6 +19,7 @@ tail_tag := $(addprefix -,$(filter-out calibrated,$(TAIL)))
 how := $(FUNCTION)-$(LEVEL)-$(WEIGHT)$(align_tag)$(adapt_tag)$(tail_tag)$(learnt_tag)
 fusion := --function $(FUNCTION) $(if $(filter min-ce avg-ce,$(FUNCTION)),--level $(LEVEL)) --weight $(WEIGHT) --tail $(TAIL)
 sources := $(sort $(SOURCES))
+$(if $(sources),,$(if $(filter demo pairs baselines continual fuse train-fused train-kd ready-fused ready-kd stage-aligned stage-targets ensemble,$(MAKECMDGOALS)),$(error SOURCES is empty: it names the models to learn from)))
 fused = fused-$(call plus,$1)-$(how)-$(LAMBDA)-$(schedule)
 start := $(call model,$(TARGET))
 start_files := $(call model_files,$(TARGET))
@@ -48,7 +49,9 @@ endef
 # ---- make demo ----
 
 demo_name := $(call plus,$(sources))-$(how)-$(LAMBDA)-$(schedule)
-demo_report := $(demo_name)$(task_tag)
+# A report's name. What is too long for a file's is its beginning and a checksum of it all.
+short = $(shell name='$1'; if [ "$$(expr "x$$name" : '.*')" -le 201 ]; then echo "$$name"; else printf '%.150s.%s\n' "$$name" "$$(printf %s "$$name" | cksum | cut -d ' ' -f 1)"; fi)
+demo_report := $(call short,$(demo_name)$(task_tag))
 demo_fused := $(call fused,$(sources))
 demo_mix := $(call plus,$(sources))-$(how)
 # The mean of both models' weights: text taught one, text and sources the other, and what each got wrong on its own averages out.
@@ -75,7 +78,7 @@ pairs := $(foreach s,$(sources),$(call fused,$s))
 # linear is one of the baselines, whatever there is of these.
 $(foreach m,$(sort linear $(MERGES)),$(eval $(call merge_rule,$m,$(call merged,$m),$(pairs))))
 
-pairs_report := pairs-$(call plus,$(foreach m,$(MERGES),$m$(call merge_tag,$m)))-$(demo_report)
+pairs_report := $(call short,pairs-$(call plus,$(foreach m,$(MERGES),$m$(call merge_tag,$m)))-$(demo_name)$(task_tag))
 $(eval $(call report_rule,$(pairs_report),$(sources) $(TARGET),$(call as_they_come,$(sources)) $(call row,clm,$(clm)) \
 	  $(foreach s,$(sources),$(call row,target+$s,$(call fused,$s))) \
 	  $(foreach m,$(MERGES),--model $m=$(of)/merged/$(call merged,$m)) \
@@ -109,7 +112,7 @@ $(call one_of,ENSEMBLE,min-ce avg-ce dynamic)
 ensemble := ensemble-$(call plus,$(sources))-$(ENSEMBLE)$(align_tag)
 $(eval $(call fuse_rule,$(ensemble),test,$(sources),--function $(ENSEMBLE)))
 
-baselines_report := baselines-$(KD)-$(ENSEMBLE)-$(demo_report)
+baselines_report := $(call short,baselines-$(KD)-$(ENSEMBLE)-$(demo_name)$(task_tag))
 $(eval $(call report_rule,$(baselines_report),$(sources) $(TARGET),$(call as_they_come,$(sources)) $(call row,clm,$(clm)) \
 	  $(call row,kd,$(kd_model)) --model merged=$(of)/merged/$(call merged,linear) --mixture ensemble=$(of)/targets/$(ensemble) \
 	  $(call row,fused,$(demo_fused)) --compare fused$(comma)clm --compare fused$(comma)kd --compare fused$(comma)merged,\
@@ -157,17 +160,18 @@ ready-fused ready-clm ready-kd: $(run)/corpus/valid/manifest.json $(start_files)
 # ---- make continual ADD=MODEL: a source more for the fused model. Only ADD is extracted and aligned ----
 
 continual := continual-$(ADD)-on-$(demo_fused)
+continual_report := $(call short,$(continual)$(task_tag))
 all_sources := $(sort $(sources) $(ADD))
 $(if $(ADD),$(eval $(call train_rule,$(continual),$(of)/targets/$(call plus,$(all_sources))-$(how),$(LAMBDA),$(of)/train/$(demo_fused),\
 	$(call trained,$(demo_fused)))))
-$(if $(ADD),$(eval $(call report_rule,$(continual)$(task_tag),$(all_sources) $(TARGET),$(call as_they_come,$(all_sources)) \
+$(if $(ADD),$(eval $(call report_rule,$(continual_report),$(all_sources) $(TARGET),$(call as_they_come,$(all_sources)) \
 	  $(call row,fused,$(demo_fused)) $(call row,continual,$(continual)) --compare continual$(comma)fused,\
 	  $(call trained,$(demo_fused)) $(call trained,$(continual)))))
-$(if $(ADD),$(eval $(call page_rule,$(continual)$(task_tag),continual,fused=$(of)/train/$(demo_fused) continual=$(of)/train/$(continual),\
+$(if $(ADD),$(eval $(call page_rule,$(continual_report),continual,fused=$(of)/train/$(demo_fused) continual=$(of)/train/$(continual),\
 	  $(demo_mix) $(call plus,$(all_sources))-$(how),$(all_sources))))
-continual: $(if $(ADD),$(of)/report/$(continual)$(task_tag).html)
+continual: $(if $(ADD),$(of)/report/$(continual_report).html)
 	@$(if $(ADD),:,echo "make continual: which model to add? for example: make continual SOURCES=gemma3-270m ADD=qwen2.5-coder-0.5b" >&2; exit 2)
-	$(call finish,$(continual)$(task_tag),continual,model is the folder $(of)/train/$(continual))
+	$(call finish,$(continual_report),continual,model is the folder $(of)/train/$(continual))
 
 # ---- make tasks: models as they come, on tasks ----
 

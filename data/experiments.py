@@ -23,6 +23,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -172,10 +173,33 @@ def say(text):
     status.say(text)
 
 
+running, stopping = set(), threading.Event()     # programs, each a group of processes of its own; no more are to begin
+
+
+def stop_running():
+    """Asked to end, a training writes its checkpoint."""
+    for p in list(running):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(p.pid, signal.SIGTERM)
+
+
+def on_signal(number, frame):
+    stopping.set()
+    stop_running()
+    raise Stopped(number)
+
+
+class Stopped(BaseException):
+    pass
+
+
 def run(cmd, **options):
     """What it prints."""
     said, what = collections.deque(maxlen=100), status.what()
-    p = subprocess.Popen(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", **options)
+    p = subprocess.Popen(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True, **options)
+    running.add(p)
+    if stopping.is_set():
+        stop_running()
 
     def listen():
         for line in p.stderr:
@@ -188,10 +212,11 @@ def run(cmd, **options):
         out = p.stdout.read()
         listener.join()
     except BaseException:
-        p.kill()
+        stop_running()
         raise
     finally:
         p.wait()
+        running.discard(p)
     if p.returncode != 0:
         sys.exit("experiments: failed: %s\n%s" % (" ".join(cmd), "".join(said)[-3000:]))
     return out
@@ -519,9 +544,9 @@ class Experiments:
         each = [(seed, d) for seed in self.seeds for d in domains]
         self.runs += len(each)
         runs = self.train_all([("B seed %d: expert on %s" % (seed, d), methods[0], "1", EXPERT_LR, self.variables(
-            "B", seed, WORK="%s/B-seed%d/expert-%s" % (self.work, seed, d), DOCS=self.size["b_docs"], DOMAINS=d, TEXT=texts[d][0])) for seed, d in each])
+            "B", seed, WORK="%s/expert-%s" % (self.work_b(seed), d), DOCS=self.size["b_docs"], DOMAINS=d, TEXT=texts[d][0])) for seed, d in each])
         for seed in self.seeds:
-            models = "%s/B-seed%d/data/models" % (self.work, seed)
+            models = self.work_b(seed) + "/data/models"
             os.makedirs(models, exist_ok=True)
             self.link(self.model(self.target), "%s/%s" % (models, os.path.basename(self.model(self.target))))
             experts[seed] = {d: run["folder"] for (s, d), run in zip(each, runs) if s == seed}
@@ -529,7 +554,7 @@ class Experiments:
                 self.link(folder, "%s/expert-%s" % (models, d))
 
         def base(seed):
-            return self.variables("B", seed, DATA="%s/B-seed%d/data" % (self.work, seed), DOCS=self.size["b_docs"], DOMAINS=" ".join(domains),
+            return self.variables("B", seed, WORK=self.work_b(seed), DATA=self.work_b(seed) + "/data", DOCS=self.size["b_docs"], DOMAINS=" ".join(domains),
                                   TEXT=" ".join(texts[d][1] for d in domains), SOURCES=" ".join("expert-" + d for d in domains))
 
         found, tried = self.searched("B", methods, base)
@@ -543,6 +568,10 @@ class Experiments:
             models[seed] = folders
         self.keep("B", reports, tried, ["target", *("expert-" + d for d in domains), *(m.name for m in methods), *merges, "ensemble"], "clm")
         self.page("B", "Fusion beside merging", "kfuse", base, models)
+
+    def work_b(self, seed):
+        """Experts of other epochs are other models under the same names."""
+        return "%s/B-seed%d%s" % (self.work, seed, "-x%d" % self.args.epochs if self.args.epochs else "")
 
     def halves(self, domains):
         """Each domain's text twice: what experts learn from, and what is fused. Training passages are in one of them only."""
@@ -708,9 +737,22 @@ def main():
     for part in parts:
         if part not in ("a", "b", "c", "d"):
             sys.exit("experiments: ONLY=%s: there is no experiment '%s': name some of a, b, c, d" % (args.only, part))
-    e = Experiments(args)
-    for part in parts:
-        {"a": e.a, "b": e.b, "c": e.c, "d": e.d}[part]()
+    if not parts:
+        sys.exit("experiments: ONLY names no experiment: name some of a, b, c, d")
+    for seed in words(args.seeds or ""):
+        if not seed.isdecimal():
+            sys.exit("experiments: SEEDS=%s: '%s' is no whole number" % (args.seeds, seed))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    try:
+        e = Experiments(args)
+        for part in parts:
+            {"a": e.a, "b": e.b, "c": e.c, "d": e.d}[part]()
+    except Stopped as stopped:
+        number = stopped.args[0]
+        say("experiments: stopped by %s; the same command goes on where it was" % signal.Signals(number).name)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ typedef struct {
 	kf_set_state state;
 	kf_set_kind kind;
 	int shards, linked, copied;/* in all; taken by this run */
-	bool unfinished;           /* the stage's next run on OUT adds its statistics to the manifest */
+	bool unfinished;           /* the stage's next run on OUT adds its statistics to the manifest: */
+	char program[32];          /* the stage's */
 } kf_join_stats;
 
 /* Errors: KF_EMISMATCH: parts of different sets, with what differs; a shard in two parts; KF_ENOTFOUND: shards that no part has, by their

@@ -21,15 +21,14 @@ static const kf_opt table[] = {
 
 static const kf_program program = {
 	"kf-join", "make one set of parts that were made on different machines", "--out DIR PART…",
-	"A PART is a folder that kf-prepare, kf-extract, kf-align, kf-fuse or kf-import wrote with --shard I/N. Parts must be of one corpus, "
-	"model and options (what differs is named), have every shard once, and none that is damaged. Of a corpus, aligned sets and "
+	"A PART is a folder that kf-prepare, kf-generate, kf-extract, kf-align, kf-fuse or kf-import wrote with --shard I/N. Parts must be of one "
+	"corpus, model and options (what differs is named), have every shard once, and none that is damaged. Of a corpus, aligned sets and "
 	"targets the statistics of the whole are added by the stage's own command, run with --out DIR: it has nothing else to do then.",
 	table, true, true
 };
 
 static kf_status run(const kf_list *operands, kf_err *err)
 {
-	static const char *const stage[] = { "kf-prepare", "kf-extract", "kf-align", "kf-fuse" };
 	kf_join_stats s;
 	kf_status rc;
 
@@ -41,7 +40,7 @@ static kf_status run(const kf_list *operands, kf_err *err)
 	if (s.state == KF_SET_CURRENT) printf("%s: up to date\n", o.j.out);
 	else
 		printf("%s: %d shards, %d linked and %d copied%s%s%s\n", o.j.out, s.shards, s.linked, s.copied,
-			s.unfinished ? "; its statistics: run " : "", s.unfinished ? stage[s.kind] : "", s.unfinished ? " on it" : "");
+			s.unfinished ? "; its statistics: run " : "", s.unfinished ? s.program : "", s.unfinished ? " on it" : "");
 	return KF_OK;
 }
 

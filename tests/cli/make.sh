@@ -207,6 +207,9 @@ same "no questions" "$(make -n experiments TASKS= SOURCES="a b" B="${BIN%/bin}" 
 experiments() { make -s experiments SIZE=tiny DATA="$D" EXPERIMENTS="$W/experiments" B="${BIN%/bin}" TARGET=qwen2-tiny "${both[@]}" DOMAINS="a b" \
 	EXPERT_DOMAINS="a b" LANGUAGE_DOMAINS="a b" CHAT_DOMAINS=talks CHAT_TEMPLATE_qwen2-tiny=chatml CHAT_TEMPLATE_llama-tiny=smollm2 CHAT_TEMPLATE_gemma3-tiny=gemma3 THREADS=1 TASKS=quiz "$@"; }
 check_fails 2 "ONLY=a,x: there is no experiment 'x': name some of a, b, c, d" "make experiments of one there is not" experiments ONLY=a,x
+check_fails 2 "ONLY names no experiment" "make experiments of none" experiments ONLY=,
+check_fails 2 "SEEDS=x: 'x' is no whole number" "make experiments with a seed that is none" experiments SEEDS=x
+check_fails 2 "SOURCES is empty" "make demo without sources" run demo SOURCES=
 check_fails 2 "JOBS=0: must be at least 1" "make experiments with no training at a time" experiments JOBS=0
 check "make experiments, two trainings at a time" experiments JOBS=2
 check "every method on every seed, in four tables" python3 - "$W/experiments/tiny/results.json" <<'END'
@@ -265,6 +268,7 @@ for part in A B C D; do
 	check "and who taught which token" grep -q '<section id="passages">' "$W/experiments/tiny/$part.html"
 done
 check "another size, and fewer rows" experiments ONLY=a,b SEEDS=1 METHODS="min-ce dtw exact" DOCS=1 EPOCHS=2 TASKS= EXPERIMENTS="$W/own"
+check "and with other epochs" experiments ONLY=b SEEDS=1 METHODS=kfuse DOCS=1 EPOCHS=1 TASKS= EXPERIMENTS="$W/own"
 check "which the tables have" python3 - "$W/own/tiny" <<'END'
 import json, sys
 parts = json.load(open(sys.argv[1] + "/results.json"))["parts"]
@@ -283,6 +287,17 @@ assert f"-{best}x4-" in row["folder"], (row, bits)
 command = json.load(open(at + "/D-seed1.json.cmd"))
 assert command[command.index("--overlap") + 1].endswith(f"/corpus/train-{best}x4") and "kfuse generated,clm" in command, command
 END
+# Asked to end, it ends what it has begun: a training keeps its checkpoint, and nothing runs on.
+stopped() {
+	local at=$W/stopped python i
+	experiments ONLY=a SEEDS=1 METHODS=kfuse EPOCHS=100000 LAMBDAS=0.5 LRS=1e-4 TASKS= JOBS=2 EXPERIMENTS="$at" >"$TMP/stopped.out" 2>&1 & local pid=$!
+	for i in $(seq 600); do [ "$(cat $(find "$at" -name log.jsonl 2>/dev/null) /dev/null | wc -l)" -gt 20 ] && break; sleep 0.1; done
+	python=$(pgrep -f "experiments.py .*--work $at ") && kill -TERM $python
+	wait $pid
+	cat "$TMP/stopped.out"; find "$at" -name '*.ckpt'
+	! pgrep -f "kf-train .*$at/" && grep -q "stopped by SIGTERM; the same command goes on" "$TMP/stopped.out" && [ -n "$(find "$at" -name 'step-*.ckpt')" ]
+}
+check "make experiments, asked to end" stopped
 touch "$TMP/before"
 check "make experiments a second time" experiments ONLY=b; cp "$TMP/.out" "$TMP/again"
 check "a second time nothing is merged or evaluated" test "$(find "$W/experiments" -newer "$TMP/before" \( -name config.json -o -name 'B-seed*.json' \) | wc -l)" = 0

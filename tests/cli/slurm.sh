@@ -89,6 +89,12 @@ grep -oE 'kf-(extract|train) .*' "$TMP/.out" > "$TMP/plan"
 check "threads are what the job gets" test "$(grep -c -- '--threads ${SLURM_CPUS_PER_TASK:-0}' "$TMP/plan")" = "$(grep -c . "$TMP/plan")" -a -s "$TMP/plan"
 check "make slurm-demo THREADS=3" make -s slurm-demo "${what[@]}" WORK="$TMP/fresh" THREADS=3 SLURM_OPTIONS="--logs $TMP/logs --print"
 check "threads are those" test "$(grep -cE 'kf-(extract|train) .*--threads 3( |$)' "$TMP/.out")" -gt 3 -a "$(grep -c SLURM_CPUS "$TMP/.out")" = 0
+# Text that a source makes is made by jobs of their own, also where the corpus is there already.
+generated() {
+	print stage-targets GENERATE=2 --for generate=--gres=gpu:2 && cp "$TMP/.out" "$TMP/generated" &&
+		[ "$(grep -c '^sbatch.*--gres=gpu:2' "$TMP/generated")" -ge 1 ] && ! sed -n '/^# here/,/^[^ ]/p' "$TMP/generated" | grep -q kf-generate
+}
+check "kf-slurm, with text that a source makes" generated
 check "kf-slurm of a finished demo" print demo; cp "$TMP/.out" "$TMP/plan"
 check "what is there is not submitted: a finished demo is the printing of its table" test "$(grep -c '^sbatch' "$TMP/plan")" -le 1
 check "which is not done" test "$(grep -c '^# here, before any job: demo$' "$TMP/plan")" = 1 -a "$(grep -c '^kf-slurm: .*demo\|bits per byte' "$TMP/plan")" = 0
