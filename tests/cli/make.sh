@@ -291,7 +291,7 @@ END
 stopped() {
 	local at=$W/stopped python i
 	experiments ONLY=a SEEDS=1 METHODS=kfuse EPOCHS=100000 LAMBDAS=0.5 LRS=1e-4 TASKS= JOBS=2 EXPERIMENTS="$at" >"$TMP/stopped.out" 2>&1 & local pid=$!
-	for i in $(seq 600); do [ "$(cat $(find "$at" -name log.jsonl 2>/dev/null) /dev/null | wc -l)" -gt 20 ] && break; sleep 0.1; done
+	for i in $(seq 3000); do [ "$(cat $(find "$at" -name log.jsonl 2>/dev/null) /dev/null | wc -l)" -gt 20 ] && break; sleep 0.1; done
 	python=$(pgrep -f "experiments.py .*--work $at ") && kill -TERM $python
 	wait $pid
 	cat "$TMP/stopped.out"; find "$at" -name '*.ckpt'
