@@ -252,10 +252,11 @@ static kf_status assign_id(const place *p, const char *id, size_t n, const json_
 	if (first < l->n) {
 		import_doc *d = &l->doc[l->by_id[first]];
 		const import_doc *next = first + 1 < l->n ? &l->doc[l->by_id[first + 1]] : NULL;
+		const bool found_it = !piece || (json_int_t)d->piece == json_integer_value(piece);
 
-		if (piece && next && next->id == hash && next->piece == d->piece)
+		if (found_it && piece && next && next->id == hash && next->piece == d->piece)
 			return kf_fail(err, KF_EDATA, "%s: the corpus has several documents with id \"%.100s\" and piece %u: say which with \"doc\"", p->where, id, d->piece);
-		if (!piece || (json_int_t)d->piece == json_integer_value(piece)) return assign(p, d, false, err);
+		if (found_it) return assign(p, d, false, err);
 	}
 	return kf_fail(err, KF_EDATA, "%s: the corpus has no piece %lld of document \"%.100s\"", p->where, (long long)json_integer_value(piece), id);
 }
