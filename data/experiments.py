@@ -177,10 +177,10 @@ running, stopping = set(), threading.Event()     # programs, each a group of pro
 
 
 def stop_running():
-    """Asked to end, a training writes its checkpoint."""
+    """Asked to end, a training writes its checkpoint; asked twice it ends at once. SIGINT each of a group gets once: SIGTERM make would pass on."""
     for p in list(running):
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(p.pid, signal.SIGTERM)
+            os.killpg(p.pid, signal.SIGINT)
 
 
 def on_signal(number, frame):
@@ -199,7 +199,7 @@ def run(cmd, **options):
     p = subprocess.Popen(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True, **options)
     running.add(p)
     if stopping.is_set():
-        stop_running()
+        p.terminate()
 
     def listen():
         for line in p.stderr:
@@ -212,7 +212,8 @@ def run(cmd, **options):
         out = p.stdout.read()
         listener.join()
     except BaseException:
-        stop_running()
+        if not stopping.is_set():
+            stop_running()
         raise
     finally:
         p.wait()
@@ -742,8 +743,12 @@ def main():
     for seed in words(args.seeds or ""):
         if not seed.isdecimal():
             sys.exit("experiments: SEEDS=%s: '%s' is no whole number" % (args.seeds, seed))
+    # what is ignored (in the background, under nohup) stays so; but programs have to hear SIGINT, and what has a handler here they hear
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, on_signal)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, on_signal)
+        elif number == signal.SIGINT:
+            signal.signal(number, lambda *_: None)
     try:
         e = Experiments(args)
         for part in parts:

@@ -704,7 +704,7 @@ static void test_templates(void **state)
 		"name", "b", "template", "{{ b }}"));
 	run("printf '\\377' > %s/additional_chat_templates/b.jinja", dir);
 	assert_int_equal(kf_tokenizer_open_dir(dir, &t, &err), KF_EDATA);
-	assert_non_null(strstr(err.text, "additional_chat_templates: the chat template \"b\" is not UTF-8"));
+	assert_non_null(strstr(err.text, "additional_chat_templates/b.jinja: it is not UTF-8"));
 	run("printf 'a\\0' > %s/additional_chat_templates/b.jinja", dir);
 	assert_int_equal(kf_tokenizer_open_dir(dir, &t, &err), KF_EDATA);
 	run("for i in $(seq 63); do touch %s/additional_chat_templates/c$i.jinja; done", dir);
