@@ -18,7 +18,7 @@
 #define DEPTH_MAX 64    /* folders in folders */
 #define SNIFF 8192      /* bytes looked at to tell text from other files */
 
-typedef enum { A_TEXT, LINES, LIST } kind;   /* a document; records, a line each; a list of records */
+typedef enum { A_TEXT, PLAIN, LINES, LIST } kind;   /* a document; one called .json; records, a line each; a list of records */
 
 typedef struct {
 	char *path;        /* to open */
@@ -84,7 +84,7 @@ static bool ends_with(const char *s, const char *end)
 	return n >= m && strcmp(s + n - m, end) == 0;
 }
 
-static kf_status add_file(kf_inputs *in, const char *path, const char *name, kind is, bool plain, int operand, kf_err *err)
+static kf_status add_file(kf_inputs *in, const char *path, const char *name, kind is, int operand, kf_err *err)
 {
 	input_file *f;
 	struct stat st;
@@ -111,7 +111,7 @@ static kf_status add_file(kf_inputs *in, const char *path, const char *name, kin
 		return kf_fail(err, KF_ENOMEM, "out of memory for the name of %s", name);
 	}
 	in->bytes += (uint64_t)st.st_size;
-	if (plain && !in->plain++) in->first_plain = in->n;
+	if (is == PLAIN && !in->plain++) in->first_plain = in->n;
 	in->n++;
 	return KF_OK;
 }
@@ -247,8 +247,8 @@ static kf_status next_item(const uint8_t *p, size_t n, size_t *at, const char *n
 static kf_status holds_records(const char *path, const char *name, bool list, bool *yes, kf_err *err)
 {
 	kf_textfile *f;
-	const uint8_t *p;
-	size_t n, at = 0;
+	const uint8_t *p = NULL, *head;
+	size_t n, at;
 	json_t *record = NULL;
 	kf_err ignored;
 	kf_status rc = kf_textfile_open(path, name, &f, err);
@@ -256,7 +256,15 @@ static kf_status holds_records(const char *path, const char *name, bool list, bo
 	*yes = false;
 	if (rc != KF_OK) return rc;
 	if (list) {
-		if ((rc = kf_textfile_all(f, KF_LINE_MAX, &p, &n, err)) == KF_OK && next_item(p, n, &at, name, &p, &n, &ignored) != KF_OK) p = NULL;
+		/* as much of it as its first item takes */
+		for (size_t most = SNIFF; (rc = kf_textfile_peek(f, most, &head, &n, err)) == KF_OK; most *= 2) {
+			const bool all = n < most;
+
+			at = 0;
+			if (next_item(head, n, &at, name, &p, &n, &ignored) == KF_OK) break;
+			p = NULL;
+			if (all) break;
+		}
 	} else {
 		do rc = kf_textfile_line(f, KF_LINE_MAX, &p, &n, err);
 		while (rc == KF_OK && p && kf_text_blank(p, n));
@@ -267,19 +275,18 @@ static kf_status holds_records(const char *path, const char *name, bool list, bo
 	return rc;
 }
 
-/* What a file holds: as it is told, or by the ending of its name; JSON, and standard input, by what it begins with. *plain: it is JSON, and a text all the same. */
-static kf_status kind_of(const char *path, const char *name, bool piped, kf_text_format format, int first, kind *out, bool *plain, kf_err *err)
+/* What a file holds: as it is told, or by the ending of its name; JSON, and standard input, by what it begins with. */
+static kf_status kind_of(const char *path, const char *name, bool piped, kf_text_format format, int first, kind *out, kf_err *err)
 {
 	const bool lines = format == KF_FORMAT_JSONL || (format == KF_FORMAT_AUTO && (is_called(name, ".jsonl") || is_called(name, ".ndjson") || (piped && first == '{')));
 	bool records = false;
 	kf_status rc = KF_OK;
 
 	*out = A_TEXT;
-	*plain = false;
 	if (lines || (format == KF_FORMAT_AUTO && (piped || is_called(name, ".json")) && (first == '[' || first == '{'))) {
 		if (!lines && (rc = holds_records(path, name, first == '[', &records, err)) != KF_OK) return rc;
 		if (lines || records) *out = first == '[' ? LIST : LINES;
-		else *plain = !piped;
+		else if (!piped) *out = PLAIN;
 	}
 	return rc;
 }
@@ -377,12 +384,11 @@ static kf_status add_folder(kf_inputs *in, const char *path, kf_text_format form
 			in->left_out++; /* links to nowhere and to folders (which may go in circles), devices, pipes */
 		} else if ((rc = look(sub, sub, &first, err)) == KF_OK) {
 			kind is;
-			bool plain;
 
 			if (first == NO_TEXT && !in->no_text++) snprintf(in->first_no_text, sizeof in->first_no_text, "%s", sub);
 			else if (first == 0) in->left_out++;
 			if (first <= 0) continue;
-			if ((rc = kind_of(sub, sub, false, format, first, &is, &plain, err)) == KF_OK) rc = add_file(in, sub, sub, is, plain, operand, err);
+			if ((rc = kind_of(sub, sub, false, format, first, &is, err)) == KF_OK) rc = add_file(in, sub, sub, is, operand, err);
 		}
 	}
 	free_names(name, n);
@@ -403,7 +409,6 @@ static kf_status spool_stdin(kf_inputs *in, kf_text_format format, int operand, 
 	ssize_t got;
 	int first;
 	kind is;
-	bool plain;
 	kf_status rc;
 
 	if (in->spool >= 0) return kf_fail(err, KF_EINVAL, "standard input (-) is given twice");
@@ -431,8 +436,8 @@ static kf_status spool_stdin(kf_inputs *in, kf_text_format format, int operand, 
 	snprintf(path, sizeof path, "/proc/self/fd/%d", in->spool);
 	if ((rc = look(path, "standard input", &first, err)) != KF_OK) return rc;
 	if (first == NO_TEXT) return no_text("standard input", err);
-	if ((rc = kind_of(path, "standard input", true, format, first, &is, &plain, err)) != KF_OK) return rc;
-	return add_file(in, path, "standard input", is, false, operand, err);
+	if ((rc = kind_of(path, "standard input", true, format, first, &is, err)) != KF_OK) return rc;
+	return add_file(in, path, "standard input", is, operand, err);
 }
 
 /* ---- opening ---- */
@@ -486,12 +491,11 @@ kf_status kf_inputs_open(const char *const *paths, int n, kf_text_format format,
 		else if (S_ISDIR(st.st_mode)) rc = add_folder(in, paths[i], format, i, 0, err);
 		else if (S_ISREG(st.st_mode)) {
 			kind is;
-			bool plain;
 
-			if ((rc = look(paths[i], paths[i], &first, err)) != KF_OK || (rc = kind_of(paths[i], paths[i], false, format, first, &is, &plain, err)) != KF_OK) break;
+			if ((rc = look(paths[i], paths[i], &first, err)) != KF_OK || (rc = kind_of(paths[i], paths[i], false, format, first, &is, err)) != KF_OK) break;
 			if (first == NO_TEXT) rc = no_text(paths[i], err);
 			else if (first == 0 && is == LINES) in->left_out++;   /* of many, one may have no record; a document without text is an error */
-			else rc = add_file(in, paths[i], paths[i], is, plain, i, err);
+			else rc = add_file(in, paths[i], paths[i], is, i, err);
 		} else
 			rc = kf_fail(err, KF_EINVAL, "%s is neither a file nor a folder (for a pipe, use - and standard "
 				"input)", paths[i]);
@@ -607,7 +611,7 @@ static kf_status each_of_file(const input_file *f, kf_found_fn fn, kf_bad_fn bad
 		for (uint64_t i = 1; rc == KF_OK && (rc = next_item(p, n, &at, f->name, &item, &len, err)) == KF_OK && item; i++)
 			rc = one_record(f, i, item, len, fn, bad, arg, err);
 	}
-	if (f->is == A_TEXT && (rc = kf_textfile_all(t, KF_LINE_MAX, &p, &n, err)) == KF_OK) {
+	if (f->is <= PLAIN && (rc = kf_textfile_all(t, KF_LINE_MAX, &p, &n, err)) == KF_OK) {
 		kf_found doc = { .id = f->name, .where = f->name, .operand = f->operand, .text = p, .n = n };
 
 		rc = fn(arg, &doc, err);

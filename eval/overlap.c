@@ -275,7 +275,6 @@ static kf_status each_document(const char *dir, finder *f, kf_status (*fn)(finde
 
 	kf_arena_init(&arena);
 	f->any = false;
-	f->n_words = 0;
 	if ((rc = kf_set_open(dir, KF_SET_CORPUS, &set, err)) != KF_OK) goto out;
 	for (int s = 0; s < kf_set_shards(set); s++) {
 		kf_corpus_rec rec;

@@ -4,10 +4,10 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "common/base/file.h"
+#include "common/base/table.h"
 #include "common/store/json.h"
 
 static void print_number(char out[32], double v, const char *fixed, const char *large)
@@ -53,9 +53,9 @@ bool kf_print_utf8(const char *text)
 
 int kf_print_width(void)
 {
-	struct winsize w;
+	const int has = kf_terminal_columns(STDOUT_FILENO);
 
-	return isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : INT_MAX;
+	return has ? has : INT_MAX;
 }
 
 json_t *kf_print_string(const char *text)

@@ -215,7 +215,6 @@ static kf_status describe(job *j, kf_err *err)
 	j->spec.joined = j->spec.kind != KF_SET_LOGITS;
 	j->stats->unfinished = j->spec.joined;
 	snprintf(j->stats->program, sizeof j->stats->program, "%s", j->spec.program);
-	j->stats->kind = j->spec.kind;
 	if (j->spec.n_inputs > KF_MAX_INPUTS) return kf_fail(err, KF_EDATA, "%s: its manifest has %d inputs", p->dir, j->spec.n_inputs);
 	for (int i = 0; i < j->spec.n_inputs; i++) {
 		const json_t *in = json_array_get(inputs, (size_t)i);

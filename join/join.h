@@ -23,7 +23,6 @@ typedef struct {
 
 typedef struct {
 	kf_set_state state;
-	kf_set_kind kind;
 	int shards, linked, copied;/* in all; taken by this run */
 	bool unfinished;           /* the stage's next run on OUT adds its statistics to the manifest: */
 	char program[32];          /* the stage's */

@@ -80,9 +80,9 @@ static const kf_program PROGRAM = {
 /* A run may have been told to keep its epochs' models when some had gone by. */
 static void look_at_epochs(void)
 {
-	int missing, n = kf_output_epochs(o.out, &missing);
+	int missing, n;
 
-	if (!o.keep_epochs || (n && !missing))
+	if (!o.keep_epochs || ((n = kf_output_epochs(o.out, &missing)) && !missing))
 		return;
 	if (n)
 		fprintf(stderr, "kf-train: notice: the models of %d of the run's epochs were not kept", missing);

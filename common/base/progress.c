@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -95,11 +94,10 @@ static void show_json(const kf_progress *p, double now, double rate, bool last)
 /* Columns of the terminal; 0: not known. */
 static int columns(void)
 {
-	struct winsize w;
 	const char *said = getenv("COLUMNS");
+	const int has = kf_terminal_columns(STDERR_FILENO);
 
-	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0) return w.ws_col;
-	return said ? atoi(said) : 0;
+	return has ? has : said ? atoi(said) : 0;
 }
 
 /* A line; on a terminal what is longer than it would leave a line behind each time, so the bar gives way first, and then the end. */

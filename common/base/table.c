@@ -2,6 +2,7 @@
 
 #include <limits.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <utf8proc.h>
 
 /* The character at s: its bytes and columns. */
@@ -55,6 +56,13 @@ size_t kf_text_cut(const char *s, size_t most)
 	if (n <= most) return n;
 	while (most > 0 && ((unsigned char)s[most] & 0xc0) == 0x80) most--;
 	return most;
+}
+
+int kf_terminal_columns(int fd)
+{
+	struct winsize w;
+
+	return ioctl(fd, TIOCGWINSZ, &w) == 0 ? w.ws_col : 0;
 }
 
 void kf_text_widen(int *columns, const char *s)

@@ -18,6 +18,9 @@ size_t kf_text_fit(const char *s, int columns);
 /* Bytes of the longest beginning of s (UTF-8) that has at most so many and no part of a character. */
 size_t kf_text_cut(const char *s, size_t most);
 
+/* Columns of the terminal that a descriptor is; 0 where it is none, or they are not known. */
+int kf_terminal_columns(int fd);
+
 /* The larger of *columns and the width of s. */
 void kf_text_widen(int *columns, const char *s);
 

@@ -386,10 +386,10 @@ static kf_status ordinary_controls(kf_tokenizer *t, const char *const *merges, i
 	}
 	qsort_r(control, k, sizeof *control, by_piece, t);
 	for (int32_t i = 0; i < n && merges && k; i++) {
-		const char *s = merges[i], *gap = strchr(s, ' ');
+		const char *s = merges[i], *gap = begins[(uint8_t)s[0]] ? strchr(s, ' ') : NULL;
 		const size_t nl = gap ? (size_t)(gap - s) : 0;
 
-		if (!gap || !begins[(uint8_t)s[0]])
+		if (!gap)
 			continue;
 		for (size_t lo = 0, hi = k; lo < hi;) {
 			const size_t mid = lo + (hi - lo) / 2;

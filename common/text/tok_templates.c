@@ -29,7 +29,7 @@ static kf_status add(kf_tokenizer *t, const char *dir, const char *name, size_t 
 {
 	json_t *one;
 
-	if (kf_utf8_valid((const uint8_t *)name, n_name) != n_name || kf_utf8_valid((const uint8_t *)text, strlen(text)) != strlen(text))
+	if (kf_utf8_valid((const uint8_t *)name, n_name) != n_name)
 		return kf_fail(err, KF_EDATA, "%s: the chat template \"%.*s\" is not UTF-8", dir, (int)n_name, name);
 	one = json_pack("{s:s%,s:s}", "name", name, n_name, "template", text);
 	return one && json_array_append_new(t->chat_templates, one) == 0 ? KF_OK : no_memory(err);

@@ -21,6 +21,17 @@ static void put_model(void)
 	kf_buf_release(&b);
 }
 
+/* A folder of this tokenizer.json, or where that is NULL of the model, and this tokenizer_config.json. */
+static void put_case(const char *json, const char *config)
+{
+	clear();
+	if (json)
+		put_text("tokenizer.json", json);
+	else
+		put_model();
+	put_text("tokenizer_config.json", config);
+}
+
 /* The pieces of a text, with a bar between. */
 static const char *pieces_of(const kf_tokenizer *t, const char *text, bool specials, char *out, size_t size)
 {
@@ -69,12 +80,7 @@ static void bos(void **state)
 	};
 
 	for (size_t i = 0; i < LEN(cases); i++) {
-		clear();
-		if (cases[i].json)
-			put_text("tokenizer.json", cases[i].json);
-		else
-			put_model();
-		put_text("tokenizer_config.json", cases[i].config);
+		put_case(cases[i].json, cases[i].config);
 		put_text("config.json", "{\"bos_token_id\":1}");
 		kf_tokenizer *t = open_it();
 		if (kf_tokenizer_bos(t) != (cases[i].adds ? 1 : -1))
@@ -297,12 +303,7 @@ static void prefix_space(void **state)
 	char have[64];
 
 	for (size_t i = 0; i < LEN(cases); i++) {
-		clear();
-		if (cases[i].json)
-			put_text("tokenizer.json", cases[i].json);
-		else
-			put_model();
-		put_text("tokenizer_config.json", cases[i].config);
+		put_case(cases[i].json, cases[i].config);
 		kf_tokenizer *t = open_it();
 		if (strcmp(pieces(t, "a", have, sizeof have), !cases[i].space ? "a" : cases[i].json ? "\xc4\xa0|a" : MARK "a") != 0 ||
 			kf_tokenizer_dummy_prefix(t) != cases[i].space)
